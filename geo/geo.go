@@ -1,0 +1,126 @@
+// Package geo carries writes between regions: the pump ships what a region
+// minted to its delivery log, the drain applies what other regions' logs
+// carry, and lag counts from clocks what is still missing. It never decides
+// what a value is, and never believes the log: a dot counts as delivered only
+// when a clock says so.
+//
+// geo does not import node. They meet in Source (what to ship) and Sink
+// (where to apply). The log is a seam with two adapters: geo/jetstream and
+// geo/memlog, which both pass geo/geotest.
+//
+// Invariants:
+//
+//	G1  What travels is a key's whole current record, so order, loss and
+//	    duplication cost time, never data.
+//	G2  A foreign record mints nothing and is never published again.
+//	G3  A batch is acknowledged to the log only after every entry is durable
+//	    at a quorum of this region's owners.
+//	G4  Nothing a client waits for waits for the log.
+package geo
+
+import (
+	"context"
+	"errors"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+)
+
+// Entry is one key's current record on its way to other regions, with the
+// dots thereby delivered (the record may already cover some of them).
+type Entry struct {
+	Partition hashring.Partition
+	// Key is the full key: bucket, NUL, key.
+	Key []byte
+	// Record is the record's canonical encoding.
+	Record []byte
+	Dots   []crdt.Dot
+}
+
+// Mark is a position in the dots that one actor of this node minted.
+type Mark struct {
+	Partition hashring.Partition
+	Actor     crdt.Actor
+	// N is the highest counter that is covered.
+	N uint64
+}
+
+// Source is what the pump ships: the dots that this node minted and the log
+// has not confirmed.
+type Source interface {
+	// Peek returns entries of about max bytes (at least one, if there is any)
+	// for dots after the marks given out last, one entry per key, and the
+	// marks that shipping them reaches. It returns nothing when there is
+	// nothing new. Rewind makes Peek start again at the confirmed marks.
+	Peek(max int) ([]Entry, []Mark, error)
+	Rewind()
+	// Confirm remembers (lazily, not at once durably) that the log holds all
+	// dots up to the marks. Called in the order of the Peeks.
+	Confirm([]Mark) error
+	// Pending tells how many minted dots are not confirmed.
+	Pending() uint64
+	// Wake receives after something new was minted. One reader.
+	Wake() <-chan struct{}
+}
+
+// Sink applies entries from another region. It returns nil when each entry is
+// durable at a quorum of this region's owners.
+type Sink interface {
+	ApplyRemote(ctx context.Context, origin string, entries []Entry) error
+}
+
+// Batch is one message of a log.
+type Batch struct {
+	Header Header
+	// Data is the encoded entries; see batch.go.
+	Data []byte
+}
+
+// Header travels beside the data of a batch.
+type Header struct {
+	// Origin is the region and Node the node that published.
+	Origin, Node string
+	// Incarnation is the publishing node's actor; Number counts its batches
+	// from 1 without gaps. Together with Node they are the message id.
+	Incarnation crdt.Actor
+	Number      uint64
+	// Count is the number of entries.
+	Count int
+	// Codec of Data: "none" or "s2".
+	Codec string
+}
+
+// Log is the region's own delivery log.
+type Log interface {
+	// Append publishes and returns at once; done is called exactly once, with
+	// nil when the log has confirmed the batch.
+	Append(b Batch, done func(error))
+	// Announce tells all listening regions something small, unreliably: the
+	// clock heartbeats.
+	Announce(data []byte) error
+}
+
+// Feed is another region's log, seen from here.
+type Feed interface {
+	// Run pulls until ctx ends, calling handle (concurrently, at most
+	// Window at a time) and returns when all handlers have returned. A link
+	// that breaks is taken up again inside Run.
+	Run(ctx context.Context, on FeedHandler) error
+}
+
+// FeedHandler is what a feed calls.
+type FeedHandler interface {
+	// Batch handles one delivery: nil acknowledges it, an error asks for it
+	// again later. An error that wraps ErrPoison drops the batch for good.
+	Batch(ctx context.Context, b Batch) error
+	// Announced gets what the other region announced.
+	Announced(data []byte)
+	// Gap says that the log lost or skipped something (fell off the stream,
+	// the stream was made anew): clocks must find what is missing.
+	Gap(reason string)
+	// Link says whether the link to the other region is up.
+	Link(up bool)
+}
+
+// ErrPoison marks a batch that can never be applied (it does not decode).
+var ErrPoison = errors.New("batch cannot be applied")

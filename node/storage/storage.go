@@ -1,0 +1,103 @@
+// Package storage is the seam between Atoll and the engine that keeps its
+// bytes: a small ordered key-value interface, the one group committer that
+// writes through it, and the bookkeeping that notices when an engine has
+// silently lost something.
+//
+// It knows nothing of records, clocks or partitions: keys and values are
+// opaque. The engines live in badgerstore (real, on disk) and memstore (a
+// memory twin that can lose what was not synced); both pass storagetest.
+//
+// Invariants:
+//
+//	S1  One writer: at most one Txn is open at a time, the committer's.
+//	S2  Commit returns nil only after everything in the transaction, and in
+//	    every transaction before it, is durable (one sync per transaction).
+//	S3  A crash takes a suffix of the committed transactions, never a middle,
+//	    and never a part of one.
+//	S4  Reads outside a Txn see durable data only: never a write whose sync
+//	    has not finished.
+//	S5  A read of bytes that cannot be trusted is an error that wraps
+//	    ErrCorrupt, never ErrNotFound and never other bytes.
+//	S6  After a failed sync the engine refuses everything (ErrFailed): the
+//	    process is expected to end. What the failed transaction wrote may or
+//	    may not be there after restart.
+package storage
+
+import "errors"
+
+var (
+	// ErrNotFound says that a key is not in the store.
+	ErrNotFound = errors.New("not found")
+	// ErrCorrupt says that stored bytes failed their check.
+	ErrCorrupt = errors.New("stored bytes are corrupt")
+	// ErrFailed says that a sync failed earlier and the engine has stopped.
+	ErrFailed = errors.New("storage engine failed")
+	// ErrFull says that the disk watermark refuses writes; reads go on.
+	ErrFull = errors.New("disk is full")
+	// ErrClosed says that the engine was closed.
+	ErrClosed = errors.New("storage engine is closed")
+)
+
+// KV is one entry of a scan. Its slices are valid until the next step of the
+// scan and must be copied to be kept.
+type KV struct {
+	Key, Value []byte
+}
+
+// Reader reads at one moment of the store.
+type Reader interface {
+	// Get returns the value of key, owned by the caller. It returns
+	// ErrNotFound, or an error that wraps ErrCorrupt.
+	Get(key []byte) ([]byte, error)
+	// Scan calls yield for the entries with lo <= key < hi in ascending key
+	// order until yield returns false. A nil hi means "to the end".
+	Scan(lo, hi []byte, yield func(KV) bool) error
+}
+
+// Snapshot is a Reader that stays at the moment it was taken. Close it soon:
+// it pins old versions.
+type Snapshot interface {
+	Reader
+	Close()
+}
+
+// Txn is the one open write transaction. It reads its own writes. It is used
+// by one goroutine.
+type Txn interface {
+	Get(key []byte) ([]byte, error)
+	// Put and Delete do not keep their arguments.
+	Put(key, value []byte) error
+	Delete(key []byte) error
+	// Commit makes the transaction durable; see S2. It ends the Txn whatever
+	// it returns.
+	Commit() error
+	// Discard ends the Txn without effect. It does nothing after Commit.
+	Discard()
+}
+
+// Engine is an ordered key-value store with one writer. Keys are 1..1200
+// bytes; values up to 16 MiB (an engine that cannot hold that in one piece
+// splits it out of sight).
+type Engine interface {
+	Reader
+	Snapshot() Snapshot
+	// Begin opens the write transaction; see S1.
+	Begin() (Txn, error)
+	// Usage tells how full the engine's disk is.
+	Usage() (Usage, error)
+	// WriteBeside atomically and durably replaces a small file (<= 64 KiB)
+	// that lives beside the store and does not share its fate: it is what
+	// notices that the store lost its tail. Name is a plain file name.
+	WriteBeside(name string, data []byte) error
+	// ReadBeside returns ErrNotFound when there is no such file.
+	ReadBeside(name string) ([]byte, error)
+	Close() error
+}
+
+// Usage of the disk below an engine, in bytes.
+type Usage struct {
+	// Store is what the engine itself occupies.
+	Store int64
+	// Free and Total are those of the file system.
+	Free, Total int64
+}
