@@ -1,0 +1,296 @@
+package crdt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+
+	"github.com/atolldb/atoll/crdt/hlc"
+)
+
+// The canonical encoding of a record: the same bytes on disk, between nodes
+// and between regions; equal records have equal bytes.
+//
+//	1 byte    format, 1
+//	uvarint   number of actors, then the actors ascending: the first as it is,
+//	          each other as the difference to the one before (uvarints)
+//	uvarint   number of versions, then the versions ascending by dot:
+//	  uvarint   index of the dot's actor
+//	  uvarint   n
+//	  8 bytes   stamp, big-endian
+//	  1 byte    flags: 1 dead, 2 has expiry, 4 has meta
+//	  uvarint   expiry in milliseconds, if flagged
+//	  uvarint   length of meta, and meta, if flagged
+//	  uvarint   number of past entries, then ascending by actor:
+//	    uvarint   index of the actor
+//	    uvarint   the counter; for the dot's own actor n minus the counter
+//	  uvarint   length of the value, and the value, unless dead
+//	4 bytes   CRC-32C, big-endian, over the key hash (8 bytes, big-endian) and
+//	          all of the above
+//
+// All uvarints are minimal. Only actors that occur are listed. The checksum
+// binds the record to its key without storing the hash.
+//
+// One version with one actor takes at most 32 bytes beside key and value while
+// the actor is below 2^21, n below 2^35, the last write of the same key less
+// than 2^21 writes of the partition ago, and the value shorter than 16 KiB.
+
+const recordFormat = 1
+
+const (
+	flagDead   = 1
+	flagExpiry = 2
+	flagMeta   = 4
+)
+
+// ErrCorrupt says that bytes are not an encoding that this package wrote for
+// this key.
+var ErrCorrupt = errors.New("corrupt encoding")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(keyHash uint64, b []byte) uint32 {
+	var h [8]byte
+	binary.BigEndian.PutUint64(h[:], keyHash)
+	return crc32.Update(crc32.Checksum(h[:], castagnoli), castagnoli, b)
+}
+
+// AppendRecord appends the encoding of r, bound to its key by keyHash.
+func AppendRecord(dst []byte, keyHash uint64, r Record) []byte {
+	start := len(dst)
+	var few [8]Actor
+	actors := r.actors(few[:0])
+	dst = append(dst, recordFormat)
+	dst = binary.AppendUvarint(dst, uint64(len(actors)))
+	var last Actor
+	for _, a := range actors {
+		dst = binary.AppendUvarint(dst, uint64(a-last))
+		last = a
+	}
+	index := func(a Actor) uint64 {
+		i, _ := slices.BinarySearch(actors, a)
+		return uint64(i)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(r.Versions)))
+	for i := range r.Versions {
+		v := &r.Versions[i]
+		dst = binary.AppendUvarint(dst, index(v.Dot.Actor))
+		dst = binary.AppendUvarint(dst, v.Dot.N)
+		dst = binary.BigEndian.AppendUint64(dst, uint64(v.Stamp))
+		dst = append(dst, v.flags())
+		if v.Expiry != 0 {
+			dst = binary.AppendUvarint(dst, uint64(v.Expiry))
+		}
+		if len(v.Meta) > 0 {
+			dst = binary.AppendUvarint(dst, uint64(len(v.Meta)))
+			dst = append(dst, v.Meta...)
+		}
+		dst = binary.AppendUvarint(dst, uint64(len(v.Past)))
+		for _, e := range v.Past {
+			dst = binary.AppendUvarint(dst, index(e.Actor))
+			if e.Actor == v.Dot.Actor {
+				dst = binary.AppendUvarint(dst, v.Dot.N-e.N)
+			} else {
+				dst = binary.AppendUvarint(dst, e.N)
+			}
+		}
+		if !v.Dead {
+			dst = binary.AppendUvarint(dst, uint64(len(v.Value)))
+			dst = append(dst, v.Value...)
+		}
+	}
+	return binary.BigEndian.AppendUint32(dst, checksum(keyHash, dst[start:]))
+}
+
+func (v *Version) flags() byte {
+	var f byte
+	if v.Dead {
+		f |= flagDead
+	}
+	if v.Expiry != 0 {
+		f |= flagExpiry
+	}
+	if len(v.Meta) > 0 {
+		f |= flagMeta
+	}
+	return f
+}
+
+// actors appends the actors that occur in r, ascending and once each.
+func (r Record) actors(dst []Actor) []Actor {
+	add := func(a Actor) {
+		if i, ok := slices.BinarySearch(dst, a); !ok {
+			dst = slices.Insert(dst, i, a)
+		}
+	}
+	for i := range r.Versions {
+		add(r.Versions[i].Dot.Actor)
+		for _, e := range r.Versions[i].Past {
+			add(e.Actor)
+		}
+	}
+	return dst
+}
+
+// DecodeRecord decodes what AppendRecord wrote for the same key hash. Values
+// and metadata alias b. Any other bytes give an error that wraps ErrCorrupt.
+func DecodeRecord(keyHash uint64, b []byte) (Record, error) {
+	if len(b) < 5 {
+		return Record{}, fmt.Errorf("%w: record of %d bytes", ErrCorrupt, len(b))
+	}
+	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
+	if checksum(keyHash, body) != sum {
+		return Record{}, fmt.Errorf("%w: record checksum", ErrCorrupt)
+	}
+	d := decoder{b: body}
+	r := d.record()
+	if d.bad || len(d.b) != 0 {
+		return Record{}, fmt.Errorf("%w: record structure", ErrCorrupt)
+	}
+	return r, nil
+}
+
+func (d *decoder) record() Record {
+	if d.byte() != recordFormat {
+		d.bad = true
+		return Record{}
+	}
+	n := d.count(1)
+	actors := make([]Actor, n)
+	var last uint64
+	for i := range actors {
+		diff := d.uvarint()
+		last += diff
+		if diff == 0 || diff > 1<<32-1 || last > 1<<32-1 {
+			d.bad = true
+			return Record{}
+		}
+		actors[i] = Actor(last)
+	}
+	used := make([]bool, n)
+	actor := func() Actor {
+		i := d.uvarint()
+		if i >= uint64(len(actors)) {
+			d.bad = true
+			return 0
+		}
+		used[i] = true
+		return actors[i]
+	}
+	// A version takes at least 12 bytes: index, n, stamp, flags, past count.
+	r := Record{Versions: make([]Version, d.count(12))}
+	for i := range r.Versions {
+		v := &r.Versions[i]
+		d.version(v, actor)
+		if d.bad || i > 0 && r.Versions[i-1].Dot.Compare(v.Dot) >= 0 {
+			d.bad = true
+			return Record{}
+		}
+	}
+	if slices.Contains(used, false) {
+		d.bad = true
+	}
+	for i := range r.Versions {
+		if coveredByOther(r.Versions, i) {
+			d.bad = true
+		}
+	}
+	return r
+}
+
+func (d *decoder) version(v *Version, actor func() Actor) {
+	v.Dot = Dot{actor(), d.uvarint()}
+	v.Stamp = hlc.Stamp(d.uint64())
+	flags := d.byte()
+	v.Dead = flags&flagDead != 0
+	if flags&flagExpiry != 0 {
+		v.Expiry = int64(d.uvarint())
+		d.bad = d.bad || v.Expiry <= 0
+	}
+	if flags&flagMeta != 0 {
+		v.Meta = d.bytes()
+		d.bad = d.bad || len(v.Meta) == 0
+	}
+	if n := d.count(2); n > 0 {
+		v.Past = make(VV, n)
+		for i := range v.Past {
+			e := Entry{actor(), d.uvarint()}
+			if e.Actor == v.Dot.Actor {
+				if e.N >= v.Dot.N {
+					d.bad = true
+				}
+				e.N = v.Dot.N - e.N
+				d.bad = d.bad || e.N == v.Dot.N
+			}
+			v.Past[i] = e
+		}
+		d.bad = d.bad || !v.Past.valid()
+	}
+	if !v.Dead {
+		v.Value = d.bytes()
+	}
+	d.bad = d.bad || v.Dot.N == 0 || flags&^(flagDead|flagExpiry|flagMeta) != 0
+}
+
+// decoder reads strictly: the first violation sets bad, after which every
+// read gives zero.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) byte() byte {
+	if d.bad || len(d.b) == 0 {
+		d.bad = true
+		return 0
+	}
+	c := d.b[0]
+	d.b = d.b[1:]
+	return c
+}
+
+func (d *decoder) uint64() uint64 {
+	if d.bad || len(d.b) < 8 {
+		d.bad = true
+		return 0
+	}
+	n := binary.BigEndian.Uint64(d.b)
+	d.b = d.b[8:]
+	return n
+}
+
+func (d *decoder) uvarint() uint64 {
+	if d.bad {
+		return 0
+	}
+	n, size := binary.Uvarint(d.b)
+	if size <= 0 || size > 1 && d.b[size-1] == 0 {
+		d.bad = true
+		return 0
+	}
+	d.b = d.b[size:]
+	return n
+}
+
+// count reads a number of elements that take at least size bytes each.
+func (d *decoder) count(size int) int {
+	n := d.uvarint()
+	if d.bad || n > uint64(len(d.b)/size) {
+		d.bad = true
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) bytes() []byte {
+	n := d.count(1)
+	if d.bad {
+		return nil
+	}
+	out := d.b[:n:n]
+	d.b = d.b[n:]
+	return out
+}
+

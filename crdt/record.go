@@ -1,0 +1,225 @@
+package crdt
+
+import (
+	"slices"
+
+	"github.com/atolldb/atoll/crdt/hlc"
+)
+
+// Version is one written value (or delete) that nothing in its record
+// supersedes: a sibling, when there are several.
+type Version struct {
+	Dot   Dot
+	Stamp hlc.Stamp
+	// Dead marks a tombstone; it has no value.
+	Dead bool
+	// Expiry, in milliseconds since 1970, is the moment from which every owner
+	// treats the version as dead. 0 is never.
+	Expiry int64
+	// Meta is small and opaque, up to 4 KiB.
+	Meta  []byte
+	Value []byte
+	// Past is what the writer had seen of this key.
+	Past VV
+}
+
+// DeadAt reports whether v is a tombstone at nowMs (milliseconds since 1970),
+// because it was written as one or has expired.
+func (v *Version) DeadAt(nowMs int64) bool {
+	return v.Dead || v.Expiry != 0 && v.Expiry <= nowMs
+}
+
+// Record is everything known of one key: versions in ascending order of dot,
+// none covered by the past of another. The zero Record is an absent key; it
+// says nothing about any dot. Records are values: operations return new ones
+// and share versions' slices, which nobody changes.
+type Record struct {
+	Versions []Version
+}
+
+// Find returns the version with dot d, or nil.
+func (r Record) Find(d Dot) *Version {
+	for i := range r.Versions {
+		if r.Versions[i].Dot == d {
+			return &r.Versions[i]
+		}
+	}
+	return nil
+}
+
+// Covers reports whether r holds d or a version that has d in its past.
+func (r Record) Covers(d Dot) bool {
+	for i := range r.Versions {
+		if r.Versions[i].Dot == d || r.Versions[i].Past.Covers(d) {
+			return true
+		}
+	}
+	return false
+}
+
+// SameDots reports whether a and b hold the same versions.
+func (r Record) SameDots(o Record) bool {
+	return slices.EqualFunc(r.Versions, o.Versions, func(a, b Version) bool { return a.Dot == b.Dot })
+}
+
+// Dead reports whether r is present and every version is dead at nowMs.
+func (r Record) Dead(nowMs int64) bool {
+	for i := range r.Versions {
+		if !r.Versions[i].DeadAt(nowMs) {
+			return false
+		}
+	}
+	return len(r.Versions) > 0
+}
+
+// MaxStamp is the highest stamp in r, 0 for an absent key.
+func (r Record) MaxStamp() hlc.Stamp {
+	var m hlc.Stamp
+	for i := range r.Versions {
+		m = max(m, r.Versions[i].Stamp)
+	}
+	return m
+}
+
+// Context is what a reader of a record has seen: it goes back with the write
+// that follows the read.
+type Context struct {
+	Seen  VV
+	Stamp hlc.Stamp
+}
+
+// Context returns the vector maximum of all dots and pasts of r, and its
+// highest stamp.
+func (r Record) Context() Context {
+	var c Context
+	for i := range r.Versions {
+		v := &r.Versions[i]
+		c.Seen = c.Seen.Join(v.Past).With(v.Dot)
+		c.Stamp = max(c.Stamp, v.Stamp)
+	}
+	return c
+}
+
+// Context returns what the writer of v has seen, v included.
+func (v *Version) Context() Context {
+	return Context{Seen: v.Past.With(v.Dot), Stamp: v.Stamp}
+}
+
+// Join returns the versions of a and b, less every version whose dot is in the
+// past of another. If that is all of a, the result is a itself.
+func Join(a, b Record) Record {
+	if len(b.Versions) == 0 {
+		return a
+	}
+	if len(a.Versions) == 0 {
+		return b
+	}
+	union := make([]Version, 0, len(a.Versions)+len(b.Versions))
+	i, j := 0, 0
+	for i < len(a.Versions) && j < len(b.Versions) {
+		switch c := a.Versions[i].Dot.Compare(b.Versions[j].Dot); {
+		case c < 0:
+			union = append(union, a.Versions[i])
+			i++
+		case c > 0:
+			union = append(union, b.Versions[j])
+			j++
+		default:
+			union = append(union, a.Versions[i])
+			i++
+			j++
+		}
+	}
+	union = append(union, a.Versions[i:]...)
+	union = append(union, b.Versions[j:]...)
+	kept := union[:0:0]
+	for k := range union {
+		if !coveredByOther(union, k) {
+			kept = append(kept, union[k])
+		}
+	}
+	return Record{Versions: kept}
+}
+
+func coveredByOther(versions []Version, k int) bool {
+	for i := range versions {
+		if i != k && versions[i].Past.Covers(versions[k].Dot) {
+			return true
+		}
+	}
+	return false
+}
+
+// Write returns r joined with a new version whose past is seen. The caller
+// minted v.Dot and v.Stamp for it: v.Dot was never used, and v.Stamp is above
+// every stamp of r and of the context. v.Past is replaced by seen.
+//
+// A blind write has an empty seen and becomes a sibling of what is there. An
+// overwrite (and every write to a last-writer-wins register) passes the
+// minter's own r.Context().Seen.
+func Write(r Record, seen VV, v Version) Record {
+	v.Past = seen
+	return Join(r, Record{Versions: []Version{v}})
+}
+
+// View is what a read shows of a record.
+type View struct {
+	// Live versions in ascending order of dot; at most one for LWW.
+	Live []Version
+	// DeletedConcurrently: a dead version stands beside live ones.
+	DeletedConcurrently bool
+}
+
+// Kind says how a bucket shows concurrent versions.
+type Kind uint8
+
+const (
+	// MV, the multi-value register, shows all siblings.
+	MV Kind = iota
+	// LWW, the last-writer-wins register, shows the one with the highest
+	// (stamp, dot).
+	LWW
+)
+
+// Read returns what r shows at nowMs to a reader of a register of kind k.
+func Read(r Record, k Kind, nowMs int64) View {
+	if k == LWW {
+		w := latest(r)
+		if w == nil || w.DeadAt(nowMs) {
+			return View{}
+		}
+		return View{Live: []Version{*w}}
+	}
+	dead := 0
+	for i := range r.Versions {
+		if r.Versions[i].DeadAt(nowMs) {
+			dead++
+		}
+	}
+	if dead == 0 {
+		return View{Live: r.Versions}
+	}
+	if dead == len(r.Versions) {
+		return View{}
+	}
+	live := make([]Version, 0, len(r.Versions)-dead)
+	for i := range r.Versions {
+		if !r.Versions[i].DeadAt(nowMs) {
+			live = append(live, r.Versions[i])
+		}
+	}
+	return View{Live: live, DeletedConcurrently: true}
+}
+
+// latest returns the version with the highest (stamp, dot), nil if r is absent.
+func latest(r Record) *Version {
+	var w *Version
+	for i := range r.Versions {
+		v := &r.Versions[i]
+		// Versions ascend by dot, so >= breaks ties by dot.
+		if w == nil || v.Stamp >= w.Stamp {
+			w = v
+		}
+	}
+	return w
+}
