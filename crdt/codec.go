@@ -293,4 +293,3 @@ func (d *decoder) bytes() []byte {
 	d.b = d.b[n:]
 	return out
 }
-

@@ -1,0 +1,82 @@
+package coord
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Code says why an operation failed. It is a closed set; the numbers are wire
+// format.
+type Code uint8
+
+// The codes.
+const (
+	CodeInvalid         Code = 1
+	CodeUnavailable     Code = 2 // not enough owners answered
+	CodeOverloaded      Code = 4
+	CodeDiskFull        Code = 5
+	CodeTooManySiblings Code = 6
+	CodeCorrupt         Code = 7
+	CodeClockSkew       Code = 8
+	CodeBadContext      Code = 9
+	CodeNoBucket        Code = 10
+	CodeInternal        Code = 11
+	CodeStopping        Code = 12
+	CodeDeadline        Code = 13
+)
+
+// Outcome says what became of a write.
+type Outcome uint8
+
+// The outcomes of an operation that returned an error.
+const (
+	// NotApplied: the write has no effect anywhere, now or later. It is the
+	// outcome of every failed read.
+	NotApplied Outcome = 0
+	// Unknown: some owner may have it, and then all will.
+	Unknown Outcome = 1
+)
+
+func (o Outcome) String() string {
+	if o == Unknown {
+		return "unknown"
+	}
+	return "not_applied"
+}
+
+// Error is how an operation fails.
+type Error struct {
+	Code    Code
+	Outcome Outcome
+	Detail  string
+	// Field, Limit and Seen describe bad input: what was wrong, what is
+	// allowed, what came.
+	Field, Limit, Seen string
+	// RetryAfterMs is a hint, 0 for none.
+	RetryAfterMs int
+}
+
+func (e *Error) Error() string {
+	s := e.Detail
+	if e.Field != "" {
+		s += fmt.Sprintf(" (field %s: limit %s, seen %s)", e.Field, e.Limit, e.Seen)
+	}
+	if e.Outcome == Unknown {
+		s += " (outcome unknown: the write may have been applied)"
+	}
+	return s
+}
+
+// invalid is bad input: field, what is allowed, what came.
+func invalid(field, limit, seen, detail string) *Error {
+	return &Error{Code: CodeInvalid, Detail: detail, Field: field, Limit: limit, Seen: seen}
+}
+
+func invalidSize(field string, limit, seen int) *Error {
+	detail := field + " is too large"
+	if seen == 0 {
+		detail = field + " is empty"
+		return invalid(field, "1.."+strconv.Itoa(limit)+" bytes", "0 bytes", detail)
+	}
+	return invalid(field, strconv.Itoa(limit)+" bytes", strconv.Itoa(seen)+" bytes", detail)
+}
