@@ -1,0 +1,135 @@
+# Only Go, git and make are needed: every other tool is pinned in tools/*.mod
+# (one module file per tool, so that their dependencies neither meet each other
+# nor go.mod) and is built on first use.
+#
+# Why staticcheck and go vet rather than golangci-lint: on a fresh 2-core
+# machine the first costs 13 s to fetch and build, the second 135 s, and the
+# rules that are this project's own are tests in internal/arch.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# What runs tests: CI puts a counting wrapper here.
+GOTEST ?= go test
+GOTESTFLAGS ?=
+# PKGS are the packages that `test`, `bench` and `cover` look at.
+PKGS ?= ./...
+# RACE=1 adds the race detector; it needs a C compiler.
+RACE ?=
+RACEFLAG := $(if $(RACE),-race,)
+TESTTIMEOUT ?= $(if $(RACE),15m,10m)
+SEED ?= 1
+N ?= 200
+FUZZTIME ?= 10s
+BENCH ?= .
+BENCHTIME ?= 1s
+DEMO_ARGS ?=
+
+# -modfile changes which module file the go command reads, nothing else.
+BUF := go tool -modfile=tools/buf.mod buf
+STATICCHECK := go tool -modfile=tools/staticcheck.mod staticcheck
+
+.PHONY: help
+help: ## Say what there is (this)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
+
+.PHONY: demo
+demo: build ## Start several regions in one process, with a shell: DEMO_ARGS="--script FILE"
+	./bin/atoll demo $(DEMO_ARGS)
+
+.PHONY: build
+build: ## Build bin/atoll, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/atoll ./cmd/atoll
+
+.PHONY: test
+test: ## Run all tests: RACE=1 with the race detector, PKGS=./crdt/... for a part
+	$(GOTEST) $(RACEFLAG) $(GOTESTFLAGS) -timeout $(TESTTIMEOUT) $(PKGS)
+
+.PHONY: sim
+sim: ## Run N= simulated worlds and models from SEED=
+	@$(MAKE) sim-world sim-model
+
+.PHONY: sim-world
+sim-world:
+	@if compgen -G 'node/nodetest/*_test.go' >/dev/null; then set -x; \
+	  $(GOTEST) $(RACEFLAG) -count=1 -timeout 60m ./node/nodetest -run '^TestSim' -sim.seed=$(SEED) -sim.n=$(N); \
+	else echo 'not run: node/nodetest has no tests yet'; fi
+
+.PHONY: sim-model
+sim-model:
+	@if grep -qs 'func TestModel' crdt/*_test.go; then set -x; \
+	  $(GOTEST) $(RACEFLAG) -count=1 -timeout 60m ./crdt -run '^TestModel' -model.n=$(N); \
+	else echo 'not run: crdt has no TestModel yet'; fi
+
+# The minimiser is bounded by a count: by default it may run for a minute per
+# finding, whatever FUZZTIME says.
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder for FUZZTIME= each
+	@found=0; while IFS=: read -r file func; do found=$$((found + 1)); \
+	  name=$$(sed -E 's/^func (Fuzz[A-Za-z0-9_]*).*/\1/' <<<"$$func"); \
+	  echo "fuzz $${file%/*} $$name"; \
+	  $(GOTEST) -timeout 30m -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime=10x "./$${file%/*}" </dev/null; \
+	done < <(git grep --untracked -E '^func Fuzz[A-Z0-9_]' -- '*_test.go' | sort); \
+	echo "$$found fuzz targets"
+
+.PHONY: e2e
+e2e: ## Test the real binary: processes, signals, two regions
+	$(GOTEST) -count=1 -tags e2e -timeout 20m ./cmd/atoll/... $(if $(wildcard e2e/*.go),./e2e/...)
+
+.PHONY: bench
+bench: ## Run the micro-benchmarks: BENCH= BENCHTIME= PKGS=
+	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 30m $(PKGS)
+
+.PHONY: cover
+cover: ## Say how much of each function the tests reach; writes cover.out
+	go test -timeout $(TESTTIMEOUT) -coverprofile=cover.out $(PKGS)
+	go tool cover -func=cover.out | tail -n 1
+
+.PHONY: lint
+lint: fmt vet lint-tools ## gofmt, go vet, staticcheck, buf lint, and this project's own rules
+	go test ./internal/arch
+
+.PHONY: fmt
+fmt:
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
+
+.PHONY: vet
+vet:
+	go vet ./...
+	go vet -tags e2e ./...
+
+.PHONY: lint-tools
+lint-tools:
+	$(STATICCHECK) -tags e2e ./...
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+
+.PHONY: generate
+generate: ## Regenerate the Go code of proto/
+	$(BUF) format --write
+	$(BUF) generate
+
+# It generates beside the tree and compares, so that it says the same with and
+# without uncommitted work.
+.PHONY: checkgenerate
+checkgenerate: ## Fail if the generated code is not what proto/ says
+	@rm -rf .cache/generated; mkdir -p .cache/generated
+	$(BUF) generate --output .cache/generated
+	@diff -r --brief --exclude='*.proto' proto .cache/generated/proto || { echo 'run: make generate'; exit 1; }
+
+.PHONY: breaking
+breaking: ## Fail if proto/ breaks what the last release promised
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null || true); \
+	  if [ -z "$$tag" ]; then echo 'not run: nothing was released yet'; \
+	  else set -x; $(BUF) breaking --against ".git#tag=$$tag"; fi
+
+.PHONY: deps
+deps: ## Install what optional system tests need (Debian; as root)
+	@echo 'nothing to install: no test needs more than Go, git and make'
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin .cache cover.out
