@@ -52,6 +52,9 @@ type Error struct {
 	// Field, Limit and Seen describe bad input: what was wrong, what is
 	// allowed, what came.
 	Field, Limit, Seen string
+	// Needed is how many owners it took and Acks how many answered, where
+	// that is why the operation failed.
+	Needed, Acks int
 	// RetryAfterMs is a hint, 0 for none.
 	RetryAfterMs int
 }
