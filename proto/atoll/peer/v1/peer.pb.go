@@ -32,7 +32,10 @@ type Hello struct {
 	// Partitions must be equal on both sides.
 	Partitions uint32 `protobuf:"varint,4,opt,name=partitions,proto3" json:"partitions,omitempty"`
 	// Large is set on the stream for large messages.
-	Large         bool `protobuf:"varint,5,opt,name=large,proto3" json:"large,omitempty"`
+	Large bool `protobuf:"varint,5,opt,name=large,proto3" json:"large,omitempty"`
+	// Session is the same random number on both streams of a pair, drawn by the
+	// dialler. A reply may travel on either stream of its session.
+	Session       uint64 `protobuf:"varint,6,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -100,6 +103,13 @@ func (x *Hello) GetLarge() bool {
 		return x.Large
 	}
 	return false
+}
+
+func (x *Hello) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
 }
 
 type LinkRequest struct {
@@ -212,7 +222,7 @@ var File_atoll_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_atoll_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x18atoll/peer/v1/peer.proto\x12\ratoll.peer.v1\"}\n" +
+	"\x18atoll/peer/v1/peer.proto\x12\ratoll.peer.v1\"\x97\x01\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x12\n" +
@@ -220,7 +230,8 @@ const file_atoll_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"partitions\x18\x04 \x01(\rR\n" +
 	"partitions\x12\x14\n" +
-	"\x05large\x18\x05 \x01(\bR\x05large\"O\n" +
+	"\x05large\x18\x05 \x01(\bR\x05large\x12\x18\n" +
+	"\asession\x18\x06 \x01(\x04R\asession\"O\n" +
 	"\vLinkRequest\x12*\n" +
 	"\x05hello\x18\x01 \x01(\v2\x14.atoll.peer.v1.HelloR\x05hello\x12\x14\n" +
 	"\x05frame\x18\x02 \x01(\fR\x05frame\"P\n" +
