@@ -21,6 +21,7 @@ package geo
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
@@ -80,9 +81,11 @@ type Batch struct {
 type Header struct {
 	// Origin is the region and Node the node that published.
 	Origin, Node string
-	// Incarnation is the publishing node's actor; Number counts its batches
-	// from 1 without gaps. Together with Node they are the message id.
+	// Incarnation is the publishing node's actor. Session names one run of
+	// its pump: an actor outlives a clean restart, a count of batches does
+	// not. Number counts the batches of a session from 1.
 	Incarnation crdt.Actor
+	Session     uint64
 	Number      uint64
 	// Count is the number of entries.
 	Count int
@@ -90,10 +93,18 @@ type Header struct {
 	Codec string
 }
 
+// ID is the message id of a batch: the log may drop a second batch with the
+// same id, so two batches with one id must have the same content.
+func (h Header) ID() string {
+	return fmt.Sprintf("%s/%d/%x/%d", h.Node, uint32(h.Incarnation), h.Session, h.Number)
+}
+
 // Log is the region's own delivery log.
 type Log interface {
 	// Append publishes and returns at once; done is called exactly once, with
-	// nil when the log has confirmed the batch.
+	// nil when the log has confirmed the batch, from a goroutine of the log's.
+	// An error that wraps ErrTooLarge says that no retry can help; any other
+	// error leaves open whether the log holds the batch.
 	Append(b Batch, done func(error))
 	// Announce tells all listening regions something small, unreliably: the
 	// clock heartbeats.
@@ -122,5 +133,9 @@ type FeedHandler interface {
 	Link(up bool)
 }
 
-// ErrPoison marks a batch that can never be applied (it does not decode).
-var ErrPoison = errors.New("batch cannot be applied")
+var (
+	// ErrPoison marks a batch that can never be applied (it does not decode).
+	ErrPoison = errors.New("batch cannot be applied")
+	// ErrTooLarge marks a batch that is above what the log takes.
+	ErrTooLarge = errors.New("batch is too large for the log")
+)

@@ -1,0 +1,204 @@
+package geo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+const (
+	// applyTimeout bounds one ApplyRemote. It is below the time after which a
+	// log hands a batch to somebody else.
+	applyTimeout = 10 * time.Second
+	// maxApplying bounds the batches being applied at once.
+	maxApplying = 32
+	holeBeat    = time.Second
+)
+
+// DrainConfig says what is drained where.
+type DrainConfig struct {
+	// Region is the own region, Origin the one whose log is drained.
+	Region, Origin string
+	// Sole says that no other node of the region drains this origin. Only
+	// then do missing batch numbers mean anything here.
+	Sole bool
+}
+
+// DrainEvents are what a drain tells; nil means nobody listens. They are
+// called from the drain's goroutines, concurrently, and must not block.
+type DrainEvents struct {
+	// Gap says that the log lost or skipped something: compare clocks.
+	Gap func(reason string)
+	// Announced gets what the origin announced.
+	Announced func(data []byte)
+	// Link says whether the link to the origin is up.
+	Link func(up bool)
+}
+
+// Drain applies what another region's log carries (G3) and mints nothing (G2).
+type Drain struct {
+	cfg    DrainConfig
+	feed   Feed
+	sink   Sink
+	events DrainEvents
+	logger hclog.Logger
+	slots  chan struct{} // one for each batch being applied
+	stats  drainCounters
+
+	mu    sync.Mutex
+	holes holes
+}
+
+// DrainStats are counters since the drain was made.
+type DrainStats struct {
+	// Batches and Entries applied, and bytes of their data.
+	Batches, Entries, Bytes uint64
+	// Failures are batches that will be delivered again, Poisoned those given
+	// up, Own those of the own region, which must never come.
+	Failures, Poisoned, Own uint64
+	// Gaps are the log's own reports, Lost the batch numbers that never came.
+	Gaps, Lost uint64
+}
+
+type drainCounters struct {
+	batches, entries, bytes, failures, poisoned, own, gaps, lost atomic.Uint64
+}
+
+// NewDrain returns a drain; Run makes it work.
+func NewDrain(cfg DrainConfig, feed Feed, sink Sink, events DrainEvents, logger hclog.Logger) *Drain {
+	return &Drain{
+		cfg: cfg, feed: feed, sink: sink, events: events, logger: logger,
+		slots: make(chan struct{}, maxApplying),
+	}
+}
+
+// Stats may be called at any time.
+func (d *Drain) Stats() DrainStats {
+	return DrainStats{
+		Batches: d.stats.batches.Load(), Entries: d.stats.entries.Load(), Bytes: d.stats.bytes.Load(),
+		Failures: d.stats.failures.Load(), Poisoned: d.stats.poisoned.Load(), Own: d.stats.own.Load(),
+		Gaps: d.stats.gaps.Load(), Lost: d.stats.lost.Load(),
+	}
+}
+
+// Run drains until ctx ends or the feed gives up, and returns when nothing is
+// being applied any more.
+func (d *Drain) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	inner, stop := context.WithCancel(ctx)
+	if d.cfg.Sole {
+		wg.Go(func() { d.watchHoles(inner) })
+	}
+	err := d.feed.Run(ctx, handler{d})
+	stop()
+	wg.Wait()
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("drain %s: %w", d.cfg.Origin, err)
+	}
+	return nil
+}
+
+func (d *Drain) watchHoles(ctx context.Context) {
+	beat := time.NewTicker(holeBeat)
+	defer beat.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-beat.C:
+			d.mu.Lock()
+			lost := d.holes.overdue(now)
+			d.mu.Unlock()
+			if lost > 0 {
+				d.stats.lost.Add(lost)
+				d.gap(fmt.Sprintf("%d batch numbers never came", lost))
+			}
+		}
+	}
+}
+
+func (d *Drain) gap(reason string) {
+	d.logger.Warn("gap in the log", "origin", d.cfg.Origin, "reason", reason)
+	if d.events.Gap != nil {
+		d.events.Gap(reason)
+	}
+}
+
+// handler shows a drain to its feed without adding to the drain's own methods.
+type handler struct{ *Drain }
+
+// Batch applies one delivery; see FeedHandler.
+func (d handler) Batch(ctx context.Context, b Batch) error {
+	err := d.apply(ctx, b)
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrPoison):
+		d.stats.poisoned.Add(1)
+		d.gap("batch " + b.Header.ID() + " cannot be applied")
+	default:
+		d.stats.failures.Add(1)
+	}
+	return err
+}
+
+func (d handler) apply(ctx context.Context, b Batch) error {
+	if b.Header.Origin == d.cfg.Region {
+		// A loop in the wiring. Applying would be harmless, but hides it.
+		d.stats.own.Add(1)
+		d.logger.Error("own batch came back", "origin", d.cfg.Origin)
+		return nil
+	}
+	if b.Header.Origin != d.cfg.Origin {
+		return fmt.Errorf("batch of %q in the log of %s: %w", b.Header.Origin, d.cfg.Origin, ErrPoison)
+	}
+	if d.cfg.Sole {
+		d.mu.Lock()
+		d.holes.saw(time.Now(), b.Header)
+		d.mu.Unlock()
+	}
+	entries, err := DecodeBatch(b.Data, b.Header.Codec)
+	if err != nil {
+		return err
+	}
+	if len(entries) != b.Header.Count {
+		return fmt.Errorf("batch of %d entries says %d: %w", len(entries), b.Header.Count, ErrPoison)
+	}
+	select {
+	case d.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-d.slots }()
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	if err := d.sink.ApplyRemote(ctx, d.cfg.Origin, entries); err != nil {
+		return fmt.Errorf("apply %d entries of %s: %w", len(entries), d.cfg.Origin, err)
+	}
+	d.stats.batches.Add(1)
+	d.stats.entries.Add(uint64(len(entries)))
+	d.stats.bytes.Add(uint64(len(b.Data)))
+	return nil
+}
+
+func (d handler) Announced(data []byte) {
+	if d.events.Announced != nil {
+		d.events.Announced(data)
+	}
+}
+
+func (d handler) Gap(reason string) {
+	d.stats.gaps.Add(1)
+	d.gap(reason)
+}
+
+func (d handler) Link(up bool) {
+	d.logger.Info("link changed", "origin", d.cfg.Origin, "up", up)
+	if d.events.Link != nil {
+		d.events.Link(up)
+	}
+}

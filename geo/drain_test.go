@@ -1,0 +1,167 @@
+package geo_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/geo/geotest"
+	"github.com/atolldb/atoll/geo/memlog"
+)
+
+// hand is a feed that a test plays by hand.
+type hand struct {
+	on    chan geo.FeedHandler
+	ended chan struct{}
+}
+
+func (h hand) Run(ctx context.Context, on geo.FeedHandler) error {
+	h.on <- on
+	<-ctx.Done()
+	close(h.ended)
+	return ctx.Err()
+}
+
+func draining(t *testing.T, sink geo.Sink, events geo.DrainEvents) (*geo.Drain, geo.FeedHandler) {
+	feed := hand{make(chan geo.FeedHandler), make(chan struct{})}
+	drain := geo.NewDrain(geo.DrainConfig{Region: "west", Origin: "east", Sole: true}, feed, sink, events, hclog.NewNullLogger())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- drain.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("drain: %v", err)
+		}
+	})
+	return drain, <-feed.on
+}
+
+func packed(t *testing.T, number uint64) geo.Batch {
+	data, codec, err := geo.EncodeBatch([]geo.Entry{{Key: []byte("key"), Record: []byte("record")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return geo.Batch{Header: geo.Header{
+		Origin: "east", Node: "east-1", Incarnation: actor, Session: 1, Number: number, Count: 1, Codec: codec,
+	}, Data: data}
+}
+
+func TestDrainJudgesBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		noQuorum := errors.New("no quorum")
+		var answer error
+		applied := 0
+		in := geotest.NewInbox(func([]geo.Entry) error {
+			if answer == nil {
+				applied++
+			}
+			return answer
+		})
+		var gaps []string
+		drain, on := draining(t, in, geo.DrainEvents{Gap: func(reason string) { gaps = append(gaps, reason) }})
+		ctx := context.Background()
+		if err := on.Batch(ctx, packed(t, 1)); err != nil || applied != 1 {
+			t.Fatalf("good batch: %v, applied %d", err, applied)
+		}
+		answer = noQuorum
+		if err := on.Batch(ctx, packed(t, 2)); !errors.Is(err, noQuorum) || errors.Is(err, geo.ErrPoison) {
+			t.Fatalf("failed apply: %v", err)
+		}
+		answer = nil
+		own := packed(t, 3)
+		own.Header.Origin = "west"
+		if err := on.Batch(ctx, own); err != nil || applied != 1 {
+			t.Fatalf("own batch: %v, applied %d", err, applied)
+		}
+		if len(gaps) != 0 {
+			t.Fatalf("gaps %q", gaps)
+		}
+		for i, spoil := range []func(*geo.Batch){
+			func(b *geo.Batch) { b.Data = b.Data[:len(b.Data)-1] },
+			func(b *geo.Batch) { b.Header.Count = 2 },
+			func(b *geo.Batch) { b.Header.Origin = "north" },
+		} {
+			b := packed(t, uint64(4+i))
+			spoil(&b)
+			if err := on.Batch(ctx, b); !errors.Is(err, geo.ErrPoison) || applied != 1 {
+				t.Errorf("spoiled batch %d: %v, applied %d", i, err, applied)
+			}
+		}
+		if len(gaps) != 3 { // what a poisoned batch carried is lost to the log
+			t.Errorf("gaps %q", gaps)
+		}
+		want := geo.DrainStats{Batches: 1, Entries: 1, Bytes: uint64(len(packed(t, 1).Data)), Failures: 1, Poisoned: 3, Own: 1}
+		if got := drain.Stats(); got != want {
+			t.Errorf("stats %+v, want %+v", got, want)
+		}
+	})
+}
+
+func TestDrainBoundsAnApply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, on := draining(t, blocked{}, geo.DrainEvents{})
+		began := time.Now()
+		var wg sync.WaitGroup
+		for n := range uint64(100) {
+			wg.Go(func() {
+				if err := on.Batch(context.Background(), packed(t, n)); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(began); took != 40*time.Second { // 100 in slots of 32, 10 s each
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+type blocked struct{}
+
+func (blocked) ApplyRemote(ctx context.Context, _ string, _ []geo.Entry) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A log that loses what it confirmed is found out by the numbers.
+func TestDrainMissesNumbers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := memlog.New(3, memlog.Faults{DelayMax: 50 * time.Millisecond, Lose: 0.2})
+		out, in := geotest.NewOutbox(actor), geotest.NewInbox(nil)
+		var told []string
+		drain := geo.NewDrain(geo.DrainConfig{Region: "west", Origin: "east", Sole: true}, cloud.Feed("east", "west"), in,
+			geo.DrainEvents{Gap: func(reason string) { told = append(told, reason) }}, hclog.NewNullLogger())
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = drain.Run(ctx) })
+		pump, stop := pumping(t, out, cloud.Log("east"))
+		for i := range 100 {
+			out.Mint(0, fmt.Sprint("key", i), []byte("record"))
+			time.Sleep(20 * time.Millisecond) // a batch each
+		}
+		time.Sleep(time.Minute)
+		stop()
+		cancel()
+		wg.Wait()
+		if out.Pending() != 0 {
+			t.Fatal("the log confirmed, so nothing is pending")
+		}
+		missing := pump.Stats().Batches - drain.Stats().Batches
+		if missing == 0 || len(told) == 0 {
+			t.Fatalf("%d batches missing, told %q", missing, told)
+		}
+		// All but a lost tail is counted (and a lost head, before which
+		// nothing was seen).
+		if lost := drain.Stats().Lost; lost > missing || lost+3 < missing {
+			t.Errorf("%d batches missing, %d numbers found missing", missing, lost)
+		}
+	})
+}

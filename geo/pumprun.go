@@ -1,0 +1,226 @@
+package geo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// ack is the log's word on a parcel.
+type ack struct {
+	parcel *parcel
+	err    error
+}
+
+// pumpRun is the state of one Run; its goroutine alone touches it.
+type pumpRun struct {
+	*Pump
+	session uint64
+	number  uint64 // of the last batch offered
+
+	rewinds uint64 // so far; tells apart parcels from before
+	flights flights
+	queue   []*parcel // cut, not yet offered
+	failed  []*parcel // to be offered again when retryAt fires
+	// acks receives once for each parcel under way, of which there are at
+	// most maxUnacked, so the log's goroutine never waits.
+	acks         chan ack
+	unacked      int
+	unackedBytes int
+
+	hurry   bool        // Peek now
+	lulled  bool        // pause is running
+	held    bool        // retryAt is running: offer nothing new
+	pause   *time.Timer // in which updates gather
+	retryAt *time.Timer
+	backoff time.Duration
+}
+
+func (r *pumpRun) loop(ctx context.Context) {
+	stop := ctx.Done()
+	var grace <-chan time.Time
+	for {
+		r.fill()
+		if stop == nil && (r.held || r.unacked == 0 && !r.hurry && !r.lulled) {
+			return
+		}
+		select {
+		case <-stop:
+			stop, r.hurry = nil, true
+			t := time.NewTimer(stopGrace)
+			defer t.Stop()
+			grace = t.C
+		case <-grace:
+			return
+		case <-r.source.Wake():
+			r.gather()
+		case <-r.pause.C:
+			r.lulled, r.hurry = false, true
+		case <-r.retryAt.C:
+			r.held = false
+			again := r.failed
+			slices.SortFunc(again, func(a, b *parcel) int {
+				return cmp.Compare(a.batch.Header.Number, b.batch.Header.Number)
+			})
+			r.failed = nil
+			for _, x := range again {
+				r.offer(x)
+			}
+		case a := <-r.acks:
+			r.settle(a)
+		}
+	}
+}
+
+// gather starts the pause, unless something is to be looked at already.
+func (r *pumpRun) gather() {
+	if !r.lulled && !r.hurry {
+		r.lulled = true
+		r.pause.Reset(r.cfg.linger())
+	}
+}
+
+// fill offers batches while there is room for them.
+func (r *pumpRun) fill() {
+	for !r.held && r.unacked < maxUnacked && r.unackedBytes < maxUnackedBytes {
+		if len(r.queue) == 0 && (!r.hurry || !r.peek()) {
+			return
+		}
+		if len(r.queue) > 0 {
+			next := r.queue[0]
+			r.queue = r.queue[1:]
+			r.number++
+			next.batch.Header.Number = r.number
+			r.offer(next)
+		}
+	}
+}
+
+// peek takes the next entries from the source and queues them as parcels. It
+// returns false when there is nothing to do for now.
+func (r *pumpRun) peek() bool {
+	entries, marks, err := r.source.Peek(flushBytes)
+	if err != nil {
+		r.logger.Warn("cannot read what is to be shipped", "error", err)
+		r.stats.failures.Add(1)
+		r.rewind()
+		return false
+	}
+	if len(entries) == 0 && len(marks) == 0 {
+		r.hurry = false
+		return false
+	}
+	x := &flight{marks: marks}
+	size := 0
+	for _, group := range cut(entries) {
+		raw := 0
+		for _, e := range group {
+			raw += len(e.Key) + len(e.Record)
+		}
+		size += raw
+		data, codec, err := EncodeBatch(group)
+		if err != nil {
+			r.unshippable(len(group), err)
+			continue
+		}
+		x.left++
+		r.queue = append(r.queue, &parcel{flight: x, rewinds: r.rewinds, raw: raw, batch: Batch{
+			Header: Header{
+				Origin: r.cfg.Region, Node: r.cfg.Node, Incarnation: r.cfg.Incarnation,
+				Session: r.session, Count: len(group), Codec: codec,
+			},
+			Data: data,
+		}})
+	}
+	r.flights.add(x)
+	if x.left == 0 {
+		r.confirm(r.flights.reached())
+	}
+	if size < flushBytes/2 { // the source is nearly empty: let updates gather
+		r.hurry = false
+		r.gather()
+	}
+	return true
+}
+
+func (r *pumpRun) offer(x *parcel) {
+	x.tries++
+	r.unacked++
+	r.unackedBytes += len(x.batch.Data)
+	r.log.Append(x.batch, func(err error) { r.acks <- ack{x, err} })
+}
+
+func (r *pumpRun) settle(a ack) {
+	x := a.parcel
+	r.unacked--
+	r.unackedBytes -= len(x.batch.Data)
+	if a.err == nil {
+		r.stats.batches.Add(1)
+		r.stats.entries.Add(uint64(x.batch.Header.Count))
+		r.stats.bytesRaw.Add(uint64(x.raw))
+		r.stats.bytesWire.Add(uint64(len(x.batch.Data)))
+		r.backoff = backoffMin
+	} else {
+		r.stats.failures.Add(1)
+	}
+	if x.rewinds != r.rewinds { // from before: it ships again anyway
+		return
+	}
+	switch {
+	case a.err == nil:
+		r.confirm(r.flights.settle(x.flight))
+	case errors.Is(a.err, ErrTooLarge):
+		r.unshippable(x.batch.Header.Count, a.err)
+		r.confirm(r.flights.settle(x.flight))
+	case x.tries < maxTries:
+		r.failed = append(r.failed, x)
+		r.hold(a.err)
+	default:
+		r.logger.Warn("log does not confirm, start again", "tries", x.tries, "error", a.err)
+		r.rewind()
+	}
+}
+
+// hold stops offering for a while.
+func (r *pumpRun) hold(err error) {
+	if r.held {
+		return
+	}
+	r.logger.Debug("hold appends", "error", err, "backoff", r.backoff)
+	r.held = true
+	r.retryAt.Reset(r.backoff)
+	r.backoff = min(2*r.backoff, backoffMax)
+}
+
+// rewind forgets everything under way and starts again, after a while, at the
+// confirmed marks.
+func (r *pumpRun) rewind() {
+	r.stats.rewinds.Add(1)
+	r.rewinds++
+	r.flights, r.queue, r.failed = flights{}, nil, nil
+	r.source.Rewind()
+	r.hurry = true
+	r.hold(nil)
+}
+
+func (r *pumpRun) confirm(reached [][]Mark) {
+	for _, marks := range reached {
+		if err := r.source.Confirm(marks); err != nil {
+			// It ships once more after a restart, which is harmless.
+			r.logger.Warn("cannot remember what was shipped", "error", err)
+		}
+	}
+}
+
+func (r *pumpRun) unshippable(entries int, err error) {
+	r.stats.unshippable.Add(uint64(entries))
+	r.logger.Error("entries cannot travel by the log, left to repair", "entries", entries, "error", err)
+}
+
+func stoppedTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
