@@ -23,7 +23,10 @@
 //	    may not be there after restart.
 package storage
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 var (
 	// ErrNotFound says that a key is not in the store.
@@ -36,7 +39,50 @@ var (
 	ErrFull = errors.New("disk is full")
 	// ErrClosed says that the engine was closed.
 	ErrClosed = errors.New("storage engine is closed")
+	// ErrTooLarge says that a key, a value or a whole transaction exceeds what
+	// the engine can hold.
+	ErrTooLarge = errors.New("too large to store")
+	// ErrBusy says that a second write transaction was asked for; see S1.
+	ErrBusy = errors.New("a write transaction is open")
 )
+
+const (
+	// MaxKey is the length of the longest key, in bytes.
+	MaxKey = 1200
+	// MaxValue is the length of the longest value, in bytes.
+	MaxValue = 16 << 20
+)
+
+// CheckKey returns an error that wraps ErrTooLarge unless key has 1..MaxKey
+// bytes.
+func CheckKey(key []byte) error {
+	if len(key) == 0 || len(key) > MaxKey {
+		return fmt.Errorf("key of %d bytes, not 1..%d: %w", len(key), MaxKey, ErrTooLarge)
+	}
+	return nil
+}
+
+// CheckValue returns an error that wraps ErrTooLarge if value has more than
+// MaxValue bytes.
+func CheckValue(value []byte) error {
+	if len(value) > MaxValue {
+		return fmt.Errorf("value of %d bytes, more than %d: %w", len(value), MaxValue, ErrTooLarge)
+	}
+	return nil
+}
+
+// CorruptError is the error of a read that met bytes which failed their check.
+// It wraps ErrCorrupt. It carries the key so that a scan can be resumed just
+// behind it, and the key be repaired.
+type CorruptError struct {
+	Key    []byte
+	Reason string
+}
+
+func (e *CorruptError) Error() string { return ErrCorrupt.Error() + ": " + e.Reason }
+
+// Unwrap makes errors.Is(err, ErrCorrupt) true.
+func (e *CorruptError) Unwrap() error { return ErrCorrupt }
 
 // KV is one entry of a scan. Its slices are valid until the next step of the
 // scan and must be copied to be kept.
@@ -50,7 +96,8 @@ type Reader interface {
 	// ErrNotFound, or an error that wraps ErrCorrupt.
 	Get(key []byte) ([]byte, error)
 	// Scan calls yield for the entries with lo <= key < hi in ascending key
-	// order until yield returns false. A nil hi means "to the end".
+	// order until yield returns false. A nil hi means "to the end". It stops
+	// at the first entry that fails its check with a *CorruptError.
 	Scan(lo, hi []byte, yield func(KV) bool) error
 }
 
@@ -81,7 +128,8 @@ type Txn interface {
 type Engine interface {
 	Reader
 	Snapshot() Snapshot
-	// Begin opens the write transaction; see S1.
+	// Begin opens the write transaction; see S1. While one is open it returns
+	// ErrBusy.
 	Begin() (Txn, error)
 	// Usage tells how full the engine's disk is.
 	Usage() (Usage, error)

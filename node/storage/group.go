@@ -1,0 +1,115 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// commit decides, commits and ends one group. An error is the end of the
+// committer; every op of the group has had its Done either way.
+func (c *Committer) commit(group []queued) error {
+	errs := append(c.errs[:0], make([]error, len(group))...)
+	c.errs = errs
+	bytes, writes, err := c.decideAndCommit(group, errs)
+	if err != nil {
+		if !errors.Is(err, ErrFailed) {
+			err = fmt.Errorf("%w: %w", ErrFailed, err)
+		}
+		for _, q := range group {
+			q.op.Done(err)
+		}
+		return err
+	}
+	c.stats.group(len(group), bytes, writes)
+	if writes > 0 {
+		c.keeper.committed(c.ring.last)
+	}
+	for i, q := range group {
+		if errs[i] != nil {
+			c.stats.rejected.Add(1)
+		}
+		q.op.Done(errs[i])
+	}
+	return nil
+}
+
+// decideAndCommit fills errs with what the ops of group decided. It returns
+// how many bytes and entries the group wrote, and an error when the group's
+// outcome is unknown.
+func (c *Committer) decideAndCommit(group []queued, errs []error) (bytes, writes int, err error) {
+	full := c.keeper.disk() == DiskFull
+	inner, err := c.engine.Begin()
+	if err != nil {
+		return 0, 0, fmt.Errorf("begin group: %w", err)
+	}
+	tx := &groupTxn{Txn: inner}
+	for i, q := range group {
+		if full && q.size > 0 {
+			errs[i] = ErrFull
+			continue
+		}
+		before := tx.writes
+		if errs[i] = q.op.Decide(tx); errs[i] != nil && tx.writes != before {
+			inner.Discard()
+			return 0, 0, fmt.Errorf("op failed after it wrote: %w", errs[i])
+		}
+		if errs[i] == nil {
+			bytes += q.size
+		}
+	}
+	next := c.ring.next()
+	if tx.writes > 0 {
+		if err := inner.Put(next.key(), next.value()); err != nil {
+			inner.Discard()
+			return 0, 0, fmt.Errorf("write marker of group %d: %w", next.last, err)
+		}
+	}
+	for i, q := range group {
+		if errs[i] == nil {
+			q.op.Decided()
+		}
+	}
+	if tx.writes == 0 {
+		// Nothing to sync: what was read is durable by S4 and C3.
+		inner.Discard()
+		return 0, 0, nil
+	}
+	began := time.Now()
+	if err := inner.Commit(); err != nil {
+		return 0, 0, fmt.Errorf("commit group %d: %w", next.last, err)
+	}
+	c.stats.syncNanos.Add(int64(time.Since(began)))
+	c.ring = next
+	return bytes, tx.writes, nil
+}
+
+// groupTxn is the transaction as ops see it: theirs to read and write, the
+// committer's to end.
+type groupTxn struct {
+	Txn
+	writes int
+}
+
+var errReserved = errors.New("key is reserved for group markers")
+
+func (t *groupTxn) Put(key, value []byte) error {
+	if reserved(key) {
+		return errReserved
+	}
+	t.writes++
+	return t.Txn.Put(key, value)
+}
+
+func (t *groupTxn) Delete(key []byte) error {
+	if reserved(key) {
+		return errReserved
+	}
+	t.writes++
+	return t.Txn.Delete(key)
+}
+
+func (t *groupTxn) Commit() error { panic("storage: an op must not commit its group") }
+func (t *groupTxn) Discard()      { panic("storage: an op must not discard its group") }
+
+func reserved(key []byte) bool { return len(key) > 0 && key[0] == MarkerPrefix }
