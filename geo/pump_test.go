@@ -48,6 +48,12 @@ func (l *scripted) Append(b geo.Batch, done func(error)) {
 
 func (l *scripted) Announce([]byte) error { return nil }
 
+func (l *scripted) mostOpen() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.most
+}
+
 func (l *scripted) numbers() (ns []uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,13 +90,13 @@ func TestPumpGathers(t *testing.T) {
 			time.Sleep(10 * time.Microsecond)
 		}
 		synctest.Wait()
-		if len(log.offers) != 0 {
-			t.Fatalf("%d messages after %v", len(log.offers), time.Since(began))
+		if n := len(log.numbers()); n != 0 {
+			t.Fatalf("%d messages after %v", n, time.Since(began))
 		}
 		time.Sleep(6 * time.Millisecond)
 		synctest.Wait()
-		if len(log.offers) != 1 || log.offers[0].Header.Count != 20 {
-			t.Fatalf("%d messages after %v", len(log.offers), time.Since(began))
+		if n := len(log.numbers()); n != 1 {
+			t.Fatalf("%d messages after %v", n, time.Since(began))
 		}
 		stop()
 		if s := pump.Stats(); s.Entries != 20 || s.Batches != 1 || out.Pending() != 0 {
@@ -109,9 +115,8 @@ func TestPumpBacklogIsBounded(t *testing.T) {
 		began := time.Now()
 		_, stop := pumping(t, out, log)
 		time.Sleep(500 * time.Millisecond)
-		synctest.Wait()
-		if log.most != 64 {
-			t.Errorf("%d batches unacknowledged", log.most)
+		if most := log.mostOpen(); most != 64 {
+			t.Errorf("%d batches unacknowledged", most)
 		}
 		// 3000 records of 10 KB in messages of 7, 64 a second: no pauses.
 		time.Sleep(8 * time.Second)
@@ -214,6 +219,53 @@ func TestPumpRewinds(t *testing.T) {
 		}
 	})
 }
+
+// However many batches an outage hits, the pump starts again once: here 32
+// batches under way at a time, whose numbers up to 64 fail.
+func TestPumpRewindsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := geotest.NewOutbox(actor)
+		log := &scripted{answer: func(_ int, b geo.Batch) (time.Duration, error) {
+			if b.Header.Number <= 64 {
+				return time.Duration(b.Header.Number) * time.Millisecond, errors.New("down")
+			}
+			return time.Millisecond, nil
+		}}
+		for i := range 64 {
+			out.Mint(0, fmt.Sprint("key", i), make([]byte, 64<<10-100))
+		}
+		pump, stop := pumping(t, out, log)
+		time.Sleep(time.Minute)
+		stop()
+		if s := pump.Stats(); s.Rewinds != 2 || s.Failures != 4*64 || s.Batches != 32 || out.Pending() != 0 {
+			t.Fatalf("%+v, %d pending", s, out.Pending())
+		}
+	})
+}
+
+// A source may give less than it is asked for and still have more.
+func TestPumpStingySource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out, log := geotest.NewOutbox(actor), &scripted{answer: confirmAll}
+		for i := range 100 {
+			out.Mint(0, fmt.Sprint("key", i), []byte("record"))
+		}
+		pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: 3}, stingy{out}, log, hclog.NewNullLogger())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- pump.Run(ctx) }()
+		time.Sleep(10 * time.Second)
+		if out.Pending() != 0 {
+			t.Errorf("%d pending", out.Pending())
+		}
+		cancel()
+		<-done
+	})
+}
+
+type stingy struct{ *geotest.Outbox }
+
+func (s stingy) Peek(int) ([]geo.Entry, []geo.Mark, error) { return s.Outbox.Peek(20) }
 
 // What was minted just before the stop still leaves.
 func TestPumpStopShipsTheRest(t *testing.T) {
