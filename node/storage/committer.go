@@ -200,6 +200,11 @@ func (c *Committer) start() error {
 		}
 		report = &r
 	}
+	if report.Corrupt > 0 {
+		if err := dropCorruptMarkers(c.engine); err != nil {
+			return fmt.Errorf("drop corrupt group markers: %w", err)
+		}
+	}
 	c.ring = report.ring()
 	return c.keeper.start(c.ring.last)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 // Group markers are how a store notices that it silently lost something. An
@@ -171,31 +172,71 @@ func CheckMarkers(e Engine) (MarkerReport, error) {
 	return report, nil
 }
 
-// readMarkers returns the number in each slot up to the last one in use, and
-// the highest marker. It goes on behind entries that fail their check.
+// readMarkers returns the number in each slot up to the last one in use, the
+// highest marker, and how many entries are no markers.
 func readMarkers(e Reader) (numbers []uint64, top ring, corrupt uint64, err error) {
+	err = scanMarkers(e, func(_ []byte, r ring, ok bool) {
+		if !ok {
+			corrupt++
+			return
+		}
+		slot := r.last % MarkerSlots
+		for uint64(len(numbers)) <= slot {
+			numbers = append(numbers, 0)
+		}
+		numbers[slot] = r.last
+		if r.last > top.last {
+			top = r
+		}
+	})
+	return numbers, top, corrupt, err
+}
+
+// scanMarkers visits every entry of the ring, also those that fail their
+// check: with ok false.
+func scanMarkers(e Reader, visit func(key []byte, r ring, ok bool)) error {
 	lo, hi := []byte{MarkerPrefix}, []byte{MarkerPrefix + 1}
 	for {
-		err = e.Scan(lo, hi, func(kv KV) bool {
+		err := e.Scan(lo, hi, func(kv KV) bool {
 			r, ok := decodeMarker(kv.Key, kv.Value)
-			if !ok {
-				corrupt++
-				return true
-			}
-			for slot := r.last % MarkerSlots; uint64(len(numbers)) <= slot; {
-				numbers = append(numbers, 0)
-			}
-			numbers[r.last%MarkerSlots] = r.last
-			if r.last > top.last {
-				top = r
-			}
+			visit(kv.Key, r, ok)
 			return true
 		})
 		var bad *CorruptError
 		if !errors.As(err, &bad) {
-			return numbers, top, corrupt, err
+			return err
 		}
-		corrupt++
+		visit(bad.Key, ring{}, false)
 		lo = append(append([]byte(nil), bad.Key...), 0)
 	}
+}
+
+// dropCorruptMarkers removes what the next CheckMarkers would take for a new
+// loss, some thousand a transaction.
+func dropCorruptMarkers(e Engine) error {
+	var keys [][]byte
+	err := scanMarkers(e, func(key []byte, _ ring, ok bool) {
+		if !ok {
+			keys = append(keys, append([]byte(nil), key...))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(keys, 4096) {
+		tx, err := e.Begin()
+		if err != nil {
+			return err
+		}
+		for _, key := range some {
+			if err := tx.Delete(key); err != nil {
+				tx.Discard()
+				return err
+			}
+		}
+		if err := tx.Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
