@@ -57,6 +57,9 @@ type Error struct {
 	Needed, Acks int
 	// RetryAfterMs is a hint, 0 for none.
 	RetryAfterMs int
+	// again says that another owner may do better; NotApplied. It is between
+	// coordinators only.
+	again bool
 }
 
 func (e *Error) Error() string {

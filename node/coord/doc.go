@@ -1,0 +1,21 @@
+// Package coord runs clients' operations: it finds the owners of a key, has
+// one of them decide a write, asks as many as the level needs, and says what
+// was achieved. Any node coordinates any key; a write is forwarded once, to
+// the owner that mints it.
+//
+// It keeps no state of its own beyond the operations under way, decides
+// nothing about values (crdt does) and stores nothing (replica does).
+//
+// Invariants:
+//
+//	K1  done is called exactly once for each operation, from any goroutine.
+//	K2  A write is answered with success only after as many distinct owners as
+//	    the level needs have it durably.
+//	K3  An error says NotApplied only if no owner can have the write, now or
+//	    later.
+//	K4  One request mints at most one version: what may have been minted is
+//	    not minted again elsewhere.
+//
+// Operations run on their callers' goroutines and on those that deliver
+// replies; the package starts none that outlive an operation.
+package coord

@@ -1,0 +1,182 @@
+package replica
+
+import (
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// Apply joins records that were decided elsewhere: replication, read repair,
+// anti-entropy, other regions. done gets how many records changed, when all of
+// them are durable; it runs on the committer's goroutine and must not block.
+// A record that is not one gives an error that wraps wire.ErrMalformed, and
+// none of the entries is applied.
+func (r *Replica) Apply(entries []wire.Entry, done func(changed int, err error)) {
+	op := &applyOp{r: r, done: done, items: make([]applyItem, len(entries))}
+	for i, e := range entries {
+		it := &op.items[i]
+		it.Entry = e
+		it.keyHash = hashring.KeyHash(e.Key)
+		it.part = r.parts[r.Partition(it.keyHash)]
+		if it.part == nil {
+			done(0, ErrNotOwner)
+			return
+		}
+		var err error
+		if it.in, err = crdt.DecodeRecord(it.keyHash, e.Record); err != nil {
+			done(0, fmt.Errorf("%w: %w", wire.ErrMalformed, err))
+			return
+		}
+		op.size += e.Size() + 64
+	}
+	r.submit(op)
+}
+
+type applyOp struct {
+	r       *Replica
+	items   []applyItem
+	size    int
+	changed int
+	done    func(int, error)
+}
+
+type applyItem struct {
+	wire.Entry
+	keyHash  uint64
+	part     *partition
+	in       crdt.Record
+	old, out crdt.Record
+	effect   effect
+}
+
+func (o *applyOp) Size() int { return o.size }
+func (o *applyOp) Decided()  {}
+
+// Decide reads everything before it writes anything: an unreadable record
+// must take the whole operation out of the group, not a part of it.
+func (o *applyOp) Decide(tx storage.Txn) error {
+	var earlier map[string]int // for keys that occur twice
+	if len(o.items) > 1 {
+		earlier = make(map[string]int, len(o.items))
+	}
+	for i := range o.items {
+		it := &o.items[i]
+		if j, ok := earlier[string(it.Key)]; ok {
+			it.old = o.items[j].out
+		} else {
+			old, err := getRecord(tx, it.keyHash, it.Key)
+			if err != nil {
+				return err
+			}
+			it.old = old
+		}
+		it.out = crdt.Join(it.old, it.in)
+		if earlier != nil {
+			earlier[string(it.Key)] = i
+		}
+	}
+	for i := range o.items {
+		if err := o.r.join(tx, &o.items[i]); err != nil {
+			return err
+		}
+		if o.items[i].changedRecord() {
+			o.changed++
+		}
+	}
+	return nil
+}
+
+func (it *applyItem) changedRecord() bool { return !it.out.SameDots(it.old) }
+
+func (r *Replica) join(tx storage.Txn, it *applyItem) error {
+	clock := it.part.decided.clock
+	it.effect = effect{part: it.part}
+	take := func(d crdt.Dot) {
+		if d.Actor == r.minter && d.N > clock.Max(d.Actor) {
+			r.forget()
+		}
+		if !clock.Contains(d) && !contains(it.effect.dots, d) {
+			it.effect.dots = append(it.effect.dots, d)
+		}
+	}
+	for i := range it.in.Versions {
+		take(it.in.Versions[i].Dot)
+	}
+	for _, d := range it.Dots {
+		take(d)
+	}
+	changed := it.changedRecord()
+	if !changed && len(it.effect.dots) == 0 {
+		return nil
+	}
+	if changed {
+		it.effect.delta = r.digest(it.keyHash, it.old) ^ r.digest(it.keyHash, it.out)
+		encoded := it.Record
+		if !it.out.SameDots(it.in) {
+			encoded = crdt.AppendRecord(nil, it.keyHash, it.out)
+		}
+		if err := putRecord(tx, it.keyHash, it.Key, encoded); err != nil {
+			return err
+		}
+	}
+	return r.settle(tx, &it.effect, it.Key)
+}
+
+func contains(dots []crdt.Dot, d crdt.Dot) bool {
+	for _, x := range dots {
+		if x == d {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *applyOp) Done(err error) {
+	if err == nil {
+		for i := range o.items {
+			e := &o.items[i].effect
+			if len(e.dots) > 0 || e.delta != 0 {
+				e.harden()
+			}
+		}
+	}
+	o.done(o.changed, err)
+}
+
+// JoinClock marks everything in c as delivered to partition p: the last step
+// of a full sync, after all records of the one who gave c were applied.
+func (r *Replica) JoinClock(p hashring.Partition, c *crdt.Clock, done func(error)) {
+	part := r.part(p)
+	if part == nil {
+		done(ErrNotOwner)
+		return
+	}
+	r.submit(&clockOp{r: r, effect: effect{part: part, clock: c}, done: done})
+}
+
+type clockOp struct {
+	r      *Replica
+	effect effect
+	done   func(error)
+}
+
+func (o *clockOp) Size() int { return 256 }
+func (o *clockOp) Decided()  {}
+
+func (o *clockOp) Decide(tx storage.Txn) error {
+	if a := o.r.minter; a != 0 && o.effect.clock.Max(a) > o.effect.part.decided.clock.Max(a) {
+		o.r.forget()
+	}
+	o.effect.part.decided.take(&o.effect)
+	return o.effect.part.putSnapshot(tx)
+}
+
+func (o *clockOp) Done(err error) {
+	if err == nil {
+		o.effect.harden()
+	}
+	o.done(err)
+}

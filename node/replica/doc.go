@@ -1,0 +1,23 @@
+// Package replica is an owner's state: the records, delivery clocks, dot
+// indexes and digests of the partitions that this node stores, and the only
+// place where records are merged into the engine.
+//
+// It does not know who the other owners are or how many must agree (coord),
+// nor when to compare itself with them (repair). It answers peers' questions
+// and runs two kinds of writes: Mint, which decides a new version here, and
+// Apply, which joins what was decided elsewhere.
+//
+// Invariants:
+//
+//	R1  A record, the index entries of the dots that arrived with it, and what
+//	    is needed to recover clock and digest are written in one transaction.
+//	R2  The clock that others see holds durable dots only.
+//	R3  An actor that this node used is used again only after a clean stop
+//	    whose marker matches the recovered state and whose nonce the registry
+//	    accepts. Without an actor nothing is minted; all else works.
+//	R4  Apply mints nothing and ships nothing. Mint ships through the outbox.
+//	R5  Proof of amnesia (somebody shows a dot of ours that we do not know)
+//	    ends the actor.
+//
+// Run owns the committer's goroutine and the one that obtains actors.
+package replica

@@ -1,0 +1,80 @@
+package replica
+
+import (
+	"encoding/binary"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+)
+
+// The key spaces of a node's store, by first byte; numbers are big-endian, so
+// that the store's order is theirs. The committer's group markers have 'g'.
+//
+//	'r' key-hash(8) full-key            -> record (canonical encoding)
+//	'i' partition(2) actor(4) n(8)      -> digest delta (8), full key
+//	's' partition(2)                    -> digest (8), clock
+//	'c' partition(2) actor(4)           -> counter (8): what the geo log has
+//	'm' name                            -> the node's own facts
+//
+// The partition is the top of the key hash, so a partition's records, and any
+// bucket of them by hash prefix, are one contiguous range.
+const (
+	spaceRecord   = 'r'
+	spaceIndex    = 'i'
+	spaceSnapshot = 's'
+	spaceCursor   = 'c'
+)
+
+var (
+	keyIdentity = []byte("midentity")
+	keyClean    = []byte("mclean")
+	keyActors   = []byte("mactors")
+)
+
+func recordKey(dst []byte, keyHash uint64, fullKey []byte) []byte {
+	dst = append(dst, spaceRecord)
+	dst = binary.BigEndian.AppendUint64(dst, keyHash)
+	return append(dst, fullKey...)
+}
+
+// recordRange covers the records whose key hash is in first..last.
+func recordRange(first, last uint64) (lo, hi []byte) {
+	lo = binary.BigEndian.AppendUint64([]byte{spaceRecord}, first)
+	if last == 1<<64-1 {
+		return lo, []byte{spaceRecord + 1}
+	}
+	return lo, binary.BigEndian.AppendUint64([]byte{spaceRecord}, last+1)
+}
+
+func splitRecordKey(k []byte) (keyHash uint64, fullKey []byte) {
+	return binary.BigEndian.Uint64(k[1:]), k[9:]
+}
+
+func indexKey(dst []byte, p hashring.Partition, d crdt.Dot) []byte {
+	dst = append(dst, spaceIndex)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(p))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(d.Actor))
+	return binary.BigEndian.AppendUint64(dst, d.N)
+}
+
+// indexEnd is the key behind all index entries of a partition.
+func indexEnd(p hashring.Partition) []byte {
+	k := binary.BigEndian.AppendUint16([]byte{spaceIndex}, uint16(p))
+	return append(k, 0xff, 0xff, 0xff, 0xff, 0xff)
+}
+
+func splitIndexKey(k []byte) crdt.Dot {
+	return crdt.Dot{
+		Actor: crdt.Actor(binary.BigEndian.Uint32(k[3:])),
+		N:     binary.BigEndian.Uint64(k[7:]),
+	}
+}
+
+func snapshotKey(p hashring.Partition) []byte {
+	return binary.BigEndian.AppendUint16([]byte{spaceSnapshot}, uint16(p))
+}
+
+func cursorKey(p hashring.Partition, a crdt.Actor) []byte {
+	k := binary.BigEndian.AppendUint16([]byte{spaceCursor}, uint16(p))
+	return binary.BigEndian.AppendUint32(k, uint32(a))
+}

@@ -1,0 +1,204 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/storage"
+)
+
+var (
+	// ErrNoActor says that this node may not mint now; nothing was written.
+	ErrNoActor = errors.New("this node has no actor to mint with yet")
+	// ErrTooManySiblings says that a blind write would exceed the bound.
+	ErrTooManySiblings = errors.New("too many siblings")
+	// ErrNotOwner says that this node does not store the partition.
+	ErrNotOwner = errors.New("not an owner of the partition")
+	// ErrStopping says that the node is on its way down.
+	ErrStopping = errors.New("node is stopping")
+	// ErrAmnesia says that the client's context shows a dot of this node's
+	// actor that the node does not know: it has lost state.
+	ErrAmnesia = errors.New("this node has lost writes of its own and takes a new actor")
+)
+
+// Mint is a client's write, to be decided here.
+type Mint struct {
+	Key     []byte // full key
+	KeyHash uint64
+	// Context of the read that the write follows; zero for a blind one.
+	Context crdt.Context
+	// Overwrite: the write also follows whatever is stored here.
+	Overwrite bool
+	Dead      bool
+	Value     []byte
+	// TTL in milliseconds, 0 for never.
+	TTL int64
+	// MaxSiblings bounds what a blind write may pile up.
+	MaxSiblings int
+	// Decided is called when the version exists and before it is durable here;
+	// Done when it is durable, or with an error. Both run on the committer's
+	// goroutine and must not block. Decided may be nil.
+	Decided func(*Minted)
+	Done    func(*Minted, error)
+}
+
+// Minted is what came of a Mint.
+type Minted struct {
+	Dot   crdt.Dot
+	Stamp hlc.Stamp
+	// Context covers the version and what it followed.
+	Context crdt.Context
+	// Record is the encoding of the key's whole record with the version in it.
+	Record []byte
+}
+
+// Mint queues m. It returns at once.
+func (r *Replica) Mint(m Mint) {
+	part := r.parts[r.Partition(m.KeyHash)]
+	if part == nil {
+		m.Done(nil, ErrNotOwner)
+		return
+	}
+	r.submit(&mintOp{r: r, Mint: m, part: part})
+}
+
+type mintOp struct {
+	r *Replica
+	Mint
+	part   *partition
+	minted Minted
+	effect effect
+}
+
+func (o *mintOp) Size() int { return len(o.Key)*2 + len(o.Value) + 160 }
+
+func (o *mintOp) Decide(tx storage.Txn) error {
+	actor := o.r.minter
+	if actor == 0 {
+		return ErrNoActor
+	}
+	clock := o.part.decided.clock
+	n := clock.Max(actor)
+	if o.Context.Seen.Get(actor) > n {
+		o.r.forget()
+		return ErrAmnesia
+	}
+	old, err := getRecord(tx, o.KeyHash, o.Key)
+	if err != nil {
+		return err
+	}
+	seen := o.Context.Seen
+	if o.Overwrite {
+		seen = seen.Join(old.Context().Seen)
+	}
+	now := o.r.hlc.Now()
+	if len(seen) == 0 && o.MaxSiblings > 0 && len(old.Versions) >= o.MaxSiblings {
+		return ErrTooManySiblings
+	}
+	v := crdt.Version{
+		Dot:   crdt.Dot{Actor: actor, N: n + 1},
+		Stamp: o.r.hlc.Next(max(o.Context.Stamp, old.MaxStamp())),
+		Dead:  o.Dead,
+		Value: o.Value,
+	}
+	if o.TTL > 0 {
+		v.Expiry = now + o.TTL
+	}
+	rec := crdt.Write(old, seen, v)
+	v.Past = seen
+	o.minted = Minted{Dot: v.Dot, Stamp: v.Stamp, Context: v.Context(), Record: crdt.AppendRecord(nil, o.KeyHash, rec)}
+	o.effect = effect{
+		part:  o.part,
+		dots:  []crdt.Dot{v.Dot},
+		delta: o.r.digest(o.KeyHash, old) ^ o.r.digest(o.KeyHash, rec),
+	}
+	if err := putRecord(tx, o.KeyHash, o.Key, o.minted.Record); err != nil {
+		return err
+	}
+	return o.r.settle(tx, &o.effect, o.Key)
+}
+
+func (o *mintOp) Decided() {
+	if o.Mint.Decided != nil {
+		o.Mint.Decided(&o.minted)
+	}
+}
+
+func (o *mintOp) Done(err error) {
+	if err != nil {
+		o.Mint.Done(nil, err)
+		return
+	}
+	o.effect.harden()
+	o.r.outbox.add(o.part.id, o.minted.Dot, o.Key, o.minted.Record)
+	o.Mint.Done(&o.minted, nil)
+}
+
+// settle writes the index entries of an effect whose record is written, and
+// moves the decided state. All dots are new to the decided clock. The digest
+// delta stands in the first entry; an effect without a dot has no entry, so
+// the whole state is written instead.
+func (r *Replica) settle(tx storage.Txn, e *effect, fullKey []byte) error {
+	var buf [64]byte
+	for i, d := range e.dots {
+		var delta uint64
+		if i == 0 {
+			delta = e.delta
+		}
+		value := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(fullKey)), delta)
+		if err := tx.Put(indexKey(buf[:0], e.part.id, d), append(value, fullKey...)); err != nil {
+			return fmt.Errorf("write dot index: %w", err)
+		}
+	}
+	p := e.part
+	p.decided.take(e)
+	p.unsaved += len(e.dots)
+	if len(e.dots) == 0 || p.unsaved >= snapshotEvery {
+		return p.putSnapshot(tx)
+	}
+	return nil
+}
+
+func (r *Replica) digest(keyHash uint64, rec crdt.Record) uint64 {
+	return crdt.Digest(r.cfg.DigestSeed, keyHash, rec)
+}
+
+type getter interface {
+	Get(key []byte) ([]byte, error)
+}
+
+// getRecord returns the zero Record for an absent key.
+func getRecord(g getter, keyHash uint64, fullKey []byte) (crdt.Record, error) {
+	var buf [128]byte
+	b, err := g.Get(recordKey(buf[:0], keyHash, fullKey))
+	if isNotFound(err) {
+		return crdt.Record{}, nil
+	}
+	if err != nil {
+		return crdt.Record{}, fmt.Errorf("read record: %w", err)
+	}
+	rec, err := crdt.DecodeRecord(keyHash, b)
+	if err != nil {
+		return crdt.Record{}, fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+	}
+	return rec, nil
+}
+
+func putRecord(tx storage.Txn, keyHash uint64, fullKey, encoded []byte) error {
+	var buf [128]byte
+	if err := tx.Put(recordKey(buf[:0], keyHash, fullKey), encoded); err != nil {
+		return fmt.Errorf("write record: %w", err)
+	}
+	return nil
+}
+
+func isNotFound(err error) bool { return errors.Is(err, storage.ErrNotFound) }
+
+// Partition of a key hash.
+func (r *Replica) Partition(keyHash uint64) hashring.Partition {
+	return hashring.PartitionOf(keyHash, len(r.parts))
+}

@@ -1,0 +1,316 @@
+package replica
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/storage"
+)
+
+// Outbox is geo.Source over what this node minted. What is fresh waits in
+// memory with its record; what does not fit there, or was left by an earlier
+// run, is found again by the dot index.
+//
+// Invariants:
+//
+//	O1  A mark is given out only with or after all dots up to it.
+//	O2  Confirmed marks never run ahead of what the log confirmed; they are
+//	    written lazily, so that a crash ships a little twice.
+type Outbox struct {
+	r *Replica
+
+	mu        sync.Mutex
+	actors    []crdt.Actor
+	fresh     []freshItem
+	freshSize int
+	backlog   []backlogRun
+	confirmed map[slot]uint64
+	unsaved   map[slot]struct{}
+	saving    bool
+	lastSave  time.Time
+	pending   uint64
+
+	wake chan struct{}
+}
+
+// maxFresh bounds the bytes of records that wait in memory.
+const maxFresh = 16 << 20
+
+// saveEvery is how often confirmed marks are written, at most.
+const saveEvery = time.Second
+
+type slot struct {
+	p hashring.Partition
+	a crdt.Actor
+}
+
+type freshItem struct {
+	p      hashring.Partition
+	dot    crdt.Dot
+	key    []byte
+	record []byte
+}
+
+type backlogRun struct {
+	slot
+	crdt.Span
+}
+
+var _ geo.Source = (*Outbox)(nil)
+
+func openOutbox(r *Replica) (*Outbox, error) {
+	o := &Outbox{r: r, confirmed: map[slot]uint64{}, unsaved: map[slot]struct{}{}, wake: make(chan struct{}, 1)}
+	if !r.cfg.Ship {
+		return o, nil
+	}
+	actors, err := loadActors(r.engine)
+	if err != nil {
+		return nil, err
+	}
+	o.actors = actors
+	err = r.engine.Scan([]byte{spaceCursor}, []byte{spaceCursor + 1}, func(kv storage.KV) bool {
+		if len(kv.Key) == 7 && len(kv.Value) == 8 {
+			s := slot{hashring.Partition(binary.BigEndian.Uint16(kv.Key[1:])), crdt.Actor(binary.BigEndian.Uint32(kv.Key[3:]))}
+			o.confirmed[s] = binary.BigEndian.Uint64(kv.Value)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read geo cursors: %w", err)
+	}
+	o.rewind()
+	o.pending = 0
+	for _, b := range o.backlog {
+		o.pending += b.Hi - b.Lo + 1
+	}
+	return o, nil
+}
+
+// add queues a durable dot of this node's actor.
+func (o *Outbox) add(p hashring.Partition, d crdt.Dot, key, record []byte) {
+	if !o.r.cfg.Ship {
+		return
+	}
+	o.mu.Lock()
+	o.pending++
+	if o.freshSize+len(record) > maxFresh {
+		// The index has them all: go on from there.
+		o.rewind()
+	} else {
+		o.fresh = append(o.fresh, freshItem{p, d, key, record})
+		o.freshSize += len(record) + len(key)
+	}
+	o.mu.Unlock()
+	o.poke()
+}
+
+func (o *Outbox) poke() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (o *Outbox) addActor(a crdt.Actor) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, x := range o.actors {
+		if x == a {
+			return
+		}
+	}
+	o.actors = append(o.actors, a)
+}
+
+// Wake receives after something new was minted.
+func (o *Outbox) Wake() <-chan struct{} { return o.wake }
+
+// Pending is how many minted dots the log has not confirmed.
+func (o *Outbox) Pending() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.pending
+}
+
+// Rewind makes Peek start again behind the confirmed marks.
+func (o *Outbox) Rewind() {
+	o.mu.Lock()
+	o.rewind()
+	o.mu.Unlock()
+	o.poke()
+}
+
+func (o *Outbox) rewind() {
+	o.fresh, o.freshSize, o.backlog = nil, 0, nil
+	for _, part := range o.r.parts {
+		if part == nil {
+			continue
+		}
+		for _, a := range o.actors {
+			s := slot{part.id, a}
+			part.mu.Lock()
+			top := part.durable.clock.Max(a)
+			part.mu.Unlock()
+			if from := o.confirmed[s] + 1; from <= top {
+				o.backlog = append(o.backlog, backlogRun{s, crdt.Span{Lo: from, Hi: top}})
+			}
+		}
+	}
+}
+
+// Peek returns the next entries to ship; see geo.Source.
+func (o *Outbox) Peek(max int) ([]geo.Entry, []geo.Mark, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	pack := packer{byKey: map[string]int{}, marks: map[slot]uint64{}}
+	for len(o.backlog) > 0 && pack.size < max {
+		if err := o.peekBacklog(&pack, max); err != nil {
+			return nil, nil, err
+		}
+	}
+	k := 0
+	for len(o.backlog) == 0 && k < len(o.fresh) && pack.size < max {
+		it := &o.fresh[k]
+		pack.add(slot{it.p, it.dot.Actor}, it.dot, it.key, it.record)
+		o.freshSize -= len(it.record) + len(it.key)
+		*it = freshItem{}
+		k++
+	}
+	if o.fresh = o.fresh[k:]; len(o.fresh) == 0 {
+		o.fresh = nil
+	}
+	return pack.entries, pack.list(), nil
+}
+
+// peekBacklog takes from the first run as much as fits.
+func (o *Outbox) peekBacklog(pack *packer, max int) error {
+	run := &o.backlog[0]
+	lo := indexKey(nil, run.p, crdt.Dot{Actor: run.a, N: run.Lo})
+	hi := indexEnd(run.p)
+	if run.Hi < math.MaxUint64 {
+		hi = indexKey(nil, run.p, crdt.Dot{Actor: run.a, N: run.Hi + 1})
+	}
+	full := false
+	var failed error
+	err := o.r.engine.Scan(lo, hi, func(kv storage.KV) bool {
+		if pack.size >= max {
+			full = true
+			return false
+		}
+		d := splitIndexKey(kv.Key)
+		if len(kv.Value) < 8 {
+			failed = storage.ErrCorrupt
+			return false
+		}
+		key := append([]byte(nil), kv.Value[8:]...)
+		hash := hashring.KeyHash(key)
+		record, err := o.r.Read(hash, key)
+		if err != nil {
+			failed = err
+			return false
+		}
+		pack.add(run.slot, d, key, record)
+		run.Lo = d.N + 1
+		return true
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return fmt.Errorf("read dot index for the geo log: %w", err)
+	}
+	if !full {
+		// The rest of the run has no index entry: nothing of ours to ship.
+		pack.mark(run.slot, run.Hi)
+		o.backlog = o.backlog[1:]
+	}
+	return nil
+}
+
+// packer gathers entries, one per key: the newest record counts.
+type packer struct {
+	entries []geo.Entry
+	byKey   map[string]int
+	marks   map[slot]uint64
+	size    int
+}
+
+func (k *packer) add(s slot, d crdt.Dot, key, record []byte) {
+	k.mark(s, d.N)
+	if len(record) == 0 {
+		return // lost here; anti-entropy will find it
+	}
+	if i, ok := k.byKey[string(key)]; ok {
+		e := &k.entries[i]
+		k.size += len(record) - len(e.Record) + 12
+		e.Record = record
+		e.Dots = append(e.Dots, d)
+		return
+	}
+	k.byKey[string(key)] = len(k.entries)
+	k.entries = append(k.entries, geo.Entry{Partition: s.p, Key: key, Record: record, Dots: []crdt.Dot{d}})
+	k.size += len(record) + len(key) + 24
+}
+
+func (k *packer) mark(s slot, n uint64) { k.marks[s] = max(k.marks[s], n) }
+
+func (k *packer) list() []geo.Mark {
+	var out []geo.Mark
+	for s, n := range k.marks {
+		out = append(out, geo.Mark{Partition: s.p, Actor: s.a, N: n})
+	}
+	return out
+}
+
+// Confirm remembers that the log holds everything up to the marks.
+func (o *Outbox) Confirm(marks []geo.Mark) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range marks {
+		s := slot{m.Partition, m.Actor}
+		if was := o.confirmed[s]; m.N > was {
+			o.confirmed[s] = m.N
+			o.unsaved[s] = struct{}{}
+			o.pending -= min(o.pending, m.N-was)
+		}
+	}
+	if now := time.Now(); !o.saving && now.Sub(o.lastSave) >= saveEvery {
+		o.saving, o.lastSave = true, now
+		o.r.submit(&cursorOp{o})
+	}
+	return nil
+}
+
+// putCursors writes the confirmed marks that changed.
+func (o *Outbox) putCursors(tx storage.Txn) error {
+	o.mu.Lock()
+	changed := make(map[slot]uint64, len(o.unsaved))
+	for s := range o.unsaved {
+		changed[s] = o.confirmed[s]
+	}
+	clear(o.unsaved)
+	o.mu.Unlock()
+	for s, n := range changed {
+		if err := tx.Put(cursorKey(s.p, s.a), binary.BigEndian.AppendUint64(nil, n)); err != nil {
+			return fmt.Errorf("write geo cursor: %w", err)
+		}
+	}
+	return nil
+}
+
+type cursorOp struct{ o *Outbox }
+
+func (c *cursorOp) Size() int                   { return 0 }
+func (c *cursorOp) Decide(tx storage.Txn) error { return c.o.putCursors(tx) }
+func (c *cursorOp) Decided()                    {}
+func (c *cursorOp) Done(error) {
+	c.o.mu.Lock()
+	c.o.saving = false
+	c.o.mu.Unlock()
+}

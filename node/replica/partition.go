@@ -1,0 +1,149 @@
+package replica
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// snapshotEvery is how many dots a partition takes before its clock and digest
+// are written as a whole again. Recovery reads at most about as many index
+// entries per partition.
+const snapshotEvery = 4096
+
+// partition is what an owner knows of one partition beside its records.
+type partition struct {
+	id hashring.Partition
+
+	// decided is ahead of durable by the group that is being committed. Only
+	// the committer's goroutine touches it.
+	decided state
+	// unsaved counts dots since the last snapshot was decided.
+	unsaved int
+
+	mu      sync.Mutex
+	durable state
+	// sum caches the hash of the durable clock; 0 is "compute it".
+	sum uint64
+}
+
+type state struct {
+	clock  *crdt.Clock
+	digest uint64
+}
+
+// effect is what one decided operation does to a partition's state.
+type effect struct {
+	part  *partition
+	dots  []crdt.Dot
+	delta uint64
+	// span, for full syncs: a whole clock that is joined.
+	clock *crdt.Clock
+}
+
+func (s *state) take(e *effect) {
+	for _, d := range e.dots {
+		s.clock.Add(d)
+	}
+	if e.clock != nil {
+		s.clock.Join(e.clock)
+	}
+	s.digest ^= e.delta
+}
+
+// harden moves a durable effect into what others see.
+func (e *effect) harden() {
+	p := e.part
+	p.mu.Lock()
+	p.durable.take(e)
+	p.sum = 0
+	p.mu.Unlock()
+}
+
+// Clock returns a copy of the durable clock.
+func (p *partition) Clock() *crdt.Clock {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.durable.clock.Clone()
+}
+
+// Sum returns the durable state in short.
+func (p *partition) Sum() wire.Sum {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sum == 0 {
+		p.sum = max(1, xxhash.Sum64(crdt.AppendClock(nil, p.durable.clock)))
+	}
+	return wire.Sum{Partition: p.id, Clock: p.sum, Digest: p.durable.digest}
+}
+
+// putSnapshot writes the decided state into tx.
+func (p *partition) putSnapshot(tx storage.Txn) error {
+	b := binary.BigEndian.AppendUint64(nil, p.decided.digest)
+	if err := tx.Put(snapshotKey(p.id), crdt.AppendClock(b, p.decided.clock)); err != nil {
+		return fmt.Errorf("write clock snapshot of partition %d: %w", p.id, err)
+	}
+	p.unsaved = 0
+	return nil
+}
+
+// recoverPartition reads snapshot and index entries: the snapshot may be older
+// than the records, and the index entries above it say what it lacks.
+func recoverPartition(r storage.Reader, id hashring.Partition) (*partition, error) {
+	p := &partition{id: id, decided: state{clock: &crdt.Clock{}}}
+	s, err := loadSnapshot(r, id)
+	if err != nil {
+		return nil, fmt.Errorf("read clock snapshot of partition %d: %w", id, err)
+	}
+	p.decided = s
+	// Entries at or below a base of the snapshot are in it: skip over them by
+	// starting the scan again behind them.
+	bases := p.decided.clock.Clone()
+	lo, end := indexKey(nil, id, crdt.Dot{}), indexEnd(id)
+	for lo != nil {
+		from := lo
+		lo = nil
+		err := r.Scan(from, end, func(kv storage.KV) bool {
+			d := splitIndexKey(kv.Key)
+			if base := bases.Base(d.Actor); d.N <= base {
+				lo = indexKey(nil, id, crdt.Dot{Actor: d.Actor, N: base + 1})
+				return false
+			}
+			if len(kv.Value) >= 8 && p.decided.clock.Add(d) {
+				p.decided.digest ^= binary.BigEndian.Uint64(kv.Value)
+				p.unsaved++
+			}
+			return true
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read dot index of partition %d: %w", id, err)
+		}
+	}
+	p.durable = state{clock: p.decided.clock.Clone(), digest: p.decided.digest}
+	return p, nil
+}
+
+func loadSnapshot(r storage.Reader, id hashring.Partition) (state, error) {
+	b, err := r.Get(snapshotKey(id))
+	if isNotFound(err) {
+		return state{clock: &crdt.Clock{}}, nil
+	}
+	if err != nil {
+		return state{}, err
+	}
+	if len(b) < 8 {
+		return state{}, storage.ErrCorrupt
+	}
+	c, rest, err := crdt.DecodeClock(b[8:])
+	if err != nil || len(rest) != 0 {
+		return state{}, storage.ErrCorrupt
+	}
+	return state{clock: c, digest: binary.BigEndian.Uint64(b)}, nil
+}

@@ -1,0 +1,179 @@
+package replica
+
+import (
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// Differing returns the receiver's sums of those of the given partitions that
+// it owns and whose clock or digest is another here.
+func (r *Replica) Differing(sums []wire.Sum) []wire.Sum {
+	var out []wire.Sum
+	for _, s := range sums {
+		if part := r.part(s.Partition); part != nil {
+			if mine := part.Sum(); mine != s {
+				out = append(out, mine)
+			}
+		}
+	}
+	return out
+}
+
+// Pull returns the records behind the dots of a partition that the asker's
+// clock lacks, found by the dot index.
+func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
+	part := r.part(q.Partition)
+	if part == nil {
+		return wire.Pulled{}, ErrNotOwner
+	}
+	var out wire.Pulled
+	byKey := map[string]int{}
+	size := 0
+	for _, run := range q.Clock.Missing(part.Clock()) {
+		next := run.Lo // the first dot of the run that is not delivered yet
+		lo := indexKey(nil, q.Partition, crdt.Dot{Actor: run.Actor, N: run.Lo})
+		hi := indexKey(nil, q.Partition, crdt.Dot{Actor: run.Actor, N: run.Hi + 1})
+		var failed error
+		err := r.engine.Scan(lo, hi, func(kv storage.KV) bool {
+			d := splitIndexKey(kv.Key)
+			if d.N != next {
+				return false // a hole in the index
+			}
+			if size >= q.MaxBytes && size > 0 {
+				out.More = true
+				return false
+			}
+			next++
+			if i, ok := byKey[string(kv.Value[8:])]; ok {
+				out.Entries[i].Dots = append(out.Entries[i].Dots, d)
+				size += 12
+				return true
+			}
+			key := append([]byte(nil), kv.Value[8:]...)
+			record, err := r.Read(hashring.KeyHash(key), key)
+			if err != nil || record == nil {
+				failed = err
+				next--
+				return false
+			}
+			byKey[string(key)] = len(out.Entries)
+			e := wire.Entry{Key: key, Record: record, Dots: []crdt.Dot{d}}
+			out.Entries = append(out.Entries, e)
+			size += e.Size()
+			return true
+		})
+		if err == nil {
+			err = failed
+		}
+		if err != nil {
+			return wire.Pulled{}, fmt.Errorf("read dot index of partition %d: %w", q.Partition, err)
+		}
+		if out.More {
+			return out, nil
+		}
+		if next <= run.Hi {
+			out.Full = true
+		}
+	}
+	return out, nil
+}
+
+// bucketFan is how many parts a Buckets reply has.
+const (
+	bucketBits = 8
+	bucketFan  = 1 << bucketBits
+)
+
+// BucketRange returns the key hashes of part i of the range that q names.
+func BucketRange(q wire.Buckets, i int) (first, last uint64) {
+	bits := int(q.Bits) + bucketBits
+	prefix := q.Prefix<<bucketBits | uint64(i)
+	first = prefix << (64 - bits)
+	return first, first | (1<<(64-bits) - 1)
+}
+
+// Buckets returns the digests of the parts of a range of key hashes, computed
+// from the store.
+func (r *Replica) Buckets(q wire.Buckets) ([]wire.Bucket, error) {
+	out := make([]wire.Bucket, bucketFan)
+	first, _ := BucketRange(q, 0)
+	_, last := BucketRange(q, bucketFan-1)
+	lo, hi := recordRange(first, last)
+	var failed error
+	err := r.engine.Scan(lo, hi, func(kv storage.KV) bool {
+		keyHash, _ := splitRecordKey(kv.Key)
+		rec, err := crdt.DecodeRecord(keyHash, kv.Value)
+		if err != nil {
+			failed = fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+			return false
+		}
+		b := &out[keyHash>>(64-int(q.Bits)-bucketBits)&(bucketFan-1)]
+		b.Digest ^= r.digest(keyHash, rec)
+		b.Keys++
+		return true
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return nil, fmt.Errorf("digest records: %w", err)
+	}
+	return out, nil
+}
+
+// Scan returns a page of records in the store's order.
+func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
+	part := r.part(q.Partition)
+	if part == nil {
+		return wire.Page{}, ErrNotOwner
+	}
+	page := wire.Page{Clock: part.Clock()}
+	first, last := hashring.Range(q.Partition, len(r.parts))
+	lo, hi := recordRange(max(first, q.First), min(last, q.Last))
+	if len(q.After) > 0 {
+		lo = append(recordKey(nil, hashring.KeyHash(q.After), q.After), 0)
+	}
+	size := 0
+	err := r.engine.Scan(lo, hi, func(kv storage.KV) bool {
+		if size >= q.MaxBytes && size > 0 {
+			page.More = true
+			return false
+		}
+		_, key := splitRecordKey(kv.Key)
+		e := wire.Entry{Key: append([]byte(nil), key...), Record: append([]byte(nil), kv.Value...)}
+		page.Entries = append(page.Entries, e)
+		size += e.Size()
+		return true
+	})
+	if err != nil {
+		return wire.Page{}, fmt.Errorf("scan partition %d: %w", q.Partition, err)
+	}
+	return page, nil
+}
+
+// DigestFromStore computes a partition's digest from its records: what the
+// kept digest must equal when nothing is being written.
+func (r *Replica) DigestFromStore(p hashring.Partition) (uint64, error) {
+	first, last := hashring.Range(p, len(r.parts))
+	lo, hi := recordRange(first, last)
+	var digest uint64
+	var failed error
+	err := r.engine.Scan(lo, hi, func(kv storage.KV) bool {
+		keyHash, _ := splitRecordKey(kv.Key)
+		rec, err := crdt.DecodeRecord(keyHash, kv.Value)
+		if err != nil {
+			failed = fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+			return false
+		}
+		digest ^= r.digest(keyHash, rec)
+		return true
+	})
+	if err == nil {
+		err = failed
+	}
+	return digest, err
+}

@@ -1,0 +1,234 @@
+package wire
+
+import (
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+)
+
+// Read asks for the record of one key. The body is the full key itself, the
+// reply the record's encoding, empty for an absent key.
+
+// Apply asks an owner to join finished records; the reply is empty and means
+// that all of them are durable.
+type Apply struct {
+	Entries []Entry
+}
+
+// AppendApply appends the encoding of m.
+func AppendApply(dst []byte, m Apply) []byte {
+	w := writer{dst}
+	w.entries(m.Entries)
+	return w.b
+}
+
+// DecodeApply decodes an Apply.
+func DecodeApply(b []byte) (Apply, error) {
+	r := reader{b: b}
+	m := Apply{Entries: r.entries()}
+	return m, r.end()
+}
+
+// Sum is a partition's state in 16 bytes.
+type Sum struct {
+	Partition hashring.Partition
+	// Clock is a hash of the delivery clock, Digest that of the records.
+	Clock, Digest uint64
+}
+
+// Compare asks which of the partitions differ at the receiver; the reply is
+// the receiver's Sums of those.
+type Compare struct {
+	Sums []Sum
+}
+
+// AppendCompare appends the encoding of m.
+func AppendCompare(dst []byte, m Compare) []byte {
+	w := writer{dst}
+	w.uvarint(uint64(len(m.Sums)))
+	for _, s := range m.Sums {
+		w.uvarint(uint64(s.Partition))
+		w.uint64(s.Clock)
+		w.uint64(s.Digest)
+	}
+	return w.b
+}
+
+// DecodeCompare decodes a Compare.
+func DecodeCompare(b []byte) (Compare, error) {
+	r := reader{b: b}
+	m := Compare{}
+	if n := r.count(17); n > 0 {
+		m.Sums = make([]Sum, n)
+		for i := range m.Sums {
+			m.Sums[i] = Sum{r.partition(), r.uint64(), r.uint64()}
+		}
+	}
+	return m, r.end()
+}
+
+// Pull asks for the records behind the dots of a partition that Clock lacks.
+type Pull struct {
+	Partition hashring.Partition
+	Clock     *crdt.Clock
+	// MaxBytes bounds the entries of the reply, of which there is at least one
+	// if there is anything to send.
+	MaxBytes int
+}
+
+// AppendPull appends the encoding of m.
+func AppendPull(dst []byte, m Pull) []byte {
+	w := writer{dst}
+	w.uvarint(uint64(m.Partition))
+	w.uvarint(uint64(m.MaxBytes))
+	w.clock(m.Clock)
+	return w.b
+}
+
+// DecodePull decodes a Pull.
+func DecodePull(b []byte) (Pull, error) {
+	r := reader{b: b}
+	m := Pull{Partition: r.partition()}
+	m.MaxBytes = int(min(r.uvarint(), 16<<20))
+	m.Clock = r.clock()
+	return m, r.end()
+}
+
+// Pulled answers a Pull.
+type Pulled struct {
+	Entries []Entry
+	// More: there are more missing dots than this reply delivers.
+	More bool
+	// Full: the index no longer knows some missing dot, so that only a full
+	// sync (Scan) can deliver it.
+	Full bool
+}
+
+// AppendPulled appends the encoding of m.
+func AppendPulled(dst []byte, m Pulled) []byte {
+	w := writer{dst}
+	w.bool(m.More)
+	w.bool(m.Full)
+	w.entries(m.Entries)
+	return w.b
+}
+
+// DecodePulled decodes a Pulled.
+func DecodePulled(b []byte) (Pulled, error) {
+	r := reader{b: b}
+	m := Pulled{More: r.bool(), Full: r.bool(), Entries: r.entries()}
+	return m, r.end()
+}
+
+// Buckets asks for the digests of the 256 equal parts of a range of key
+// hashes: those whose top Bits bits are Prefix (in the low bits of Prefix).
+// The reply is 256 pairs of digest and number of keys.
+type Buckets struct {
+	Bits   uint8
+	Prefix uint64
+}
+
+// Bucket is one part of a Buckets reply.
+type Bucket struct {
+	Digest uint64
+	Keys   uint64
+}
+
+// AppendBuckets appends the encoding of m.
+func AppendBuckets(dst []byte, m Buckets) []byte {
+	w := writer{dst}
+	w.uvarint(uint64(m.Bits))
+	w.uvarint(m.Prefix)
+	return w.b
+}
+
+// DecodeBuckets decodes a Buckets.
+func DecodeBuckets(b []byte) (Buckets, error) {
+	r := reader{b: b}
+	bits := r.uvarint()
+	if bits > 56 {
+		r.bad = true
+	}
+	m := Buckets{Bits: uint8(bits), Prefix: r.uvarint()}
+	if m.Prefix>>bits != 0 {
+		r.bad = true
+	}
+	return m, r.end()
+}
+
+// AppendBucketList appends the encoding of a Buckets reply.
+func AppendBucketList(dst []byte, bs []Bucket) []byte {
+	w := writer{dst}
+	w.uvarint(uint64(len(bs)))
+	for _, b := range bs {
+		w.uint64(b.Digest)
+		w.uvarint(b.Keys)
+	}
+	return w.b
+}
+
+// DecodeBucketList decodes a Buckets reply.
+func DecodeBucketList(b []byte) ([]Bucket, error) {
+	r := reader{b: b}
+	n := r.count(9)
+	bs := make([]Bucket, n)
+	for i := range bs {
+		bs[i] = Bucket{r.uint64(), r.uvarint()}
+	}
+	return bs, r.end()
+}
+
+// Scan asks for a page of the records whose key hash is in First..Last, in the
+// store's order, starting behind the full key After (empty: at First).
+type Scan struct {
+	Partition   hashring.Partition
+	First, Last uint64
+	After       []byte
+	MaxBytes    int
+}
+
+// AppendScan appends the encoding of m.
+func AppendScan(dst []byte, m Scan) []byte {
+	w := writer{dst}
+	w.uvarint(uint64(m.Partition))
+	w.uint64(m.First)
+	w.uint64(m.Last)
+	w.bytes(m.After)
+	w.uvarint(uint64(m.MaxBytes))
+	return w.b
+}
+
+// DecodeScan decodes a Scan.
+func DecodeScan(b []byte) (Scan, error) {
+	r := reader{b: b}
+	m := Scan{Partition: r.partition(), First: r.uint64(), Last: r.uint64(), After: r.bytes()}
+	m.MaxBytes = int(min(r.uvarint(), 16<<20))
+	return m, r.end()
+}
+
+// Page answers a Scan.
+type Page struct {
+	Entries []Entry
+	// More: there is a next page behind the last entry.
+	More bool
+	// Clock is the delivery clock of the partition before the page was read:
+	// whoever has joined all pages has everything that the first page's clock
+	// has.
+	Clock *crdt.Clock
+}
+
+// AppendPage appends the encoding of m.
+func AppendPage(dst []byte, m Page) []byte {
+	w := writer{dst}
+	w.bool(m.More)
+	w.clock(m.Clock)
+	w.entries(m.Entries)
+	return w.b
+}
+
+// DecodePage decodes a Page.
+func DecodePage(b []byte) (Page, error) {
+	r := reader{b: b}
+	m := Page{More: r.bool(), Clock: r.clock()}
+	m.Entries = r.entries()
+	return m, r.end()
+}

@@ -1,0 +1,186 @@
+// Package wire holds the bodies of the requests between nodes and their packed
+// encoding. It is pure.
+//
+// Everything is packed with uvarints (minimal or not), length-prefixed bytes
+// and 8-byte big-endian words, in the order of the struct's fields; lists are a
+// count and then the elements. Decoded values alias the input. A decoder fails
+// with ErrMalformed on anything that is short, oversized or has bytes left.
+// Records and clocks travel in crdt's canonical encodings, which carry or get
+// their own checks.
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+)
+
+// ErrMalformed says that a body does not decode.
+var ErrMalformed = errors.New("malformed message body")
+
+// Entry is one key's record and the event dots delivered with it.
+type Entry struct {
+	Key    []byte // the full key: bucket, NUL, key
+	Record []byte // canonical encoding
+	// Dots that are delivered by this entry beyond those of the record's
+	// versions: writes that the record covers by now.
+	Dots []crdt.Dot
+}
+
+// Size in bytes, roughly.
+func (e Entry) Size() int { return len(e.Key) + len(e.Record) + 16*len(e.Dots) + 8 }
+
+type writer struct{ b []byte }
+
+func (w *writer) uvarint(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
+func (w *writer) uint64(n uint64)  { w.b = binary.BigEndian.AppendUint64(w.b, n) }
+func (w *writer) bytes(p []byte) {
+	w.uvarint(uint64(len(p)))
+	w.b = append(w.b, p...)
+}
+func (w *writer) bool(v bool) {
+	if v {
+		w.b = append(w.b, 1)
+	} else {
+		w.b = append(w.b, 0)
+	}
+}
+func (w *writer) dots(dots []crdt.Dot) {
+	w.uvarint(uint64(len(dots)))
+	for _, d := range dots {
+		w.uvarint(uint64(d.Actor))
+		w.uvarint(d.N)
+	}
+}
+func (w *writer) clock(c *crdt.Clock) { w.b = crdt.AppendClock(w.b, c) }
+func (w *writer) entries(es []Entry) {
+	w.uvarint(uint64(len(es)))
+	for _, e := range es {
+		w.bytes(e.Key)
+		w.bytes(e.Record)
+		w.dots(e.Dots)
+	}
+}
+
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) uvarint() uint64 {
+	if r.bad {
+		return 0
+	}
+	n, size := binary.Uvarint(r.b)
+	if size <= 0 {
+		r.bad = true
+		return 0
+	}
+	r.b = r.b[size:]
+	return n
+}
+
+func (r *reader) uint64() uint64 {
+	if r.bad || len(r.b) < 8 {
+		r.bad = true
+		return 0
+	}
+	n := binary.BigEndian.Uint64(r.b)
+	r.b = r.b[8:]
+	return n
+}
+
+// count reads the length of a list whose elements take at least size bytes.
+func (r *reader) count(size int) int {
+	n := r.uvarint()
+	if r.bad || n > uint64(len(r.b)/size) {
+		r.bad = true
+		return 0
+	}
+	return int(n)
+}
+
+func (r *reader) bytes() []byte {
+	n := r.count(1)
+	if r.bad {
+		return nil
+	}
+	p := r.b[:n:n]
+	r.b = r.b[n:]
+	return p
+}
+
+func (r *reader) bool() bool {
+	if r.bad || len(r.b) == 0 || r.b[0] > 1 {
+		r.bad = true
+		return false
+	}
+	v := r.b[0] == 1
+	r.b = r.b[1:]
+	return v
+}
+
+func (r *reader) dots() []crdt.Dot {
+	n := r.count(2)
+	if n == 0 {
+		return nil
+	}
+	dots := make([]crdt.Dot, n)
+	for i := range dots {
+		a, c := r.uvarint(), r.uvarint()
+		if a == 0 || a > 1<<32-1 || c == 0 {
+			r.bad = true
+			return nil
+		}
+		dots[i] = crdt.Dot{Actor: crdt.Actor(a), N: c}
+	}
+	return dots
+}
+
+func (r *reader) clock() *crdt.Clock {
+	if r.bad {
+		return &crdt.Clock{}
+	}
+	c, rest, err := crdt.DecodeClock(r.b)
+	if err != nil {
+		r.bad = true
+		return &crdt.Clock{}
+	}
+	r.b = rest
+	return c
+}
+
+func (r *reader) partition() hashring.Partition {
+	n := r.uvarint()
+	if n > 1<<16-1 {
+		r.bad = true
+	}
+	return hashring.Partition(n)
+}
+
+func (r *reader) entries() []Entry {
+	n := r.count(3)
+	if n == 0 {
+		return nil
+	}
+	es := make([]Entry, n)
+	for i := range es {
+		es[i] = Entry{Key: r.bytes(), Record: r.bytes(), Dots: r.dots()}
+		if len(es[i].Key) == 0 {
+			r.bad = true
+		}
+		if r.bad {
+			return nil
+		}
+	}
+	return es
+}
+
+func (r *reader) end() error {
+	if r.bad || len(r.b) != 0 {
+		return ErrMalformed
+	}
+	return nil
+}
