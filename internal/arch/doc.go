@@ -7,8 +7,9 @@
 //   - libraries.go: is each heavy library known in one place only?
 //   - purity.go: do the pure packages stay free of time, chance, I/O and
 //     concurrency, so that a test can replay every decision?
-//   - habits.go: the small rules of the house (no sleeping in tests, one
-//     logger, no init).
+//   - habits.go: the small rules of the house (one logger, no init, packages
+//     that say what they are for).
+//   - sleep.go: does a test wait for real time?
 //
 // What the parser cannot see (what a package drags in through others) is asked
 // of `go list -deps` in arch_test.go.
@@ -51,5 +52,6 @@ func Check(t *Tree) []Violation {
 		out = append(out, checkPurity(t, f)...)
 		out = append(out, checkHabits(t, f)...)
 	}
+	out = append(out, checkSleep(t)...)
 	return append(out, checkPackages(t)...)
 }

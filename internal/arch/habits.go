@@ -8,7 +8,6 @@ import (
 )
 
 const (
-	whyNoSleep  = "a test that sleeps is slow on a fast machine and wrong on a slow one: wait for the event itself, or fake time in a testing/synctest bubble (a file that imports it may sleep)"
 	whyNoPrint  = "stdout belongs to commands; a package returns an error or logs through hclog"
 	whyNoLog    = "one logger in the tree (hclog), handed down, with levels and keys"
 	whyNoInit   = "what happens at import cannot be ordered, configured or tested: register by an explicit call"
@@ -25,26 +24,11 @@ func checkHabits(t *Tree, f *File) []Violation {
 		}
 	}
 	mayPrint := f.Test || f.File.Name.Name == "main" || within(f.Dir, "cmd")
-	maySleep := !f.Test || f.imports("testing/synctest")
-	inSelect := map[ast.Stmt]bool{}
 	ast.Inspect(f.File, func(n ast.Node) bool {
 		switch n := n.(type) {
-		case *ast.CommClause:
-			inSelect[n.Comm] = true // a timeout, not a sleep
 		case *ast.CallExpr:
 			if pkg, name := callee(n); pkg == "fmt" && strings.HasPrefix(name, "Print") && !mayPrint {
 				out = append(out, t.violation(n.Pos(), whyNoPrint, "%s calls fmt.%s", f.Dir, name))
-			} else if pkg == "time" && name == "Sleep" && !maySleep {
-				out = append(out, t.violation(n.Pos(), whyNoSleep, "time.Sleep in a test"))
-			}
-		case *ast.ExprStmt:
-			// "<-time.After(d)" alone is a sleep under another name.
-			if recv, ok := n.X.(*ast.UnaryExpr); ok && !maySleep && !inSelect[n] {
-				if call, ok := recv.X.(*ast.CallExpr); ok {
-					if pkg, name := callee(call); pkg == "time" && (name == "After" || name == "Tick") {
-						out = append(out, t.violation(n.Pos(), whyNoSleep, "a bare <-time.%s in a test", name))
-					}
-				}
 			}
 		case *ast.FuncDecl:
 			if n.Recv == nil && n.Name.Name == "init" {

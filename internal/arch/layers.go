@@ -95,6 +95,7 @@ var table = []row{
 	{path: "geo/memlog", layer: adapter},
 	{path: "geo/geotest", layer: adapter},
 	{path: "node/api", layer: adapter},
+	{path: "node/api/apitest", layer: adapter, beside: []string{"node/api"}},
 	{path: "node/admin", layer: adapter, beside: []string{"node/api"}},
 	{path: "client", layer: adapter},
 

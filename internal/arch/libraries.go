@@ -18,7 +18,7 @@ type library struct {
 // Who speaks gRPC: the peer transport, the services, the SDK, and whoever
 // starts servers.
 var grpcUsers = []string{
-	"proto/...", "node/peer/grpcpeer", "node/api", "node/admin", "client/...",
+	"proto/...", "node/peer/grpcpeer", "node/api/...", "node/admin", "client/...",
 	"node", "node/process", "node/fleet", "cmd/...", "e2e/...",
 }
 

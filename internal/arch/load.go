@@ -103,15 +103,5 @@ func (t *Tree) violation(pos token.Pos, why, format string, args ...any) Violati
 	return Violation{Pos: t.Fset.Position(pos), What: fmt.Sprintf(format, args...), Why: why}
 }
 
-// imports reports whether f imports the package.
-func (f *File) imports(p string) bool {
-	for _, imp := range f.Imports {
-		if imp.Path == p {
-			return true
-		}
-	}
-	return false
-}
-
 // within reports whether p is dir or below it.
 func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }

@@ -56,7 +56,11 @@ func TestPlantedViolationsAreFound(t *testing.T) {
 		{"test sleeps", "geo/a_test.go", pkg("geo", `import "time"; func F() { time.Sleep(1) }`), "time.Sleep in a test"},
 		{"test sleeps in disguise", "geo/a_test.go", pkg("geo", `import "time"; func F() { <-time.After(1) }`), "a bare <-time.After in a test"},
 		{"test has a timeout", "geo/a_test.go", pkg("geo", `import "time"; func F() { select { case <-time.After(1): } }`), ""},
-		{"test sleeps in a bubble", "geo/a_test.go", pkg("geo", `import ("time"; "testing/synctest"); func F() { synctest.Test(nil, nil); time.Sleep(1) }`), ""},
+		{"test sleeps in a bubble", "geo/a_test.go", pkg("geo", bubbles+`func TestA() { synctest.Test(nil, func() { time.Sleep(1) }) }`), ""},
+		{"test sleeps in a helper's bubble", "geo/a_test.go", pkg("geo", bubbles+`func in() { synctest.Test(nil, nil) }; func two() { in() }; func TestA() { two(); time.Sleep(1) }`), ""},
+		{"helper sleeps in others' bubble", "geo/a_test.go", pkg("geo", bubbles+`func TestA() { synctest.Test(nil, help) }; func help() { time.Sleep(1) }`), ""},
+		{"test sleeps beside a bubble", "geo/a_test.go", pkg("geo", bubbles+`func TestA() { synctest.Test(nil, nil) }; func TestB() { time.Sleep(1) }`), "time.Sleep in a test"},
+		{"production sleeps", "node/repair/a.go", pkg("repair", `import "time"; func F() { time.Sleep(1) }`), ""},
 		{"package prints", "node/coord/a.go", pkg("coord", `import "fmt"; func F() { fmt.Println() }`), "calls fmt.Println"},
 		{"command prints", "cmd/atoll/a.go", pkg("main", `import "fmt"; func F() { fmt.Println() }`), ""},
 		{"package formats", "node/coord/a.go", pkg("coord", `import "fmt"; func F() error { return fmt.Errorf("x") }`), ""},
@@ -120,6 +124,8 @@ func TestEveryRowCanBeReached(t *testing.T) {
 		}
 	}
 }
+
+const bubbles = `import ("time"; "testing/synctest"); `
 
 func pkg(name, body string) string {
 	return "// Package comment.\npackage " + name + "\n\n" + body + "\n"
