@@ -30,7 +30,8 @@ import (
 //	4 bytes   CRC-32C, big-endian, over the key hash (8 bytes, big-endian) and
 //	          all of the above
 //
-// All uvarints are minimal. Only actors that occur are listed. The checksum
+// All uvarints are minimal, counters at most MaxN. Only actors that occur are
+// listed. The checksum
 // binds the record to its key without storing the hash.
 //
 // One version with one actor takes at most 32 bytes beside key and value while
@@ -193,9 +194,8 @@ func (d *decoder) record() Record {
 		d.bad = true
 	}
 	for i := range r.Versions {
-		if coveredByOther(r.Versions, i) {
-			d.bad = true
-		}
+		// No past holds its own version's dot, so any cover is another's.
+		d.bad = d.bad || coveredBy(r.Versions, r.Versions[i].Dot)
 	}
 	return r
 }
@@ -231,7 +231,7 @@ func (d *decoder) version(v *Version, actor func() Actor) {
 	if !v.Dead {
 		v.Value = d.bytes()
 	}
-	d.bad = d.bad || v.Dot.N == 0 || flags&^(flagDead|flagExpiry|flagMeta) != 0
+	d.bad = d.bad || v.Dot.N == 0 || v.Dot.N > MaxN || flags&^(flagDead|flagExpiry|flagMeta) != 0
 }
 
 // decoder reads strictly: the first violation sets bad, after which every

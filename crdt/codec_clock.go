@@ -69,19 +69,19 @@ func (d *decoder) clock() *Clock {
 		x.actor = Actor(last)
 		x.base = d.uvarint()
 		spans := d.count(2)
-		if d.bad || diff == 0 || diff > 1<<32-1 || last > 1<<32-1 || x.base == 0 && spans == 0 {
+		if d.bad || diff == 0 || diff > 1<<32-1 || last > 1<<32-1 || x.base > MaxN || x.base == 0 && spans == 0 {
 			d.bad = true
 			return c
 		}
 		at := x.base
 		for range spans {
 			gap, length := d.uvarint(), d.uvarint()
-			lo := at + gap + 2
-			hi := lo + length
-			if lo < at || gap > 1<<63 || hi < lo || at > 1<<63 {
+			if gap > MaxN || length > MaxN || at+gap+2+length > MaxN {
 				d.bad = true
 				return c
 			}
+			lo := at + gap + 2
+			hi := lo + length
 			x.spans = append(x.spans, Span{lo, hi})
 			at = hi
 		}

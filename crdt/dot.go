@@ -26,6 +26,10 @@ func (a Actor) Seq() uint32 { return uint32(a >> RegionBits) }
 
 func (a Actor) String() string { return fmt.Sprintf("%d@%d", a.Seq(), a.Region()) }
 
+// MaxN is the highest counter that decoders accept: far beyond what anybody
+// mints, and low enough for sums of counters not to overflow.
+const MaxN = 1<<62 - 1
+
 // Dot names one write event: the n-th of an actor in a partition, from 1. A
 // dot never names two payloads.
 type Dot struct {

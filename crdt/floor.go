@@ -10,11 +10,10 @@ import "github.com/atolldb/atoll/crdt/hlc"
 // collectStamp is the stamp that counts for collecting v: an expired version
 // is collected by its expiry, which is later than its write.
 func collectStamp(v *Version) hlc.Stamp {
-	s := v.Stamp
-	if v.Expiry > 0 {
-		s = max(s, hlc.FromMillis(v.Expiry))
+	if v.Dead || v.Expiry <= 0 {
+		return v.Stamp
 	}
-	return s
+	return max(v.Stamp, hlc.FromMillis(v.Expiry))
 }
 
 // Collectible reports whether r is absent for the purposes of a floor: present,
@@ -35,13 +34,13 @@ func Collectible(r Record, floor hlc.Stamp) bool {
 
 // Late returns the dots of in that the late-message rule keeps back at an
 // owner that holds local: written at or below the floor and unknown to the
-// local record. They may be applied only after another current owner has
+// local record (what it covers, it knows). They may be applied only after another current owner has
 // confirmed that it holds them; see Without.
 func Late(in, local Record, floor hlc.Stamp) []Dot {
 	var late []Dot
 	for i := range in.Versions {
 		v := &in.Versions[i]
-		if v.Stamp <= floor && local.Find(v.Dot) == nil {
+		if v.Stamp <= floor && !local.Covers(v.Dot) {
 			late = append(late, v.Dot)
 		}
 	}

@@ -106,44 +106,61 @@ func (v *Version) Context() Context {
 }
 
 // Join returns the versions of a and b, less every version whose dot is in the
-// past of another. If that is all of a, the result is a itself.
+// past of another. If that is all of a, or all of b, the result is that one
+// itself and nothing is allocated.
 func Join(a, b Record) Record {
-	if len(b.Versions) == 0 {
+	// Within a record nothing covers anything, so only the other record's
+	// pasts count; and a version of both is covered by neither.
+	fromA, onlyB := 0, 0
+	for i := range a.Versions {
+		if !coveredBy(b.Versions, a.Versions[i].Dot) {
+			fromA++
+		}
+	}
+	both := 0
+	for i := range b.Versions {
+		switch d := b.Versions[i].Dot; {
+		case a.Find(d) != nil:
+			both++
+		case !coveredBy(a.Versions, d):
+			onlyB++
+		}
+	}
+	if fromA == len(a.Versions) && onlyB == 0 {
 		return a
 	}
-	if len(a.Versions) == 0 {
+	if both+onlyB == len(b.Versions) && fromA == both {
 		return b
 	}
-	union := make([]Version, 0, len(a.Versions)+len(b.Versions))
+	out := make([]Version, 0, fromA+onlyB)
 	i, j := 0, 0
-	for i < len(a.Versions) && j < len(b.Versions) {
-		switch c := a.Versions[i].Dot.Compare(b.Versions[j].Dot); {
-		case c < 0:
-			union = append(union, a.Versions[i])
+	for i < len(a.Versions) || j < len(b.Versions) {
+		c := 1
+		switch {
+		case j == len(b.Versions):
+			c = -1
+		case i < len(a.Versions):
+			c = a.Versions[i].Dot.Compare(b.Versions[j].Dot)
+		}
+		if c <= 0 {
+			if !coveredBy(b.Versions, a.Versions[i].Dot) {
+				out = append(out, a.Versions[i])
+			}
 			i++
-		case c > 0:
-			union = append(union, b.Versions[j])
-			j++
-		default:
-			union = append(union, a.Versions[i])
-			i++
+		} else if !coveredBy(a.Versions, b.Versions[j].Dot) {
+			out = append(out, b.Versions[j])
+		}
+		if c >= 0 {
 			j++
 		}
 	}
-	union = append(union, a.Versions[i:]...)
-	union = append(union, b.Versions[j:]...)
-	kept := union[:0:0]
-	for k := range union {
-		if !coveredByOther(union, k) {
-			kept = append(kept, union[k])
-		}
-	}
-	return Record{Versions: kept}
+	return Record{Versions: out}
 }
 
-func coveredByOther(versions []Version, k int) bool {
+// coveredBy reports whether d is in the past of one of versions.
+func coveredBy(versions []Version, d Dot) bool {
 	for i := range versions {
-		if i != k && versions[i].Past.Covers(versions[k].Dot) {
+		if versions[i].Past.Covers(d) {
 			return true
 		}
 	}

@@ -19,12 +19,11 @@ import (
 // Stamp is 48 bits of milliseconds since 1970 above 16 bits of counter.
 type Stamp uint64
 
-// FromMillis returns the first stamp of a millisecond.
+// FromMillis returns the first stamp of a millisecond; 0 for a time before
+// 1970, and the last millisecond that a stamp can tell for one after it (the
+// year 10889).
 func FromMillis(ms int64) Stamp {
-	if ms < 0 {
-		return 0
-	}
-	return Stamp(ms) << 16
+	return Stamp(min(max(ms, 0), 1<<48-1)) << 16
 }
 
 // Millis is the physical part, in milliseconds since 1970.

@@ -1,0 +1,132 @@
+package crdt
+
+import (
+	"testing"
+
+	"github.com/atolldb/atoll/crdt/hlc"
+)
+
+// siblings returns two records of two siblings with one in common.
+func benchRecords() (Record, Record) {
+	a, b, c := MakeActor(100, 1), MakeActor(200, 2), MakeActor(300, 1)
+	value := make([]byte, 100)
+	v := func(a Actor, n uint64, past VV) Version {
+		return Version{Dot: Dot{a, n}, Stamp: hlc.Stamp(n) << 30, Value: value, Past: past}
+	}
+	shared := v(a, 1<<33, VV{{a, 1<<33 - 5}, {b, 77}})
+	return Record{[]Version{shared, v(b, 80, VV{{b, 77}})}},
+		Record{[]Version{shared, v(c, 1<<20, VV{{a, 1<<33 - 5}, {b, 77}})}}
+}
+
+func BenchmarkJoin(b *testing.B) {
+	x, y := benchRecords()
+	other := Record{[]Version{{Dot: Dot{MakeActor(400, 1), 1}}, {Dot: Dot{MakeActor(400, 1), 2}}}}
+	for _, c := range []struct {
+		name string
+		a, b Record
+	}{
+		{"equal", x, x}, {"oneshared", x, y}, {"disjoint", x, other}, {"absent", x, Record{}},
+		{"superseded", x, Write(x, x.Context().Seen, Version{Dot: Dot{MakeActor(100, 1), 1<<33 + 9}})},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				Join(c.a, c.b)
+			}
+		})
+	}
+}
+
+func BenchmarkWrite(b *testing.B) {
+	x, _ := benchRecords()
+	seen := x.Context().Seen
+	v := Version{Dot: Dot{MakeActor(100, 1), 1<<33 + 9}}
+	b.ReportAllocs()
+	for b.Loop() {
+		Write(x, seen, v)
+	}
+}
+
+func BenchmarkRecordCodec(b *testing.B) {
+	two, _ := benchRecords()
+	for _, c := range []struct {
+		name string
+		r    Record
+	}{{"one", Without(two, []Dot{two.Versions[1].Dot})}, {"two", two}} {
+		enc := AppendRecord(nil, 7, c.r)
+		buf := make([]byte, 0, 2*len(enc))
+		b.Run("append/"+c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(enc)))
+			for b.Loop() {
+				AppendRecord(buf, 7, c.r)
+			}
+		})
+		b.Run("decode/"+c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(enc)))
+			for b.Loop() {
+				if _, err := DecodeRecord(7, enc); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkContext(b *testing.B) {
+	r, _ := benchRecords()
+	c := r.Context()
+	enc := AppendContext(nil, testSecret, 7, c)
+	buf := make([]byte, 0, 2*len(enc))
+	b.Run("append", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			AppendContext(buf, testSecret, 7, c)
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := DecodeContext(testSecret, 7, enc); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkClock(b *testing.B) {
+	mine, theirs := &Clock{}, &Clock{}
+	for a := range Actor(6) {
+		mine.AddSpan(Dots{a + 1, Span{1, 1 << 30}})
+		theirs.AddSpan(Dots{a + 1, Span{1, 1 << 30}})
+	}
+	b.Run("add", func(b *testing.B) {
+		b.ReportAllocs()
+		c := mine.Clone()
+		for n := uint64(1 << 30); b.Loop(); n++ {
+			c.Add(Dot{3, n + 1})
+		}
+	})
+	b.Run("missing/equal", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			mine.Missing(theirs)
+		}
+	})
+	theirs.AddSpan(Dots{3, Span{1<<30 + 5, 1<<30 + 10}})
+	b.Run("missing/one", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			mine.Missing(theirs)
+		}
+	})
+}
+
+func BenchmarkDigest(b *testing.B) {
+	r, _ := benchRecords()
+	b.ReportAllocs()
+	for b.Loop() {
+		Digest(1, 2, r)
+	}
+}
