@@ -63,9 +63,7 @@ func AppendReplyHead(dst []byte, id uint64, size int) []byte {
 // AppendRefusal appends a refusal. A code of 0, which would be a reply, becomes
 // CodeInternal.
 func AppendRefusal(dst []byte, id uint64, code Code, detail string) []byte {
-	if code == 0 {
-		code = CodeInternal
-	}
+	code = max(code, CodeInternal)
 	detail = detail[:min(len(detail), MaxDetail)]
 	dst = binary.AppendUvarint(dst, id)
 	dst = append(dst, byte(code))

@@ -8,7 +8,8 @@
 //
 // Invariants:
 //
-//	P1  done is called exactly once for each Send, never before Send returns.
+//	P1  done is called exactly once for each Send, never on the stack of Send:
+//	    a lock that is held across Send may be taken in done.
 //	P2  An error that wraps ErrNotSent means that the peer never saw the
 //	    request. Any other error but *Refusal means that it is not known
 //	    whether the peer acted on it.
@@ -96,6 +97,23 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string { return fmt.Sprintf("peer refused (code %d): %s", r.Code, r.Detail) }
+
+// RefusalOf is what an error of a Handler becomes on the wire: the *Refusal that
+// it is or wraps, else CodeInternal with its text. It is a copy, its detail cut
+// to MaxDetail.
+func RefusalOf(err error) *Refusal {
+	no := Refusal{Code: CodeInternal}
+	if r := (*Refusal)(nil); errors.As(err, &r) {
+		no = *r
+	} else {
+		no.Detail = err.Error()
+	}
+	if no.Code == 0 {
+		no.Code = CodeInternal
+	}
+	no.Detail = no.Detail[:min(len(no.Detail), MaxDetail)]
+	return &no
+}
 
 // Done takes the outcome of a Send: a reply, or an error (see P2; a *Refusal
 // when the peer said no). It must not block.

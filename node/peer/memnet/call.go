@@ -178,11 +178,7 @@ func asOnTheWire(body []byte, err error) ([]byte, error) {
 	if err == nil {
 		return body[:len(body):len(body)], nil
 	}
-	var no *peer.Refusal
-	if !errors.As(err, &no) {
-		no = &peer.Refusal{Code: peer.CodeInternal, Detail: err.Error()}
-	}
-	return nil, &peer.Refusal{Code: no.Code, Detail: no.Detail}
+	return nil, peer.RefusalOf(err)
 }
 
 // finish calls done, soon and once. Only the first outcome counts.

@@ -168,12 +168,12 @@ func largeBothWays(t *testing.T, n Net) {
 // largeRequestsBeside: a small request that is sent after many large ones does
 // not wait for them all (P4).
 func largeRequestsBeside(t *testing.T, n Net) {
-	beside(t, n, func(_ topology.NodeID, _ peer.Request, reply peer.Done) { reply(nil, nil) }, 8<<20)
+	beside(t, n, func(_ topology.NodeID, _ peer.Request, reply peer.Done) { reply(nil, nil) }, 4<<20)
 }
 
 // largeRepliesBeside: nor does its reply wait for large replies.
 func largeRepliesBeside(t *testing.T, n Net) {
-	large := make([]byte, 8<<20)
+	large := make([]byte, 4<<20)
 	beside(t, n, func(_ topology.NodeID, req peer.Request, reply peer.Done) {
 		if req.Verb == peer.VerbScan {
 			reply(large, nil)
