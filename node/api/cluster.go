@@ -1,0 +1,206 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/topology"
+	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
+)
+
+// exportMessage is about how many bytes of records go into one message.
+const exportMessage = 256 << 10
+
+// ClusterService serves atoll.admin.v1.Cluster.
+type ClusterService struct {
+	adminv1.UnimplementedClusterServer
+	cluster Cluster
+}
+
+// NewClusterService serves what c knows.
+func NewClusterService(c Cluster) *ClusterService { return &ClusterService{cluster: c} }
+
+func (s *ClusterService) GetTopology(
+	context.Context, *adminv1.GetTopologyRequest,
+) (*adminv1.GetTopologyResponse, error) {
+	res, err := encodeTopology(s.cluster.Topology())
+	if err != nil {
+		return nil, ToStatus(classify(err, false)).Err()
+	}
+	return res, nil
+}
+
+// encodeTopology fails when an owner is not a member or rows differ in length,
+// which no planner makes.
+func encodeTopology(t *topology.Topology) (*adminv1.GetTopologyResponse, error) {
+	parts := t.Table.Partitions()
+	res := &adminv1.GetTopologyResponse{
+		Region:     string(t.Region),
+		Epoch:      uint64(t.Epoch),
+		Partitions: uint32(parts),
+		Members:    make([]*adminv1.Member, len(t.Members)),
+	}
+	index := make(map[string]uint32, len(t.Members))
+	for i, m := range t.Members {
+		index[string(m.ID)] = uint32(i)
+		res.Members[i] = &adminv1.Member{
+			Id: string(m.ID), Rack: m.Rack, Weight: uint32(m.Weight),
+			ClientAddr: m.ClientAddr, PeerAddr: m.PeerAddr,
+		}
+	}
+	for p := range parts {
+		row := t.Owners(hashring.Partition(p))
+		if p == 0 {
+			res.Replicas = uint32(len(row))
+			res.Owners = make([]uint32, 0, parts*len(row))
+		}
+		if len(row) != int(res.Replicas) {
+			return nil, errors.New("the topology's partitions differ in their number of owners")
+		}
+		for _, id := range row {
+			i, ok := index[id]
+			if !ok {
+				return nil, errors.New("the topology names an owner that is not a member")
+			}
+			res.Owners = append(res.Owners, i)
+		}
+	}
+	return res, nil
+}
+
+func (s *ClusterService) GetStatus(
+	ctx context.Context, _ *adminv1.GetStatusRequest,
+) (*adminv1.GetStatusResponse, error) {
+	st, err := s.cluster.Status(ctx)
+	if err != nil {
+		return nil, readStatus(ctx, err).Err()
+	}
+	t := s.cluster.Topology()
+	res := &adminv1.GetStatusResponse{Region: string(t.Region), Epoch: uint64(t.Epoch)}
+	for i := range st.Nodes {
+		res.Nodes = append(res.Nodes, nodeStatus(&st.Nodes[i]))
+	}
+	for _, l := range st.Links {
+		res.Links = append(res.Links, &adminv1.LinkStatus{
+			Origin: string(l.Origin), Node: string(l.Node), Alive: l.Alive,
+			HeartbeatAgeMs: l.HeartbeatAge.Milliseconds(), Pending: l.Pending,
+			OldestMs: l.Oldest.Milliseconds(), PendingBytes: l.PendingBytes,
+		})
+	}
+	return res, nil
+}
+
+func nodeStatus(n *NodeStatus) *adminv1.NodeStatus {
+	if n.Error != "" {
+		return &adminv1.NodeStatus{Id: string(n.ID), Error: n.Error}
+	}
+	down := make([]string, len(n.PeersDown))
+	for i, id := range n.PeersDown {
+		down[i] = string(id)
+	}
+	return &adminv1.NodeStatus{
+		Id: string(n.ID), Actor: uint32(n.Actor), Ready: n.Ready,
+		PartitionsOwned: uint32(n.PartitionsOwned), PartitionsPrimary: uint32(n.PartitionsPrimary),
+		OpenGaps: n.OpenGaps, ClockDigest: n.ClockDigest, DataDigest: n.DataDigest,
+		RepairedKeys: n.RepairedKeys, ReadRepairs: n.ReadRepairs,
+		StoreBytes: n.StoreBytes, DiskFree: n.DiskFree, DiskTotal: n.DiskTotal,
+		GeoPending: n.GeoPending, UptimeMs: n.Uptime.Milliseconds(), Version: n.Version, PeersDown: down,
+	}
+}
+
+func (s *ClusterService) Locate(_ context.Context, q *adminv1.LocateRequest) (*adminv1.LocateResponse, error) {
+	if n := len(q.Key); n < 1 || n > coord.MaxKey {
+		return nil, ToStatus(&coord.Error{
+			Code: coord.CodeInvalid, Detail: "key is out of bounds", Field: "key",
+			Limit: "1.." + strconv.Itoa(coord.MaxKey) + " bytes", Seen: strconv.Itoa(n) + " bytes",
+		}).Err()
+	}
+	bucket := q.Bucket
+	if bucket == "" {
+		bucket = coord.DefaultBucket
+	}
+	full := make([]byte, 0, len(bucket)+1+len(q.Key))
+	full = append(append(append(full, bucket...), 0), q.Key...)
+
+	t := s.cluster.Topology()
+	hash := hashring.KeyHash(full)
+	p := hashring.PartitionOf(hash, t.Table.Partitions())
+	return &adminv1.LocateResponse{
+		KeyHash: hash, Partition: uint32(p), Owners: t.Owners(p), Epoch: uint64(t.Epoch),
+	}, nil
+}
+
+func (s *ClusterService) Export(q *adminv1.ExportRequest, stream adminv1.Cluster_ExportServer) error {
+	var msg adminv1.ExportResponse
+	size := 0
+	flush := func() error {
+		if len(msg.Records) == 0 {
+			return nil
+		}
+		err := stream.Send(&msg) // encodes before it returns
+		clear(msg.Records)
+		msg.Records, size = msg.Records[:0], 0
+		return err
+	}
+	err := s.cluster.Export(stream.Context(), q.Bucket, func(r ExportedRecord) error {
+		rec, n := exportRecord(r)
+		if size+n > exportMessage {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		msg.Records = append(msg.Records, rec)
+		size += n
+		return nil
+	})
+	if err == nil {
+		err = flush()
+	}
+	if err != nil {
+		return readStatus(stream.Context(), err).Err()
+	}
+	return nil
+}
+
+// exportRecord also returns about how many bytes the record takes.
+func exportRecord(r ExportedRecord) (*adminv1.ExportRecord, int) {
+	out := &adminv1.ExportRecord{
+		Bucket: r.Bucket, Key: r.Key,
+		Versions: make([]*adminv1.ExportVersion, len(r.Record.Versions)),
+	}
+	size := 16 + len(r.Bucket) + len(r.Key)
+	for i := range r.Record.Versions {
+		v := &r.Record.Versions[i]
+		out.Versions[i] = &adminv1.ExportVersion{
+			Actor: uint32(v.Dot.Actor), N: v.Dot.N, Stamp: uint64(v.Stamp),
+			Deleted: v.Dead, ExpiresAt: v.Expiry, Value: v.Value, Past: past(v.Past),
+		}
+		size += 40 + len(v.Value) + 12*len(v.Past)
+	}
+	return out, size
+}
+
+func past(vv crdt.VV) []*adminv1.PastEntry {
+	out := make([]*adminv1.PastEntry, len(vv))
+	for i, e := range vv {
+		out[i] = &adminv1.PastEntry{Actor: uint32(e.Actor), N: e.N}
+	}
+	return out
+}
+
+// readStatus is the status of a call that only looked.
+func readStatus(ctx context.Context, err error) *status.Status {
+	if st, ok := status.FromError(err); ok { // from the transport
+		return st
+	}
+	if ctx.Err() != nil {
+		return status.FromContextError(ctx.Err())
+	}
+	return ToStatus(classify(err, false))
+}

@@ -1,0 +1,75 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// Coordinator runs operations of clients. Both methods return at once; done is
+// called exactly once, from any goroutine, possibly before the method returns,
+// and at the operation's deadline at the latest. It must not change what it
+// was given, and what it hands to done nobody changes.
+type Coordinator interface {
+	Get(g coord.Get, done func(coord.GetResult, error))
+	Put(p coord.Put, done func(coord.PutResult, error))
+}
+
+// Cluster answers operators and clients that route by themselves.
+type Cluster interface {
+	// Topology in force; immutable.
+	Topology() *topology.Topology
+	// Status asks every node of the region. A node that does not answer has
+	// an entry with Error set.
+	Status(ctx context.Context) (Status, error)
+	// Export yields every record of a bucket ("" for all), tombstones
+	// included, merged over a quorum of owners, in the order of key hash,
+	// then key. It stops with the first error of yield. What was yielded
+	// stays unchanged.
+	Export(ctx context.Context, bucket string, yield func(ExportedRecord) error) error
+}
+
+// ExportedRecord is one key with everything that is known of it.
+type ExportedRecord struct {
+	Bucket string
+	Key    []byte
+	Record crdt.Record
+}
+
+// Status of a region, as its nodes see it.
+type Status struct {
+	Nodes []NodeStatus
+	Links []LinkStatus
+}
+
+// NodeStatus is what one node says of itself.
+type NodeStatus struct {
+	ID topology.NodeID
+	// Error is set, and the rest is not, when the node did not answer.
+	Error                              string
+	Actor                              crdt.Actor
+	Ready                              bool
+	PartitionsOwned, PartitionsPrimary int
+	OpenGaps                           uint64 // dots that clocks lack below their highest
+	ClockDigest, DataDigest            uint64 // over all owned partitions
+	RepairedKeys, ReadRepairs          uint64 // since the node started
+	StoreBytes, DiskFree, DiskTotal    int64
+	GeoPending                         uint64 // minted dots that the log has not confirmed
+	Uptime                             time.Duration
+	Version                            string
+	PeersDown                          []topology.NodeID
+}
+
+// LinkStatus is what this region lacks of another one, by one node's account.
+type LinkStatus struct {
+	Origin       topology.Region
+	Node         topology.NodeID
+	Alive        bool
+	HeartbeatAge time.Duration
+	Pending      uint64        // writes known to exist there and missing here
+	Oldest       time.Duration // age of the oldest of them, 0 for none
+	PendingBytes uint64
+}
