@@ -46,8 +46,6 @@ type Deps struct {
 	Alive func(topology.NodeID) bool
 	// Observe gets the outcome of every request to a peer.
 	Observe func(topology.NodeID, error)
-	// Behind is told when an owner has probably missed a write.
-	Behind func(topology.NodeID, hashring.Partition)
 }
 
 // Coordinator runs operations.
@@ -59,8 +57,13 @@ type Coordinator struct {
 
 // Stats count since start.
 type Stats struct {
-	Gets, Puts, Forwards, ReadRepairs, Hedges, Siblings atomic.Uint64
-	Failures                                            atomic.Uint64
+	Gets, Puts, Forwards, ReadRepairs, Hedges atomic.Uint64
+	// Siblings counts reads that showed more than one.
+	Siblings atomic.Uint64
+	// Missed counts applies that an owner did not confirm: anti-entropy will
+	// find them.
+	Missed   atomic.Uint64
+	Failures atomic.Uint64
 }
 
 // New returns a coordinator.
@@ -200,7 +203,7 @@ func (c *Coordinator) unavailable(k *key, level quorum.Level, need, got int, out
 	if len(down) > 0 {
 		detail += fmt.Sprintf(" (down: %v)", down)
 	}
-	return &Error{Code: CodeUnavailable, Outcome: outcome, Detail: detail, RetryAfterMs: 100}
+	return &Error{Code: CodeUnavailable, Outcome: outcome, Detail: detail, Needed: need, Acks: got, RetryAfterMs: 100}
 }
 
 func (c *Coordinator) alive(owner string) bool {

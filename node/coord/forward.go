@@ -65,6 +65,8 @@ func appendPutReply(dst []byte, r PutResult, e *Error) []byte {
 		for _, s := range []string{e.Detail, e.Field, e.Limit, e.Seen} {
 			dst = appendBytes(dst, []byte(s))
 		}
+		dst = binary.AppendUvarint(dst, uint64(e.Needed))
+		dst = binary.AppendUvarint(dst, uint64(e.Acks))
 		return binary.AppendUvarint(dst, uint64(e.RetryAfterMs))
 	}
 	dst = append(dst, 0)
@@ -94,7 +96,9 @@ func decodePutReply(b []byte) (PutResult, *Error, error) {
 		for _, s := range []*string{&e.Detail, &e.Field, &e.Limit, &e.Seen} {
 			*s = string(u.bytes())
 		}
-		e.RetryAfterMs = int(min(u.uvarint(), 1<<30))
+		for _, n := range []*int{&e.Needed, &e.Acks, &e.RetryAfterMs} {
+			*n = int(min(u.uvarint(), 1<<30))
+		}
 		return PutResult{}, e, u.end()
 	}
 	r := PutResult{

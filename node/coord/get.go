@@ -279,7 +279,7 @@ func (r *read) repair(rec crdt.Record) {
 		id := topology.NodeID(r.k.owners[rep.owner])
 		r.c.send(id, peer.VerbApply, body, time.Now().Add(DefaultTimeout), func(_ []byte, err error) {
 			if err != nil {
-				r.c.Behind(id, r.k.part)
+				r.c.stats.Missed.Add(1)
 			}
 		})
 	}

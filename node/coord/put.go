@@ -177,7 +177,7 @@ func (f *fanout) decided(m *replica.Minted) {
 		}
 		id := topology.NodeID(o)
 		if !f.c.Alive(id) {
-			f.c.Behind(id, f.k.part)
+			f.c.stats.Missed.Add(1)
 			f.vote(i, peer.ErrNotSent)
 			continue
 		}
@@ -187,7 +187,7 @@ func (f *fanout) decided(m *replica.Minted) {
 		}
 		f.c.send(id, peer.VerbApply, body, f.p.Deadline, func(_ []byte, err error) {
 			if err != nil {
-				f.c.Behind(id, f.k.part)
+				f.c.stats.Missed.Add(1)
 			}
 			f.vote(i, err)
 		})

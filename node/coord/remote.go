@@ -69,18 +69,14 @@ func (c *Coordinator) applyAt(id topology.NodeID, sh *share, deadline time.Time,
 		return
 	}
 	if !c.Alive(id) {
-		for _, seat := range sh.seats {
-			c.Behind(id, seat.p)
-		}
+		c.stats.Missed.Add(uint64(len(sh.entries)))
 		s.vote(sh.seats, peer.ErrNotSent)
 		return
 	}
 	body := wire.AppendApply(nil, wire.Apply{Entries: sh.entries})
 	c.send(id, peer.VerbApply, body, deadline, func(_ []byte, err error) {
 		if err != nil {
-			for _, seat := range sh.seats {
-				c.Behind(id, seat.p)
-			}
+			c.stats.Missed.Add(uint64(len(sh.entries)))
 		}
 		s.vote(sh.seats, err)
 	})

@@ -95,7 +95,7 @@ func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 	clock := it.part.decided.clock
 	it.effect = effect{part: it.part}
 	take := func(d crdt.Dot) {
-		if d.Actor == r.minter && d.N > clock.Max(d.Actor) {
+		if r.minter != 0 && d.Actor == r.minter && r.lost(it, d) {
 			r.forget()
 		}
 		if !clock.Contains(d) && !contains(it.effect.dots, d) {
@@ -123,6 +123,13 @@ func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 		}
 	}
 	return r.settle(tx, &it.effect, it.Key)
+}
+
+// lost reports whether d, a dot of this node's own actor, shows that the node
+// has lost something: it never minted d as far as it knows, or it did and the
+// record no longer shows it.
+func (r *Replica) lost(it *applyItem, d crdt.Dot) bool {
+	return !it.part.decided.clock.Contains(d) || !it.old.Covers(d)
 }
 
 func contains(dots []crdt.Dot, d crdt.Dot) bool {

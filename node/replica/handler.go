@@ -29,7 +29,7 @@ func (r *Replica) Handle(req peer.Request, reply peer.Done) bool {
 	case peer.VerbCompare:
 		r.answer(reply, func() ([]byte, error) {
 			m, err := wire.DecodeCompare(req.Body)
-			return wire.AppendCompare(nil, wire.Compare{Sums: r.Differing(m.Sums)}), err
+			return wire.AppendDifferences(nil, r.Differing(m.Sums)), err
 		})
 	case peer.VerbPull:
 		r.answer(reply, func() ([]byte, error) {

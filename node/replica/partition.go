@@ -78,6 +78,17 @@ func (p *partition) Clock() *crdt.Clock {
 func (p *partition) Sum() wire.Sum {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.sumLocked()
+}
+
+// state returns the durable state in short and its clock, of one moment.
+func (p *partition) state() (wire.Sum, *crdt.Clock) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sumLocked(), p.durable.clock.Clone()
+}
+
+func (p *partition) sumLocked() wire.Sum {
 	if p.sum == 0 {
 		p.sum = max(1, xxhash.Sum64(crdt.AppendClock(nil, p.durable.clock)))
 	}

@@ -9,15 +9,14 @@ import (
 	"github.com/atolldb/atoll/node/wire"
 )
 
-// Differing returns the receiver's sums of those of the given partitions that
-// it owns and whose clock or digest is another here.
-func (r *Replica) Differing(sums []wire.Sum) []wire.Sum {
-	var out []wire.Sum
+// Differing returns this node's state of those of the given partitions that it
+// owns and whose clock or digest is another here.
+func (r *Replica) Differing(sums []wire.Sum) []wire.Difference {
+	var out []wire.Difference
 	for _, s := range sums {
-		if part := r.part(s.Partition); part != nil {
-			if mine := part.Sum(); mine != s {
-				out = append(out, mine)
-			}
+		if part := r.part(s.Partition); part != nil && part.Sum() != s {
+			sum, clock := part.state()
+			out = append(out, wire.Difference{Sum: sum, Clock: clock})
 		}
 	}
 	return out

@@ -36,7 +36,7 @@ type Sum struct {
 }
 
 // Compare asks which of the partitions differ at the receiver; the reply is
-// the receiver's Sums of those.
+// the receiver's Differences.
 type Compare struct {
 	Sums []Sum
 }
@@ -64,6 +64,36 @@ func DecodeCompare(b []byte) (Compare, error) {
 		}
 	}
 	return m, r.end()
+}
+
+// Difference is a partition whose state differs, as it is at the sender of it.
+type Difference struct {
+	Sum
+	Clock *crdt.Clock
+}
+
+// AppendDifferences appends the encoding of a Compare reply.
+func AppendDifferences(dst []byte, ds []Difference) []byte {
+	w := writer{dst}
+	w.uvarint(uint64(len(ds)))
+	for _, d := range ds {
+		w.uvarint(uint64(d.Partition))
+		w.uint64(d.Sum.Clock)
+		w.uint64(d.Digest)
+		w.clock(d.Clock)
+	}
+	return w.b
+}
+
+// DecodeDifferences decodes a Compare reply.
+func DecodeDifferences(b []byte) ([]Difference, error) {
+	r := reader{b: b}
+	n := r.count(19)
+	ds := make([]Difference, n)
+	for i := range ds {
+		ds[i] = Difference{Sum{r.partition(), r.uint64(), r.uint64()}, r.clock()}
+	}
+	return ds, r.end()
 }
 
 // Pull asks for the records behind the dots of a partition that Clock lacks.
