@@ -1,0 +1,82 @@
+// Package jetstream is geo's delivery log on NATS JetStream: a region's own
+// log is one stream in its own servers; another region's log is that region's
+// stream, pulled by a plain client through one durable consumer per
+// destination region.
+//
+// It never decides what is missing: whatever the servers lose, it reports a gap
+// where it can see one, and clocks find the rest. It does not run servers (see
+// geo/natsd) and it does not know what a batch contains.
+//
+// Names on the wire, for a region called east:
+//
+//	GEO_east                stream: file, limits retention, discard old
+//	geo.east.log.<node>     subject of a node's batches
+//	geo.east.clock.<node>   announcements; core NATS, not stored
+//	to_west                 durable consumer of region west
+//	Atoll-Batch             message header; see header.go
+//
+// Invariants:
+//
+//	J1  Stream and consumers are file-backed and never deleted from here.
+//	J2  A stream has an id in its metadata; one made anew has another.
+//	J3  A consumer made anew, a stream made anew, and a stream whose first
+//	    message is above what was acknowledged are reported as a Gap.
+//	J4  Nothing waits for ever: every request has a deadline and is repeated.
+//
+// The goroutines of Log and Feed belong to their Run, but for one per batch
+// under way, which ends within publishGiveUp.
+package jetstream
+
+import (
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// apiTimeout bounds one request to JetStream. Right after a start the
+	// first ones get lost while there is no leader, so it is short.
+	apiTimeout = 2 * time.Second
+	retryMin   = 100 * time.Millisecond
+	retryMax   = 2 * time.Second
+
+	metaID     = "atoll-id"
+	metaFormat = "atoll-format"
+	format     = "1"
+)
+
+func streamName(region string) string         { return "GEO_" + region }
+func logSubject(region, node string) string   { return "geo." + region + ".log." + node }
+func clockSubject(region, node string) string { return "geo." + region + ".clock." + node }
+func durableName(dst string) string           { return "to_" + dst }
+
+// backoff doubles from retryMin to retryMax.
+type backoff struct{ next time.Duration }
+
+func (b *backoff) reset() { b.next = 0 }
+
+func (b *backoff) after() <-chan time.Time {
+	b.next = min(max(2*b.next, retryMin), retryMax)
+	return time.After(b.next)
+}
+
+// Options for every connection to NATS of a region: for ever in search of a
+// server, and soon aware of a silent one.
+func Options(name string, servers []string) []nats.Option {
+	return []nats.Option{
+		nats.Name(name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(500 * time.Millisecond),
+		nats.ReconnectJitter(500*time.Millisecond, 500*time.Millisecond),
+		nats.RetryOnFailedConnect(true),
+		nats.PingInterval(5 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.Timeout(5 * time.Second),
+		// Servers gossip the addresses they know each other by, which need
+		// not lead anywhere from here.
+		nats.IgnoreDiscoveredServers(),
+		// Many producers would otherwise find their batches in a buffer of
+		// unknown age; a failed append is repeated by the pump.
+		nats.ReconnectBufSize(-1),
+	}
+}
