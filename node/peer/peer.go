@@ -65,6 +65,10 @@ type Request struct {
 // ErrNotSent says that the peer did not get the request.
 var ErrNotSent = errors.New("not sent")
 
+// ErrNotTried wraps ErrNotSent: the sender itself would not take the request
+// (too large, no time left, too much queued), so it says nothing of the peer.
+var ErrNotTried = fmt.Errorf("%w: refused by this node", ErrNotSent)
+
 // ErrTimeout says that no reply came in time: the peer may have acted.
 var ErrTimeout = errors.New("no reply in time")
 
@@ -145,7 +149,7 @@ func Call(ctx context.Context, t Transport, to topology.NodeID, req Request) ([]
 		}
 	}
 	if req.Timeout <= 0 {
-		return nil, fmt.Errorf("%w: no time left", ErrNotSent)
+		return nil, fmt.Errorf("%w: no time left", ErrNotTried)
 	}
 	t.Send(to, req, func(reply []byte, err error) { ch <- outcome{reply, err} })
 	select {

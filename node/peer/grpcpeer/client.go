@@ -107,14 +107,14 @@ func (c *Client) Running() <-chan struct{} { return c.ready }
 func (c *Client) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 	switch {
 	case req.Timeout <= 0:
-		refuse(done, "no time left")
+		refuse(done, errNoTime)
 		return
 	case len(req.Body) > peer.MaxMessage:
-		refuse(done, "too large")
+		refuse(done, errTooLarge)
 		return
 	case to == c.cfg.Self:
 		if c.self == nil {
-			refuse(done, "to itself: no handler")
+			refuse(done, errNoHandler)
 			return
 		}
 		c.self.send(req, done)
@@ -123,7 +123,7 @@ func (c *Client) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 	l := (*c.links.Load())[to]
 	if l == nil {
 		if l = c.open(to); l == nil {
-			refuse(done, "no such node, or stopped")
+			refuse(done, errNoNode)
 			return
 		}
 	}

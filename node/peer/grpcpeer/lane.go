@@ -110,8 +110,6 @@ func send(s stream, wake <-chan struct{}, c *counters, next func(*frame) (messag
 	}
 }
 
-var errClosed = errors.New("the other side closed the stream")
-
 // receive hands on frames until the stream ends.
 func receive(s stream, c *counters, take func(body []byte) (messages int, err error)) error {
 	var f frame

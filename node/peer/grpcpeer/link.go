@@ -56,7 +56,7 @@ func (l *link) send(req peer.Request, done peer.Done) {
 	kick := l.state == failing && req.Verb == peer.VerbPing
 	if l.state == closed || l.state == failing && !kick {
 		l.mu.Unlock()
-		refuse(done, "no link")
+		refuse(done, errNoLink)
 		return
 	}
 	var id uint64
@@ -67,7 +67,7 @@ func (l *link) send(req peer.Request, done peer.Done) {
 	if !ok {
 		l.mu.Unlock()
 		l.refused.Add(1)
-		refuse(done, "too much is queued or awaited")
+		refuse(done, errFull)
 		return
 	}
 	rouse := lane.push(outgoing{id, req}, size)

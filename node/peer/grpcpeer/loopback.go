@@ -2,7 +2,6 @@ package grpcpeer
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
@@ -25,15 +24,19 @@ func newLoopback(self topology.NodeID, h peer.Handler) *loopback {
 
 func (l *loopback) send(req peer.Request, done peer.Done) {
 	l.mu.Lock()
-	if l.closed || !l.lane.fits(len(req.Body)) {
+	if l.closed {
 		l.mu.Unlock()
-		refuse(done, "to itself: closed, or too much queued")
+		refuse(done, errNotSentStopped)
 		return
 	}
-	id, ok := l.wait(l.now(), req.Timeout, done)
+	var id uint64
+	ok := l.lane.fits(len(req.Body))
+	if ok {
+		id, ok = l.wait(l.now(), req.Timeout, done)
+	}
 	if !ok {
 		l.mu.Unlock()
-		refuse(done, "to itself: too many requests wait")
+		refuse(done, errFull)
 		return
 	}
 	rouse := l.lane.push(outgoing{id, req}, len(req.Body))
@@ -90,15 +93,4 @@ func (l *loopback) close() {
 	endings := l.fail(nil, errStopped, errNotSentStopped)
 	l.mu.Unlock()
 	tell(endings)
-}
-
-var (
-	errReplySize      = fmt.Errorf("the reply has more than %d bytes", peer.MaxMessage)
-	errStopped        = fmt.Errorf("%w: this node stopped", peer.ErrLinkLost)
-	errNotSentStopped = fmt.Errorf("%w: this node stopped", peer.ErrNotSent)
-)
-
-// refuse tells a send that nothing came of it, off the sender's stack (P1).
-func refuse(done peer.Done, why string) {
-	go done(nil, fmt.Errorf("%w: %s", peer.ErrNotSent, why))
 }

@@ -1,8 +1,6 @@
 package grpcpeer
 
 import (
-	"fmt"
-
 	"github.com/atolldb/atoll/node/peer"
 )
 
@@ -117,8 +115,6 @@ func (p *pending) expire(now int64, endings []ending) (_ []ending, next int64) {
 	})
 	return endings, next
 }
-
-var errQueued = fmt.Errorf("%w: its time ran out before the link took it", peer.ErrNotSent)
 
 // fail ends everything: with lost what was handed over, with unsent what was
 // not.

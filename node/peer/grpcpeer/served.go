@@ -1,7 +1,6 @@
 package grpcpeer
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,8 +33,6 @@ type answer struct {
 }
 
 func (a *answer) size() int { return len(a.body) + len(a.detail) }
-
-var errBacklog = fmt.Errorf("%d replies wait to be read", maxReplies)
 
 func newServed(s *Server, key sessionKey, c *counters) *served {
 	return &served{

@@ -38,8 +38,6 @@ func (s *session) close() {
 	}
 }
 
-var errMismatch = errors.New("the peer is not the one expected")
-
 // dial opens both streams, within dialTimeout.
 func (l *link) dial(ctx context.Context, addr string) (*session, error) {
 	ctx, cancel := context.WithCancel(ctx)

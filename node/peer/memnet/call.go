@@ -48,11 +48,11 @@ func (n *Node) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 	l := f.link(n.id, to)
 	switch {
 	case !n.up:
-		f.notSent(c, l, 0, "this node is down")
+		f.notSent(c, l, 0, fmt.Errorf("%w: it is down", peer.ErrNotTried))
 	case len(req.Body) > peer.MaxMessage:
-		f.notSent(c, l, 0, "too large")
+		f.notSent(c, l, 0, fmt.Errorf("%w: too large", peer.ErrNotTried))
 	case req.Timeout <= 0:
-		f.notSent(c, l, 0, "no time left")
+		f.notSent(c, l, 0, fmt.Errorf("%w: no time left", peer.ErrNotTried))
 	case c.to == nil || !c.to.up || l.cut:
 		if l.cut {
 			f.stats.CutRequests++
@@ -61,7 +61,7 @@ func (n *Node) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 			f.expire(c, l)
 			return
 		}
-		f.notSent(c, l, min(f.cfg.DialDelay, req.Timeout), "not reachable")
+		f.notSent(c, l, min(f.cfg.DialDelay, req.Timeout), fmt.Errorf("%w: %s is not reachable", peer.ErrNotSent, to))
 	default:
 		c.sent, c.toLife = true, c.to.life
 		f.expire(c, l)
@@ -69,10 +69,8 @@ func (n *Node) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 	}
 }
 
-func (f *Fabric) notSent(c *call, l *link, delay time.Duration, why string) {
-	f.after(delay, l, c, func() {
-		f.finish(c, nil, fmt.Errorf("%w: %s to %s: %s", peer.ErrNotSent, c.from.id, c.toID, why), 0)
-	})
+func (f *Fabric) notSent(c *call, l *link, delay time.Duration, err error) {
+	f.after(delay, l, c, func() { f.finish(c, nil, err, 0) })
 }
 
 func (f *Fabric) expire(c *call, l *link) {

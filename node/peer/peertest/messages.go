@@ -141,8 +141,8 @@ func tooLargeRequest(t *testing.T, n Net) {
 	reach(t, a, "b")
 	req := request("")
 	req.Body = make([]byte, peer.MaxMessage+1)
-	if _, err := call(t, a, "b", req); !errors.Is(err, peer.ErrNotSent) {
-		t.Errorf("got %v, want ErrNotSent", err)
+	if _, err := call(t, a, "b", req); !errors.Is(err, peer.ErrNotTried) {
+		t.Errorf("got %v, want ErrNotTried", err)
 	}
 	mustEcho(t, a, "b", "the link still works")
 }

@@ -73,8 +73,8 @@ func noTimeLeft(t *testing.T, n Net) {
 	for _, d := range []time.Duration{0, -time.Second} {
 		req := request("")
 		req.Timeout = d
-		if _, err := call(t, a, "b", req); !errors.Is(err, peer.ErrNotSent) {
-			t.Errorf("timeout %s: got %v, want ErrNotSent", d, err)
+		if _, err := call(t, a, "b", req); !errors.Is(err, peer.ErrNotTried) {
+			t.Errorf("timeout %s: got %v, want ErrNotTried", d, err)
 		}
 	}
 }
