@@ -1,71 +1,92 @@
-// Package memtopo is the memory twin of a region's metadata store.
+// Package memtopo is a topology registry in memory, for simulation: it is lost
+// with the process, and otherwise does what the real one does.
 package memtopo
 
 import (
 	"context"
 	"errors"
-	"strconv"
+	"fmt"
 	"sync"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/node/topology"
 )
 
-// ErrDown is returned while the registry is made unavailable.
+// ErrDown is what a registry answers that a test has switched off.
 var ErrDown = errors.New("registry is down")
 
-// Registry hands out actors of one region. It is safe for concurrent use.
+// Registry hands out the actors of one region. All nodes of the region share
+// it.
 type Registry struct {
 	region topology.RegionID
 
-	mu    sync.Mutex
-	seq   uint32
-	nonce uint64
-	last  map[topology.NodeID]topology.Identity
-	down  bool
+	mu     sync.Mutex
+	down   bool
+	last   uint32 // highest sequence handed out
+	nonces uint64 // handed out so far, never forgotten
+	nodes  map[topology.NodeID]topology.Identity
 }
 
 var _ topology.Registry = (*Registry)(nil)
 
-// New returns an empty registry.
+// New returns an empty registry of region.
 func New(region topology.RegionID) *Registry {
-	return &Registry{region: region, last: map[topology.NodeID]topology.Identity{}}
+	return &Registry{region: region, nodes: make(map[topology.NodeID]topology.Identity)}
 }
 
-// SetDown makes every call fail until it is taken back.
+// SetDown makes every call fail with ErrDown, or ends that.
 func (r *Registry) SetDown(down bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.down = down
 }
 
-// Allocate implements topology.Registry.
-func (r *Registry) Allocate(_ context.Context, node topology.NodeID, floor crdt.Actor) (topology.Identity, error) {
+// Forget loses all state, as a registry whose disks died.
+func (r *Registry) Forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.down {
-		return topology.Identity{}, ErrDown
+	r.last = 0
+	clear(r.nodes)
+}
+
+// Allocate implements topology.Registry.
+func (r *Registry) Allocate(ctx context.Context, node topology.NodeID, floor crdt.Actor) (topology.Identity, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.check(ctx); err != nil {
+		return topology.Identity{}, fmt.Errorf("allocate actor for %s: %w", node, err)
 	}
-	r.seq = max(r.seq, floor.Seq()) + 1
-	return r.hand(node, crdt.MakeActor(r.seq, uint8(r.region))), nil
+	actor, err := topology.NextActor(r.region, r.last, floor)
+	if err != nil {
+		return topology.Identity{}, fmt.Errorf("allocate actor for %s: %w", node, err)
+	}
+	r.last = actor.Seq()
+	return r.handOut(node, actor), nil
 }
 
 // Resume implements topology.Registry.
-func (r *Registry) Resume(_ context.Context, node topology.NodeID, id topology.Identity) (topology.Identity, error) {
+func (r *Registry) Resume(ctx context.Context, node topology.NodeID, id topology.Identity) (topology.Identity, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.down {
-		return topology.Identity{}, ErrDown
+	if err := r.check(ctx); err != nil {
+		return topology.Identity{}, fmt.Errorf("resume actor of %s: %w", node, err)
 	}
-	if r.last[node] != id {
-		return topology.Identity{}, topology.ErrNonceSpent
+	if have, ok := r.nodes[node]; !ok || have != id {
+		return topology.Identity{}, fmt.Errorf("resume actor %s of %s: %w", id.Actor, node, topology.ErrNonceSpent)
 	}
-	return r.hand(node, id.Actor), nil
+	return r.handOut(node, id.Actor), nil
 }
 
-func (r *Registry) hand(node topology.NodeID, a crdt.Actor) topology.Identity {
-	r.nonce++
-	id := topology.Identity{Actor: a, Nonce: strconv.FormatUint(r.nonce, 36)}
-	r.last[node] = id
+func (r *Registry) check(ctx context.Context) error {
+	if r.down {
+		return ErrDown
+	}
+	return ctx.Err()
+}
+
+func (r *Registry) handOut(node topology.NodeID, actor crdt.Actor) topology.Identity {
+	r.nonces++
+	id := topology.Identity{Actor: actor, Nonce: fmt.Sprintf("nonce-%d", r.nonces)}
+	r.nodes[node] = id
 	return id
 }
