@@ -159,7 +159,8 @@ func (c *Committer) Submit(ops ...Op) error {
 
 // Run commits until ctx ends; then it refuses new ops, commits those that
 // wait, writes the side file, and returns nil. It returns an error that wraps
-// ErrFailed when the engine failed, and ErrLost when CheckMarkers found a loss
+// ErrFailed when the engine failed (also while nothing is committed, if the
+// engine has Failed() <-chan struct{} and Err() error), and ErrLost when CheckMarkers found a loss
 // that Config.Markers does not acknowledge. After an error the process is
 // expected to end. Run can be called once.
 func (c *Committer) Run(ctx context.Context) error {
@@ -209,7 +210,18 @@ func (c *Committer) start() error {
 	return c.keeper.start(c.ring.last)
 }
 
+// failer is an engine that can fail on its own account, between commits.
+type failer interface {
+	Failed() <-chan struct{}
+	Err() error
+}
+
 func (c *Committer) loop(ctx context.Context) error {
+	var failed <-chan struct{}
+	engine, canFail := c.engine.(failer)
+	if canFail {
+		failed = engine.Failed()
+	}
 	for {
 		stopping := ctx.Err() != nil
 		if stopping {
@@ -227,6 +239,8 @@ func (c *Committer) loop(ctx context.Context) error {
 		select {
 		case <-c.queue.wake:
 		case <-ctx.Done():
+		case <-failed:
+			return engine.Err()
 		case <-c.keeper.ended: // by itself: Run tells its error
 			return nil
 		}

@@ -122,7 +122,7 @@ func (s *Store) enter() error {
 }
 
 // Get implements storage.Reader.
-func (s *Store) Get(key []byte) ([]byte, error) {
+func (s *Store) Get(key []byte) (value []byte, err error) {
 	if err := storage.CheckKey(key); err != nil {
 		return nil, err
 	}
@@ -130,13 +130,19 @@ func (s *Store) Get(key []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer s.gate.leave()
+	s.steady(func(ts uint64) { value, err = s.getAt(ts, key) })
+	return value, err
+}
+
+// steady calls read with the timestamp of what is durable, and again if what
+// is visible there may have been dropped during the read (P2).
+func (s *Store) steady(read func(ts uint64)) {
 	for {
 		ts := s.durable.Load()
-		value, err := s.getAt(ts, key)
+		read(ts)
 		if s.pins.discard.Load() <= ts {
-			return value, err
+			return
 		}
-		// What was visible at ts may have been dropped during the read (P2).
 	}
 }
 
