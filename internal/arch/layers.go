@@ -91,6 +91,7 @@ var table = []row{
 	{path: "node/topology/memtopo", layer: adapter},
 	{path: "node/topology/topologytest", layer: adapter},
 	{path: "geo/natsd", layer: adapter},
+	{path: "geo/natsd/natsdtest", layer: adapter, beside: []string{"geo/natsd"}},
 	{path: "geo/jetstream", layer: adapter, beside: []string{"geo/natsd"}},
 	{path: "geo/memlog", layer: adapter},
 	{path: "geo/geotest", layer: adapter},

@@ -30,7 +30,7 @@ var libraries = []library{
 	},
 	{
 		prefix: "github.com/nats-io",
-		only:   []string{"geo/jetstream", "geo/natsd", "node/topology/jskv"},
+		only:   []string{"geo/jetstream", "geo/natsd", "geo/natsd/natsdtest", "node/topology/jskv"},
 		why:    "JetStream is a transport that is never believed; code that could see its acknowledgements would begin to",
 	},
 	{
