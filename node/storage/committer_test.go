@@ -213,7 +213,11 @@ func TestNothingWrittenNothingSynced(t *testing.T) {
 		if err := r.wait(); err != nil || !decided || c.disk.Syncs() != 0 {
 			t.Errorf("%v, decided %t, %d syncs", err, decided, c.disk.Syncs())
 		}
+		write(t, c, 1)
 		c.stop(t)
+		if report := check(t, c.disk); report.Lost() || report.Highest != 1 {
+			t.Errorf("it took a number: %+v", report)
+		}
 	})
 }
 

@@ -83,6 +83,23 @@ func TestFullDiskRefusesWritesAndRecovers(t *testing.T) {
 	})
 }
 
+// Room made by others is seen though nothing is committed.
+func TestFullDiskIsLookedAtAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := slow()
+		d.FullAt(10)
+		c := start(t, d, storage.CommitterConfig{Interval: 100 * time.Millisecond})
+		synctest.Wait()
+		if err := c.Submit(&op{size: 1}); !errors.Is(err, storage.ErrFull) {
+			t.Fatalf("submit: %v", err)
+		}
+		d.FullAt(1 << 40)
+		time.Sleep(101 * time.Millisecond)
+		write(t, c, 1)
+		c.stop(t)
+	})
+}
+
 // What waited in the queue when the disk became full is refused there.
 func TestFullDiskRefusesTheQueue(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,11 +28,7 @@ func fresh(memTable int64) storagetest.Fresh {
 				return Open(Config{Dir: dir, MemTableSize: memTable})
 			},
 			Crash: func(e storage.Engine) {
-				next, err := os.MkdirTemp(t.TempDir(), "")
-				if err != nil {
-					t.Fatal(err)
-				}
-				copyTree(t, dir, next)
+				next := copyAtOneMoment(t, dir)
 				if err := e.Close(); err != nil {
 					t.Fatal(err)
 				}
@@ -42,9 +39,44 @@ func fresh(memTable int64) storagetest.Fresh {
 	}
 }
 
+// copyAtOneMoment copies again when files came or went meanwhile: then the
+// copy would be of a state that never was.
+func copyAtOneMoment(t testing.TB, dir string) string {
+	t.Helper()
+	for {
+		before := names(t, dir)
+		next, err := os.MkdirTemp(t.TempDir(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tryCopy(dir, next) == nil && slices.Equal(before, names(t, dir)) {
+			return next
+		}
+		os.RemoveAll(next)
+	}
+}
+
+func names(t testing.TB, dir string) (list []string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(dir, "lsm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		list = append(list, e.Name())
+	}
+	return list
+}
+
 func copyTree(t testing.TB, from, to string) {
 	t.Helper()
-	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+	if err := tryCopy(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tryCopy(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -54,9 +86,6 @@ func copyTree(t testing.TB, from, to string) {
 		}
 		return copySparse(path, target)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // copySparse leaves out what is zero: Badger's logs are mostly that.

@@ -196,6 +196,35 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// A crash leaves empty logs behind, in Badger's own window between truncating
+// and removing one, or between creating and sizing one.
+func TestEmptyLogsDoNotStopTheStart(t *testing.T) {
+	cfg := Config{Dir: t.TempDir(), MemTableSize: minMemTable}
+	s := open(t, cfg)
+	put(t, s, "a", []byte("1"))
+	empty := []string{"00000.mem", "00077.mem", "000009.vlog"}
+	for _, name := range empty {
+		if err := os.WriteFile(filepath.Join(cfg.lsmDir(), name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Open(cfg); !errors.Is(err, ErrInUse) {
+		t.Fatalf("second open: %v", err)
+	}
+	for _, name := range empty { // they may be the other process's
+		if fileSize(t, filepath.Join(cfg.lsmDir(), name)) != 0 {
+			t.Fatal("touched the files of another process")
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, cfg)
+	if v, err := s.Get([]byte("a")); err != nil || string(v) != "1" {
+		t.Errorf("get: %q, %v", v, err)
+	}
+}
+
 // flipBit flips one bit of a file.
 func flipBit(t *testing.T, name string, at int64, bit int) {
 	t.Helper()

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -203,6 +204,10 @@ func TestNoPieceIsLeftBehind(t *testing.T) {
 	tx.Discard() // must not have changed what the store knows of "a"
 	put(t, s, "a", []byte("small"))
 	expect(2, 0, 0)
+	put(t, s, "c", blob(5, 3*pieceSize)) // known without a reopen too
+	expect(3, 3, 1)
+	put(t, s, "c", []byte("small"))
+	expect(3, 0, 0)
 	// Twice in one transaction.
 	tx, err = s.Begin()
 	if err != nil {
@@ -216,7 +221,7 @@ func TestNoPieceIsLeftBehind(t *testing.T) {
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	expect(2, 2, 1)
+	expect(3, 2, 1)
 }
 
 func TestTooLargeTransactionIsRefusedWhole(t *testing.T) {
@@ -388,6 +393,29 @@ func TestCloseWaitsForReads(t *testing.T) {
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}
+}
+
+func TestGateWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g gate
+		g.init()
+		if !g.enter() || !g.enter() {
+			t.Fatal("an open gate is closed")
+		}
+		closed := false
+		go func() { closed = g.close() }()
+		for range 2 {
+			synctest.Wait()
+			if closed || g.enter() {
+				t.Fatal("closed over somebody inside, or open to others")
+			}
+			g.leave()
+		}
+		synctest.Wait()
+		if !closed || g.close() || g.enter() {
+			t.Error("not closed once and for all")
+		}
+	})
 }
 
 func FuzzUnseal(f *testing.F) {

@@ -54,6 +54,12 @@ func Open(cfg Config) (*Store, error) {
 	if err := syncDir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("sync data directory: %w", err)
 	}
+	switch err := removeEmptyLogs(cfg.lsmDir()); {
+	case errors.Is(err, ErrInUse):
+		return nil, fmt.Errorf("data directory %s is %w", cfg.Dir, ErrInUse)
+	case err != nil:
+		return nil, fmt.Errorf("remove empty logs: %w", err)
+	}
 	s := &Store{cfg: cfg, failed: make(chan struct{})}
 	db, err := badger.OpenManaged(cfg.badger(newBridge(cfg.Logger, s.fail)))
 	if err != nil {
