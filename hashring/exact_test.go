@@ -8,15 +8,19 @@ import (
 	"testing"
 )
 
+// fataler is what testing.TB and rapid.T share.
+type fataler interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 // isCheapest proves by linear programming duality that no table of the same
 // balance keeps more of current than next does. It spells out the flow that
 // flow.go folds onto the nodes, partition by partition and rack by rack, and
 // looks for a cycle of negative price in its residual graph with Bellman and
 // Ford's algorithm: there is one if and only if fewer moves suffice.
-func isCheapest(t interface {
-	Helper()
-	Fatal(...any)
-}, current, next Table, members []Member, rules Rules) bool {
+func isCheapest(t fataler, current, next Table, members []Member, rules Rules) bool {
 	t.Helper()
 	l, shares, _, err := prepare(current, members, rules)
 	if err != nil {
@@ -108,10 +112,7 @@ func isCheapest(t interface {
 // ones keeps more of the current table.
 func TestExhaustive(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
-	rounds := 1500
-	if testing.Short() {
-		rounds = 200
-	}
+	const rounds = 1500
 	detours := 0
 	for range rounds {
 		nodes := 1 + rng.IntN(5)
@@ -131,6 +132,8 @@ func TestExhaustive(t *testing.T) {
 		if least, _ := MinimumMoves(current, members, rules); Copies(plan.Moves) > least {
 			detours++
 		}
+		checkTable(t, plan.Next, members, rules)
+		checkMoves(t, current, plan, members, rules)
 		squares := 0
 		for _, h := range plan.Next.Holdings() {
 			squares += h.Owned * h.Owned

@@ -7,13 +7,14 @@ type Ideal struct {
 	Copies    int                // owners of each partition: min(members, Replicas)
 	RackLimit int                // owners of one partition in one rack, at most
 	Fair      map[string]float64 // partitions each member would own if they could be split
-	Max       int                // partitions that the busiest member must own at least
+	Max       int                // the largest fair share, rounded up
 	Mean      float64            // partitions per member
 }
 
 // Optimum computes the balance that no table for members under rules can
-// beat: every member's share by weight, as level as racks allow, and the
-// largest of them in whole partitions.
+// beat: every member's share by weight, as level as racks allow. In no planned
+// table does a member own more than Max; if weights are equal, some member of
+// any table owns that many.
 func Optimum(members []Member, rules Rules) (Ideal, error) {
 	l, shares, _, err := prepare(Table{}, members, rules)
 	if err != nil {
@@ -27,7 +28,7 @@ func Optimum(members []Member, rules Rules) (Ideal, error) {
 	}
 	for n, s := range shares {
 		out.Fair[l.ids[n]] = float64(s.num) / float64(s.den)
-		out.Max = max(out.Max, l.target[n])
+		out.Max = max(out.Max, int((s.num+s.den-1)/s.den))
 	}
 	return out, nil
 }

@@ -13,14 +13,14 @@ import (
 
 func drawMembers(t *rapid.T, label string, most int) []Member {
 	racks := rapid.IntRange(1, 6).Draw(t, label+" racks")
-	heaviest := rapid.SampledFrom([]int{1, 1, 3, 50}).Draw(t, label+" heaviest")
+	weights := rapid.SampledFrom([][]int{{0, 1}, {1, 2, 3}, {1, 1, 1, 1, 50}}).Draw(t, label+" weights")
 	ids := rapid.SliceOfNDistinct(rapid.IntRange(0, 20), 1, most, rapid.ID[int]).Draw(t, label+" ids")
 	var out []Member
 	for _, id := range ids {
 		out = append(out, Member{
 			ID:     fmt.Sprintf("n%d", id),
 			Rack:   fmt.Sprintf("r%d", rapid.IntRange(1, racks).Draw(t, "rack")),
-			Weight: rapid.IntRange(0, heaviest).Draw(t, "weight"),
+			Weight: rapid.SampledFrom(weights).Draw(t, "weight"),
 		})
 	}
 	return out
@@ -81,11 +81,12 @@ func TestPlanLaws(t *testing.T) {
 
 // checkTable: owners distinct and known, racks kept, shares and primaries
 // within rounding.
-func checkTable(t *rapid.T, table Table, members []Member, rules Rules) {
+func checkTable(t fataler, table Table, members []Member, rules Rules) {
 	ideal, err := Optimum(members, rules)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Helper()
 	rack := make(map[string]string)
 	racks := make(map[string]bool)
 	for _, m := range members {
@@ -137,11 +138,25 @@ func checkTable(t *rapid.T, table Table, members []Member, rules Rules) {
 			t.Fatalf("%s leads %d partitions of %d it owns %d copies of", m.ID, h.Primary, h.Owned, ideal.Copies)
 		}
 	}
+	// Rounding up goes to the larger part: no two members of a rack at one
+	// level have it the other way round.
+	for _, a := range members {
+		for _, b := range members {
+			fairA, fairB := ideal.Fair[a.ID], ideal.Fair[b.ID]
+			level := fairA/float64(max(a.Weight, 1)) - fairB/float64(max(b.Weight, 1))
+			if a.Rack != b.Rack || math.Abs(level) > 1e-9 || fairA-math.Floor(fairA) < fairB-math.Floor(fairB)+1e-9 {
+				continue
+			}
+			if float64(held[a.ID].Owned) < fairA && float64(held[b.ID].Owned) > fairB {
+				t.Fatalf("%s owns %d of %.3f, %s %d of %.3f", a.ID, held[a.ID].Owned, fairA, b.ID, held[b.ID].Owned, fairB)
+			}
+		}
+	}
 }
 
 // checkMoves: they lead from the current owners to the next, are the fewest
 // possible, agree with Diff, and crowd no rack on the way.
-func checkMoves(t *rapid.T, current Table, plan Proposal, members []Member, rules Rules) {
+func checkMoves(t fataler, current Table, plan Proposal, members []Member, rules Rules) {
 	least, err := MinimumMoves(current, members, rules)
 	if err != nil {
 		t.Fatal(err)
@@ -214,6 +229,22 @@ func TestOneNodeRegionGrows(t *testing.T) {
 				t.Fatalf("%d nodes: partition %d has owners %v", nodes, p, owners)
 			}
 		}
+	}
+}
+
+// TestPrimariesStay: a primary moves only to make room for the new node's part.
+func TestPrimariesStay(t *testing.T) {
+	rules := Rules{Partitions: 1024, Replicas: 3}
+	old := mustPlan(t, Table{}, cluster(30, 3), rules).Next
+	next := mustPlan(t, old, cluster(31, 3), rules).Next
+	changed := 0
+	for p, owners := range old.All() {
+		if owners[0] != next.Owners(p)[0] {
+			changed++
+		}
+	}
+	if due := 1024/31 + 1; changed > 2*due {
+		t.Errorf("%d partitions have another primary; the new node leads %d", changed, due)
 	}
 }
 

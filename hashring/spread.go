@@ -34,7 +34,7 @@ func (l *layout) spread() {
 				}
 				for k := 0; k < len(owned[a]) && k < tries; k++ {
 					j := owned[a][(at+k)%len(owned[a])]
-					if b := l.slot[i]; !l.had(j/l.width, b) && l.swap(i, j) {
+					if l.swap(i, j) {
 						// a has p again, and gave up j instead.
 						owned[a][(at+k)%len(owned[a])], fresh[at] = i, j
 						better = true
@@ -71,8 +71,8 @@ func (l *layout) swap(i, j int) bool {
 	if !ok {
 		return false
 	}
-	// Rows that share a further owner price each other's step a little wrong;
-	// a gain that survives both steps is what counts.
+	// The first step changes the price of the second where the rows share
+	// another owner, so that is asked again before it counts.
 	if gain+back >= 0 {
 		return false
 	}
