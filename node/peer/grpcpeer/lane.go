@@ -111,7 +111,7 @@ func send(s stream, wake <-chan struct{}, c *counters, next func(*frame) (messag
 }
 
 // receive hands on frames until the stream ends.
-func receive(s stream, c *counters, take func(body []byte) (messages int, err error)) error {
+func receive(s stream, take func(frame []byte) error) error {
 	var f frame
 	for {
 		if err := s.RecvMsg(&f); errors.Is(err, io.EOF) {
@@ -119,11 +119,9 @@ func receive(s stream, c *counters, take func(body []byte) (messages int, err er
 		} else if err != nil {
 			return err
 		}
-		messages, err := take(f.body)
-		if err != nil {
+		if err := take(f.body); err != nil {
 			return err
 		}
-		c.in(messages, len(f.body))
 		f.body = nil
 	}
 }

@@ -118,13 +118,13 @@ func (v *served) admit(n int) (int, error) {
 
 // taker returns what takes frames of requests apart. l is the lane of the
 // stream that they come from.
-func (v *served) taker(l *lane[answer]) func(body []byte) (int, error) {
+func (v *served) taker(l *lane[answer]) func(frame []byte) error {
 	type incoming struct {
 		id  uint64
 		req peer.Request
 	}
 	var in []incoming
-	return func(frame []byte) (int, error) {
+	return func(frame []byte) error {
 		if len(frame) == 0 {
 			v.mu.Lock()
 			rouse := l.ask()
@@ -132,22 +132,25 @@ func (v *served) taker(l *lane[answer]) func(body []byte) (int, error) {
 			if rouse {
 				l.rouse()
 			}
-			return 0, nil
+			v.counters.in(0, 0)
+			return nil
 		}
+		size := len(frame)
 		arrived := time.Now()
 		in = in[:0]
 		for len(frame) > 0 {
 			id, req, rest, err := peer.NextRequest(frame)
 			if err != nil {
-				return 0, err
+				return err
 			}
 			in = append(in, incoming{id, req})
 			frame = rest
 		}
 		admitted, err := v.admit(len(in))
 		if err != nil {
-			return 0, err
+			return err
 		}
+		v.counters.in(len(in), size)
 		if admitted < len(in) {
 			v.counters.refused.Add(uint64(len(in) - admitted))
 		}
@@ -168,7 +171,7 @@ func (v *served) taker(l *lane[answer]) func(body []byte) (int, error) {
 			v.server.handler(v.key.from, req, r.reply)
 		}
 		clear(in)
-		return len(in), nil
+		return nil
 	}
 }
 

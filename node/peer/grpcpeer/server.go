@@ -87,7 +87,7 @@ func (s *Server) Link(stream grpc.BidiStreamingServer[peerv1.LinkRequest, peerv1
 		return err
 	}
 	errs := make(chan error, 2)
-	go func() { errs <- receive(stream, v.counters, v.taker(l)) }()
+	go func() { errs <- receive(stream, v.taker(l)) }()
 	go func() { errs <- send(stream, l.wake, v.counters, v.packer(l)) }()
 	// Returning ends the stream, and that ends both goroutines.
 	select {

@@ -124,12 +124,12 @@ func (l *link) session(ctx context.Context, s *session) error {
 	parts := []func() error{
 		func() error {
 			take := l.taker()
-			return receive(s.small.stream, &l.counters, func(body []byte) (int, error) {
+			return receive(s.small.stream, func(frame []byte) error {
 				heard.Store(l.now())
-				return take(body)
+				return take(frame)
 			})
 		},
-		func() error { return receive(s.large.stream, &l.counters, l.taker()) },
+		func() error { return receive(s.large.stream, l.taker()) },
 		func() error { return send(s.small.stream, l.small.wake, &l.counters, l.packer(&l.small)) },
 		func() error { return send(s.large.stream, l.large.wake, &l.counters, l.packer(&l.large)) },
 		func() error { return l.listen(s.small.stream.Context(), &heard) },
@@ -224,7 +224,7 @@ func (l *link) packer(lane *lane[outgoing]) func(*frame) (int, bool) {
 }
 
 // taker returns what takes frames of replies apart.
-func (l *link) taker() func(body []byte) (int, error) {
+func (l *link) taker() func(frame []byte) error {
 	type incoming struct {
 		id   uint64
 		code peer.Code
@@ -232,12 +232,13 @@ func (l *link) taker() func(body []byte) (int, error) {
 	}
 	var replies []incoming
 	var endings []ending
-	return func(frame []byte) (int, error) {
+	return func(frame []byte) error {
+		size := len(frame)
 		replies, endings = replies[:0], endings[:0]
 		for len(frame) > 0 {
 			id, code, body, rest, err := peer.NextReply(frame)
 			if err != nil {
-				return 0, err
+				return err
 			}
 			replies = append(replies, incoming{id, code, body})
 			frame = rest
@@ -253,8 +254,9 @@ func (l *link) taker() func(body []byte) (int, error) {
 			}
 		}
 		l.mu.Unlock()
+		l.in(len(replies), size)
 		clear(replies)
 		tell(endings)
-		return len(replies), nil
+		return nil
 	}
 }
