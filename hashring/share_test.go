@@ -83,3 +83,25 @@ func TestOptimumUnderStrictRacks(t *testing.T) {
 		}
 	}
 }
+
+// A node too heavy for its weight to count in full must not make its rack look
+// full: what it can't hold goes to all others alike.
+func TestHeavyNodeDoesNotFillItsRack(t *testing.T) {
+	members := []Member{
+		{ID: "heavy", Rack: "x", Weight: 50}, {ID: "a", Rack: "x"}, {ID: "b", Rack: "x"},
+		{ID: "c", Rack: "y"}, {ID: "d", Rack: "y"}, {ID: "e", Rack: "y"}, {ID: "f", Rack: "y"},
+	}
+	ideal, err := Optimum(members, Rules{Partitions: 128, Replicas: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, fair := range ideal.Fair {
+		want := 256.0 / 6
+		if id == "heavy" {
+			want = 128
+		}
+		if math.Abs(fair-want) > 1e-9 {
+			t.Errorf("%s has a share of %v, want %v", id, fair, want)
+		}
+	}
+}
