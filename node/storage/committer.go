@@ -24,8 +24,8 @@ import (
 //	         Decide's error, also after the sync (what made it fail may have
 //	         been written by another op of the group); with ErrFull when the
 //	         disk became full in the queue; or with an error that wraps
-//	         ErrFailed when the sync failed (the outcome is unknown). Must not
-//	         block.
+//	         ErrFailed when the sync failed (the outcome is unknown); or with
+//	         the error of a Run that could not start. Must not block.
 //
 // A panic in any of them is not recovered: half a decision must not go on.
 // Keys that begin with MarkerPrefix belong to the committer.
@@ -160,9 +160,9 @@ func (c *Committer) Submit(ops ...Op) error {
 // Run commits until ctx ends; then it refuses new ops, commits those that
 // wait, writes the side file, and returns nil. It returns an error that wraps
 // ErrFailed when the engine failed (also while nothing is committed, if the
-// engine has Failed() <-chan struct{} and Err() error), and ErrLost when CheckMarkers found a loss
-// that Config.Markers does not acknowledge. After an error the process is
-// expected to end. Run can be called once.
+// engine has Failed() <-chan struct{} and Err() error), and ErrLost when
+// CheckMarkers found a loss that Config.Markers does not acknowledge. After an
+// error the process is expected to end. Run can be called once.
 func (c *Committer) Run(ctx context.Context) error {
 	if c.ran.Swap(true) {
 		return errors.New("committer was run before")

@@ -134,7 +134,7 @@ func (r MarkerReport) ring() ring {
 // CheckMarkers reads the group markers and the side file of an engine that has
 // no committer running. A loss is told by the report; an error means that the
 // store could not be read at all. It takes one scan of at most MarkerSlots
-// small entries (a quarter of a second).
+// small entries (half a second on disk when the ring is full).
 func CheckMarkers(e Engine) (MarkerReport, error) {
 	var report MarkerReport
 	numbers, top, corrupt, err := readMarkers(e)

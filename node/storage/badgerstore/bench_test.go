@@ -143,3 +143,56 @@ func BenchmarkGet(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkLarge puts large values, one in a transaction, over the same keys.
+func BenchmarkLarge(b *testing.B) {
+	for _, size := range []int{64 << 10, 512 << 10, 1 << 20, 8 << 20} {
+		b.Run(fmt.Sprintf("KiB=%d", size>>10), func(b *testing.B) {
+			s := open(b, Config{Dir: b.TempDir()})
+			value := blob(1, size)
+			b.SetBytes(int64(size))
+			n := 0
+			for b.Loop() {
+				tx, err := s.Begin()
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := tx.Put(benchKey(n%64), value); err != nil {
+					b.Fatal(err)
+				}
+				if err := tx.Commit(); err != nil {
+					b.Fatal(err)
+				}
+				n++
+			}
+		})
+	}
+}
+
+// BenchmarkCheckMarkers is what a start costs when the ring is full.
+func BenchmarkCheckMarkers(b *testing.B) {
+	s := open(b, Config{Dir: b.TempDir()})
+	for n := uint64(0); n < storage.MarkerSlots; {
+		tx, err := s.Begin()
+		if err != nil {
+			b.Fatal(err)
+		}
+		for range 4096 {
+			n++
+			key := binary.BigEndian.AppendUint32([]byte{storage.MarkerPrefix}, uint32(n%storage.MarkerSlots))
+			value := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, n), 1)
+			if err := tx.Put(key, value); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := tx.Commit(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		r, err := storage.CheckMarkers(s)
+		if err != nil || r.Highest != storage.MarkerSlots || r.Missing > 0 {
+			b.Fatal(r, err)
+		}
+	}
+}

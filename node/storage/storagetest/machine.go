@@ -51,7 +51,7 @@ type machine struct {
 
 var (
 	keyGen  = rapid.SampledFrom([]string{"a", "b", "c", "ab", "b\x00", "k", "\xff", "c\x00\x01"})
-	sizeGen = rapid.SampledFrom([]int{0, 1, 10, 100, 4000, 70_000, 513 << 10, 1_100_000})
+	sizeGen = rapid.SampledFrom([]int{0, 1, 2, 10, 20, 50, 100, 200, 4000, 70_000, 513 << 10, 1_100_000})
 )
 
 func (m *machine) open(t *rapid.T) storage.Engine {
@@ -134,7 +134,15 @@ func (m *machine) scan(t *rapid.T) {
 	}
 }
 
+// seldom skips most of the draws of an action that is slow on a real disk.
+func seldom(t *rapid.T) {
+	if rapid.IntRange(0, 3).Draw(t, "seldom") > 0 {
+		t.Skip()
+	}
+}
+
 func (m *machine) reopen(t *rapid.T) {
+	seldom(t)
 	m.leave()
 	if err := m.engine.Close(); err != nil {
 		t.Fatalf("close: %v", err)
@@ -144,6 +152,7 @@ func (m *machine) reopen(t *rapid.T) {
 
 // crash between two commits: nothing durable may be lost, nothing else stay.
 func (m *machine) crash(t *rapid.T) {
+	seldom(t)
 	m.store.Crash(m.engine)
 	m.leave()
 	m.engine = m.open(t)
