@@ -123,10 +123,11 @@ func (d *Drain) watchHoles(ctx context.Context) {
 }
 
 func (d *Drain) gap(reason string) {
-	d.logger.Warn("gap in the log", "origin", d.cfg.Origin, "reason", reason)
-	if d.events.Gap != nil {
-		d.events.Gap(reason)
+	if d.events.Gap == nil { // told, or logged: not both
+		d.logger.Warn("gap in the log", "origin", d.cfg.Origin, "reason", reason)
+		return
 	}
+	d.events.Gap(reason)
 }
 
 // handler shows a drain to its feed without adding to the drain's own methods.
