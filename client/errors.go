@@ -1,0 +1,312 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+)
+
+// The errors to branch on, with errors.Is. All come as a *Error.
+var (
+	// ErrNotFound: the key has no live value.
+	ErrNotFound = errors.New("not found")
+	// ErrSiblings: concurrent writes were not resolved; the Object holds them.
+	ErrSiblings = errors.New("unresolved siblings")
+	// ErrUnavailable: too few owners answered, or no node could be reached. A
+	// write was not applied.
+	ErrUnavailable = errors.New("unavailable")
+	// ErrUnknownOutcome: a write may have been applied, now or later. It was
+	// not retried. Reading tells; so does writing again with the same After.
+	ErrUnknownOutcome = errors.New("unknown outcome")
+	// ErrThrottled: the node or this client has too much to do. A write was
+	// not applied.
+	ErrThrottled = errors.New("throttled")
+	// ErrDeadline: there was not enough time. A write was not applied, or else
+	// the error is ErrUnknownOutcome. It also is context.DeadlineExceeded.
+	ErrDeadline = errors.New("deadline exceeded")
+	// ErrInvalid: bad input; Field, Limit and Seen of Error say what.
+	ErrInvalid = errors.New("invalid argument")
+	// ErrTooLarge: bad input that is larger than its limit; also ErrInvalid.
+	ErrTooLarge = errors.New("too large")
+	// ErrBadVersion: After was given a version of another key or deployment;
+	// also ErrInvalid.
+	ErrBadVersion = errors.New("version of another key or deployment")
+	// ErrNoBucket: the bucket does not exist.
+	ErrNoBucket = errors.New("no such bucket")
+	// ErrTooManySiblings: a blind write to a key that has too many siblings.
+	// Write with After.
+	ErrTooManySiblings = errors.New("too many siblings")
+	// ErrDiskFull: the owners have no room.
+	ErrDiskFull = errors.New("disk full")
+	// ErrCorrupt: the record could not be read anywhere.
+	ErrCorrupt = errors.New("corrupt record")
+	// ErrInternal: a bug of the node; its log tells more.
+	ErrInternal = errors.New("internal error")
+	// ErrRefused: the other end does not serve this caller (credentials), or
+	// is not a node at all. A write was not applied.
+	ErrRefused = errors.New("refused")
+	// ErrClosed: the Client was closed.
+	ErrClosed = errors.New("client is closed")
+)
+
+// Outcome of a write that returned an error.
+type Outcome uint8
+
+// The outcomes.
+const (
+	NotApplied     Outcome = iota // it has no effect, now or later; so have failed reads
+	UnknownOutcome                // it may have been applied
+)
+
+func (o Outcome) String() string {
+	if o == UnknownOutcome {
+		return "unknown"
+	}
+	return "not_applied"
+}
+
+// Error is how every operation of this package fails. Its text never holds
+// keys or values.
+type Error struct {
+	Op string // "get", "put", "delete", "open"
+	// KeyHash is the placement hash of the key, 0 for none.
+	KeyHash uint64
+	// Region that the client is connected to, and the address of the node
+	// that was asked last; "" when unknown.
+	Region, Node string
+	// Reason is a name of atoll.v1.Reason without its prefix, or of this
+	// package: NOT_FOUND, SIBLINGS, CANCELED, REFUSED, CLOSED.
+	Reason string
+	Code   codes.Code
+	Detail string
+	// Level asked for, how many owners it needs and how many answered; 0
+	// where that was not the question.
+	Level        Level
+	Needed, Acks int
+	// Attempts to reach a node.
+	Attempts int
+	Outcome  Outcome
+	// Field, Limit and Seen describe bad input.
+	Field, Limit, Seen string
+	// RetryAfter is a hint of the node, 0 for none.
+	RetryAfter time.Duration
+
+	cause error
+	// sent: the request may have reached a node.
+	sent bool
+	// lost: the connection broke, or the node is stopping; others may do.
+	lost bool
+}
+
+// The reasons that are not on the wire.
+const (
+	reasonNotFound = "NOT_FOUND"
+	reasonSiblings = "SIBLINGS"
+	reasonCanceled = "CANCELED"
+	reasonClosed   = "CLOSED"
+	reasonRefused  = "REFUSED"
+)
+
+// reasonCodes are the gRPC codes of those that no transport gave one.
+var reasonCodes = map[string]codes.Code{
+	reasonNotFound: codes.NotFound,
+	reasonSiblings: codes.FailedPrecondition,
+}
+
+// sentinels of each reason. UNKNOWN_OUTCOME stands alone: who retries on
+// ErrUnavailable shall not retry what may have been applied.
+var sentinels = map[string][]error{
+	reasonNotFound:      {ErrNotFound},
+	reasonSiblings:      {ErrSiblings},
+	reasonCanceled:      {context.Canceled},
+	reasonClosed:        {ErrClosed},
+	reasonRefused:       {ErrRefused},
+	"INVALID":           {ErrInvalid},
+	"UNAVAILABLE":       {ErrUnavailable},
+	"UNKNOWN_OUTCOME":   {ErrUnknownOutcome},
+	"OVERLOADED":        {ErrThrottled},
+	"DISK_FULL":         {ErrDiskFull},
+	"TOO_MANY_SIBLINGS": {ErrTooManySiblings},
+	"CORRUPT":           {ErrCorrupt},
+	"CLOCK_SKEW":        {ErrUnavailable},
+	"BAD_CONTEXT":       {ErrBadVersion, ErrInvalid},
+	"NO_BUCKET":         {ErrNoBucket},
+	"INTERNAL":          {ErrInternal},
+	"STOPPING":          {ErrUnavailable},
+	"DEADLINE":          {ErrDeadline, context.DeadlineExceeded},
+}
+
+// Is reports whether target is one of the sentinels that e stands for.
+func (e *Error) Is(target error) bool {
+	for _, s := range sentinels[e.Reason] {
+		if s == target {
+			return true
+		}
+	}
+	return target == ErrTooLarge && e.tooLarge()
+}
+
+// tooLarge: bad input, with a limit and a size in bytes above it.
+func (e *Error) tooLarge() bool {
+	if e.Reason != "INVALID" {
+		return false
+	}
+	seen, ok := parseBytes(e.Seen)
+	_, upper, ranged := strings.Cut(e.Limit, "..") // "10 bytes" or "1..10 bytes"
+	if !ranged {
+		upper = e.Limit
+	}
+	limit, ok2 := parseBytes(upper)
+	return ok && ok2 && seen > limit
+}
+
+func parseBytes(s string) (int, bool) {
+	s, ok := strings.CutSuffix(s, " bytes")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(s)
+	return n, err == nil
+}
+
+// Unwrap returns the resolver's or the transport's error, if there is one.
+func (e *Error) Unwrap() error { return e.cause }
+
+// GRPCStatus lets status.Code and its like see through e.
+func (e *Error) GRPCStatus() *status.Status { return status.New(e.Code, e.Error()) }
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Op)
+	if e.KeyHash != 0 {
+		fmt.Fprintf(&b, " key#%016x", e.KeyHash)
+	}
+	if e.Node != "" {
+		fmt.Fprintf(&b, " at %s", e.Node)
+	}
+	b.WriteString(": ")
+	if e.Detail != "" {
+		b.WriteString(e.Detail)
+	} else {
+		b.WriteString(strings.ToLower(e.Reason))
+	}
+	if e.Attempts > 1 {
+		fmt.Fprintf(&b, " (after %d attempts)", e.Attempts)
+	}
+	if e.cause != nil {
+		fmt.Fprintf(&b, ": %v", e.cause)
+	}
+	return b.String()
+}
+
+const reasonPrefix = "REASON_"
+
+// fromWire is the error of an item of a batch or stream.
+func fromWire(w *atollv1.Error) *Error {
+	e := &Error{
+		Reason:     strings.TrimPrefix(w.Reason.String(), reasonPrefix),
+		Code:       codes.Code(w.Code),
+		Detail:     w.Message,
+		RetryAfter: time.Duration(w.RetryAfterMs) * time.Millisecond,
+		sent:       true,
+	}
+	e.describe(w.Metadata, w.Outcome)
+	return e
+}
+
+func (e *Error) describe(meta map[string]string, outcome string) {
+	e.Field, e.Limit, e.Seen = meta["field"], meta["limit"], meta["seen"]
+	e.Needed, _ = strconv.Atoi(meta["needed"])
+	e.Acks, _ = strconv.Atoi(meta["acks"])
+	if outcome == UnknownOutcome.String() || e.Reason == "UNKNOWN_OUTCOME" {
+		e.Outcome, e.Reason = UnknownOutcome, "UNKNOWN_OUTCOME"
+	}
+	e.lost = e.Reason == "STOPPING"
+}
+
+// fromStatus is the error of a call or a whole stream that had reached the
+// transport (sent) or had not. What is not known to be without effect is
+// unknown for a write.
+func fromStatus(err error, write, sent bool) *Error {
+	st := status.Convert(err)
+	e := &Error{Code: st.Code(), Detail: st.Message(), cause: transportCause(err), sent: sent}
+	for _, d := range st.Details() {
+		switch d := d.(type) {
+		case *errdetails.ErrorInfo:
+			if d.Domain == "atoll" {
+				e.Reason, e.cause = d.Reason, nil
+				e.describe(d.Metadata, d.Metadata["outcome"])
+			}
+		case *errdetails.RetryInfo:
+			e.RetryAfter = d.RetryDelay.AsDuration()
+		}
+	}
+	if e.Reason != "" { // the node said it
+		return e
+	}
+	switch e.Code {
+	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
+		e.Reason = reasonRefused
+		return e
+	case codes.DeadlineExceeded:
+		e.Reason = "DEADLINE"
+	case codes.Canceled:
+		e.Reason = reasonCanceled
+	default:
+		e.Reason, e.lost = "UNAVAILABLE", true
+	}
+	if write && sent {
+		e.Outcome, e.Reason = UnknownOutcome, "UNKNOWN_OUTCOME"
+	}
+	return e
+}
+
+// transportCause keeps what errors.Is may ask of a transport's error.
+func transportCause(err error) error {
+	for _, c := range []error{context.DeadlineExceeded, context.Canceled} {
+		if errors.Is(err, c) {
+			return c
+		}
+	}
+	return nil
+}
+
+// overdue is a call that was not answered in time.
+func overdue(write, sent bool, cause error) *Error {
+	e := &Error{Reason: "DEADLINE", Code: codes.DeadlineExceeded, Detail: "no answer in time", cause: cause, sent: sent}
+	if errors.Is(cause, context.Canceled) {
+		e.Reason, e.Code, e.Detail = reasonCanceled, codes.Canceled, "canceled by the caller"
+	}
+	if write && sent {
+		e.Outcome, e.Reason = UnknownOutcome, "UNKNOWN_OUTCOME"
+		e.Detail += "; the write may have been applied"
+	}
+	return e
+}
+
+func closed(write, sent bool) *Error {
+	e := &Error{Reason: reasonClosed, Code: codes.Canceled, Detail: ErrClosed.Error(), sent: sent}
+	if write && sent {
+		e.Outcome, e.Reason, e.cause = UnknownOutcome, "UNKNOWN_OUTCOME", ErrClosed
+	}
+	return e
+}
+
+func throttled(detail string) *Error {
+	return &Error{Reason: "OVERLOADED", Code: codes.ResourceExhausted, Detail: detail}
+}
+
+func invalid(field, limit, seen, detail string) *Error {
+	return &Error{
+		Reason: "INVALID", Code: codes.InvalidArgument, Detail: detail, Field: field, Limit: limit, Seen: seen,
+	}
+}

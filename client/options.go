@@ -1,0 +1,220 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"time"
+
+	"google.golang.org/grpc"
+
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+)
+
+// Level says how many owners of the serving region take part; it never leaves
+// the region. A read at R and a write at W see each other when R + W is more
+// than the number of owners, as LocalQuorum and LocalQuorum do.
+type Level uint8
+
+// The levels. Without one, LocalQuorum.
+const (
+	LocalOne    = Level(atollv1.Level_LEVEL_LOCAL_ONE)
+	LocalTwo    = Level(atollv1.Level_LEVEL_LOCAL_TWO)
+	LocalThree  = Level(atollv1.Level_LEVEL_LOCAL_THREE)
+	LocalQuorum = Level(atollv1.Level_LEVEL_LOCAL_QUORUM)
+	LocalAll    = Level(atollv1.Level_LEVEL_LOCAL_ALL)
+)
+
+// ReadOption, WriteOption and UpdateOption are closed sets, so that an option
+// in the wrong place does not compile.
+type (
+	ReadOption   interface{ applyRead(*readConfig) }
+	WriteOption  interface{ applyWrite(*writeConfig) }
+	UpdateOption interface {
+		applyUpdate(*readConfig, *writeConfig)
+	}
+)
+
+type readConfig struct {
+	level    Level
+	r        uint32
+	resolver Resolver
+	info     *Info
+}
+
+type writeConfig struct {
+	level     Level
+	w         uint32
+	after     Version
+	overwrite bool
+	ttl       time.Duration
+	info      *Info
+}
+
+func (l Level) applyRead(c *readConfig)                   { c.level = l }
+func (l Level) applyWrite(c *writeConfig)                 { c.level = l }
+func (l Level) applyUpdate(r *readConfig, w *writeConfig) { r.level, w.level = l, l }
+
+// ReadCount is R's option.
+type ReadCount uint32
+
+// R asks for exactly n owners to answer a read, whatever the level.
+func R(n int) ReadCount { return ReadCount(max(n, 0)) }
+
+func (n ReadCount) applyRead(c *readConfig)                   { c.r = uint32(n) }
+func (n ReadCount) applyUpdate(r *readConfig, _ *writeConfig) { r.r = uint32(n) }
+
+// WriteCount is W's option.
+type WriteCount uint32
+
+// W asks for exactly n owners to have a write durably, whatever the level.
+func W(n int) WriteCount { return WriteCount(max(n, 0)) }
+
+func (n WriteCount) applyWrite(c *writeConfig)                 { c.w = uint32(n) }
+func (n WriteCount) applyUpdate(_ *readConfig, w *writeConfig) { w.w = uint32(n) }
+
+func (v Version) applyWrite(c *writeConfig) { c.after = v }
+
+// After makes a write replace exactly what v has seen: the version of a read
+// or of an earlier write of the same key. After the zero Version is blind.
+func After(v Version) WriteOption { return v }
+
+type overwriteOption struct{}
+
+// Overwrite makes a blind Put replace whatever the owner that takes it holds,
+// siblings included. What other owners or regions hold beyond that stays, as a
+// sibling.
+func Overwrite() WriteOption { return overwriteOption{} }
+
+func (overwriteOption) applyWrite(c *writeConfig) { c.overwrite = true }
+
+// Lifetime is TTL's option.
+type Lifetime time.Duration
+
+// TTL makes a value read as deleted after d, in whole milliseconds rounded up.
+func TTL(d time.Duration) Lifetime { return Lifetime(d) }
+
+func (d Lifetime) applyWrite(c *writeConfig)                 { c.ttl = time.Duration(d) }
+func (d Lifetime) applyUpdate(_ *readConfig, w *writeConfig) { w.ttl = time.Duration(d) }
+
+// ResolveOption is WithResolver's option.
+type ResolveOption struct{ r Resolver }
+
+// WithResolver resolves this call's siblings with r in place of the client's
+// resolver; nil leaves them.
+func WithResolver(r Resolver) ResolveOption { return ResolveOption{r} }
+
+func (o ResolveOption) applyRead(c *readConfig)                   { c.resolver = o.r }
+func (o ResolveOption) applyUpdate(r *readConfig, _ *writeConfig) { r.resolver = o.r }
+
+// Info tells what an answer rests on.
+type Info struct {
+	// Coordinator is the node that ran the operation, Replicas the owners that
+	// took part (a read) or have it durably (a write), of Needed ones.
+	Coordinator string
+	Replicas    []string
+	Needed      int
+	Level       Level
+	Region      string
+	// Degraded: some owners were not asked because they are down.
+	Degraded bool
+	// Attempts it took, 1 when the first succeeded.
+	Attempts int
+}
+
+// ExplainOption is Explain's option.
+type ExplainOption struct{ info *Info }
+
+// Explain fills info when the call returns: all of it after success, Attempts
+// after a failure. For Update it is the write that counts.
+func Explain(info *Info) ExplainOption { return ExplainOption{info} }
+
+func (o ExplainOption) applyRead(c *readConfig)                   { c.info = o.info }
+func (o ExplainOption) applyWrite(c *writeConfig)                 { c.info = o.info }
+func (o ExplainOption) applyUpdate(_ *readConfig, w *writeConfig) { w.info = o.info }
+
+func (i *Info) fill(attempts int, a *atollv1.Achieved) {
+	if i == nil {
+		return
+	}
+	*i = Info{
+		Coordinator: a.GetCoordinator(), Replicas: a.GetReplicas(), Needed: int(a.GetNeeded()),
+		Level: Level(a.GetLevel()), Region: a.GetRegion(), Degraded: a.GetDegraded(), Attempts: attempts,
+	}
+}
+
+// WriteBack says when a resolver's decision on a Get is written.
+type WriteBack uint8
+
+// The modes. With all of them the write carries the context of the read.
+const (
+	// WriteBackAsync writes after Get has returned. At most 64 writes are
+	// under way; further ones are left to the next reader. It is the default:
+	// a read heals what it found, and does not wait for it.
+	WriteBackAsync WriteBack = iota
+	// WriteBackSync writes before Get returns, and Version is that write's.
+	WriteBackSync
+	// WriteBackNever leaves the siblings to the next write.
+	WriteBackNever
+)
+
+// Option of Open and New.
+type Option func(*config)
+
+type config struct {
+	bucket     string
+	timeout    time.Duration
+	resolver   Resolver
+	onConflict func(ConflictEvent)
+	writeBack  WriteBack
+	tls        *tls.Config
+	dial       []grpc.DialOption
+}
+
+func newConfig(opts []Option) config {
+	c := config{timeout: 2 * time.Second}
+	for _, o := range opts {
+		o(&c)
+	}
+	return c
+}
+
+// Bucket is the bucket that the client works on; without it, "default".
+func Bucket(name string) Option { return func(c *config) { c.bucket = name } }
+
+// Timeout is the deadline of calls whose context has none; 2 s without it.
+func Timeout(d time.Duration) Option {
+	return func(c *config) {
+		if d > 0 {
+			c.timeout = d
+		}
+	}
+}
+
+// OnSiblings resolves siblings of all calls that bring no resolver.
+func OnSiblings(r Resolver) Option { return func(c *config) { c.resolver = r } }
+
+// OnConflict is told of every conflict that a read met, once it is settled.
+// It observes and decides nothing. It is called from the reading goroutine, or
+// from the one that writes back, and must be quick.
+func OnConflict(f func(ConflictEvent)) Option { return func(c *config) { c.onConflict = f } }
+
+// WithWriteBack chooses when Get writes what a resolver decided; without it,
+// WriteBackAsync. Update always writes what it resolved, in its own write.
+func WithWriteBack(m WriteBack) Option { return func(c *config) { c.writeBack = m } }
+
+// TLS encrypts the connections of Open; without it they are plain.
+func TLS(cfg *tls.Config) Option { return func(c *config) { c.tls = cfg } }
+
+// DialOptions are added to each connection of Open, for interceptors, tracing
+// or a dialer.
+func DialOptions(opts ...grpc.DialOption) Option {
+	return func(c *config) { c.dial = append(c.dial, opts...) }
+}
+
+// deadline of a call.
+func (c *config) deadline(ctx context.Context, now time.Time) time.Time {
+	if d, ok := ctx.Deadline(); ok {
+		return d
+	}
+	return now.Add(c.timeout)
+}

@@ -1,0 +1,249 @@
+package client
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+)
+
+const (
+	// maxAttempts that may have reached a node, and maxTries of any kind.
+	maxAttempts, maxTries = 3, 6
+	// backoffBase doubles with each attempt up to backoffMax; the pause is
+	// anything from 0 to that (full jitter: Brooker, "Exponential backoff and
+	// jitter", 2015).
+	backoffBase, backoffMax = 10 * time.Millisecond, 200 * time.Millisecond
+	// largeCall is from where on a call is sent by itself rather than on the
+	// stream, where it would delay the others.
+	largeCall = 64 << 10
+)
+
+// budget bounds retries to a tenth of the calls in the long run, and to 100 in
+// a burst, so that a client does not multiply the load of nodes in trouble.
+// Attempts that reached no node cost nothing.
+type budget struct{ tenths atomic.Int64 }
+
+const budgetMax = 1000
+
+func newBudget() *budget {
+	b := &budget{}
+	b.tenths.Store(budgetMax)
+	return b
+}
+
+func (b *budget) earn() {
+	if b.tenths.Load() < budgetMax {
+		b.tenths.Add(1)
+	}
+}
+
+func (b *budget) spend() bool {
+	if b.tenths.Add(-10) >= 0 {
+		return true
+	}
+	b.tenths.Add(10)
+	return false
+}
+
+// op is one operation, whatever it takes to carry it out.
+type op struct {
+	name  string
+	call  atollv1.StreamCall // its Op; never changed once made
+	hash  uint64
+	write bool
+	alone bool // by a call of its own, not on the stream
+	size  int
+	level Level
+}
+
+// run is the state of carrying out an op.
+type run struct {
+	op       *op
+	deadline time.Time
+	attempts int // that may have reached a node
+	tries    int
+	tried    []*node
+	tries3   [maxTries]*node // backing of tried
+
+	node *node
+	call *call
+	err  *Error // of submitting
+}
+
+// start begins one attempt.
+func (r *run) start(ctx context.Context, c *cluster) (*atollv1.StreamReply, *Error) {
+	if r.tried == nil {
+		r.tried = r.tries3[:0]
+	}
+	v := c.view.Load()
+	r.node = v.pick(r.op.hash, r.op.write, r.tried)
+	r.tries++
+	at := r.attemptDeadline(v, time.Now())
+	if r.op.alone {
+		return r.node.unary(ctx, c, r.op, at)
+	}
+	r.call = newCall(r.op, at)
+	return nil, c.submit(r.node, r.call)
+}
+
+// attemptDeadline leaves time to ask another node if this one does not answer
+// a read. Writes get all the time there is: they cannot be repeated anyway.
+func (r *run) attemptDeadline(v *view, now time.Time) time.Time {
+	if r.op.write || len(v.nodes) == 1 || r.attempts >= maxAttempts-1 {
+		return r.deadline
+	}
+	return now.Add(r.deadline.Sub(now) / 2)
+}
+
+// wait returns the reply to the call that start has submitted.
+func (r *run) wait(ctx context.Context, c *cluster) (*atollv1.StreamReply, *Error) {
+	k := r.call
+	r.call = nil
+	defer c.ended(r.node)
+	select {
+	case <-k.done:
+	default:
+		select {
+		case <-k.done:
+		case <-ctx.Done():
+			if sent, finished := r.node.link.abandon(k); !finished {
+				return nil, overdue(k.write, sent, ctx.Err())
+			}
+		}
+	}
+	if k.err != nil {
+		return nil, k.err // not recycled: the sender may hold it still
+	}
+	reply := k.reply
+	k.recycle()
+	if e := reply.GetError(); e != nil {
+		return nil, fromWire(e)
+	}
+	return reply, nil
+}
+
+// next decides whether to try again after err, and after which pause.
+func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (pause time.Duration, again bool) {
+	if err.sent {
+		r.attempts++
+	}
+	if c.ctx.Err() != nil || ctx.Err() != nil || err.Outcome == UnknownOutcome {
+		return 0, false
+	}
+	if err.Reason == "INVALID" && err.Field == "reply" && !r.op.alone {
+		r.op.alone = true // it does not fit on the stream
+		return 0, r.tries < maxTries
+	}
+	switch err.Reason {
+	case "UNAVAILABLE", "STOPPING", "CLOCK_SKEW", "OVERLOADED":
+	case "DEADLINE":
+		if r.op.write {
+			return 0, false
+		}
+	default:
+		return 0, false
+	}
+	left := time.Until(r.deadline)
+	if r.attempts >= maxAttempts || r.tries >= maxTries || left <= 0 {
+		return 0, false
+	}
+	if err.sent && !b.spend() {
+		return 0, false
+	}
+	r.tried = append(r.tried, r.node)
+	if (err.lost || err.Reason == "DEADLINE") && c.hasFresh(r.tried) {
+		return 0, true // another node knows nothing of this one's trouble
+	}
+	pause = err.RetryAfter + rand.N(min(backoffBase<<r.tries, backoffMax))
+	return pause, pause < left
+}
+
+// hasFresh reports whether there is a live node that was not tried.
+func (c *cluster) hasFresh(tried []*node) bool {
+	for _, n := range c.view.Load().nodes {
+		if fresh(n, tried) && n.link.live() {
+			return true
+		}
+	}
+	return false
+}
+
+// do carries out o: attempts on one node after another, within ctx and the
+// deadline. It also returns how many attempts it took.
+func (c *Client) do(ctx context.Context, o *op) (*atollv1.StreamReply, int, *Error) {
+	if err := c.open(ctx, o); err != nil {
+		return nil, 0, c.complete(err, o, nil)
+	}
+	r := run{op: o, deadline: c.config.deadline(ctx, time.Now())}
+	for {
+		reply, err := r.start(ctx, c.cluster)
+		if err == nil && !o.alone {
+			reply, err = r.wait(ctx, c.cluster)
+		}
+		if err == nil {
+			c.budget.earn()
+			return reply, r.tries, nil
+		}
+		pause, again := r.next(ctx, c.cluster, c.budget, err)
+		if !again {
+			return nil, r.tries, c.complete(err, o, &r)
+		}
+		if !c.cluster.sleep(ctx, pause) {
+			return nil, r.tries, c.complete(overdue(o.write, false, ctx.Err()), o, &r)
+		}
+	}
+}
+
+// open refuses calls that are over before they begin.
+func (c *Client) open(ctx context.Context, o *op) *Error {
+	if c.cluster.ctx.Err() != nil {
+		return closed(o.write, false)
+	}
+	if err := ctx.Err(); err != nil {
+		return overdue(o.write, false, err)
+	}
+	return nil
+}
+
+// complete adds to an error what its maker did not know.
+func (c *Client) complete(err *Error, o *op, r *run) *Error {
+	if c.cluster.ctx.Err() != nil {
+		switch {
+		case err.Outcome == UnknownOutcome:
+			err.cause = ErrClosed
+		case err.Reason == "UNAVAILABLE", err.Reason == reasonCanceled, err.Reason == "DEADLINE":
+			err = closed(o.write, false)
+		}
+	}
+	err.Op, err.KeyHash, err.Level = o.name, o.hash, o.level
+	if v := c.cluster.view.Load(); v != nil {
+		err.Region = v.region
+	}
+	if r != nil {
+		err.Attempts = r.tries
+		if r.node != nil {
+			err.Node = r.node.addr
+		}
+	}
+	return err
+}
+
+// sleep reports false when ctx ended it.
+func (c *cluster) sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-c.ctx.Done():
+		return true // the next attempt finds out
+	}
+}
