@@ -1,6 +1,10 @@
 package crdt
 
-import "github.com/atolldb/atoll/crdt/hlc"
+import (
+	"slices"
+
+	"github.com/atolldb/atoll/crdt/hlc"
+)
 
 // The floor of a partition is a stamp that all owners of all regions have
 // agreed on and durably raised: nothing at or below it is minted any more, and
@@ -45,6 +49,16 @@ func Late(in, local Record, floor hlc.Stamp) []Dot {
 		}
 	}
 	return late
+}
+
+// LateVouched is Late for a message that a current owner read from its store
+// at a floor not below the receiver's. Such a sender is believed in what the
+// receiver never had: it is new, or behind. But a dot that the receiver's clock
+// has and its record has not was superseded and collected here, unless a disk
+// lost it: the sender's disk may have brought it back, so another owner has to
+// confirm it.
+func LateVouched(in, local Record, clock *Clock, floor hlc.Stamp) []Dot {
+	return slices.DeleteFunc(Late(in, local, floor), func(d Dot) bool { return !clock.Contains(d) })
 }
 
 // Without returns r less the versions named by dots.

@@ -1,0 +1,154 @@
+package model
+
+import (
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+)
+
+// message carries one record to one owner: a replicated write, a read repair,
+// a hint, an answer of anti-entropy.
+type message struct {
+	// from is the owner that read the record from its store and vouches for
+	// it with its floor of that moment; -1 when nobody does (a coordinator).
+	from, to int8
+	key      int8
+	vote     bool // a write that waits for votes
+	floor    hlc.Stamp
+	rec      crdt.Record
+	named    eventSet // dots that this delivers beside those of its versions
+}
+
+// post puts m on its way. Round and void checks see what is on its way.
+func (w *world) post(m message) { w.mail = append(w.mail, m) }
+
+// deliver applies m, or keeps it as a hint when its owner does not answer.
+func (w *world) deliver(m message) {
+	o := &w.owners[m.to]
+	unreachable := o.state != serving
+	if m.from >= 0 && w.cut && w.owners[m.from].region() != o.region() {
+		unreachable = true
+	}
+	if unreachable {
+		if w.chance(w.profile.hint) {
+			w.post(m)
+		}
+		return
+	}
+	w.apply(o, &m)
+	w.acknowledge(o, &m)
+}
+
+// apply is the only way in for what was decided elsewhere. It reports whether
+// the late-message rule kept something back.
+func (w *world) apply(o *owner, m *message) bool {
+	d := &o.disk
+	local := d.records[m.key]
+	rec, kept := w.withoutLate(o, m, local)
+	joined := crdt.Join(local, rec)
+	for i := range rec.Versions {
+		v := &rec.Versions[i]
+		o.stamp.Observe(v.Stamp)
+		if v.Dot.Actor == o.actor && !local.Covers(v.Dot) {
+			w.stats.Amnesia++
+			o.newActor("it is shown a dot of its own that its record lacks")
+		}
+	}
+	if w.opt.Bugs.MergeMints {
+		joined = o.bump(local, joined)
+	}
+	w.checkNames(joined)
+	delivered := held(rec)
+	for s := m.named; s != 0; s = s.less(s.first()) {
+		// When something was kept back, the rest of the message delivers only
+		// what the record now knows.
+		if e := s.first(); !kept || joined.Covers(w.events[e].dot) {
+			delivered |= bit(e)
+		}
+	}
+	w.commitIfNew(o, int(m.key), joined, delivered)
+	return kept
+}
+
+// commitIfNew writes a record and deliveries, unless o has them already.
+func (w *world) commitIfNew(o *owner, key int, rec crdt.Record, delivered eventSet) {
+	d := &o.disk
+	var news eventSet
+	for s := delivered; s != 0; s = s.less(s.first()) {
+		if e := s.first(); !d.clock.Contains(w.events[e].dot) {
+			news |= bit(e)
+		}
+	}
+	if news == 0 && rec.SameDots(d.records[key]) {
+		return
+	}
+	d.commit(w, batch{key: int8(key), rec: rec, delivered: news})
+	if w.opt.Trace {
+		w.logf("  %v has k%d as %v", o, key, show(rec))
+	}
+}
+
+// withoutLate is the late-message rule.
+func (w *world) withoutLate(o *owner, m *message, local crdt.Record) (rest crdt.Record, kept bool) {
+	if w.opt.Bugs.NoLateRule {
+		return m.rec, false
+	}
+	var late []crdt.Dot
+	switch vouched := m.from >= 0 && m.floor >= o.disk.floor; {
+	case !vouched:
+		late = crdt.Late(m.rec, local, o.disk.floor)
+	case !w.opt.BelieveOwners:
+		late = crdt.LateVouched(m.rec, local, &o.disk.clock, o.disk.floor)
+	}
+	var keep []crdt.Dot
+	for _, dot := range late {
+		if w.confirms(o, m.from, int(m.key), dot) {
+			w.stats.LateConfirmed++
+			continue
+		}
+		w.stats.LateKept++
+		keep = append(keep, dot)
+		if w.opt.Trace {
+			w.logf("  %v keeps back %v of k%d: late", o, dot, m.key)
+		}
+	}
+	if len(keep) == 0 {
+		return m.rec, false
+	}
+	return crdt.Without(m.rec, keep), true
+}
+
+// confirms asks o's peers, less the sender, whether one holds dot.
+func (w *world) confirms(o *owner, sender int8, key int, dot crdt.Dot) bool {
+	holds, _ := w.ask(o, sender, key, dot)
+	return holds
+}
+
+// ask asks o's peers, less the sender, about dot. holds: one has it. lacks:
+// one had it delivered and has it no more, so it was superseded there. Who has
+// neither is behind, not wiser.
+func (w *world) ask(o *owner, sender int8, key int, dot crdt.Dot) (holds, lacks bool) {
+	for i := range w.owners {
+		p := &w.owners[i]
+		if p.id == sender || !o.reaches(p) || p.state != serving {
+			continue
+		}
+		if p.disk.records[key].Find(dot) != nil {
+			holds = true
+		} else if p.disk.clock.Contains(dot) {
+			lacks = true
+		}
+	}
+	return holds, lacks
+}
+
+// bump is a planted bug: a join that changed something is an event.
+func (o *owner) bump(local, joined crdt.Record) crdt.Record {
+	if len(local.Versions) == 0 || joined.SameDots(local) {
+		return joined
+	}
+	o.counter++
+	v := joined.Versions[len(joined.Versions)-1]
+	seen := v.Past.With(v.Dot)
+	v.Dot = crdt.Dot{Actor: o.actor, N: o.counter}
+	return crdt.Write(joined, seen, v)
+}

@@ -1,0 +1,170 @@
+package model
+
+import (
+	"math/bits"
+	"slices"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+)
+
+// eventSet is a set of the events of a history.
+type eventSet uint64
+
+func bit(e int) eventSet               { return 1 << e }
+func (s eventSet) has(e int) bool      { return s>>e&1 == 1 }
+func (s eventSet) len() int            { return bits.OnesCount64(uint64(s)) }
+func (s eventSet) first() int          { return bits.TrailingZeros64(uint64(s)) }
+func (s eventSet) less(e int) eventSet { return s &^ bit(e) }
+
+// event is one write, as the twin knows it.
+type event struct {
+	dot    crdt.Dot
+	key    int8
+	dead   bool
+	expiry int64
+	stamp  hlc.Stamp
+	// seen is what the writer had truly seen, closed.
+	seen   eventSet
+	votes  uint8 // owners that said durable
+	minter int8
+}
+
+// oracle is the twin: sets of events.
+type oracle struct {
+	events []event
+	acked  eventSet
+	// collected are the events of records dropped by the floor, and all that
+	// they had seen.
+	collected eventSet
+	// excused may be lost: a silent loss let their owner mint over them.
+	excused eventSet
+}
+
+// A version names its event in its metadata: a tombstone has no value.
+var names = func() (t [MaxEvents][]byte) {
+	for i := range t {
+		t[i] = []byte{byte(i)}
+	}
+	return t
+}()
+
+func eventOf(v *crdt.Version) int { return int(v.Meta[0]) }
+
+// held are the events that are versions of r.
+func held(r crdt.Record) (s eventSet) {
+	for i := range r.Versions {
+		s |= bit(eventOf(&r.Versions[i]))
+	}
+	return s
+}
+
+// closure is everything that went into r: its versions and what their writers
+// had truly seen.
+func (o *oracle) closure(r crdt.Record) (s eventSet) {
+	for i := range r.Versions {
+		e := eventOf(&r.Versions[i])
+		s |= bit(e) | o.events[e].seen
+	}
+	return s
+}
+
+// coverage is everything that some disk still knows.
+func (w *world) coverage() (s eventSet) {
+	for i := range w.owners {
+		for k := range w.owners[i].disk.records {
+			s |= w.closure(w.owners[i].disk.records[k])
+		}
+	}
+	return s
+}
+
+// noteMint checks a new event against all others before it is logged.
+func (w *world) noteMint(e event) {
+	for i := range w.events {
+		if w.events[i].dot == e.dot {
+			w.violate("I10", "event %d got %v, which is event %d's", len(w.events), e.dot, i)
+		}
+	}
+	for s := e.seen; s != 0; s = s.less(s.first()) {
+		if i := s.first(); w.events[i].stamp >= e.stamp {
+			w.violate("I11", "event %d (%v) saw event %d, whose stamp is higher", len(w.events), e.dot, i)
+		}
+	}
+	w.events = append(w.events, e)
+}
+
+// checkNames checks that the versions of r are what was minted.
+func (w *world) checkNames(r crdt.Record) {
+	for i := range r.Versions {
+		v := &r.Versions[i]
+		if e := eventOf(v); w.events[e].dot != v.Dot {
+			w.violate("I10", "%v carries event %d, which was minted as %v", v.Dot, e, w.events[e].dot)
+		}
+	}
+}
+
+// checkEnd checks everything that must hold once the owners are at rest.
+func (w *world) checkEnd() {
+	w.checkConvergence()
+	if w.violation != nil {
+		return
+	}
+	var live, reached eventSet
+	first := &w.owners[0]
+	for k := range first.disk.records {
+		r := first.visible(k, first.disk.floor)
+		live |= held(r)
+		reached |= w.closure(r)
+	}
+	lost := w.acked &^ (reached | w.collected)
+	excused := w.excused
+	for s := excused; s != 0; s = s.less(s.first()) {
+		excused |= w.events[s.first()].seen // superseded by it, and by nothing else
+	}
+	w.stats.Excused = w.excused.len()
+	w.stats.ExcusedLost = (lost & excused).len()
+	if lost &^= excused; lost != 0 {
+		e := lost.first()
+		w.violate("I1", "acknowledged event %d (%v) is lost", e, w.events[e].dot)
+	}
+	superseded := w.collected
+	for e := range w.events {
+		if (w.acked &^ w.excused).has(e) {
+			superseded |= w.events[e].seen
+		}
+	}
+	for s := live & superseded; s != 0; s = s.less(s.first()) {
+		e := s.first()
+		if ev := &w.events[e]; !ev.dead && (ev.expiry == 0 || ev.expiry > w.now) {
+			w.violate("I3", "event %d (%v) was superseded for good and is live again", e, ev.dot)
+		}
+	}
+}
+
+func (w *world) checkConvergence() {
+	a := &w.owners[0]
+	for i := 1; i < Owners; i++ {
+		b := &w.owners[i]
+		switch {
+		case a.disk.floor != b.disk.floor:
+			w.violate("I2", "floors of r0 and r%d differ: %v, %v", i, a.disk.floor, b.disk.floor)
+		case !a.disk.clock.Equal(&b.disk.clock):
+			w.violate("I2", "clocks of r0 and r%d differ: %v, %v", i, a.disk.clock.All(), b.disk.clock.All())
+		case a.digest(a.disk.floor) != b.digest(b.disk.floor):
+			w.violate("I2", "digests of r0 and r%d differ", i)
+		}
+		for k := range Keys {
+			x, y := a.visible(k, a.disk.floor), b.visible(k, b.disk.floor)
+			if !sameRecord(x, y) {
+				w.violate("I2", "k%d of r0 and r%d differ: %v, %v", k, i, show(x), show(y))
+			}
+		}
+	}
+}
+
+func sameRecord(a, b crdt.Record) bool {
+	return slices.EqualFunc(a.Versions, b.Versions, func(v, w crdt.Version) bool {
+		return v.Dot == w.Dot && v.Stamp == w.Stamp && v.Dead == w.Dead && v.Past.Equal(w.Past) && eventOf(&v) == eventOf(&w)
+	})
+}
