@@ -152,6 +152,8 @@ func (w *write) mint(i int) {
 		Decided:     f.decided,
 		Done:        f.local,
 	}
+	// A stalled disk here must not keep the client beyond its deadline.
+	f.timer = time.AfterFunc(max(time.Until(w.p.Deadline), 0), f.expire)
 	w.c.Replica.Mint(m)
 }
 
@@ -165,6 +167,7 @@ type fanout struct {
 	tally  quorum.Tally
 	minted *replica.Minted
 	closed bool
+	timer  *time.Timer
 }
 
 // decided runs on the committer's goroutine, before the sync.
@@ -206,6 +209,7 @@ func (f *fanout) local(_ *replica.Minted, err error) {
 		e.Outcome, e.again = Unknown, false
 	}
 	if e.again && !f.forwarded {
+		f.timer.Stop()
 		f.route(f.self + 1)
 		return
 	}
@@ -225,6 +229,7 @@ func (f *fanout) vote(i int, err error) {
 		return
 	}
 	f.closed = true
+	f.timer.Stop()
 	var who []topology.NodeID
 	for j, o := range f.k.owners {
 		if f.tally.Acked(j) {
@@ -250,11 +255,22 @@ func (f *fanout) vote(i int, err error) {
 	}, nil)
 }
 
+// expire ends the wait. The write may still be decided or acknowledged.
+func (f *fanout) expire() {
+	f.mu.Lock()
+	yes := f.tally.Yes()
+	f.mu.Unlock()
+	e := f.c.unavailable(&f.k, f.p.Level, f.need, yes, Unknown)
+	e.Code = CodeDeadline
+	f.fail(e)
+}
+
 func (f *fanout) fail(e *Error) {
 	f.mu.Lock()
 	closed := f.closed
 	f.closed = true
 	f.mu.Unlock()
+	f.timer.Stop()
 	if !closed {
 		f.done(PutResult{}, e)
 	}

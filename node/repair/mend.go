@@ -18,6 +18,9 @@ const smallRange = 64
 // descending through digests of hash prefixes, and joins them both ways.
 func (r *Repairer) mend(ctx context.Context, o *other, p hashring.Partition) error {
 	r.stats.Mismatches.Add(1)
+	// A kept digest may speak for records that are gone, or the other way
+	// round: first make sure of our own.
+	r.recount(p)
 	r.Log.Warn("equal clocks but different records: somebody lost or rolled back something; joining both ways",
 		"peer", string(o.id), "partition", int(p))
 	top := wire.Buckets{Bits: uint8(bits.Len(uint(r.Topology.Table.Partitions())) - 1), Prefix: uint64(p)}

@@ -20,7 +20,7 @@ package repair
 import (
 	"context"
 	"fmt"
-	"math/rand"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +41,9 @@ type Config struct {
 	// default; RegionBeat that with other regions, 5 s. What is missing for
 	// less than one beat is taken to be on its way.
 	Beat, RegionBeat time.Duration
+	// ScrubPass is how long a recount of all partitions from the store takes,
+	// paced evenly: 7 days by default.
+	ScrubPass time.Duration
 	// PageBytes bounds one reply; 1 MiB by default.
 	PageBytes int
 }
@@ -82,6 +85,9 @@ type Stats struct {
 	// Mismatches are partitions with equal clocks and other digests, and
 	// MismatchedKeys the records that differed in them.
 	Mismatches, MismatchedKeys atomic.Uint64
+	// Recounts of a partition from the store, and those that found that the
+	// kept digest was wrong, or a record unreadable.
+	Recounts, RecountsWrong, RecountsFailed atomic.Uint64
 }
 
 // Repairer compares and fetches.
@@ -91,6 +97,8 @@ type Repairer struct {
 	stats Stats
 	peers []*other
 	far   []*far
+	// scrubbed counts the partitions that were recounted in this pass.
+	scrubbed int
 }
 
 // New returns a repairer.
@@ -102,6 +110,7 @@ func New(cfg Config, deps Deps) *Repairer {
 	}
 	def(&cfg.Beat, time.Second)
 	def(&cfg.RegionBeat, 5*time.Second)
+	def(&cfg.ScrubPass, 7*24*time.Hour)
 	if cfg.PageBytes == 0 {
 		cfg.PageBytes = 1 << 20
 	}
@@ -140,8 +149,10 @@ func (r *Repairer) shared(id string, owners func(hashring.Partition) []string) [
 func (r *Repairer) Run(ctx context.Context) error {
 	near := time.NewTimer(r.jitter(r.cfg.Beat / 4))
 	remote := time.NewTimer(r.jitter(r.cfg.RegionBeat))
+	scrub := time.NewTicker(max(r.cfg.ScrubPass/time.Duration(max(len(r.Replica.Owned()), 1)), time.Millisecond))
 	defer near.Stop()
 	defer remote.Stop()
+	defer scrub.Stop()
 	for _, o := range r.peers {
 		o.urgent = true // whatever was missed while this node was away
 	}
@@ -173,13 +184,33 @@ func (r *Repairer) Run(ctx context.Context) error {
 				r.farRound(ctx, f)
 			}
 			remote.Reset(r.jitter(r.cfg.RegionBeat))
+		case <-scrub.C:
+			if owned := r.Replica.Owned(); len(owned) > 0 {
+				r.recount(owned[r.scrubbed%len(owned)])
+				r.scrubbed++
+			}
 		}
 	}
 }
 
+// recount checks a partition's kept digest against its records.
+func (r *Repairer) recount(p hashring.Partition) (differed bool) {
+	r.stats.Recounts.Add(1)
+	differed, err := r.Replica.Recount(p)
+	switch {
+	case err != nil:
+		r.stats.RecountsFailed.Add(1)
+		r.Log.Error("recount of a partition failed: see the error; an unreadable record must be repaired from peers", "partition", int(p), "error", err)
+	case differed:
+		r.stats.RecountsWrong.Add(1)
+		r.Log.Warn("records of a partition were not what was written: peers will show what is missing", "partition", int(p))
+	}
+	return differed
+}
+
 // jitter returns d, more or less a fifth.
 func (r *Repairer) jitter(d time.Duration) time.Duration {
-	return d*4/5 + time.Duration(r.Rand.Int63n(int64(d*2/5)+1))
+	return d*4/5 + time.Duration(r.Rand.Int64N(int64(d*2/5)+1))
 }
 
 // other is a node to compare with.

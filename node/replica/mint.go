@@ -110,7 +110,8 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	}
 	rec := crdt.Write(old, seen, v)
 	v.Past = seen
-	o.minted = Minted{Dot: v.Dot, Stamp: v.Stamp, Context: v.Context(), Record: crdt.AppendRecord(nil, o.KeyHash, rec)}
+	after, _ := crdt.Context{Seen: seen}.After(old, &v)
+	o.minted = Minted{Dot: v.Dot, Stamp: v.Stamp, Context: after, Record: crdt.AppendRecord(nil, o.KeyHash, rec)}
 	o.effect = effect{
 		part:  o.part,
 		dots:  []crdt.Dot{v.Dot},

@@ -189,6 +189,17 @@ func (r *Replica) Sum(p hashring.Partition) wire.Sum {
 	return wire.Sum{Partition: p}
 }
 
+// Gaps counts the dots that an owned partition's clock lacks below its highest.
+func (r *Replica) Gaps(p hashring.Partition) uint64 {
+	part := r.part(p)
+	if part == nil {
+		return 0
+	}
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	return part.durable.clock.Gaps()
+}
+
 // Outbox is what this node has minted for other regions.
 func (r *Replica) Outbox() *Outbox { return r.outbox }
 

@@ -153,26 +153,3 @@ func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 	}
 	return page, nil
 }
-
-// DigestFromStore computes a partition's digest from its records: what the
-// kept digest must equal when nothing is being written.
-func (r *Replica) DigestFromStore(p hashring.Partition) (uint64, error) {
-	first, last := hashring.Range(p, len(r.parts))
-	lo, hi := recordRange(first, last)
-	var digest uint64
-	var failed error
-	err := r.engine.Scan(lo, hi, func(kv storage.KV) bool {
-		keyHash, _ := splitRecordKey(kv.Key)
-		rec, err := crdt.DecodeRecord(keyHash, kv.Value)
-		if err != nil {
-			failed = fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
-			return false
-		}
-		digest ^= r.digest(keyHash, rec)
-		return true
-	})
-	if err == nil {
-		err = failed
-	}
-	return digest, err
-}

@@ -1,0 +1,253 @@
+// Package node puts a node together: replica, coordinator, anti-entropy,
+// failure detector, geo pump and drains, over whatever engine, transport and
+// log it is given. It decides nothing itself.
+//
+// A simulated node (nodetest) and a real one (process) differ in their Deps
+// only.
+//
+// Run owns every long-lived goroutine; run.go is the table of them and the
+// order in which they stop.
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/liveness"
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/repair"
+	"github.com/atolldb/atoll/node/replica"
+	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// Config of a node.
+type Config struct {
+	ID topology.NodeID
+	// Topology of the own region, and those of the other regions.
+	Topology *topology.Topology
+	Others   []*topology.Topology
+	// Secret is the same on all nodes of all regions; it authenticates
+	// contexts and keys the digests.
+	Secret  crdt.Secret
+	Buckets map[string]coord.Bucket
+	// Committer bounds the group committer.
+	Committer storage.CommitterConfig
+	// Beat and RegionBeat of anti-entropy; see repair.Config.
+	Beat, RegionBeat time.Duration
+	// ScrubPass is how long a recount of everything takes; see repair.Config.
+	ScrubPass time.Duration
+	// Version of the program, for status.
+	Version string
+}
+
+// Deps are what a node works with.
+type Deps struct {
+	Engine   storage.Engine
+	Registry topology.Registry
+	// Transport reaches the nodes of all regions.
+	Transport peer.Transport
+	// GeoLog is the own region's delivery log, and Feeds those of the others
+	// by name. Both are nil where there is one region.
+	GeoLog geo.Log
+	Feeds  map[topology.Region]geo.Feed
+	// HLC is on the physical source that this node believes.
+	HLC *hlc.Clock
+	// Rand is drawn from in New only: each goroutine gets a source of its own.
+	Rand   *rand.Rand
+	Logger hclog.Logger
+}
+
+// Node is one node of a region.
+type Node struct {
+	cfg  Config
+	deps Deps
+	log  hclog.Logger
+
+	replica *replica.Replica
+	coord   *coord.Coordinator
+	alive   *liveness.Detector
+	repair  *repair.Repairer
+	pump    *geo.Pump
+	drains  []*geo.Drain
+
+	gap     chan struct{}
+	started time.Time
+}
+
+// New opens the node's state. Nothing runs before Run, except that peers'
+// questions can be answered.
+func New(cfg Config, deps Deps) (*Node, error) {
+	n := &Node{cfg: cfg, deps: deps, log: deps.Logger.Named("node").With("node", string(cfg.ID)), gap: make(chan struct{}, 1)}
+	top := cfg.Topology
+	var owned []hashring.Partition
+	for p := range top.Table.Partitions() {
+		for _, o := range top.Owners(hashring.Partition(p)) {
+			if o == string(cfg.ID) {
+				owned = append(owned, hashring.Partition(p))
+			}
+		}
+	}
+	var err error
+	n.replica, err = replica.Open(replica.Config{
+		Node: cfg.ID, Region: top.Region, RegionID: top.RegionID,
+		Partitions: top.Table.Partitions(), Owned: owned,
+		DigestSeed: digestSeed(cfg.Secret),
+		Ship:       deps.GeoLog != nil,
+		Committer:  cfg.Committer,
+	}, deps.Engine, deps.Registry, deps.HLC, deps.Logger.Named("replica"))
+	if err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	up := make(chan topology.NodeID, len(top.Members))
+	n.alive = liveness.New(liveness.Config{
+		Self: cfg.ID, Transport: deps.Transport, Nodes: n.peers,
+		Rand: n.chance(), Logger: deps.Logger.Named("liveness"),
+	})
+	n.alive.OnUp(func(id topology.NodeID) {
+		select {
+		case up <- id:
+		default: // repair is behind; its next beat will do
+		}
+	})
+	n.coord = coord.New(coord.Config{Self: cfg.ID, Secret: cfg.Secret, Buckets: cfg.Buckets}, coord.Deps{
+		Replica: n.replica, Transport: deps.Transport, Topology: top, HLC: deps.HLC,
+		Alive: n.alive.Alive, Observe: n.alive.Observe,
+	})
+	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass}, repair.Deps{
+		Replica: n.replica, Transport: deps.Transport, Topology: top,
+		Alive: n.alive.Alive, Up: up, Gap: n.gap,
+		Regions: n.regions(), ApplyRemote: n.applyRemote,
+		Rand: n.rand(), Log: deps.Logger.Named("repair"),
+	})
+	n.wireGeo()
+	return n, nil
+}
+
+// rand returns a source of its own for one goroutine.
+func (n *Node) rand() *rand.Rand {
+	return rand.New(rand.NewPCG(n.deps.Rand.Uint64(), n.deps.Rand.Uint64()))
+}
+
+// chance returns a source for many goroutines.
+func (n *Node) chance() func() float64 {
+	var mu sync.Mutex
+	r := n.rand()
+	return func() float64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return r.Float64()
+	}
+}
+
+// digestSeed derives the key of the digests.
+func digestSeed(s crdt.Secret) uint64 {
+	sum := sha256.Sum256(append([]byte("atoll digest\x00"), s...))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+func (n *Node) peers() []topology.NodeID {
+	var out []topology.NodeID
+	for _, m := range n.cfg.Topology.Members {
+		if m.ID != n.cfg.ID {
+			out = append(out, m.ID)
+		}
+	}
+	return out
+}
+
+func (n *Node) regions() []repair.Region {
+	var out []repair.Region
+	for _, t := range n.cfg.Others {
+		out = append(out, repair.Region{Name: t.Region, Owners: t.Owners})
+	}
+	return out
+}
+
+// wireGeo connects the outbox to the own log, and the other regions' logs to
+// the coordinator.
+func (n *Node) wireGeo() {
+	if n.deps.GeoLog == nil {
+		return
+	}
+	top := n.cfg.Topology
+	n.pump = geo.NewPump(geo.PumpConfig{
+		Region: string(top.Region), Node: string(n.cfg.ID), Nodes: len(top.Members),
+	}, n.replica.Outbox(), n.deps.GeoLog, n.deps.Logger.Named("pump"))
+	for _, t := range n.cfg.Others {
+		feed := n.deps.Feeds[t.Region]
+		if feed == nil {
+			continue // another node of this region drains that one
+		}
+		events := geo.DrainEvents{Gap: n.onGap(t.Region)}
+		n.drains = append(n.drains, geo.NewDrain(geo.DrainConfig{Region: string(top.Region), Origin: string(t.Region)},
+			feed, n.coord, events, n.deps.Logger.Named("drain").With("origin", string(t.Region))))
+	}
+}
+
+func (n *Node) onGap(origin topology.Region) func(string) {
+	return func(reason string) {
+		n.log.Warn("the log of another region has a gap: comparing clocks", "origin", string(origin), "reason", reason)
+		select {
+		case n.gap <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// applyRemote spreads what repair pulled from another region.
+func (n *Node) applyRemote(ctx context.Context, origin string, entries []wire.Entry) error {
+	out := make([]geo.Entry, len(entries))
+	for i, e := range entries {
+		p := n.replica.Partition(hashring.KeyHash(e.Key))
+		out[i] = geo.Entry{Partition: p, Key: e.Key, Record: e.Record, Dots: e.Dots}
+	}
+	return n.coord.ApplyRemote(ctx, origin, out)
+}
+
+// Handle serves a peer's request. It is a peer.Handler.
+func (n *Node) Handle(from topology.NodeID, req peer.Request, reply peer.Done) {
+	switch {
+	case n.replica.Handle(req, reply):
+	case n.coord.Handle(req, reply):
+	case req.Verb == peer.VerbPing:
+		reply(binary.BigEndian.AppendUint64(nil, uint64(n.deps.HLC.Now())), nil)
+	case req.Verb == peer.VerbStatus:
+		reply(n.encodeStatus())
+	default:
+		reply(nil, &peer.Refusal{Code: peer.CodeInvalid, Detail: fmt.Sprintf("unknown verb %d", req.Verb)})
+	}
+}
+
+// Coordinator runs clients' operations.
+func (n *Node) Coordinator() *coord.Coordinator { return n.coord }
+
+// Replica is the node's own state.
+func (n *Node) Replica() *replica.Replica { return n.replica }
+
+// Repair of this node.
+func (n *Node) Repair() *repair.Repairer { return n.repair }
+
+// Topology of the node's region.
+func (n *Node) Topology() *topology.Topology { return n.cfg.Topology }
+
+// Ready reports whether this node may mint, and why not.
+func (n *Node) Ready() error {
+	if n.replica.Actor() == 0 {
+		return replica.ErrNoActor
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package nodetest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/atolldb/atoll/geo/memlog"
+	"github.com/atolldb/atoll/node/peer/memnet"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// faultCount counts injected faults by class.
+type faultCount struct {
+	crashes, restarts, wipes, rollbacks, lostRecords int
+	cuts, regionCuts, logLosses, skews               int
+}
+
+func (f faultCount) String() string {
+	var b strings.Builder
+	for _, c := range []struct {
+		name string
+		n    int
+	}{
+		{"crashes", f.crashes}, {"clean restarts", f.restarts}, {"wipes", f.wipes}, {"rollbacks", f.rollbacks},
+		{"lost records", f.lostRecords}, {"cuts", f.cuts}, {"region cuts", f.regionCuts}, {"log losses", f.logLosses}, {"skews", f.skews},
+	} {
+		if c.n > 0 {
+			fmt.Fprintf(&b, "%s %d, ", c.name, c.n)
+		}
+	}
+	return strings.TrimSuffix(b.String(), ", ")
+}
+
+// chaos injects faults until ctx ends. Which ones, and how often, is drawn per
+// seed, so that some Worlds see much of one fault and none of another.
+//
+// What destroys durable state (wipe, rollback, a silently lost record) hits one
+// node at a time, and only after the World has been whole and had time to
+// repair itself: N=3 with W=2 promises to survive that, not more.
+func (w *World) chaos(ctx context.Context) {
+	noise := memnet.Faults{MaxDelay: time.Duration(1+w.rng.IntN(20)) * time.Millisecond}
+	if w.rng.IntN(2) == 0 {
+		noise.Drop = w.rng.Float64() * 0.1
+		noise.Duplicate = w.rng.Float64() * 0.2
+		noise.Reorder, noise.ReorderBy = w.rng.Float64()*0.3, 2*time.Second
+	}
+	w.fabric.SetAll(noise)
+	logs := memlog.Faults{DelayMin: time.Millisecond, DelayMax: 40 * time.Millisecond}
+	if w.rng.IntN(2) == 0 {
+		logs.Refuse, logs.Unsure = w.rng.Float64()*0.1, w.rng.Float64()*0.1
+		logs.Lose = w.rng.Float64() * 0.2
+		logs.Duplicate = w.rng.Float64() * 0.2
+		w.faults.logLosses++
+	}
+	w.cloud.SetFaults(logs)
+	// Weights of the faults of this seed.
+	kinds := []func(context.Context){w.crashOne, w.restartOne, w.cutNodes, w.cutRegions, w.skewOne, w.destroyOne, w.recreateLog}
+	weights := make([]int, len(kinds))
+	for i := range weights {
+		weights[i] = w.rng.IntN(4)
+	}
+	weights[w.rng.IntN(len(weights))]++
+	for ctx.Err() == nil {
+		if !sleep(ctx, time.Duration(200+w.rng.IntN(3000))*time.Millisecond) {
+			return
+		}
+		total := 0
+		for _, x := range weights {
+			total += x
+		}
+		pick := w.rng.IntN(total)
+		for i, x := range weights {
+			if pick -= x; pick < 0 {
+				kinds[i](ctx)
+				break
+			}
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func (w *World) someNode() *member { return w.nodes[w.rng.IntN(len(w.nodes))] }
+
+func (w *World) crashOne(ctx context.Context) {
+	m := w.someNode()
+	w.faults.crashes++
+	w.Crash(m)
+	sleep(ctx, time.Duration(w.rng.IntN(4000))*time.Millisecond)
+	w.Start(m)
+}
+
+func (w *World) restartOne(ctx context.Context) {
+	m := w.someNode()
+	w.faults.restarts++
+	w.Stop(m)
+	sleep(ctx, time.Duration(w.rng.IntN(2000))*time.Millisecond)
+	w.Start(m)
+}
+
+// cutNodes cuts one node from some others of its region, one way or both.
+func (w *World) cutNodes(ctx context.Context) {
+	a, b := w.someNode(), w.someNode()
+	if a == b {
+		return
+	}
+	w.faults.cuts++
+	w.fabric.Cut(a.id, b.id)
+	if w.rng.IntN(2) == 0 {
+		w.fabric.Cut(b.id, a.id)
+	}
+	sleep(ctx, time.Duration(w.rng.IntN(6000))*time.Millisecond)
+	w.fabric.Heal(a.id, b.id)
+	w.fabric.Heal(b.id, a.id)
+}
+
+func (w *World) cutRegions(ctx context.Context) {
+	if len(w.tops) < 2 {
+		return
+	}
+	w.faults.regionCuts++
+	a := w.rng.IntN(len(w.tops))
+	b := (a + 1) % len(w.tops)
+	w.fabric.Partition(w.ids(a), w.ids(b))
+	w.cloud.Cut(w.name(a), w.name(b), true)
+	w.cloud.Cut(w.name(b), w.name(a), true)
+	sleep(ctx, time.Duration(w.rng.IntN(10000))*time.Millisecond)
+	w.fabric.HealAll()
+	w.cloud.Cut(w.name(a), w.name(b), false)
+	w.cloud.Cut(w.name(b), w.name(a), false)
+}
+
+func (w *World) recreateLog(context.Context) {
+	if len(w.tops) < 2 {
+		return
+	}
+	w.faults.logLosses++
+	w.cloud.Recreate(w.name(w.rng.IntN(len(w.tops))))
+}
+
+func (w *World) ids(region int) []topology.NodeID {
+	var out []topology.NodeID
+	for _, m := range w.nodes {
+		if m.region == region {
+			out = append(out, m.id)
+		}
+	}
+	return out
+}
+
+func (w *World) name(region int) string { return string(w.tops[region].Region) }
+
+func (w *World) skewOne(context.Context) {
+	w.faults.skews++
+	w.someNode().skew = time.Duration(w.rng.IntN(400)-200) * time.Millisecond
+}
+
+// destroyOne takes durable state from one node, after and before a time in
+// which nothing else goes wrong.
+func (w *World) destroyOne(ctx context.Context) {
+	if !w.settle(ctx) {
+		return
+	}
+	m := w.someNode()
+	switch w.rng.IntN(3) {
+	case 0:
+		w.faults.wipes++
+		w.Crash(m)
+		if err := m.disk.Wipe(); err != nil {
+			w.t.Errorf("wipe %s: %v", m.id, err)
+		}
+	case 1:
+		w.faults.rollbacks++
+		if w.rng.IntN(2) == 0 {
+			w.Stop(m)
+		} else {
+			w.Crash(m)
+		}
+		if _, err := m.disk.RollBack(1 + w.rng.IntN(50)); err != nil {
+			w.t.Errorf("roll back %s: %v", m.id, err)
+		}
+	default:
+		w.faults.lostRecords++
+		w.loseRecord(m)
+	}
+	w.Start(m)
+	w.settle(ctx)
+}
+
+// settle waits until the World is whole again, as far as repair can tell.
+func (w *World) settle(ctx context.Context) bool {
+	if !sleep(ctx, 15*time.Second) { // a pass of the scrub
+		return false
+	}
+	for range 120 {
+		if !sleep(ctx, time.Second) {
+			return false
+		}
+		if w.converged() == "" {
+			return true
+		}
+	}
+	return true
+}

@@ -1,0 +1,141 @@
+package nodetest
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// converged returns "" when all owners of all regions agree on clocks and
+// digests, else the first difference.
+func (w *World) converged() string {
+	for p := range w.shape.Partitions {
+		var first wire.Sum
+		var who string
+		for _, m := range w.nodes {
+			if m.running == nil {
+				return fmt.Sprintf("%s is down", m.id)
+			}
+			r := m.running.node.Replica()
+			if !r.Owns(hashring.Partition(p)) {
+				continue
+			}
+			sum := r.Sum(hashring.Partition(p))
+			if who == "" {
+				first, who = sum, string(m.id)
+			} else if sum != first {
+				return fmt.Sprintf("partition %d: %s has %+v, %s has %+v", p, who, first, m.id, sum)
+			}
+		}
+	}
+	return ""
+}
+
+// verify checks the World at rest: I2 over all owners, then I1, I3, I6, I7 and
+// I10 over the records they agree on.
+func (w *World) verify(keys []string) []string {
+	if diff := w.converged(); diff != "" {
+		return append(w.hist.problems, "I2: not converged: "+diff)
+	}
+	dumps := map[hashring.Partition][]byte{}
+	for _, m := range w.nodes {
+		for _, p := range m.running.node.Replica().Owned() {
+			dump, err := w.dump(m, p)
+			if err != nil {
+				return append(w.hist.problems, fmt.Sprintf("I2: %s: %v", m.id, err))
+			}
+			if was, ok := dumps[p]; ok && !bytes.Equal(was, dump) {
+				return append(w.hist.problems, fmt.Sprintf("I2: partition %d of %s differs although sums are equal", p, m.id))
+			}
+			dumps[p] = dump
+		}
+	}
+	for _, key := range keys {
+		rec, err := w.record(key)
+		if err != nil {
+			return append(w.hist.problems, err.Error())
+		}
+		w.hist.final(key, rec)
+	}
+	return w.hist.problems
+}
+
+// dump returns a partition's records, after checking the kept digest against
+// them.
+func (w *World) dump(m *member, p hashring.Partition) ([]byte, error) {
+	r := m.running.node.Replica()
+	digest, err := r.DigestFromStore(p)
+	if err != nil {
+		return nil, err
+	}
+	if kept := r.Sum(p).Digest; kept != digest {
+		return nil, fmt.Errorf("partition %d: kept digest %x, records give %x", p, kept, digest)
+	}
+	var out []byte
+	scan := wire.Scan{Partition: p, Last: 1<<64 - 1, MaxBytes: 1 << 20}
+	for {
+		page, err := r.Scan(scan)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range page.Entries {
+			out = append(append(out, e.Key...), e.Record...)
+			scan.After = e.Key
+		}
+		if !page.More {
+			return out, nil
+		}
+	}
+}
+
+// record returns what any owner holds of a key.
+func (w *World) record(key string) (crdt.Record, error) {
+	full := fullKey(key)
+	hash := hashring.KeyHash(full)
+	p := hashring.PartitionOf(hash, w.shape.Partitions)
+	for _, m := range w.nodes {
+		if r := m.running.node.Replica(); r.Owns(p) {
+			b, err := r.Read(hash, full)
+			if err != nil || len(b) == 0 {
+				return crdt.Record{}, err
+			}
+			return crdt.DecodeRecord(hash, b)
+		}
+	}
+	return crdt.Record{}, fmt.Errorf("no owner of partition %d", p)
+}
+
+// covers reports whether a token speaks for a dot.
+func (w *World) covers(key string, token []byte, d crdt.Dot) bool {
+	ctx, err := crdt.DecodeContext(secret, hashring.KeyHash(fullKey(key)), token)
+	if err != nil {
+		w.t.Errorf("context for %s: %v", key, err)
+	}
+	return ctx.Seen.Covers(d)
+}
+
+// loseRecord makes one record vanish from one disk, silently.
+func (w *World) loseRecord(m *member) {
+	r := m.running.node.Replica()
+	owned := r.Owned()
+	p := owned[w.rng.IntN(len(owned))]
+	page, err := r.Scan(wire.Scan{Partition: p, Last: 1<<64 - 1, MaxBytes: 1 << 20})
+	if err != nil || len(page.Entries) == 0 {
+		return
+	}
+	key := page.Entries[w.rng.IntN(len(page.Entries))].Key
+	m.disk.LoseRecord(recordKey(key))
+}
+
+// recordKey is where package replica keeps the record of a key.
+func recordKey(full []byte) []byte {
+	h := hashring.KeyHash(full)
+	k := []byte{'r'}
+	for shift := 56; shift >= 0; shift -= 8 {
+		k = append(k, byte(h>>shift))
+	}
+	return append(k, full...)
+}

@@ -1,0 +1,149 @@
+package nodetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/quorum"
+)
+
+// client runs operations one after the other against any node of one region.
+// It remembers contexts, so that it also writes with stale ones.
+type client struct {
+	w      *World
+	name   string
+	region int
+	rng    *rand.Rand
+	keys   []string
+	// held is the last context by key and what it covers.
+	held map[string]token
+}
+
+type token struct {
+	bytes []byte
+	seen  map[crdt.Dot]bool
+}
+
+func (w *World) client(i, region int, keys []string) *client {
+	return &client{w: w, name: fmt.Sprint("c", i), region: region, keys: keys, held: map[string]token{},
+		rng: rand.New(rand.NewPCG(w.seed, uint64(100+i)))}
+}
+
+// run works until ctx ends.
+func (c *client) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		c.step()
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(1+c.rng.IntN(200)) * time.Millisecond):
+		}
+	}
+}
+
+var writeLevels = []quorum.Level{quorum.LocalQuorum, quorum.LocalQuorum, quorum.LocalQuorum, quorum.LocalAll, quorum.Default}
+var readLevels = []quorum.Level{quorum.LocalOne, quorum.LocalQuorum, quorum.LocalQuorum, quorum.LocalAll}
+
+func (c *client) step() {
+	node := c.coordinator()
+	if node == nil {
+		return
+	}
+	key := c.keys[c.rng.IntN(len(c.keys))]
+	switch n := c.rng.IntN(100); {
+	case n < 35:
+		c.get(node, key)
+	case n < 60:
+		c.put(node, key, token{}, false) // blind
+	case n < 70:
+		c.put(node, key, c.held[key], false) // perhaps stale
+	case n < 90:
+		if t, ok := c.get(node, key); ok {
+			c.put(node, key, t, false)
+		}
+	default:
+		if t, ok := c.get(node, key); ok {
+			c.put(node, key, t, true)
+		}
+	}
+}
+
+// coordinator returns a running node of the region, or nil.
+func (c *client) coordinator() *coord.Coordinator {
+	var up []*run
+	for _, m := range c.w.nodes {
+		if m.region == c.region && m.running != nil {
+			up = append(up, m.running)
+		}
+	}
+	if len(up) == 0 {
+		return nil
+	}
+	return up[c.rng.IntN(len(up))].node.Coordinator()
+}
+
+func (c *client) get(node *coord.Coordinator, key string) (token, bool) {
+	type outcome struct {
+		res coord.GetResult
+		err error
+	}
+	done := make(chan outcome, 1)
+	g := coord.Get{Key: []byte(key), Level: readLevels[c.rng.IntN(len(readLevels))], Deadline: time.Now().Add(2 * time.Second)}
+	node.Get(g, func(r coord.GetResult, err error) { done <- outcome{r, err} })
+	select {
+	case o := <-done:
+		if o.err != nil {
+			return token{}, false
+		}
+		t := token{bytes: o.res.Context, seen: c.w.hist.saw(key, o.res.View.Live)}
+		c.held[key] = t
+		return t, true
+	case <-time.After(30 * time.Second):
+		c.w.t.Errorf("get of %s by %s never answered", key, c.name)
+		return token{}, false
+	}
+}
+
+func (c *client) put(node *coord.Coordinator, key string, t token, deletes bool) {
+	if deletes && len(t.bytes) == 0 {
+		return // without a context a delete reads by itself, and we would not know what
+	}
+	level := writeLevels[c.rng.IntN(len(writeLevels))]
+	p := coord.Put{Key: []byte(key), Context: t.bytes, Level: level, Delete: deletes, Deadline: time.Now().Add(2 * time.Second)}
+	wr := c.w.hist.begin(key, deletes, maps.Clone(t.seen), fmt.Sprintf("%s at %v", c.name, time.Since(c.w.start)))
+	p.Value = []byte(wr.value)
+	type outcome struct {
+		res coord.PutResult
+		err error
+	}
+	done := make(chan outcome, 1)
+	node.Put(p, func(r coord.PutResult, err error) { done <- outcome{r, err} })
+	select {
+	case o := <-done:
+		var e *coord.Error
+		switch {
+		case o.err == nil:
+			c.w.hist.end(wr, acked, o.res.Version)
+			seen := maps.Clone(wr.seen)
+			if seen == nil {
+				seen = map[crdt.Dot]bool{}
+			}
+			if c.w.covers(key, o.res.Context, o.res.Version) {
+				seen[o.res.Version] = true
+			}
+			c.held[key] = token{bytes: o.res.Context, seen: seen}
+		case errors.As(o.err, &e) && e.Outcome == coord.NotApplied:
+			c.w.hist.end(wr, refused, crdt.Dot{})
+		default:
+			c.w.hist.end(wr, unknown, crdt.Dot{})
+		}
+	case <-time.After(30 * time.Second):
+		c.w.t.Errorf("put of %s by %s never answered", key, c.name)
+		c.w.hist.end(wr, unknown, crdt.Dot{})
+	}
+}

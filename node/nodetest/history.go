@@ -1,0 +1,190 @@
+package nodetest
+
+import (
+	"fmt"
+	"maps"
+	"sync"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/coord"
+)
+
+// write is one client's write and what is known of it.
+type write struct {
+	id      int
+	key     string
+	value   string // "" for a delete
+	deletes bool
+	// seen are the writes whose dots the client's context covered, because it
+	// read or wrote them; transitively closed.
+	seen map[crdt.Dot]bool
+	// dot is known when it was acknowledged.
+	dot    crdt.Dot
+	status status
+	at     string
+}
+
+type status int
+
+const (
+	pending status = iota
+	acked
+	unknown
+	refused
+)
+
+// history is everything that clients did and saw. It is safe for concurrent
+// use.
+type history struct {
+	partitions int
+
+	mu       sync.Mutex
+	writes   []*write
+	byValue  map[string]*write
+	payloads map[partitionDot]string // key and value
+	problems []string
+	gets     int
+	siblings int
+}
+
+// partitionDot is a dot with the partition that its counter belongs to.
+type partitionDot struct {
+	p hashring.Partition
+	crdt.Dot
+}
+
+func newHistory(partitions int) *history {
+	return &history{partitions: partitions, byValue: map[string]*write{}, payloads: map[partitionDot]string{}}
+}
+
+func (h *history) begin(key string, deletes bool, seen map[crdt.Dot]bool, at string) *write {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w := &write{id: len(h.writes), key: key, deletes: deletes, seen: seen, at: at}
+	if !deletes {
+		w.value = fmt.Sprintf("w%d of %s", w.id, key)
+		h.byValue[w.value] = w
+	}
+	h.writes = append(h.writes, w)
+	return w
+}
+
+func (h *history) end(w *write, s status, dot crdt.Dot) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w.status, w.dot = s, dot
+	if s == acked {
+		h.payload(w.key, dot, w.value)
+	}
+}
+
+// payload checks I10. Called with the lock held.
+func (h *history) payload(key string, d crdt.Dot, value string) {
+	id := partitionDot{hashring.PartitionOf(hashring.KeyHash(fullKey(key)), h.partitions), d}
+	is := key + "=" + value
+	if was, ok := h.payloads[id]; ok && was != is {
+		h.problem("I10: dot %v of partition %d names %q and %q", d, id.p, was, is)
+	}
+	h.payloads[id] = is
+}
+
+func fullKey(key string) []byte { return coord.FullKey(coord.DefaultBucket, []byte(key)) }
+
+func (h *history) problem(format string, args ...any) {
+	if len(h.problems) < 20 {
+		h.problems = append(h.problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// saw checks what a read showed and returns what its reader has seen: the
+// values and, by what their writers had seen, everything before them. It does
+// not ask the context, which is what is being checked. (Deletes do not show,
+// so what only they had seen is left out.)
+func (h *history) saw(key string, live []crdt.Version) map[crdt.Dot]bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gets++
+	if len(live) > 1 {
+		h.siblings++
+	}
+	seen := map[crdt.Dot]bool{}
+	for i := range live {
+		h.version(key, &live[i])
+		seen[live[i].Dot] = true
+		if w := h.byValue[string(live[i].Value)]; w != nil {
+			maps.Copy(seen, w.seen)
+		}
+	}
+	return seen
+}
+
+func (h *history) version(key string, v *crdt.Version) {
+	if v.Dead {
+		h.payload(key, v.Dot, "")
+		return
+	}
+	value := string(v.Value)
+	w := h.byValue[value]
+	switch {
+	case w == nil || w.key != key:
+		h.problem("I7: key %s shows %q, which nobody wrote there", key, value)
+		return
+	case w.status == refused:
+		h.problem("I6: key %s shows %q (%v), which was reported as not applied", key, value, v.Dot)
+	case w.status == acked && w.dot != v.Dot:
+		h.problem("I10: write %q was acknowledged as %v and shows as %v", value, w.dot, v.Dot)
+	}
+	h.payload(key, v.Dot, value)
+}
+
+// final checks I1 and I3 of one key against the record that all owners hold.
+func (h *history) final(key string, rec crdt.Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range rec.Versions {
+		h.version(key, &rec.Versions[i])
+	}
+	replaced := map[crdt.Dot]*write{} // by acknowledged writes
+	maybe := map[crdt.Dot]bool{}      // by writes that may have been applied
+	for _, w := range h.writes {
+		if w.key != key || w.status == refused {
+			continue
+		}
+		for d := range w.seen {
+			maybe[d] = true
+			if w.status == acked {
+				replaced[d] = w
+			}
+		}
+	}
+	for _, w := range h.writes {
+		if w.key != key || w.status != acked {
+			continue
+		}
+		live := rec.Find(w.dot) != nil
+		switch {
+		case !live && !rec.Covers(w.dot):
+			h.problem("I1: acknowledged write %d (%v of %s, %s) is gone", w.id, w.dot, key, w.at)
+		case !live && !maybe[w.dot] && !w.deletes: // reads do not show deletes
+			h.problem("I1: acknowledged write %d (%v of %s, %s) was replaced though no client had seen it", w.id, w.dot, key, w.at)
+		case live && replaced[w.dot] != nil:
+			h.problem("I3: write %d (%v of %s) is live, but write %d had replaced it", w.id, w.dot, key, replaced[w.dot].id)
+		}
+	}
+}
+
+func (h *history) counts() (writes, acks, unknowns int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, w := range h.writes {
+		switch w.status {
+		case acked:
+			acks++
+		case unknown, pending:
+			unknowns++
+		case refused:
+		}
+	}
+	return len(h.writes), acks, unknowns
+}

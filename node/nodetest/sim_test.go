@@ -1,0 +1,41 @@
+package nodetest
+
+import (
+	"flag"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+var (
+	simSeed = flag.Uint64("sim.seed", 1, "first seed")
+	simN    = flag.Int("sim.n", 8, "number of seeds")
+	simLog  = flag.String("sim.log", "off", "log level of the nodes")
+)
+
+func TestSim(t *testing.T) {
+	began := time.Now()
+	var simulated time.Duration
+	for i := range *simN {
+		seed := *simSeed + uint64(i)
+		shape := Shape{Regions: 1 + int(seed%2), Nodes: 3 + int(seed/2%2), Partitions: 8}
+		var r Report
+		synctest.Test(t, func(t *testing.T) {
+			log := hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(*simLog), Output: os.Stderr})
+			r = Simulate(t, seed, shape, 30*time.Second, log)
+		})
+		simulated += r.Simulated
+		t.Log(r)
+		for _, p := range r.Problems {
+			t.Error(p)
+		}
+		if t.Failed() {
+			t.Fatalf("replay: make sim SEED=%d N=1", seed)
+		}
+	}
+	t.Logf("%d seeds, %v simulated in %v (%.0fx)", *simN, simulated.Round(time.Second), time.Since(began).Round(time.Millisecond),
+		simulated.Seconds()/time.Since(began).Seconds())
+}

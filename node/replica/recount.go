@@ -1,0 +1,115 @@
+package replica
+
+import (
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/storage"
+)
+
+// Recount computes a partition's digest anew from the store, which also checks
+// every record's envelope, and corrects the kept one. It reports whether they
+// differed: then the store has lost or changed a record behind our back.
+//
+// The kept digest moves by differences, so it goes on speaking for a record
+// that the disk has lost: only a recount makes that visible to peers. Writes go
+// on meanwhile: what is compared is one moment, and the correction is a
+// difference, too.
+func (r *Replica) Recount(p hashring.Partition) (differed bool, err error) {
+	part := r.part(p)
+	if part == nil {
+		return false, ErrNotOwner
+	}
+	begin := &recountOp{r: r, part: part, done: make(chan error, 1)}
+	r.submit(begin)
+	if err := <-begin.done; err != nil {
+		return false, err
+	}
+	defer begin.moment.Close()
+	digest, err := r.digestOf(begin.moment, p)
+	if err != nil {
+		return false, fmt.Errorf("recount partition %d: %w", p, err)
+	}
+	if digest == begin.kept {
+		return false, nil
+	}
+	done := make(chan error, 1)
+	r.submit(&correctOp{effect: effect{part: part, delta: digest ^ begin.kept}, done: done})
+	return true, <-done
+}
+
+// recountOp takes a snapshot and the digest that belongs to it: between two
+// groups, what is durable is what has been hardened.
+type recountOp struct {
+	r      *Replica
+	part   *partition
+	moment storage.Snapshot
+	kept   uint64
+	done   chan error
+}
+
+func (o *recountOp) Size() int { return 0 }
+func (o *recountOp) Decided()  {}
+
+func (o *recountOp) Decide(storage.Txn) error {
+	o.moment = o.r.engine.Snapshot()
+	o.part.mu.Lock()
+	o.kept = o.part.durable.digest
+	o.part.mu.Unlock()
+	return nil
+}
+
+func (o *recountOp) Done(err error) {
+	if err != nil && o.moment != nil {
+		o.moment.Close()
+	}
+	o.done <- err
+}
+
+type correctOp struct {
+	effect effect
+	done   chan error
+}
+
+func (o *correctOp) Size() int { return 0 }
+func (o *correctOp) Decided()  {}
+
+func (o *correctOp) Decide(tx storage.Txn) error {
+	o.effect.part.decided.take(&o.effect)
+	return o.effect.part.putSnapshot(tx)
+}
+
+func (o *correctOp) Done(err error) {
+	if err == nil {
+		o.effect.harden()
+	}
+	o.done <- err
+}
+
+// DigestFromStore computes a partition's digest from its records: what the
+// kept one must equal when nothing is being written.
+func (r *Replica) DigestFromStore(p hashring.Partition) (uint64, error) {
+	return r.digestOf(r.engine, p)
+}
+
+func (r *Replica) digestOf(from storage.Reader, p hashring.Partition) (uint64, error) {
+	first, last := hashring.Range(p, len(r.parts))
+	lo, hi := recordRange(first, last)
+	var digest uint64
+	var failed error
+	err := from.Scan(lo, hi, func(kv storage.KV) bool {
+		keyHash, _ := splitRecordKey(kv.Key)
+		rec, err := crdt.DecodeRecord(keyHash, kv.Value)
+		if err != nil {
+			failed = fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+			return false
+		}
+		digest ^= r.digest(keyHash, rec)
+		return true
+	})
+	if err == nil {
+		err = failed
+	}
+	return digest, err
+}

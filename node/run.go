@@ -1,0 +1,77 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// loop is one long-lived goroutine of a node.
+type loop struct {
+	name string
+	run  func(context.Context) error
+}
+
+// phases are the node's loops in the order in which they stop: a phase is
+// stopped, and waited for, before the next one is. Whatever feeds others stops
+// before them; the replica, which writes the clean-stop marker, is last.
+//
+//	liveness, repair, drains   ask and apply, nothing depends on them
+//	pump                       ships what is left, within its grace
+//	replica                    the committer, and the clean-stop marker
+//
+// The gRPC servers, the peer links and the NATS connections belong to package
+// process, which stops taking clients' requests before it stops Run.
+func (n *Node) phases() [][]loop {
+	first := []loop{{"liveness", n.alive.Run}, {"repair", n.repair.Run}}
+	for _, d := range n.drains {
+		first = append(first, loop{"drain", d.Run})
+	}
+	out := [][]loop{first}
+	if n.pump != nil {
+		out = append(out, []loop{{"pump", n.pump.Run}})
+	}
+	return append(out, []loop{{"replica", n.replica.Run}})
+}
+
+// Run works until ctx ends, or until a loop fails: then everything is stopped
+// in order, and the error returned. After an error that wraps
+// storage.ErrFailed the process must end.
+func (n *Node) Run(ctx context.Context) error {
+	n.started = time.Now()
+	phases := n.phases()
+	failed := make(chan error, 1)
+	stops := make([]context.CancelFunc, len(phases))
+	waits := make([]sync.WaitGroup, len(phases))
+	for i, loops := range phases {
+		phase, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		stops[i] = cancel
+		for _, l := range loops {
+			waits[i].Go(func() {
+				if err := l.run(phase); err != nil && !errors.Is(err, context.Canceled) {
+					select {
+					case failed <- err:
+					default:
+					}
+				}
+			})
+		}
+	}
+	var first error
+	select {
+	case <-ctx.Done():
+	case first = <-failed:
+	}
+	for i := range phases {
+		stops[i]()
+		waits[i].Wait()
+	}
+	if first == nil {
+		select {
+		case first = <-failed:
+		default:
+		}
+	}
+	return first
+}

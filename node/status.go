@@ -1,0 +1,117 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/atolldb/atoll/node/api"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+var _ api.Cluster = (*Node)(nil)
+
+// report is what a node tells its peers of itself, as JSON.
+type report struct {
+	Node  api.NodeStatus
+	Links []api.LinkStatus
+}
+
+func (n *Node) report() report {
+	s := api.NodeStatus{
+		ID: n.cfg.ID, Actor: n.replica.Actor(), Ready: n.Ready() == nil,
+		PartitionsOwned: len(n.replica.Owned()),
+		RepairedKeys:    n.repair.Stats().RepairedKeys.Load(),
+		ReadRepairs:     n.coord.Stats().ReadRepairs.Load(),
+		Uptime:          time.Since(n.started),
+		Version:         n.cfg.Version,
+	}
+	for _, p := range n.replica.Owned() {
+		if n.cfg.Topology.Owners(p)[0] == string(n.cfg.ID) {
+			s.PartitionsPrimary++
+		}
+		sum := n.replica.Sum(p)
+		s.ClockDigest ^= mix(sum.Clock, uint64(p))
+		s.DataDigest ^= mix(sum.Digest, uint64(p))
+		s.OpenGaps += n.replica.Gaps(p)
+	}
+	if u, err := n.replica.Usage(); err == nil {
+		s.StoreBytes, s.DiskFree, s.DiskTotal = u.Store, u.Free, u.Total
+	}
+	if n.pump != nil {
+		s.GeoPending = n.pump.Pending()
+	}
+	for _, id := range n.peers() {
+		if !n.alive.Alive(id) {
+			s.PeersDown = append(s.PeersDown, id)
+		}
+	}
+	return report{Node: s, Links: n.links()}
+}
+
+// mix binds a partition's sum to its number before sums are combined by XOR
+// (the finaliser of MurmurHash3).
+func mix(sum, p uint64) uint64 {
+	h := sum + p*0x9e3779b97f4a7c15
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
+func (n *Node) encodeStatus() ([]byte, error) {
+	b, err := json.Marshal(n.report())
+	if err != nil {
+		return nil, fmt.Errorf("encode status: %w", err)
+	}
+	return b, nil
+}
+
+// Status asks every node of the region.
+func (n *Node) Status(ctx context.Context) (api.Status, error) {
+	members := n.cfg.Topology.Members
+	reports := make([]report, len(members))
+	var wg sync.WaitGroup
+	for i, m := range members {
+		if m.ID == n.cfg.ID {
+			reports[i] = n.report()
+			continue
+		}
+		wg.Go(func() { reports[i] = n.askStatus(ctx, m.ID) })
+	}
+	wg.Wait()
+	var s api.Status
+	for _, r := range reports {
+		s.Nodes = append(s.Nodes, r.Node)
+		s.Links = append(s.Links, r.Links...)
+	}
+	return s, nil
+}
+
+func (n *Node) askStatus(ctx context.Context, id topology.NodeID) report {
+	fail := func(err error) report {
+		return report{Node: api.NodeStatus{ID: id, Error: err.Error()}}
+	}
+	b, err := peer.Call(ctx, n.deps.Transport, id, peer.Request{Verb: peer.VerbStatus, Epoch: n.cfg.Topology.Epoch, Timeout: time.Second})
+	if err != nil {
+		return fail(err)
+	}
+	var r report
+	if err := json.Unmarshal(b, &r); err != nil {
+		return fail(err)
+	}
+	return r
+}
+
+// Export yields every record of the region; see coord.Export.
+func (n *Node) Export(ctx context.Context, bucket string, yield func(api.ExportedRecord) error) error {
+	return n.coord.Export(ctx, bucket, func(e coord.Exported) error {
+		return yield(api.ExportedRecord{Bucket: e.Bucket, Key: e.Key, Record: e.Record})
+	})
+}
+
+// links reports what this node lacks of the other regions.
+func (n *Node) links() []api.LinkStatus { return nil }
