@@ -18,7 +18,7 @@ import (
 
 // world is region east on real servers, seen from west through a gate.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	nodes []*natsdtest.Node
 	log   *jetstream.Log
 	gate  jetstream.Gate
@@ -26,7 +26,7 @@ type world struct {
 	feeds int
 }
 
-func newWorld(t *testing.T, nodes []*natsdtest.Node) *world {
+func newWorld(t testing.TB, nodes []*natsdtest.Node) *world {
 	t.Helper()
 	w := &world{t: t, nodes: nodes}
 	nc := nodes[0].Client(t)

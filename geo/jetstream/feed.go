@@ -37,6 +37,7 @@ const (
 	// checkBeat is how often stream and consumer are looked at.
 	checkBeat = 10 * time.Second
 	flushWait = time.Second
+	drainWait = 2 * time.Second
 	// announcements waiting for a slow handler: more are dropped.
 	maxAnnounced      = 256
 	maxAnnouncedBytes = 32 << 20
@@ -94,6 +95,11 @@ func (f *Feed) Run(ctx context.Context, on geo.FeedHandler) error {
 			f.logger.Debug("pull", "origin", f.cfg.Origin, "error", err)
 		}
 		r.link(false)
+		// A connection that does not answer may be one whose packets vanish:
+		// a new one finds a way sooner than the pings find out.
+		if ctx.Err() == nil && nc.IsConnected() && nc.FlushTimeout(apiTimeout) != nil {
+			_ = nc.ForceReconnect()
+		}
 		if time.Since(began) > checkBeat {
 			pause.reset()
 		}
@@ -128,7 +134,7 @@ type feedRun struct {
 
 func (r *feedRun) connect() (*nats.Conn, error) {
 	name := fmt.Sprintf("atoll drain %s of %s", r.cfg.Node, r.cfg.Region)
-	opts := append(Options(name, r.cfg.URLs),
+	opts := append(options(name),
 		nats.DisconnectErrHandler(func(*nats.Conn, error) { r.link(false) }),
 		nats.ReconnectHandler(func(*nats.Conn) { r.look() }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
@@ -182,11 +188,7 @@ func (r *feedRun) session() error {
 	if err != nil {
 		return fmt.Errorf("consume: %w", err)
 	}
-	// What waits in the client is handled or, once ctx has ended, handed back.
-	defer func() {
-		handle.Drain()
-		<-handle.Closed()
-	}()
+	defer r.leave(handle)
 	r.link(true)
 	beat := time.NewTicker(checkBeat)
 	defer beat.Stop()
@@ -209,6 +211,21 @@ func (r *feedRun) session() error {
 			return err
 		}
 	}
+}
+
+// leave ends a handle. On an orderly end what waits in the client is handed
+// back, so that it need not wait for ackWait; a handle that stalled has nothing
+// waiting, and a connection that is dead would not answer.
+func (r *feedRun) leave(handle jetstream.ConsumeContext) {
+	if r.ctx.Err() != nil && r.js.Conn().IsConnected() {
+		handle.Drain()
+		select {
+		case <-handle.Closed():
+			return
+		case <-time.After(drainWait):
+		}
+	}
+	handle.Stop()
 }
 
 func isStall(err error) bool {

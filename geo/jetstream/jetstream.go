@@ -28,6 +28,8 @@
 package jetstream
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -60,9 +62,20 @@ func (b *backoff) after() <-chan time.Time {
 	return time.After(b.next)
 }
 
-// Options for every connection to NATS of a region: for ever in search of a
-// server, and soon aware of a silent one.
-func Options(name string, servers []string) []nats.Option {
+// Dial returns a connection to the servers of a region, for a Log or for
+// whoever else needs one. It does not wait: until a server is found, and
+// whenever none is, what uses the connection fails and tries again.
+func Dial(name string, servers []string) (*nats.Conn, error) {
+	nc, err := nats.Connect(strings.Join(servers, ","), options(name)...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to nats: %w", err)
+	}
+	return nc, nil
+}
+
+// options for every connection: for ever in search of a server, and soon aware
+// of a silent one.
+func options(name string) []nats.Option {
 	return []nats.Option{
 		nats.Name(name),
 		nats.MaxReconnects(-1),
@@ -75,8 +88,8 @@ func Options(name string, servers []string) []nats.Option {
 		// Servers gossip the addresses they know each other by, which need
 		// not lead anywhere from here.
 		nats.IgnoreDiscoveredServers(),
-		// Many producers would otherwise find their batches in a buffer of
-		// unknown age; a failed append is repeated by the pump.
+		// Batches would otherwise wait in a buffer for an unknown time; a
+		// failed append is repeated by the pump.
 		nats.ReconnectBufSize(-1),
 	}
 }

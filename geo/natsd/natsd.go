@@ -47,6 +47,8 @@ const (
 	// readyWithin bounds the start; it covers the recovery of a full store.
 	readyWithin = 2 * time.Minute
 	readyBeat   = 50 * time.Millisecond
+
+	pingInterval = 10 * time.Second
 )
 
 // Config of one server.
@@ -224,6 +226,10 @@ func (s *Server) options() (*server.Options, error) {
 		NoSigs:     true,
 		NoLog:      true,
 		MaxPayload: geo.MaxMessage,
+		// What is sent to a client that is gone comes again only after a
+		// while; two minutes, the default, is long to be sending.
+		PingInterval: pingInterval,
+		MaxPingsOut:  2,
 
 		JetStream:              true,
 		JetStreamDomain:        s.cfg.Region,

@@ -25,7 +25,7 @@ type Node struct {
 func (n *Node) Stop() { n.stop() }
 
 // Client opens a connection that ends with the test.
-func (n *Node) Client(t *testing.T) *nats.Conn {
+func (n *Node) Client(t testing.TB) *nats.Conn {
 	t.Helper()
 	nc, err := n.Connect()
 	if err != nil {
@@ -36,7 +36,7 @@ func (n *Node) Client(t *testing.T) *nats.Conn {
 }
 
 // Start starts a server and waits until clients can connect.
-func Start(t *testing.T, cfg natsd.Config) *Node {
+func Start(t testing.TB, cfg natsd.Config) *Node {
 	t.Helper()
 	s := natsd.New(cfg, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
@@ -61,13 +61,13 @@ func Start(t *testing.T, cfg natsd.Config) *Node {
 }
 
 // Solo starts a standalone server.
-func Solo(t *testing.T, region, dir string) *Node {
+func Solo(t testing.TB, region, dir string) *Node {
 	t.Helper()
 	return Start(t, natsd.Config{Name: region + "-1", Region: region, DataDir: dir, Listen: "127.0.0.1:0"})
 }
 
 // Cluster starts three servers of a region. JetStream answers some time later.
-func Cluster(t *testing.T, region string) []*Node {
+func Cluster(t testing.TB, region string) []*Node {
 	t.Helper()
 	routes := freeAddrs(t, 3) // every server must know the routes of all
 	var nodes []*Node
@@ -81,7 +81,7 @@ func Cluster(t *testing.T, region string) []*Node {
 }
 
 // freeAddrs returns loopback addresses that were free a moment ago.
-func freeAddrs(t *testing.T, n int) (addrs []string) {
+func freeAddrs(t testing.TB, n int) (addrs []string) {
 	t.Helper()
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
