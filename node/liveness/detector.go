@@ -167,8 +167,9 @@ func (d *Detector) wake() {
 
 // Run pings until ctx ends, and returns nil.
 func (d *Detector) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(pingUp)
 	defer timer.Stop()
+	d.wake()
 	down := map[topology.NodeID]bool{}
 	var looked time.Time
 	for {

@@ -96,6 +96,19 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
+// Before Run, nothing is taken, so nothing is forgotten.
+func TestBeforeRun(t *testing.T) {
+	c := grpcpeer.New(grpcpeer.Config{
+		Self: "a", Region: "eu", Partitions: 64, Handler: mirror,
+		Addrs: func(topology.NodeID) (string, bool) { return "127.0.0.1:1", true },
+	})
+	for _, to := range []topology.NodeID{"a", "b"} {
+		if err := ping(t, c, to); !errors.Is(err, peer.ErrNotSent) {
+			t.Errorf("to %s: %v", to, err)
+		}
+	}
+}
+
 // A handler that replies twice is told off, and the second reply is lost.
 func TestSecondReplyIsIgnored(t *testing.T) {
 	n := newLoopback(t)

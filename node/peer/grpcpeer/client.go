@@ -83,6 +83,7 @@ func (c *Client) Run(ctx context.Context) error {
 	c.mu.Lock()
 	c.ctx = ctx
 	if c.self != nil {
+		c.self.start()
 		c.tasks.Go(func() { c.self.run(ctx) })
 		c.tasks.Go(func() { c.self.sweep(ctx) })
 	}

@@ -38,9 +38,9 @@
 // A deadline travels as the time that was left when the frame was packed; what
 // a request then waits inside sockets is not counted, clocks are not compared.
 //
-// Goroutines: Client.Run owns one to serve sends to itself, and for each peer
-// that was ever sent to, one that dials, one that watches timeouts, and while
-// the session is up two per stream. Beside these, each send that fails at once
-// is told so on a goroutine of its own. The server's belong to its grpc.Server:
-// two for each stream.
+// Goroutines: Client.Run owns two to serve sends to itself, and for each peer
+// that was ever sent to one that dials, one that watches timeouts, and five
+// while the session is up (two a stream, one that listens for silence). Beside
+// these, each send that fails at once is told so on a goroutine of its own. The
+// server's belong to its grpc.Server: three a stream.
 package grpcpeer

@@ -17,7 +17,7 @@ var (
 	errNoLink    = fmt.Errorf("%w: no link, and dialling failed", peer.ErrNotSent)
 	errQueued    = fmt.Errorf("%w: its time ran out before the link took it", peer.ErrNotSent)
 
-	errNotSentStopped = fmt.Errorf("%w: it stopped", peer.ErrNotTried)
+	errNotSentStopped = fmt.Errorf("%w: it does not run", peer.ErrNotTried)
 	errStopped        = fmt.Errorf("%w: this node stopped", peer.ErrLinkLost)
 )
 

@@ -13,7 +13,7 @@ type loopback struct {
 	self    topology.NodeID
 	handler peer.Handler
 	lane    lane[outgoing]
-	closed  bool
+	open    bool // while run runs
 }
 
 func newLoopback(self topology.NodeID, h peer.Handler) *loopback {
@@ -24,7 +24,7 @@ func newLoopback(self topology.NodeID, h peer.Handler) *loopback {
 
 func (l *loopback) send(req peer.Request, done peer.Done) {
 	l.mu.Lock()
-	if l.closed {
+	if !l.open {
 		l.mu.Unlock()
 		refuse(done, errNotSentStopped)
 		return
@@ -44,6 +44,13 @@ func (l *loopback) send(req peer.Request, done peer.Done) {
 	if rouse {
 		l.lane.rouse()
 	}
+}
+
+// start lets sends in; run must follow.
+func (l *loopback) start() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open = true
 }
 
 // run calls the handler until ctx ends.
@@ -88,7 +95,7 @@ func (l *loopback) reply(id uint64, body []byte, err error) {
 
 func (l *loopback) close() {
 	l.mu.Lock()
-	l.closed = true
+	l.open = false
 	l.lane.reset()
 	endings := l.fail(nil, errStopped, errNotSentStopped)
 	l.mu.Unlock()

@@ -12,7 +12,8 @@ import (
 type agenda struct {
 	events  events
 	timer   *time.Timer
-	running bool
+	running bool // in work
+	inEvent bool // in an event's run
 	// out are callbacks that events produced; they run without the lock, in
 	// order, before the next event.
 	out []func()
@@ -31,7 +32,15 @@ func (f *Fabric) after(d time.Duration, l *link, c *call, run func()) *event {
 	return f.at(time.Now().Add(d), l, c.from.id, c.toID, run)
 }
 
+// at schedules run for a time, at least 1 ns from now: a bubble's clock only
+// moves on when all of the bubble waits, so by then every event of that time
+// is in the agenda, and the order among them does not hang on the scheduler.
+// (Timers of 0 s are to be avoided in bubbles anyway: two at once crash the
+// race detector, as of Go 1.26.)
 func (f *Fabric) at(at time.Time, l *link, from, to topology.NodeID, run func()) *event {
+	if soon := time.Now().Add(1); at.Before(soon) {
+		at = soon
+	}
 	l.seq++
 	e := &event{at: at, route: route{from, to}, seq: l.seq, run: run}
 	heap.Push(&f.events, e)
@@ -73,7 +82,10 @@ func (f *Fabric) work() {
 		if len(f.out) > 0 {
 			f.flush()
 		} else if len(f.events) > 0 && !f.events[0].at.After(time.Now()) {
-			heap.Pop(&f.events).(*event).run()
+			e := heap.Pop(&f.events).(*event)
+			f.inEvent = true
+			e.run()
+			f.inEvent = false
 		} else {
 			break
 		}

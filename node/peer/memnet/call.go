@@ -195,7 +195,7 @@ func (f *Fabric) finish(c *call, body []byte, err error, replied uint64) {
 		f.stats.LinksLost++
 	}
 	done := func() { c.done(body, err) }
-	if f.running {
+	if f.inEvent {
 		f.out = append(f.out, done)
 		return
 	}
