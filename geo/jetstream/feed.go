@@ -92,7 +92,7 @@ func (f *Feed) Run(ctx context.Context, on geo.FeedHandler) error {
 	for ctx.Err() == nil {
 		began := time.Now()
 		if err := r.session(); err != nil {
-			f.logger.Debug("pull", "origin", f.cfg.Origin, "error", err)
+			f.logger.Log(pause.level(), "cannot pull", "origin", f.cfg.Origin, "error", err)
 		}
 		r.link(false)
 		// A connection that does not answer may be one whose packets vanish:

@@ -32,6 +32,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go"
 )
 
@@ -53,13 +54,26 @@ func clockSubject(region, node string) string { return "geo." + region + ".clock
 func durableName(dst string) string           { return "to_" + dst }
 
 // backoff doubles from retryMin to retryMax.
-type backoff struct{ next time.Duration }
+type backoff struct {
+	next  time.Duration
+	tries int
+}
 
-func (b *backoff) reset() { b.next = 0 }
+func (b *backoff) reset() { *b = backoff{} }
 
 func (b *backoff) after() <-chan time.Time {
 	b.next = min(max(2*b.next, retryMin), retryMax)
+	b.tries++
 	return time.After(b.next)
+}
+
+// level of the log line for one more failure: the first ones pass by
+// themselves, what goes on may be a configuration that cannot work.
+func (b *backoff) level() hclog.Level {
+	if b.tries%30 == 15 {
+		return hclog.Warn
+	}
+	return hclog.Debug
 }
 
 // Dial returns a connection to the servers of a region, for a Log or for

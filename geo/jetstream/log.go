@@ -89,7 +89,7 @@ func (l *Log) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			l.logger.Debug("make stream", "region", l.cfg.Region, "error", err)
+			l.logger.Log(pause.level(), "cannot make stream", "region", l.cfg.Region, "error", err)
 			select {
 			case <-pause.after():
 			case <-ctx.Done():

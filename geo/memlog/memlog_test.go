@@ -1,6 +1,11 @@
 package memlog_test
 
 import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,3 +40,61 @@ func TestConformance(t *testing.T) {
 		})
 	}
 }
+
+// One seed, one outcome: what befalls a batch does not depend on the order in
+// which goroutines happen to run.
+func TestSeedDecides(t *testing.T) {
+	outcome := func(seed uint64) (lines []string) {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			cloud := memlog.New(seed, memlog.Faults{
+				DelayMin: time.Millisecond, DelayMax: 300 * time.Millisecond,
+				Refuse: 0.1, Unsure: 0.1, Lose: 0.1, Duplicate: 0.2, Mute: 0.3,
+			})
+			var mu sync.Mutex
+			note := func(format string, args ...any) {
+				mu.Lock()
+				defer mu.Unlock()
+				lines = append(lines, fmt.Sprintf("%v ", time.Since(began))+fmt.Sprintf(format, args...))
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			for _, dst := range []string{"west", "north"} {
+				wg.Go(func() { _ = cloud.Feed("east", dst).Run(ctx, noter{dst, note}) })
+			}
+			time.Sleep(time.Millisecond)
+			log := cloud.Log("east")
+			for n := range uint64(30) { // fewer than a window: none waits for another
+				log.Append(geo.Batch{Header: geo.Header{Origin: "east", Node: "east-1", Number: n}}, func(err error) { note("append %d: %v", n, err) })
+				_ = log.Announce([]byte{byte(n)})
+			}
+			time.Sleep(time.Minute)
+			cancel()
+			wg.Wait()
+		})
+		slices.Sort(lines)
+		return lines
+	}
+	first := outcome(7)
+	for range 5 {
+		if again := outcome(7); !slices.Equal(first, again) {
+			t.Fatalf("one seed, two outcomes:\n%s\n\n%s", strings.Join(first, "\n"), strings.Join(again, "\n"))
+		}
+	}
+	if slices.Equal(first, outcome(8)) {
+		t.Fatal("the seed decides nothing")
+	}
+}
+
+type noter struct {
+	dst  string
+	note func(string, ...any)
+}
+
+func (n noter) Batch(_ context.Context, b geo.Batch) error {
+	n.note("%s batch %d", n.dst, b.Header.Number)
+	return nil
+}
+func (n noter) Announced(data []byte) { n.note("%s heard %d", n.dst, data[0]) }
+func (n noter) Gap(string)            {}
+func (n noter) Link(bool)             {}
