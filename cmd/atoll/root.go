@@ -1,0 +1,64 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+// commands are the constructors of all commands. A file that adds one adds it
+// to this list.
+var commands = []func() *cobra.Command{
+	versionCommand,
+}
+
+// root returns the whole command tree, afresh each time.
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "atoll",
+		Short: "A key-value store over several data centres that never hides a conflict",
+		// Errors are printed once, by run; the usage on request.
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	for _, make := range commands {
+		cmd.AddCommand(make())
+	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(cmd, err)
+	})
+	misuse(cmd)
+	return cmd
+}
+
+// misuse gives wrong arguments of cmd, and of all commands below, the exit
+// code of a wrong flag.
+func misuse(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usage(cmd, err)
+			}
+			return nil
+		}
+	}
+	for _, c := range cmd.Commands() {
+		misuse(c)
+	}
+}
+
+// usage is the error of a command that was called wrongly.
+func usage(cmd *cobra.Command, err error) error {
+	return withCode(exitUsage, usageError{err, cmd.CommandPath()})
+}
+
+type usageError struct {
+	error
+	path string
+}
+
+func (e usageError) Error() string {
+	return e.error.Error() + "; see '" + e.path + " --help'"
+}
+
+func (e usageError) Unwrap() error { return e.error }
