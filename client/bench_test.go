@@ -55,7 +55,7 @@ func (e *echo) Stream(s atollv1.KV_StreamServer) error {
 	for {
 		q, err := s.Recv()
 		if err != nil {
-			return nil //nolint:nilerr // the client left
+			return nil // the client left
 		}
 		res := &atollv1.StreamResponse{Replies: make([]*atollv1.StreamReply, len(q.Calls))}
 		for i, c := range q.Calls {
@@ -80,7 +80,7 @@ func serve(b *testing.B, kv atollv1.KVServer, opts ...grpc.ServerOption) *grpc.C
 	}
 	srv := grpc.NewServer(opts...)
 	atollv1.RegisterKVServer(srv, kv)
-	go srv.Serve(lis) //nolint:errcheck // ends with Stop
+	go srv.Serve(lis) // ends with Stop
 	b.Cleanup(srv.Stop)
 	cc, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -26,25 +26,28 @@ type call struct {
 	abandoned bool
 }
 
-var calls = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
+// callPool saves a channel and a message for each call. It belongs to one
+// client: under testing/synctest channels must not leave their bubble.
+type callPool struct{ sync.Pool }
 
-func newCall(o *op, deadline time.Time) *call {
-	c := calls.Get().(*call)
+func (p *callPool) take(o *op, deadline time.Time) *call {
+	c, ok := p.Get().(*call)
+	if !ok {
+		c = &call{done: make(chan struct{}, 1)}
+	}
 	c.msg.Op = o.call.Op
 	c.write, c.size, c.deadline = o.write, o.size, deadline
 	return c
 }
 
-// recycle gives back a call whose token was taken. An abandoned call must not
-// be recycled: the link may still hold it.
-func (c *call) recycle() {
-	done := c.done
+// give takes back a call that was replied to and whose token was taken. Any
+// other call must not be given back: the link may still hold it.
+func (p *callPool) give(c *call) {
 	c.msg.Reset()
 	c.write, c.size, c.deadline = false, 0, time.Time{}
 	c.reply, c.err = nil, nil
 	c.sent, c.sentAt, c.abandoned = false, time.Time{}, false
-	c.done = done
-	calls.Put(c)
+	p.Put(c)
 }
 
 func (c *call) finish(reply *atollv1.StreamReply, err *Error) {

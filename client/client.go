@@ -39,7 +39,7 @@ func Open(ctx context.Context, target string, opts ...Option) (*Client, error) {
 		defer cancel()
 	}
 	fail := func(e *Error) (*Client, error) {
-		c.Close() //nolint:errcheck // it was never used
+		c.Close() // it was never used
 		e.Op = "open"
 		return nil, e
 	}

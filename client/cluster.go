@@ -33,12 +33,13 @@ const (
 
 // cluster owns the connections and everything that runs.
 type cluster struct {
-	ctx    context.Context //nolint:containedctx // the life of the goroutines
+	ctx    context.Context // the life of the goroutines
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	view   atomic.Pointer[view]
 	kick   chan struct{} // capacity 1: refresh the topology soon
 
+	calls  callPool
 	active atomic.Int64  // calls in links, about
 	stir   chan struct{} // capacity 1: there are calls again
 
@@ -133,7 +134,7 @@ func (c *cluster) addSeeds(target string) error {
 }
 
 // submit starts n's link if need be and queues a call there.
-func (c *cluster) submit(n *node, k *call) *Error {
+func (c *cluster) submit(n *node, k *call, patient bool) *Error {
 	if !n.started.Load() {
 		c.startLink(n)
 	}
@@ -144,7 +145,7 @@ func (c *cluster) submit(n *node, k *call) *Error {
 		default:
 		}
 	}
-	err := n.link.submit(k)
+	err := n.link.submit(k, patient)
 	if err != nil {
 		c.ended(n)
 	}
@@ -292,7 +293,7 @@ func (c *cluster) drop(n *node) {
 	} else {
 		n.link.fail(errDropped)
 	}
-	n.close() //nolint:errcheck // nothing can be done about it
+	n.close() // nothing can be done about it
 }
 
 // refreshAll keeps the view fresh.
@@ -314,7 +315,7 @@ func (c *cluster) refreshAll() {
 			return
 		}
 		// What fails is tried again; meanwhile the old view serves.
-		c.refresh(c.ctx) //nolint:errcheck // see above
+		c.refresh(c.ctx) // see above
 	}
 }
 
@@ -338,6 +339,6 @@ func (c *cluster) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, n := range c.nodes {
-		n.close() //nolint:errcheck // nothing can be done about it
+		n.close() // nothing can be done about it
 	}
 }

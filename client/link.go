@@ -57,7 +57,7 @@ type linkState uint8
 const (
 	linkIdle    linkState = iota // not started, or connecting for the first time
 	linkUp                       // a stream that a node has confirmed
-	linkDown                     // broken; calls fail at once
+	linkDown                     // broken, or could not connect
 	linkStalled                  // up, but nothing is heard
 	linkClosed
 )
@@ -75,11 +75,13 @@ func (l *link) live() bool {
 	return l.state == linkIdle || l.state == linkUp
 }
 
-// submit queues c, or says why not; then nothing was sent.
-func (l *link) submit(c *call) *Error {
+// submit queues c, or says why not; then nothing was sent. A patient call is
+// queued even though the link is down: until it is up, or the next attempt to
+// connect has failed.
+func (l *link) submit(c *call, patient bool) *Error {
 	l.mu.Lock()
 	switch {
-	case l.state == linkDown || l.state == linkClosed:
+	case l.state == linkClosed || (l.state == linkDown && !patient):
 		l.mu.Unlock()
 		return &Error{Reason: "UNAVAILABLE", Code: codes.Unavailable, Detail: "not connected", lost: true}
 	case l.unsent >= linkQueue:
@@ -151,7 +153,7 @@ func (l *link) run(ctx context.Context) {
 }
 
 // serve connects and runs one stream until it breaks. up: it was confirmed.
-func (l *link) serve(ctx context.Context) (err error, up bool) { //nolint:revive // the error is the result
+func (l *link) serve(ctx context.Context) (err error, up bool) { // the error is the result
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	patience := time.AfterFunc(linkConnect, cancel)
@@ -333,7 +335,11 @@ func (l *link) sweep(now time.Time) int {
 			kept = append(kept, c)
 		default:
 			l.unsent--
-			c.finish(nil, overdue(c.write, false, nil))
+			err := overdue(c.write, false, nil)
+			if l.state != linkUp {
+				err = broken(context.DeadlineExceeded, c.write, false)
+			}
+			c.finish(nil, err)
 		}
 	}
 	clear(l.queue[len(kept):])

@@ -63,7 +63,7 @@ func (n *node) unary(ctx context.Context, c *cluster, o *op, deadline time.Time)
 	if err != nil {
 		return nil, fromStatus(err, o.write, false)
 	}
-	if err := stream.SendMsg(req); err != nil && err != io.EOF { //nolint:errorlint // gRPC's contract
+	if err := stream.SendMsg(req); err != nil && err != io.EOF { // gRPC's contract
 		return nil, fromStatus(err, o.write, true)
 	}
 	if err := stream.RecvMsg(res); err != nil {

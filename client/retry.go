@@ -23,7 +23,8 @@ const (
 
 // budget bounds retries to a tenth of the calls in the long run, and to 100 in
 // a burst, so that a client does not multiply the load of nodes in trouble.
-// Attempts that reached no node cost nothing.
+// Attempts that reached no node, and those that a node took down with it, cost
+// nothing: another node has not seen them.
 type budget struct{ tenths atomic.Int64 }
 
 const budgetMax = 1000
@@ -79,14 +80,17 @@ func (r *run) start(ctx context.Context, c *cluster) (*atollv1.StreamReply, *Err
 		r.tried = r.tries3[:0]
 	}
 	v := c.view.Load()
-	r.node = v.pick(r.op.hash, r.op.write, r.tried)
+	var live bool
+	r.node, live = v.pick(r.op.hash, r.op.write, r.tried)
 	r.tries++
 	at := r.attemptDeadline(v, time.Now())
 	if r.op.alone {
 		return r.node.unary(ctx, c, r.op, at)
 	}
-	r.call = newCall(r.op, at)
-	return nil, c.submit(r.node, r.call)
+	r.call = c.calls.take(r.op, at)
+	// Where no node is live, wait for one to be rather than fail at once: it
+	// may be a matter of milliseconds.
+	return nil, c.submit(r.node, r.call, !live)
 }
 
 // attemptDeadline leaves time to ask another node if this one does not answer
@@ -115,10 +119,10 @@ func (r *run) wait(ctx context.Context, c *cluster) (*atollv1.StreamReply, *Erro
 		}
 	}
 	if k.err != nil {
-		return nil, k.err // not recycled: the sender may hold it still
+		return nil, k.err // not given back: the sender may hold it still
 	}
 	reply := k.reply
-	k.recycle()
+	c.calls.give(k)
 	if e := reply.GetError(); e != nil {
 		return nil, fromWire(e)
 	}
@@ -150,7 +154,7 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 	if r.attempts >= maxAttempts || r.tries >= maxTries || left <= 0 {
 		return 0, false
 	}
-	if err.sent && !b.spend() {
+	if err.sent && !err.lost && !b.spend() {
 		return 0, false
 	}
 	r.tried = append(r.tried, r.node)

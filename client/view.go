@@ -57,33 +57,34 @@ func (v *view) ownersOf(hash uint64) []uint32 {
 // one place; for a read the less busy of two owners. If no owner is live and
 // untried, any live node does, then an owner that is not live, then one that
 // was tried.
-func (v *view) pick(hash uint64, write bool, tried []*node) *node {
+// It also reports whether the node is live.
+func (v *view) pick(hash uint64, write bool, tried []*node) (n *node, live bool) {
 	if len(v.nodes) == 1 {
-		return v.nodes[0]
+		return v.nodes[0], v.nodes[0].link.live()
 	}
 	owners := v.ownersOf(hash)
 	if write {
 		for _, i := range owners {
 			if n := v.nodes[i]; fresh(n, tried) && n.link.live() {
-				return n
+				return n, true
 			}
 		}
 	} else if n := v.lessBusy(len(owners), func(i int) *node { return v.nodes[owners[i]] }, tried); n != nil {
-		return n
+		return n, true
 	}
 	if n := v.lessBusy(len(v.nodes), func(i int) *node { return v.nodes[i] }, tried); n != nil {
-		return n
+		return n, true
 	}
-	for _, i := range owners { // none is live: perhaps one is by now
+	for _, i := range owners {
 		if n := v.nodes[i]; fresh(n, tried) {
-			return n
+			return n, false
 		}
 	}
-	n := v.nodes[rand.IntN(len(v.nodes))]
+	n = v.nodes[rand.IntN(len(v.nodes))]
 	if len(owners) > 0 {
 		n = v.nodes[owners[rand.IntN(len(owners))]]
 	}
-	return n
+	return n, n.link.live()
 }
 
 // lessBusy is the less busy of two nodes, among the live ones that were not

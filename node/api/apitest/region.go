@@ -6,7 +6,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"testing"
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
@@ -56,6 +55,12 @@ type Region struct {
 	topology atomic.Pointer[topology.Topology]
 }
 
+// TB is what this package needs of testing.TB. Examples bring their own.
+type TB interface {
+	Cleanup(f func())
+	Fatalf(format string, args ...any)
+}
+
 const (
 	partitions = 16
 	replicas   = 3
@@ -71,7 +76,7 @@ func RegionName(id topology.RegionID) topology.Region {
 }
 
 // NewRegion starts n nodes, which end with the test.
-func NewRegion(t testing.TB, n int) *Region {
+func NewRegion(t TB, n int) *Region {
 	r := &Region{Name: RegionName(regionID), Store: NewStore()}
 	for i := range n {
 		node := &Node{
@@ -142,7 +147,7 @@ func (r *Region) Export(ctx context.Context, bucket string, yield func(api.Expor
 	return r.Store.export(ctx, bucket, yield)
 }
 
-func (n *Node) listen(t testing.TB, addr string) {
+func (n *Node) listen(t TB, addr string) {
 	lis, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatalf("listen: %v", err)
@@ -155,7 +160,7 @@ func (n *Node) listen(t testing.TB, addr string) {
 	n.mu.Lock()
 	n.server = srv
 	n.mu.Unlock()
-	go srv.Serve(lis) //nolint:errcheck // it ends with Stop
+	go srv.Serve(lis) // it ends with Stop
 }
 
 // Kill stops the server at once, as a crash does.
@@ -166,7 +171,7 @@ func (n *Node) Kill() {
 }
 
 // Restart listens again where the node was before Kill.
-func (n *Node) Restart(t testing.TB) { n.listen(t, n.Addr) }
+func (n *Node) Restart(t TB) { n.listen(t, n.Addr) }
 
 // SetFault decides the fate of the operations from now on; nil lets all pass.
 func (n *Node) SetFault(f func(Op) Fault) {
