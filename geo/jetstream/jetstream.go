@@ -77,10 +77,15 @@ func (b *backoff) level() hclog.Level {
 }
 
 // Dial returns a connection to the servers of a region, for a Log or for
-// whoever else needs one. It does not wait: until a server is found, and
-// whenever none is, what uses the connection fails and tries again.
-func Dial(name string, servers []string) (*nats.Conn, error) {
-	nc, err := nats.Connect(strings.Join(servers, ","), options(name)...)
+// whoever else needs one; dialer, when not nil, makes the connections. It does
+// not wait: until a server is found, and whenever none is, what uses the
+// connection fails and tries again.
+func Dial(name string, servers []string, dialer nats.CustomDialer) (*nats.Conn, error) {
+	opts := options(name)
+	if dialer != nil {
+		opts = append(opts, nats.SetCustomDialer(dialer))
+	}
+	nc, err := nats.Connect(strings.Join(servers, ","), opts...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to nats: %w", err)
 	}

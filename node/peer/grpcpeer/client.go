@@ -19,9 +19,12 @@ import (
 // Config of a Client. Self, Region, Partitions and Addrs are needed.
 type Config struct {
 	Self topology.NodeID
-	// Region and Partitions must be the same on both sides of a link.
+	// Partitions must be the same on both sides of a link.
 	Region     topology.Region
 	Partitions uint32
+	// RegionOf names the region that a node must be in, false for a node that
+	// there should not be. Nil: every node is in Region.
+	RegionOf func(topology.NodeID) (topology.Region, bool)
 	// Addrs says where a node listens for peers, as host:port; false if there is
 	// no such node. It is asked before each attempt to dial, and must not
 	// block.

@@ -26,7 +26,7 @@
 //	    refused at once, with ErrNotSent by the client and CodeOverloaded by
 //	    the server.
 //	G4  A link is used only after both sides said Hello and agree on wire
-//	    version, partitions, region and each other's node id.
+//	    version, partitions, and each other's node id and region.
 //
 // A peer that dies is noticed by its connection's end, within milliseconds. One
 // that is cut off is noticed by TCP_USER_TIMEOUT 3 s after unanswered data

@@ -57,7 +57,13 @@ func TestLinkRefused(t *testing.T) {
 			if c.Self == "a" {
 				c.Region = "us"
 			}
-		}, `region "us", this node is in "eu"`},
+		}, `node "a" says it is in region "us", here it is known to be in "eu"`},
+		"not where it is known to be": {func(_ *grpcpeer.Config, s *grpcpeer.ServerConfig) {
+			s.RegionOf = func(topology.NodeID) (topology.Region, bool) { return "us", true }
+		}, `node "a" says it is in region "eu", here it is known to be in "us"`},
+		"not known": {func(_ *grpcpeer.Config, s *grpcpeer.ServerConfig) {
+			s.RegionOf = func(topology.NodeID) (topology.Region, bool) { return "", false }
+		}, `node "a" is not configured here`},
 		"partitions": {func(c *grpcpeer.Config, _ *grpcpeer.ServerConfig) {
 			if c.Self == "a" {
 				c.Partitions = 128
@@ -97,6 +103,24 @@ func TestLinkRefused(t *testing.T) {
 				t.Errorf("logged not once:\n%s", lines)
 			}
 		})
+	}
+}
+
+// Nodes of two regions talk when both know of each other.
+func TestLinkAcrossRegions(t *testing.T) {
+	n := newLoopback(t)
+	regions := map[topology.NodeID]topology.Region{"a": "eu", "b": "us"}
+	of := func(id topology.NodeID) (topology.Region, bool) { r, ok := regions[id]; return r, ok }
+	n.tune = func(cfg *grpcpeer.Config, serverCfg *grpcpeer.ServerConfig) {
+		cfg.Region, serverCfg.Region = regions[cfg.Self], regions[cfg.Self]
+		cfg.RegionOf, serverCfg.RegionOf = of, of
+	}
+	a, b := n.Start("a", mirror), n.Start("b", mirror)
+	if err := ping(t, a, "b"); err != nil {
+		t.Error(err)
+	}
+	if err := ping(t, b, "a"); err != nil {
+		t.Error(err)
 	}
 }
 

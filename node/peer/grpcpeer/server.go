@@ -18,9 +18,11 @@ import (
 // ServerConfig of a Server. Self, Region and Partitions are needed.
 type ServerConfig struct {
 	Self topology.NodeID
-	// Region and Partitions must be the same on both sides of a link.
+	// Partitions must be the same on both sides of a link.
 	Region     topology.Region
 	Partitions uint32
+	// RegionOf is as in Config.
+	RegionOf func(topology.NodeID) (topology.Region, bool)
 	// Admit says why a node may not open a link; ctx is the stream's, with its
 	// TLS state. Nil admits every node.
 	Admit func(ctx context.Context, from topology.NodeID) error
@@ -112,7 +114,7 @@ func (s *Server) check(ctx context.Context, h *peerv1.Hello) error {
 	case h.Node == string(s.cfg.Self):
 		return errors.New("this node has your id: " + h.Node)
 	}
-	if err := agree(h, s.cfg.Region, s.cfg.Partitions); err != nil {
+	if err := agree(h, expected(topology.NodeID(h.Node), s.cfg.Region, s.cfg.RegionOf), s.cfg.Partitions); err != nil {
 		return err
 	}
 	if s.cfg.Admit != nil {

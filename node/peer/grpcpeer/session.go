@@ -94,19 +94,36 @@ func (l *link) open(ctx context.Context, addr string, session uint64, large bool
 	if f.hello.Node != string(l.to) {
 		return h, fmt.Errorf("%w: %q is at %s, not %q", errMismatch, f.hello.Node, addr, l.to)
 	}
-	if err := agree(f.hello, l.cfg.Region, l.cfg.Partitions); err != nil {
+	if err := agree(f.hello, expected(l.to, l.cfg.Region, l.cfg.RegionOf), l.cfg.Partitions); err != nil {
 		return h, fmt.Errorf("%w: %w", errMismatch, err)
 	}
 	return h, nil
 }
 
-// agree says what two sides do not agree about.
+// expected returns the region that a node must claim, "" for none.
+func expected(
+	id topology.NodeID, own topology.Region, regionOf func(topology.NodeID) (topology.Region, bool),
+) topology.Region {
+	if regionOf == nil {
+		return own
+	}
+	region, known := regionOf(id)
+	if !known {
+		return ""
+	}
+	return region
+}
+
+// agree says what two sides do not agree about: h is what the other one says,
+// region where it is known to be.
 func agree(h *peerv1.Hello, region topology.Region, partitions uint32) error {
 	switch {
 	case h.Wire != peer.Wire:
 		return fmt.Errorf("wire version %d, this node speaks %d", h.Wire, peer.Wire)
+	case region == "":
+		return fmt.Errorf("node %q is not configured here", h.Node)
 	case h.Region != string(region):
-		return fmt.Errorf("region %q, this node is in %q", h.Region, region)
+		return fmt.Errorf("node %q says it is in region %q, here it is known to be in %q", h.Node, h.Region, region)
 	case h.Partitions != partitions:
 		return fmt.Errorf("%d partitions, this node has %d", h.Partitions, partitions)
 	}
