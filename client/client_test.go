@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -236,6 +237,21 @@ func TestExplainTellsTheTruth(t *testing.T) {
 	}
 }
 
+func TestLevelNames(t *testing.T) {
+	for l := client.Level(0); l <= client.LocalAll; l++ {
+		// The node's names and ours are the same.
+		if back, err := client.ParseLevel(quorum.Level(l).String()); err != nil || back != l || back.String() != quorum.Level(l).String() {
+			t.Errorf("%d: %v, %v", l, back, err)
+		}
+	}
+	if _, err := client.ParseLevel("quorum"); err == nil {
+		t.Error("a level that leaves the region was taken for a local one")
+	}
+	if s := client.Level(77).String(); s != "level(77)" {
+		t.Error(s)
+	}
+}
+
 func TestBuckets(t *testing.T) {
 	_, c := start(t, 1)
 	ctx := testContext(t)
@@ -349,17 +365,24 @@ func TestLargeValuesGoByThemselves(t *testing.T) {
 	}
 }
 
-// TestValueMayBeChangedAfterPut fails under the race detector, or by what is
-// stored, if the client still reads it.
+// TestValueMayBeChangedAfterPut fails under the race detector if the client
+// reads a value after Put has returned. Puts are canceled at every point, among
+// many others so that the sender has much to encode.
 func TestValueMayBeChangedAfterPut(t *testing.T) {
 	_, c := start(t, 1)
-	value := []byte("value")
-	for i := range 100 {
-		ctx, cancel := context.WithCancel(t.Context())
-		go cancel()
-		c.Put(ctx, fmt.Sprint(i), value) // it may be canceled at any point
-		copy(value, "eulav")
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			value := bytes.Repeat([]byte{'x'}, 32<<10)
+			for i := range 100 {
+				ctx, cancel := context.WithCancel(t.Context())
+				go cancel()
+				c.Put(ctx, fmt.Sprint(w), value, client.Overwrite()) // fails, or not
+				value[i] = 'y'
+			}
+		})
 	}
+	wg.Wait()
 }
 
 func TestMany(t *testing.T) {

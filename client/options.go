@@ -10,20 +10,6 @@ import (
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
-// Level says how many owners of the serving region take part; it never leaves
-// the region. A read at R and a write at W see each other when R + W is more
-// than the number of owners, as LocalQuorum and LocalQuorum do.
-type Level uint8
-
-// The levels. Without one, LocalQuorum.
-const (
-	LocalOne    = Level(atollv1.Level_LEVEL_LOCAL_ONE)
-	LocalTwo    = Level(atollv1.Level_LEVEL_LOCAL_TWO)
-	LocalThree  = Level(atollv1.Level_LEVEL_LOCAL_THREE)
-	LocalQuorum = Level(atollv1.Level_LEVEL_LOCAL_QUORUM)
-	LocalAll    = Level(atollv1.Level_LEVEL_LOCAL_ALL)
-)
-
 // ReadOption, WriteOption and UpdateOption are closed sets, so that an option
 // in the wrong place does not compile.
 type (
