@@ -29,7 +29,7 @@
 // Goroutines: for each node that was called one that connects and receives and
 // one that sends; one that sweeps overdue calls, one that refreshes the
 // topology, and one for each write-back under way. Close ends them all and
-// waits.
+// waits. A resolver runs in one of its own, which is the resolver's to end.
 //
 // The package speaks only the public protocol: it imports proto, gRPC and the
 // placement hash, and nothing of a node.
