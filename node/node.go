@@ -83,6 +83,8 @@ type Node struct {
 	repair  *repair.Repairer
 	pump    *geo.Pump
 	drains  []*geo.Drain
+	herald  *geo.Announcer
+	lag     *geo.Lag // nil on nodes that drain nothing
 
 	gap     chan struct{}
 	started time.Time
@@ -187,14 +189,44 @@ func (n *Node) wireGeo() {
 	n.pump = geo.NewPump(geo.PumpConfig{
 		Region: string(top.Region), Node: string(n.cfg.ID), Nodes: len(top.Members),
 	}, n.replica.Outbox(), n.deps.GeoLog, n.deps.Logger.Named("pump"))
+	n.herald = geo.NewAnnouncer(geo.AnnouncerConfig{
+		Region: string(top.Region), Node: string(n.cfg.ID), RegionID: uint8(top.RegionID), EntryBytes: n.entryBytes,
+	}, n.replica, n.deps.GeoLog, n.deps.Logger.Named("announcer"))
+	var origins []string
 	for _, t := range n.cfg.Others {
-		feed := n.deps.Feeds[t.Region]
-		if feed == nil {
-			continue // another node of this region drains that one
+		if n.deps.Feeds[t.Region] != nil {
+			origins = append(origins, string(t.Region))
 		}
-		events := geo.DrainEvents{Gap: n.onGap(t.Region)}
-		n.drains = append(n.drains, geo.NewDrain(geo.DrainConfig{Region: string(top.Region), Origin: string(t.Region)},
-			feed, n.coord, events, n.deps.Logger.Named("drain").With("origin", string(t.Region))))
+	}
+	if len(origins) == 0 {
+		return // other nodes of this region drain
+	}
+	n.lag = geo.NewLag(time.Now(), origins, n.replica)
+	for _, origin := range origins {
+		n.drains = append(n.drains, geo.NewDrain(geo.DrainConfig{Region: string(top.Region), Origin: origin},
+			n.deps.Feeds[topology.Region(origin)], n.coord, n.drainEvents(origin),
+			n.deps.Logger.Named("drain").With("origin", origin)))
+	}
+}
+
+// entryBytes is the average size of what this node ships, 0 before the first.
+func (n *Node) entryBytes() uint64 {
+	s := n.pump.Stats()
+	if s.Entries == 0 {
+		return 0
+	}
+	return s.BytesRaw / s.Entries
+}
+
+func (n *Node) drainEvents(origin string) geo.DrainEvents {
+	return geo.DrainEvents{
+		Gap: n.onGap(topology.Region(origin)),
+		Announced: func(data []byte) {
+			if err := n.lag.Announced(time.Now(), origin, data); err != nil {
+				n.log.Warn("unusable heartbeat of another region", "origin", origin, "error", err)
+			}
+		},
+		Link: func(up bool) { n.log.Info("link to another region", "origin", origin, "up", up) },
 	}
 }
 

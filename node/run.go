@@ -18,7 +18,7 @@ type loop struct {
 // before them; the replica, which writes the clean-stop marker, is last.
 //
 //	liveness, repair, drains   ask and apply, nothing depends on them
-//	pump                       ships what is left, within its grace
+//	pump, announcer            the pump ships what is left, within its grace
 //	replica                    the committer, and the clean-stop marker
 //
 // The gRPC servers, the peer links and the NATS connections belong to package
@@ -30,7 +30,7 @@ func (n *Node) phases() [][]loop {
 	}
 	out := [][]loop{first}
 	if n.pump != nil {
-		out = append(out, []loop{{"pump", n.pump.Run}})
+		out = append(out, []loop{{"pump", n.pump.Run}, {"announcer", n.herald.Run}})
 	}
 	return append(out, []loop{{"replica", n.replica.Run}})
 }

@@ -113,5 +113,17 @@ func (n *Node) Export(ctx context.Context, bucket string, yield func(api.Exporte
 	})
 }
 
-// links reports what this node lacks of the other regions.
-func (n *Node) links() []api.LinkStatus { return nil }
+// links reports what this node lacks of the regions that it drains.
+func (n *Node) links() []api.LinkStatus {
+	if n.lag == nil {
+		return nil
+	}
+	var out []api.LinkStatus
+	for _, l := range n.lag.Report(time.Now()) {
+		out = append(out, api.LinkStatus{
+			Origin: topology.Region(l.Origin), Node: n.cfg.ID, Alive: l.Alive, HeartbeatAge: l.HeartbeatAge,
+			Pending: l.Pending, Oldest: l.PendingAge, PendingBytes: l.PendingBytes,
+		})
+	}
+	return out
+}

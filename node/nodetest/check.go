@@ -58,7 +58,7 @@ func (w *World) verify(keys []string) []string {
 		if err != nil {
 			return append(w.hist.problems, err.Error())
 		}
-		w.hist.final(key, rec)
+		w.hist.final(key, rec, w.lost[string(fullKey(key))])
 	}
 	return w.hist.problems
 }
@@ -128,6 +128,7 @@ func (w *World) loseRecord(m *member) {
 	}
 	key := page.Entries[w.rng.IntN(len(page.Entries))].Key
 	m.disk.LoseRecord(recordKey(key))
+	w.lost[string(key)] = true
 }
 
 // recordKey is where package replica keeps the record of a key.

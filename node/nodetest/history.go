@@ -46,6 +46,7 @@ type history struct {
 	problems []string
 	gets     int
 	siblings int
+	conceded int
 }
 
 // partitionDot is a dot with the partition that its counter belongs to.
@@ -139,7 +140,8 @@ func (h *history) version(key string, v *crdt.Version) {
 }
 
 // final checks I1 and I3 of one key against the record that all owners hold.
-func (h *history) final(key string, rec crdt.Record) {
+// lied says that a disk silently lost the record once; see World.lost.
+func (h *history) final(key string, rec crdt.Record, lied bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := range rec.Versions {
@@ -164,6 +166,10 @@ func (h *history) final(key string, rec crdt.Record) {
 		}
 		live := rec.Find(w.dot) != nil
 		switch {
+		case !live && lied:
+			if !rec.Covers(w.dot) || !maybe[w.dot] && !w.deletes {
+				h.conceded++
+			}
 		case !live && !rec.Covers(w.dot):
 			h.problem("I1: acknowledged write %d (%v of %s, %s) is gone", w.id, w.dot, key, w.at)
 		case !live && !maybe[w.dot] && !w.deletes: // reads do not show deletes

@@ -21,8 +21,10 @@ type Report struct {
 	Unknown, Gets int
 	SiblingReads  int
 	Faults        string
-	Problems      []string
-	Converged     time.Duration // after the last fault
+	// Conceded losses; see World.lost.
+	Conceded  int
+	Problems  []string
+	Converged time.Duration // after the last fault
 }
 
 func (r Report) String() string {
@@ -60,6 +62,7 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	r.Simulated = time.Since(w.start)
 	r.Writes, r.Acked, r.Unknown = w.hist.counts()
 	r.Gets, r.SiblingReads = w.hist.gets, w.hist.siblings
+	r.Conceded = w.hist.conceded
 	return r
 }
 

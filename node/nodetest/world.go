@@ -66,6 +66,12 @@ type World struct {
 	log    hclog.Logger
 	start  time.Time
 	faults faultCount
+	// lost are the full keys of records that a disk lost silently. A minter
+	// that has lost a key's record no longer knows which of its own dots the
+	// key has, so a context that it gives out may cover one unseen: the one
+	// loss that dotted version vectors concede to a disk that lies (I1 of such
+	// a key is counted, not failed).
+	lost map[string]bool
 }
 
 // member is a node's place: what survives its crashes.
@@ -93,6 +99,7 @@ func New(t testing.TB, seed uint64, shape Shape, log hclog.Logger) *World {
 		fabric: memnet.New(seed, memnet.Config{DialDelay: time.Millisecond, Doubt: 0.2}),
 		cloud:  memlog.New(seed, memlog.Faults{DelayMin: time.Millisecond, DelayMax: 5 * time.Millisecond}),
 		hist:   newHistory(shape.Partitions),
+		lost:   map[string]bool{},
 		start:  time.Now(),
 	}
 	for r := range shape.Regions {

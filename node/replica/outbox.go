@@ -270,6 +270,15 @@ func (k *packer) list() []geo.Mark {
 
 // Confirm remembers that the log holds everything up to the marks.
 func (o *Outbox) Confirm(marks []geo.Mark) error {
+	if o.remember(marks) {
+		// Not under the lock: a refused op is told so on this goroutine.
+		o.r.submit(&cursorOp{o})
+	}
+	return nil
+}
+
+// remember takes the marks and reports whether it is time to write them.
+func (o *Outbox) remember(marks []geo.Mark) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, m := range marks {
@@ -280,11 +289,12 @@ func (o *Outbox) Confirm(marks []geo.Mark) error {
 			o.pending -= min(o.pending, m.N-was)
 		}
 	}
-	if now := time.Now(); !o.saving && now.Sub(o.lastSave) >= saveEvery {
-		o.saving, o.lastSave = true, now
-		o.r.submit(&cursorOp{o})
+	now := time.Now()
+	if o.saving || now.Sub(o.lastSave) < saveEvery {
+		return false
 	}
-	return nil
+	o.saving, o.lastSave = true, now
+	return true
 }
 
 // putCursors writes the confirmed marks that changed.
