@@ -1,0 +1,233 @@
+package process
+
+import (
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// Config of a node. All nodes of all regions must have the same secret,
+// partitions, replicas, regions and buckets; the rest is each node's own.
+type Config struct {
+	// Node is this node's id: 1..63 of [a-z0-9-], unique over all regions,
+	// listed as a member of Region. No default.
+	Node topology.NodeID `yaml:"node"`
+	// Region is the region this node is in: 1..32 of [a-z0-9-]. No default.
+	Region topology.Region `yaml:"region"`
+	// DataDir holds everything the node keeps: its store, its NATS server's,
+	// and a secret it made itself. One node, one directory, ideally one disk.
+	// It cannot be shared, copied to another node, or moved back in time
+	// (that is noticed). No default.
+	DataDir string `yaml:"data_dir"`
+	// Listen says where; see there.
+	Listen Listen `yaml:"listen"`
+	// Insecure allows listeners outside of loopback although they are plain
+	// text: whoever reaches them can read and write everything. Default false.
+	Insecure bool `yaml:"insecure"`
+	// SecretFile holds the secret of the deployment: at least 32 bytes, spaces
+	// around it are not part of it. It authenticates contexts and keys the
+	// digests. It cannot be changed for a data directory. Only a deployment of
+	// a single node may leave it out: it makes one, in DataDir.
+	SecretFile string `yaml:"secret_file"`
+	// Partitions of the key space: a power of two, 1..65536, for ever. More
+	// spread better over many nodes and cost memory: about 4 KiB each and
+	// owner. Default 256, good for up to some thirty nodes a region.
+	Partitions int `yaml:"partitions"`
+	// Replicas of each key in each region: 1..32, at most as many as members.
+	// Default 3: one node may be down at LOCAL_QUORUM.
+	Replicas int `yaml:"replicas"`
+	// Regions are all regions, the own one too.
+	Regions []Region `yaml:"regions"`
+	// NATS says how the region's NATS is run.
+	NATS NATS `yaml:"nats"`
+	// Buckets by name: 1..63 of [a-z0-9-_.]. The bucket "default" is there
+	// even when it is not listed.
+	Buckets map[string]Bucket `yaml:"buckets"`
+	// Memory is the budget of the store.
+	Memory Memory `yaml:"memory"`
+	// Log says what is logged and how.
+	Log Log `yaml:"log"`
+
+	// Version of the program, for status and metrics; not configured.
+	Version string `yaml:"-"`
+}
+
+// Listen has the addresses of a node's listeners, as host:port. Port 0 takes
+// a free one. They are plain text; see Config.Insecure.
+type Listen struct {
+	// Client is where clients connect, by gRPC. Default 127.0.0.1:7400.
+	Client string `yaml:"client"`
+	// Peer is where nodes of all regions connect. Default 127.0.0.1:7401.
+	Peer string `yaml:"peer"`
+	// Admin serves metrics, health and profiles, by HTTP. It shows no data,
+	// but asks nobody who they are: keep it on loopback or inside a pod.
+	// Default 127.0.0.1:7402.
+	Admin string `yaml:"admin"`
+}
+
+// Region is one region as all others know it.
+type Region struct {
+	Name topology.Region `yaml:"name"`
+	// ID is a number that the region keeps for ever: 1..63, part of all
+	// versions written there. No default.
+	ID topology.RegionID `yaml:"id"`
+	// NATS are the URLs of the region's servers, as they are reached from
+	// here: "nats://host:port". With three or more, what they keep is kept
+	// three times. Where the region runs a single server inside its only
+	// member with NATS.Listen, that one need not list itself.
+	NATS []string `yaml:"nats"`
+	// Members are the region's nodes.
+	Members []Member `yaml:"members"`
+}
+
+// Member is a node as all others know it.
+type Member struct {
+	ID topology.NodeID `yaml:"id"`
+	// Rack is what fails together: a zone, a rack, a host. The replicas of a
+	// key are put into different ones where there are enough. Default "".
+	Rack string `yaml:"rack"`
+	// Weight is the member's share of the partitions, relative to others:
+	// 1..1000. Default 1.
+	Weight int `yaml:"weight"`
+	// Client and Peer are host:port where clients and nodes reach it.
+	Client string `yaml:"client"`
+	Peer   string `yaml:"peer"`
+}
+
+// The modes of NATS.
+const (
+	NATSEmbedded = "embedded"
+	NATSExternal = "external"
+)
+
+// NATS of the own region. It carries writes to other regions and hands out
+// actors; a node that restarts while it is down serves reads, and writes
+// through other nodes.
+type NATS struct {
+	// Mode is "embedded" (default): one or three members of the region run a
+	// server in their process; or "external": somebody else runs them, with
+	// JetStream, at the region's URLs.
+	Mode string `yaml:"mode"`
+	// Listen is host:port of this member's server, for the other members and
+	// for other regions; "" (default) runs none here.
+	Listen string `yaml:"listen"`
+	// Cluster is set where three or more members run servers. A store made
+	// without it cannot be opened with it, nor the other way round.
+	Cluster *Cluster `yaml:"cluster,omitempty"`
+	// MaxStore bounds what JetStream keeps on a server's disk: 256 MiB or
+	// more, the same on all members. Half of it is for the log: when that is
+	// full, a region that was away longer is caught up by comparing clocks,
+	// which is slower. Default 8 GiB.
+	MaxStore Size `yaml:"max_store"`
+}
+
+// Cluster joins the NATS servers of one region.
+type Cluster struct {
+	// Listen is host:port for the region's other servers. No default.
+	Listen string `yaml:"listen"`
+	// Routes are host:port of all of them; the own one may be among them.
+	Routes []string `yaml:"routes"`
+}
+
+// The kinds of buckets.
+const (
+	KindMV  = "mv"
+	KindLWW = "lww"
+)
+
+// Bucket is a set of keys that behave alike.
+type Bucket struct {
+	// Kind is "mv" (default): concurrent writes are kept, side by side, until
+	// a client resolves them; or "lww": the one with the latest time wins, and
+	// the other is lost without a word.
+	Kind string `yaml:"kind"`
+	// MaxValue bounds a value: 1 B .. 8 MiB. Default 1 MiB. Large ones delay
+	// what is behind them.
+	MaxValue Size `yaml:"max_value"`
+}
+
+// Memory of the store; the process uses more beside it: up to four memtables,
+// and some 100 MiB for links and requests. GOMEMLIMIT bounds the whole.
+type Memory struct {
+	// BlockCache keeps hot blocks of the disk: 1 MiB or more. A quarter of
+	// the memory meant for the process is a good value. Default 64 MiB.
+	BlockCache Size `yaml:"block_cache"`
+	// Memtable is written to disk when full: 8 MiB .. 1 GiB. Larger ones are
+	// flushed less often; writes stop when less than four of them are free on
+	// the disk. Default 128 MiB.
+	Memtable Size `yaml:"memtable"`
+}
+
+// The formats of Log.
+const (
+	LogAuto = "auto"
+	LogJSON = "json"
+	LogText = "text"
+)
+
+// Log goes to standard error.
+type Log struct {
+	// Level is trace, debug, info (default), warn or error. Error means that
+	// a person must act; debug costs a line per anomaly, trace more.
+	Level string `yaml:"level"`
+	// Format is json, text, or auto (default): text on a terminal.
+	Format string `yaml:"format"`
+}
+
+// Default is what holds where a configuration says nothing.
+func Default() Config {
+	return Config{
+		Listen:     Listen{Client: "127.0.0.1:7400", Peer: "127.0.0.1:7401", Admin: "127.0.0.1:7402"},
+		Partitions: 256,
+		Replicas:   3,
+		NATS:       NATS{Mode: NATSEmbedded, MaxStore: 8 * GiB},
+		Memory:     Memory{BlockCache: 64 * MiB, Memtable: 128 * MiB},
+		Log:        Log{Level: "info", Format: LogAuto},
+	}
+}
+
+// complete fills in what defaults inside lists and maps are.
+func (c *Config) complete() {
+	for i := range c.Regions {
+		for j := range c.Regions[i].Members {
+			if m := &c.Regions[i].Members[j]; m.Weight == 0 {
+				m.Weight = 1
+			}
+		}
+	}
+	for name, b := range c.Buckets {
+		if b.Kind == "" {
+			b.Kind = KindMV
+		}
+		if b.MaxValue == 0 {
+			b.MaxValue = 1 * MiB
+		}
+		c.Buckets[name] = b
+	}
+}
+
+// Dev is a region of one node on loopback, with free ports for all but
+// clients and the admin listener, that keeps everything in dir.
+func Dev(dir string) Config {
+	c := Default()
+	c.Node, c.Region, c.DataDir = "dev", "local", dir
+	c.Listen.Peer = "127.0.0.1:0"
+	c.Partitions = 64
+	c.NATS.Listen = "127.0.0.1:0"
+	c.NATS.MaxStore = 1 * GiB
+	c.Regions = []Region{{Name: c.Region, ID: 1, Members: []Member{{
+		ID: c.Node, Weight: 1, Client: c.Listen.Client, Peer: c.Listen.Peer,
+	}}}}
+	return c
+}
+
+// own returns the entry of the own region; the config is valid.
+func (c *Config) own() Region {
+	for _, r := range c.Regions {
+		if r.Name == c.Region {
+			return r
+		}
+	}
+	return Region{}
+}
+
+// alone says that this is the only node anywhere.
+func (c *Config) alone() bool { return len(c.Regions) == 1 && len(c.Regions[0].Members) == 1 }

@@ -1,0 +1,132 @@
+package process
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"path/filepath"
+
+	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/geo/jetstream"
+	"github.com/atolldb/atoll/geo/natsd"
+	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/topology/jskv"
+)
+
+// natsParts are what the node gets from NATS.
+type natsParts struct {
+	registry topology.Registry
+	// log and feeds are nil where there is one region only.
+	log   geo.Log
+	feeds map[topology.Region]geo.Feed
+}
+
+// ownURL stands for the own server where it is the region's only one: its port
+// may be known only once it is up. The dialer replaces it.
+const ownURL = "nats://127.0.0.1:1"
+
+// startNATS starts the own server, if this member has one, and what speaks to
+// the region's. It does not wait for either (P1).
+func (p *Process) startNATS(s *stack) (natsParts, error) {
+	own := map[string]bool{}
+	urls := p.cfg.own().NATS
+	real := func() (string, bool) { return "", false }
+	if server := p.ownServer(); server != nil {
+		s.run("nats server (nats.listen "+p.cfg.NATS.Listen+")", server.Run)
+		s.watch(func(ctx context.Context) {
+			select {
+			case <-server.Ready():
+				p.addrs.set(func(a *Addrs) { a.NATS = server.ClientURL() })
+			case <-ctx.Done():
+			}
+		})
+		real = func() (string, bool) {
+			u, err := url.Parse(p.Addrs().NATS)
+			return u.Host, err == nil && u.Host != ""
+		}
+		if p.cfg.runsAlone() {
+			urls = []string{ownURL}
+			own[hostOf(ownURL)] = true
+		}
+		own[p.cfg.NATS.Listen] = true
+	}
+	dialer := natsDialer{ctx: s.ctx, hook: p.hooks.Dial, own: own, real: real}
+	nc, err := jetstream.Dial("atoll "+string(p.cfg.Node), urls, dialer)
+	if err != nil {
+		return natsParts{}, err
+	}
+	s.onStop("nats client", func() error { nc.Close(); return nil })
+	parts := natsParts{}
+	parts.registry, err = jskv.New(jskv.Config{
+		Region: p.cfg.Region, RegionID: p.world.own.RegionID, Replicas: p.natsReplicas(),
+	}, nc)
+	if err != nil || len(p.world.others) == 0 {
+		return parts, err
+	}
+	log, err := jetstream.NewLog(jetstream.LogConfig{
+		Region: string(p.cfg.Region), Node: string(p.cfg.Node), Replicas: p.natsReplicas(),
+		MaxBytes: int64(p.cfg.NATS.MaxStore) / 2,
+	}, nc, p.log.Named("geo-log"))
+	if err != nil {
+		return parts, err
+	}
+	s.run("geo log", log.Run)
+	parts.log = log
+	parts.feeds = p.feeds(dialer)
+	return parts, nil
+}
+
+func hostOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// natsReplicas is how often the region's servers keep what they keep. All
+// members come to the same number.
+func (p *Process) natsReplicas() int {
+	if len(p.cfg.own().NATS) >= 3 {
+		return 3
+	}
+	return 1
+}
+
+func (p *Process) ownServer() *natsd.Server {
+	n := p.cfg.NATS
+	if n.Mode != NATSEmbedded || n.Listen == "" {
+		return nil
+	}
+	cfg := natsd.Config{
+		Name: string(p.cfg.Node), Region: string(p.cfg.Region),
+		DataDir: filepath.Join(p.cfg.DataDir, "nats"), Listen: n.Listen, MaxStore: int64(n.MaxStore),
+	}
+	if n.Cluster != nil {
+		cfg.Cluster = &natsd.Cluster{Listen: n.Cluster.Listen, Routes: n.Cluster.Routes}
+	}
+	return natsd.New(cfg, p.log.Named("natsd"))
+}
+
+// feeds are the other regions' logs, if this node is one that drains them.
+func (p *Process) feeds(dialer natsDialer) map[topology.Region]geo.Feed {
+	if !p.world.drains(p.cfg.Node) {
+		return nil
+	}
+	feeds := map[topology.Region]geo.Feed{}
+	for _, r := range p.cfg.Regions {
+		if r.Name == p.cfg.Region {
+			continue
+		}
+		feeds[r.Name] = jetstream.NewFeed(jetstream.FeedConfig{
+			Origin: string(r.Name), Region: string(p.cfg.Region), Node: string(p.cfg.Node),
+			URLs: r.NATS, Dialer: dialer,
+		}, p.log.Named("feed"))
+	}
+	return feeds
+}
+
+// dialPeer opens a connection for a link.
+func (p *Process) dialPeer(ctx context.Context, addr string) (net.Conn, error) {
+	return p.hooks.Dial(ctx, "tcp", addr)
+}

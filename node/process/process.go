@@ -1,0 +1,211 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/node"
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/peer/grpcpeer"
+	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/storage/badgerstore"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// Process is one node.
+type Process struct {
+	cfg   Config
+	hooks Hooks
+	log   hclog.Logger
+	world *world
+
+	ran   atomic.Bool
+	ready chan struct{}
+	addrs addrs
+	node  atomic.Pointer[node.Node]
+	// store is set by Run, before anything runs on it.
+	store *badgerstore.Store
+	links *grpcpeer.Client
+	peers *grpcpeer.Server
+}
+
+// New checks a configuration. Nothing is opened before Run.
+func New(cfg Config, hooks Hooks) (*Process, error) {
+	cfg.complete()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	w, err := newWorld(&cfg)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	hooks = hooks.complete()
+	return &Process{
+		cfg: cfg, hooks: hooks, world: w,
+		log:   hooks.Logger.With("node", string(cfg.Node), "region", string(cfg.Region)),
+		ready: make(chan struct{}),
+	}, nil
+}
+
+// Ready is closed when clients are served and the node may mint. Before that
+// it may already serve reads. It stays open when Run fails.
+func (p *Process) Ready() <-chan struct{} { return p.ready }
+
+// Node is nil before Run has opened the store.
+func (p *Process) Node() *node.Node { return p.node.Load() }
+
+// Addrs are where the node listens, as far as it does already; all of them
+// once it is ready.
+func (p *Process) Addrs() Addrs { return p.addrs.get() }
+
+// Config is the effective configuration.
+func (p *Process) Config() Config { return p.cfg }
+
+// Run works until ctx ends, or until something fails that the node cannot live
+// without, and returns when everything has stopped. It may be called once.
+func (p *Process) Run(ctx context.Context) error {
+	if p.ran.Swap(true) {
+		return errors.New("a process runs once")
+	}
+	secret, err := loadSecret(&p.cfg)
+	if err != nil {
+		return err
+	}
+	s := newStack(p.log)
+	if err := p.start(s, secret); err != nil {
+		return errors.Join(err, s.stop())
+	}
+	var failure error
+	select {
+	case <-ctx.Done():
+		p.log.Info("stopping")
+	case failure = <-s.failed:
+		p.log.Error("stopping because of a failure", "error", failure)
+	}
+	return errors.Join(failure, s.stop())
+}
+
+// start starts everything, in the order of the package comment.
+func (p *Process) start(s *stack, secret crdt.Secret) error {
+	l, err := p.openListeners(s)
+	if err != nil {
+		return err
+	}
+	if err := p.openStore(s, secret); err != nil {
+		return err
+	}
+	nats, err := p.startNATS(s)
+	if err != nil {
+		return err
+	}
+	p.startLinks(s)
+	made, err := p.makeNode(nats, secret)
+	if err != nil {
+		return err
+	}
+	p.node.Store(made)
+	p.servePeers(s, l.peer)
+	s.run("node", made.Run)
+	s.guard(p.store.Failed(), p.store.Err)
+	p.serveClients(s, l.client)
+	s.watch(p.watchReady)
+	return nil
+}
+
+func (p *Process) openStore(s *stack, secret crdt.Secret) error {
+	began := time.Now()
+	store, err := badgerstore.Open(badgerstore.Config{
+		Dir: p.storeDir(), MemTableSize: int64(p.cfg.Memory.Memtable), BlockCache: int64(p.cfg.Memory.BlockCache),
+		Logger: p.log.Named("store"),
+	})
+	if err != nil {
+		return err
+	}
+	s.onStop("store", store.Close)
+	p.store = store
+	if err := checkSecret(store, secret); err != nil {
+		return fmt.Errorf("open %s: %w", p.cfg.DataDir, err)
+	}
+	p.log.Info("store is open", "dir", p.storeDir(), "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// startLinks starts what asks other nodes.
+func (p *Process) startLinks(s *stack) {
+	p.links = grpcpeer.New(grpcpeer.Config{
+		Self: p.cfg.Node, Region: p.cfg.Region, RegionOf: p.world.region,
+		Partitions: uint32(p.cfg.Partitions),
+		Addrs:      p.world.addrOf,
+		Handler:    p.handle,
+		Dial:       p.dialPeer,
+		Logger:     p.log.Named("links"),
+	})
+	s.run("links", p.links.Run)
+	<-p.links.Running()
+}
+
+// handle serves peers as soon as there is a node.
+func (p *Process) handle(from topology.NodeID, req peer.Request, reply peer.Done) {
+	if n := p.node.Load(); n != nil {
+		n.Handle(from, req, reply)
+		return
+	}
+	reply(nil, &peer.Refusal{Code: peer.CodeStopping, Detail: "starting"})
+}
+
+func (p *Process) makeNode(n natsParts, secret crdt.Secret) (*node.Node, error) {
+	cfg := node.Config{
+		ID: p.cfg.Node, Topology: p.world.own, Others: p.world.others,
+		Secret: secret, Buckets: p.cfg.coordBuckets(), Version: p.cfg.Version,
+		Committer: storage.CommitterConfig{
+			Watermark: watermark(p.cfg.Memory),
+			Logger:    p.log.Named("committer"),
+		},
+	}
+	made, err := node.New(cfg, node.Deps{
+		Engine: p.store, Registry: n.registry, Transport: p.links,
+		GeoLog: n.log, Feeds: n.feeds,
+		HLC:    hlc.New(time.Now),
+		Rand:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		Logger: p.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", p.cfg.DataDir, err)
+	}
+	return made, nil
+}
+
+// watermark is the default one, but for memtables of another size.
+func watermark(m Memory) storage.Watermark {
+	w := storage.DefaultWatermark
+	w.MinFree = 4 * int64(m.Memtable)
+	return w
+}
+
+const readyBeat = 50 * time.Millisecond
+
+// watchReady closes ready once the node may mint.
+func (p *Process) watchReady(ctx context.Context) {
+	beat := time.NewTicker(readyBeat)
+	defer beat.Stop()
+	for {
+		if p.node.Load().Ready() == nil {
+			p.log.Info("ready", "client", p.Addrs().Client)
+			close(p.ready)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-beat.C:
+		}
+	}
+}
