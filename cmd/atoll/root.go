@@ -8,6 +8,9 @@ import (
 // to this list.
 var commands = []func() *cobra.Command{
 	versionCommand,
+	getCommand, putCommand, delCommand, siblingsCommand, resolveCommand,
+	statusCommand, ringCommand,
+	exitCodesTopic,
 }
 
 // root returns the whole command tree, afresh each time.

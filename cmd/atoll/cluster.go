@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
+)
+
+// maxReceive is the largest message of a node: a record of 256 siblings of
+// 1 MiB.
+const maxReceive = 272 << 20
+
+// cluster is the admin service of the first endpoint that answers.
+type cluster struct {
+	adminv1.ClusterClient
+	conn     *grpc.ClientConn
+	topology *adminv1.GetTopologyResponse
+}
+
+// dialCluster asks the endpoints in turn; the caller closes.
+func (q *request) dialCluster(cmd *cobra.Command) (*cluster, error) {
+	if err := q.check(cmd); err != nil {
+		return nil, err
+	}
+	var last error
+	for addr := range strings.SplitSeq(q.target(cmd), ",") {
+		if addr = strings.TrimSpace(addr); addr == "" {
+			continue
+		}
+		c, err := q.dialNode(cmd.Context(), addr)
+		if err == nil {
+			return c, nil
+		}
+		last = adminFailure("ask "+addr, err)
+	}
+	if last == nil {
+		last = usage(cmd, errors.New("no address"+inputBounds("endpoints", "HOST:PORT,...", fmt.Sprintf("%q", q.target(cmd)))))
+	}
+	return nil, last
+}
+
+func (q *request) dialNode(ctx context.Context, addr string) (*cluster, error) {
+	conn, err := grpc.NewClient(addr,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReceive)),
+		grpc.WithDisableServiceConfig(),
+	)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
+	defer cancel()
+	c := &cluster{ClusterClient: adminv1.NewClusterClient(conn), conn: conn}
+	c.topology, err = c.GetTopology(ctx, &adminv1.GetTopologyRequest{})
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *cluster) close() { c.conn.Close() } //nolint:errcheck // nothing can be done about it

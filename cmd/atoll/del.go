@@ -1,0 +1,54 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/atolldb/atoll/client"
+)
+
+func delCommand() *cobra.Command {
+	var q request
+	cmd := &cobra.Command{
+		Use:   "del KEY",
+		Short: "Delete the value of a key",
+		Long: `Delete the value of a key, siblings included.
+
+With --after exactly what that context had seen is deleted, without it what a
+read at this moment sees; what somebody else writes meanwhile stays. Deleting
+a key that has no value is no error.`,
+		Example: `  atoll del cart/42
+  atoll del cart/42 --after "$(atoll get cart/42 -o json | jq -r .context)"`,
+		Args: cobra.ExactArgs(1),
+	}
+	q.serverFlags(cmd, defaultTimeout)
+	q.bucketFlag(cmd)
+	q.writeFlags(cmd)
+	q.afterFlag(cmd)
+	out := formatFlag(cmd, "table", "json")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runDel(cmd, &q, out, args[0]) }
+	return cmd
+}
+
+func runDel(cmd *cobra.Command, q *request, out *format, key string) error {
+	c, err := q.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // the write is answered
+	opts := q.writeOptions()
+	if cmd.Flags().Changed("after") {
+		v, err := q.version(cmd, c, key)
+		if err != nil {
+			return err
+		}
+		opts = append(opts, client.After(v))
+	}
+	v, err := c.Delete(cmd.Context(), key, opts...)
+	if err != nil {
+		return q.failure(err)
+	}
+	if out.value == "json" {
+		return printJSON(cmd.OutOrStdout(), q.writtenJSON(key, v))
+	}
+	return nil
+}

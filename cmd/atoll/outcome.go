@@ -1,0 +1,155 @@
+package main
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/atolldb/atoll/client"
+)
+
+// The exit codes of commands that speak to a server. They are promised: new
+// ones may be added, none changes its meaning.
+const (
+	exitNotFound     = 3
+	exitPrecondition = 4
+	exitSiblings     = 5
+	exitUnavailable  = 6
+	exitUnknown      = 7
+	exitDegraded     = 8
+)
+
+const exitCodesHelp = `The exit codes of all commands:
+
+  0  done
+  1  error that is none of the following
+  2  wrong usage: a flag, an argument or input that the server refuses as
+     invalid (too large a value, a context of another key, no such bucket);
+     nothing was written
+  3  the key has no value
+  4  a condition does not hold (too many siblings for a blind write);
+     nothing was written
+  5  the key has siblings that nobody has resolved
+  6  unavailable: too few owners or no node answered in time, the server is
+     too busy or its disk is full; nothing was written
+  7  the outcome is unknown: the write may have been applied. Read the key
+     before writing again
+  8  degraded: the cluster answers, but a node or a link is down (status)
+
+A command over many keys (import) ends with the code of the worst that
+happened to one of them: 7 before 6 before 1.`
+
+// exitCodesTopic is "atoll help exit-codes".
+func exitCodesTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "exit-codes",
+		Short: "What the exit codes mean",
+		Long:  exitCodesHelp,
+	}
+}
+
+// outcomes in the order in which they are asked for: an error may be several
+// of them.
+var outcomes = []struct {
+	is   error
+	code int
+	next string
+}{
+	{client.ErrUnknownOutcome, exitUnknown, "the write may have been applied: read the key before writing again"},
+	{client.ErrNotFound, exitNotFound, ""},
+	{client.ErrSiblings, exitSiblings, ""},
+	{client.ErrNoBucket, exitUsage, ""},
+	{client.ErrBadVersion, exitUsage, "read the key again, and give the context of that read"},
+	{client.ErrInvalid, exitUsage, ""},
+	{client.ErrTooManySiblings, exitPrecondition, "resolve the key ('atoll resolve'), or write with --after or --overwrite"},
+	{client.ErrUnavailable, exitUnavailable, "see 'atoll status'; --consistency local-one needs one owner only"},
+	{client.ErrThrottled, exitUnavailable, "try again more slowly"},
+	{client.ErrDeadline, exitUnavailable, "see 'atoll status', or give more time with --timeout"},
+	{client.ErrDiskFull, exitUnavailable, "add room or nodes; see 'atoll status'"},
+}
+
+// failure turns an error of the SDK into what the user reads, and its exit
+// code: what happened, why, and what to do next.
+func (q *request) failure(err error) error {
+	if err == nil {
+		return nil
+	}
+	code, next := exitError, ""
+	for _, o := range outcomes {
+		if errors.Is(err, o.is) {
+			code, next = o.code, o.next
+			break
+		}
+	}
+	text := err.Error()
+	var e *client.Error
+	if errors.As(err, &e) {
+		text += q.bounds(e, text)
+	}
+	if next != "" {
+		text += "\n  next: " + next
+	}
+	return withCode(code, described{text, err})
+}
+
+// bounds says which input was wrong, unless text already does.
+func (q *request) bounds(e *client.Error, text string) string {
+	field, limit, seen := e.Field, e.Limit, e.Seen
+	switch {
+	case field != "" && strings.Contains(text, "field "+field):
+		return ""
+	case field != "":
+	case errors.Is(e, client.ErrNoBucket):
+		field, limit, seen = "bucket", "a bucket that exists", strconv.Quote(q.bucket)
+	case errors.Is(e, client.ErrBadVersion):
+		field, limit, seen = "after", "a context of this key and bucket", strconv.Quote(shorten(q.after, 40))
+	case e.Needed > 0 && !strings.Contains(text, "answered"):
+		return ": " + strconv.Itoa(e.Acks) + " of " + strconv.Itoa(e.Needed) + " owners answered"
+	default:
+		return ""
+	}
+	return inputBounds(field, limit, seen)
+}
+
+// inputBounds is how all messages about wrong input end.
+func inputBounds(field, limit, seen string) string {
+	return " (field " + field + ": limit " + limit + ", seen " + seen + ")"
+}
+
+// described is an error under another text.
+type described struct {
+	text string
+	error
+}
+
+func (d described) Error() string { return d.text }
+func (d described) Unwrap() error { return d.error }
+
+// adminFailure is failure for calls of the Cluster service, which only look.
+func adminFailure(doing string, err error) error {
+	st := status.Convert(err)
+	text := doing + ": " + st.Message()
+	switch st.Code() {
+	case codes.InvalidArgument:
+		return withCode(exitUsage, described{text, err})
+	case codes.NotFound:
+		return withCode(exitNotFound, described{text, err})
+	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted:
+		return withCode(exitUnavailable, described{text, err})
+	}
+	return withCode(exitError, described{text, err})
+}
+
+// silent ends the process with code and says no more.
+func silent(code int) error { return withCode(code, errors.New("")) }
+
+func shorten(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "..."
+	}
+	return s
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atolldb/atoll/client"
+)
+
+// maxValue is what no bucket allows to exceed; a bucket's own limit, 1 MiB by
+// default, the server knows.
+const maxValue = 8 << 20
+
+// writtenJSON is what put and del print with -o json.
+type writtenJSON struct {
+	Bucket string  `json:"bucket"`
+	Key    *string `json:"key,omitempty"`
+	KeyB64 []byte  `json:"key_b64,omitempty"`
+	// Context covers this write and what it followed; it is for --after of
+	// the next one.
+	Context  string       `json:"context"`
+	Achieved achievedJSON `json:"achieved"`
+}
+
+func (q *request) writtenJSON(key string, v client.Version) writtenJSON {
+	k := textOf([]byte(key))
+	return writtenJSON{Bucket: q.bucket, Key: k.plain, KeyB64: k.base64, Context: v.String(), Achieved: q.achieved()}
+}
+
+func (q *request) afterFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&q.after, "after", "",
+		"`CONTEXT` that get, put or siblings printed with -o json: replace what it had seen, and nothing else")
+}
+
+// version is what --after names.
+func (q *request) version(cmd *cobra.Command, c *client.Client, key string) (client.Version, error) {
+	v, err := c.ParseVersion(key, q.after)
+	if err != nil {
+		return v, usage(cmd, fmt.Errorf("not a context%s",
+			inputBounds("after", "a context that get, put or siblings printed with -o json", strconv.Quote(shorten(q.after, 40)))))
+	}
+	return v, nil
+}
+
+type putFlags struct {
+	request
+	file      string
+	ttl       time.Duration
+	overwrite bool
+}
+
+func putCommand() *cobra.Command {
+	var q putFlags
+	cmd := &cobra.Command{
+		Use:   "put KEY (VALUE | - | --file FILE)",
+		Short: "Write the value of a key",
+		Long: `Write the value of a key. "-" reads the value from standard input.
+
+A write says what it follows: with --after it replaces exactly what that
+context had seen. Without it the write is blind, and stands beside what is
+there as a sibling; --overwrite replaces whatever the node that takes the
+write holds.`,
+		Example: `  atoll put cart/42 '{"items":["tea"]}'
+  atoll put logo --file logo.png
+  generate | atoll put report -
+  atoll put cart/42 "$new" --after "$(atoll get cart/42 -o json | jq -r .context)"`,
+		Args: cobra.RangeArgs(1, 2),
+	}
+	q.serverFlags(cmd, defaultTimeout)
+	q.bucketFlag(cmd)
+	q.writeFlags(cmd)
+	q.afterFlag(cmd)
+	cmd.Flags().StringVar(&q.file, "file", "", "`FILE` that holds the value")
+	cmd.Flags().DurationVar(&q.ttl, "ttl", 0, "the value reads as deleted after this time; without it, never")
+	cmd.Flags().BoolVar(&q.overwrite, "overwrite", false, "replace what is there, siblings included")
+	out := formatFlag(cmd, "table", "json")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runPut(cmd, &q, out, args) }
+	return cmd
+}
+
+func runPut(cmd *cobra.Command, q *putFlags, out *format, args []string) error {
+	key := args[0]
+	if err := atMostOne(cmd, "after", "overwrite"); err != nil {
+		return err
+	}
+	if cmd.Flags().Changed("ttl") && q.ttl <= 0 {
+		return usage(cmd, fmt.Errorf("the time to live has to be positive%s", inputBounds("ttl", "> 0", q.ttl.String())))
+	}
+	value, err := valueOf(cmd, args[1:], q.file)
+	if err != nil {
+		return err
+	}
+	c, err := q.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // the write is answered
+	opts := q.writeOptions()
+	if cmd.Flags().Changed("after") {
+		v, err := q.version(cmd, c, key)
+		if err != nil {
+			return err
+		}
+		opts = append(opts, client.After(v))
+	}
+	if q.overwrite {
+		opts = append(opts, client.Overwrite())
+	}
+	if q.ttl > 0 {
+		opts = append(opts, client.TTL(q.ttl))
+	}
+	v, err := c.Put(cmd.Context(), key, value, opts...)
+	if err != nil {
+		return q.failure(err)
+	}
+	if out.value == "json" {
+		return printJSON(cmd.OutOrStdout(), q.writtenJSON(key, v))
+	}
+	return nil
+}
+
+// valueOf reads the value that a command was given in one of three ways.
+func valueOf(cmd *cobra.Command, args []string, file string) ([]byte, error) {
+	switch {
+	case file != "" && len(args) > 0:
+		return nil, usage(cmd, errors.New("a value and --file: give one of them"))
+	case file != "":
+		return readFile(file)
+	case len(args) == 0:
+		return nil, usage(cmd, errors.New("no value: give one, or - for standard input, or --file"))
+	case args[0] == "-":
+		return readValue(cmd.InOrStdin(), "standard input")
+	}
+	return []byte(args[0]), nil
+}
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, withCode(exitUsage, err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if st, err := f.Stat(); err == nil && st.Size() > maxValue {
+		return nil, tooLarge(fmt.Sprintf("%d bytes", st.Size()))
+	}
+	return readValue(f, name)
+}
+
+// readValue stops reading where no value may be.
+func readValue(r io.Reader, name string) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxValue+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the value from %s: %w", name, err)
+	}
+	if len(b) > maxValue {
+		return nil, tooLarge(fmt.Sprintf("more than %d bytes", maxValue))
+	}
+	return b, nil
+}
+
+func tooLarge(seen string) error {
+	return withCode(exitUsage, fmt.Errorf("value is too large%s", inputBounds("value", fmt.Sprintf("%d bytes", maxValue), seen)))
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atolldb/atoll/client"
+)
+
+const (
+	defaultEndpoints = "127.0.0.1:7400"
+	endpointsVar     = "ATOLL_ENDPOINTS"
+	defaultTimeout   = 5 * time.Second
+)
+
+// request holds the flags that commands have in common. They have the same
+// names and meanings everywhere.
+type request struct {
+	endpoints string
+	timeout   time.Duration
+	bucket    string
+	level     level
+	r, w      count
+
+	after string // what --after was given, for messages
+	info  client.Info
+}
+
+// serverFlags say where the server is.
+func (q *request) serverFlags(cmd *cobra.Command, timeout time.Duration) {
+	f := cmd.Flags()
+	f.StringVar(&q.endpoints, "endpoints", defaultEndpoints,
+		"`HOST:PORT,...` of one or more nodes of the region to use; without it "+endpointsVar)
+	f.DurationVar(&q.timeout, "timeout", timeout, "for each operation, and for connecting")
+}
+
+func (q *request) bucketFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&q.bucket, "bucket", "default", "`NAME` of the bucket")
+}
+
+func (q *request) levelFlag(cmd *cobra.Command) {
+	cmd.Flags().Var(&q.level, "consistency", "owners of the region that take part: "+strings.Join(levelNames(), ", "))
+	complete(cmd, "consistency", levelNames())
+}
+
+func (q *request) readFlags(cmd *cobra.Command) {
+	q.levelFlag(cmd)
+	cmd.Flags().Var(&q.r, "r", "exactly so many owners answer a read, whatever --consistency says")
+}
+
+func (q *request) writeFlags(cmd *cobra.Command) {
+	if cmd.Flags().Lookup("consistency") == nil {
+		q.levelFlag(cmd)
+	}
+	cmd.Flags().Var(&q.w, "w", "exactly so many owners have a write durably, whatever --consistency says")
+}
+
+// target is where to connect: flag before environment before default.
+func (q *request) target(cmd *cobra.Command) string {
+	if env := os.Getenv(endpointsVar); env != "" && !cmd.Flags().Changed("endpoints") {
+		return env
+	}
+	return q.endpoints
+}
+
+func (q *request) check(cmd *cobra.Command) error {
+	if q.timeout <= 0 {
+		return usage(cmd, fmt.Errorf("the timeout has to be positive%s", inputBounds("timeout", "> 0", q.timeout.String())))
+	}
+	return nil
+}
+
+// open connects; the caller closes. Siblings are never resolved behind the
+// user's back.
+func (q *request) open(cmd *cobra.Command) (*client.Client, error) {
+	if err := q.check(cmd); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
+	defer cancel()
+	c, err := client.Open(ctx, q.target(cmd), client.Bucket(q.bucket), client.Timeout(q.timeout))
+	if err != nil {
+		return nil, q.failure(fmt.Errorf("connect to %s: %w", q.target(cmd), err))
+	}
+	return c, nil
+}
+
+func (q *request) readOptions() []client.ReadOption {
+	opts := []client.ReadOption{client.Level(q.level), client.Explain(&q.info)}
+	if q.r > 0 {
+		opts = append(opts, client.R(int(q.r)))
+	}
+	return opts
+}
+
+func (q *request) writeOptions() []client.WriteOption {
+	opts := []client.WriteOption{client.Level(q.level), client.Explain(&q.info)}
+	if q.w > 0 {
+		opts = append(opts, client.W(int(q.w)))
+	}
+	return opts
+}
+
+// level is the flag --consistency; zero is the server's default.
+type level client.Level
+
+var levels = []struct {
+	name  string
+	level client.Level
+}{
+	{"local-one", client.LocalOne},
+	{"local-two", client.LocalTwo},
+	{"local-three", client.LocalThree},
+	{"local-quorum", client.LocalQuorum},
+	{"local-all", client.LocalAll},
+}
+
+func levelNames() []string {
+	names := make([]string, len(levels))
+	for i, l := range levels {
+		names[i] = l.name
+	}
+	return names
+}
+
+// Set implements pflag.Value.
+func (l *level) Set(s string) error {
+	for _, k := range levels {
+		if k.name == s {
+			*l = level(k.level)
+			return nil
+		}
+	}
+	return fmt.Errorf("no such level%s", inputBounds("consistency", strings.Join(levelNames(), "|"), s))
+}
+
+func (l *level) String() string {
+	if *l == 0 {
+		return "local-quorum"
+	}
+	for _, k := range levels {
+		if level(k.level) == *l {
+			return k.name
+		}
+	}
+	return "unknown"
+}
+
+// Type implements pflag.Value.
+func (*level) Type() string { return "LEVEL" }
+
+// count is a flag for a number of owners; zero is not given.
+type count uint32
+
+// maxCount is well above any number of owners: the server knows the real one.
+const maxCount = 64
+
+// Set implements pflag.Value.
+func (c *count) Set(s string) error {
+	var n int
+	if _, err := fmt.Sscanf(s+"\n", "%d\n", &n); err != nil || n < 1 || n > maxCount {
+		return fmt.Errorf("not a number of owners (limit 1..%d, seen %s)", maxCount, s)
+	}
+	*c = count(n)
+	return nil
+}
+
+func (c *count) String() string {
+	if *c == 0 {
+		return ""
+	}
+	return fmt.Sprint(uint32(*c))
+}
+
+// Type implements pflag.Value.
+func (*count) Type() string { return "N" }
+
+// atMostOne refuses flags that contradict each other. Cobra's own groups do not
+// let the exit code be chosen.
+func atMostOne(cmd *cobra.Command, flags ...string) error {
+	var given []string
+	for _, f := range flags {
+		if cmd.Flags().Changed(f) {
+			given = append(given, "--"+f)
+		}
+	}
+	if len(given) > 1 {
+		return usage(cmd, fmt.Errorf("%s: give one of them", strings.Join(given, " and ")))
+	}
+	return nil
+}
+
+// complete gives the shell the values of a flag.
+func complete(cmd *cobra.Command, flag string, values []string) {
+	// It fails only for a flag that does not exist or has one already.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(slices.Clone(values), cobra.ShellCompDirectiveNoFileComp))
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/api/apitest"
+	"github.com/atolldb/atoll/node/coord"
+)
+
+// TestMain makes "atoll" of the scripts this very program, in a process of its
+// own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"atoll": main})
+}
+
+// TestScript runs testdata/script. Each script finds a region of three nodes
+// in memory, which is its own, at ATOLL_ENDPOINTS, and has these commands:
+//
+//	sibling KEY VALUE   another region writes a value that has seen nothing
+//	fault KIND          all operations fail from now on: see faults
+//	exits CODE CMD ...  as exec, for a command that ends with that code
+//	context VAR         the context that the last command printed as JSON
+//
+// The files that are too large for a script are over-bucket and over-all, one
+// byte larger than any value in a bucket of default size and in any bucket.
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			region := apitest.NewRegion(t, 3)
+			env.Values["region"] = region
+			env.Setenv("ATOLL_ENDPOINTS", region.Nodes[0].Addr)
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("LONGKEY", strings.Repeat("k", coord.MaxKey+1))
+			return writeFiles(env.WorkDir, map[string][]byte{
+				"over-bucket": make([]byte, coord.DefaultMaxValue+1),
+				"over-all":    make([]byte, maxValue+1),
+				"notext":      {0xff, 0xfe, 0, 0xff},
+				"no-newline":  []byte("a value"),
+			})
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"sibling": siblingCommand,
+			"fault":   faultCommand,
+			"exits":   exitsCommand,
+			"context": contextCommand,
+		},
+	})
+}
+
+func regionOf(ts *testscript.TestScript) *apitest.Region {
+	region, ok := ts.Value("region").(*apitest.Region)
+	if !ok {
+		ts.Fatalf("the script has no region")
+	}
+	return region
+}
+
+func siblingCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sibling KEY VALUE")
+	}
+	regionOf(ts).Store.Blind("", args[0], crdt.MakeActor(7, 2), args[1])
+}
+
+// faults by name. "broken" is a write that was applied and not confirmed.
+var faults = map[string]*coord.Error{
+	"unavailable": {Code: coord.CodeUnavailable, Detail: "too few owners answered", Needed: 2, Acks: 1},
+	"broken":      {Code: coord.CodeUnavailable, Outcome: coord.Unknown, Detail: "too few owners answered", Needed: 2, Acks: 1},
+	"full":        {Code: coord.CodeDiskFull, Detail: "the disk is full"},
+	"siblings":    {Code: coord.CodeTooManySiblings, Detail: "the key has too many siblings"},
+	"none":        nil,
+}
+
+func faultCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: fault KIND")
+	}
+	e, ok := faults[args[0]]
+	if !ok {
+		ts.Fatalf("no fault %s", args[0])
+	}
+	for _, n := range regionOf(ts).Nodes {
+		if e == nil {
+			n.SetFault(nil)
+			continue
+		}
+		n.SetFault(func(apitest.Op) apitest.Fault {
+			return apitest.Fault{Err: e, Applied: e.Outcome == coord.Unknown}
+		})
+	}
+}
+
+func exitsCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE CMD ...")
+	}
+	code := exitOK
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var failed *exec.ExitError
+		if !errors.As(err, &failed) {
+			ts.Fatalf("%v", err)
+		}
+		code = failed.ExitCode()
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("the exit code is %d", code)
+	}
+}
+
+func contextCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: context VAR")
+	}
+	var printed struct{ Context string }
+	if err := json.Unmarshal([]byte(ts.ReadFile("stdout")), &printed); err != nil || printed.Context == "" {
+		ts.Fatalf("no context in the output: %v", err)
+	}
+	ts.Setenv(args[0], printed.Context)
+}
+
+func writeFiles(dir string, files map[string][]byte) error {
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}

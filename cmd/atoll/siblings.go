@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atolldb/atoll/client"
+)
+
+func siblingsCommand() *cobra.Command {
+	var q request
+	cmd := &cobra.Command{
+		Use:   "siblings KEY",
+		Short: "Show all concurrent versions of a key",
+		Long: `Show all versions of a key that no other supersedes: one row when there is no
+conflict. The number in the first column, or the version, is what 'atoll
+resolve --pick' takes. Values are quoted and cut; -o json has them whole.`,
+		Example: `  atoll siblings cart/42
+  atoll siblings cart/42 -o json | jq -r '.siblings[].value'`,
+		Args: cobra.ExactArgs(1),
+	}
+	q.serverFlags(cmd, defaultTimeout)
+	q.bucketFlag(cmd)
+	q.readFlags(cmd)
+	out := formatFlag(cmd, "table", "json")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runSiblings(cmd, &q, out, args[0]) }
+	return cmd
+}
+
+func runSiblings(cmd *cobra.Command, q *request, out *format, key string) error {
+	c, err := q.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // reads leave nothing behind
+	obj, err := q.readAll(cmd, c, key)
+	if err != nil {
+		return err
+	}
+	if out.value == "json" {
+		return printJSON(cmd.OutOrStdout(), q.objectJSON(key, obj))
+	}
+	siblingsTable(cmd.OutOrStdout(), obj.Siblings())
+	return nil
+}
+
+// readAll reads a key to look at its siblings; unresolved ones are no error.
+func (q *request) readAll(cmd *cobra.Command, c *client.Client, key string) (client.Object, error) {
+	obj, err := c.Get(cmd.Context(), key, q.readOptions()...)
+	switch {
+	case errors.Is(err, client.ErrSiblings):
+		return obj, nil
+	case errors.Is(err, client.ErrNotFound):
+		return obj, withCode(exitNotFound, fmt.Errorf("%q has no value", key))
+	}
+	return obj, q.failure(err)
+}
+
+func siblingsTable(w io.Writer, siblings []client.Sibling) {
+	t := newTable(w, "#", "version", "region", "time", "size", "value")
+	for i, s := range siblings {
+		value := preview(s.Value)
+		if s.Deleted {
+			value = "(deleted)"
+		}
+		t.AppendRow([]any{i, versionText(s.ID), s.Region, s.Time.UTC().Format(timeForm), len(s.Value), value})
+	}
+	t.Render()
+}

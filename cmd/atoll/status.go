@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
+)
+
+func statusCommand() *cobra.Command {
+	var q request
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show the nodes of the region and what it lacks of others",
+		Long: `Show the nodes of the region, and its links from other regions. The exit code
+is 8 when a node or a link is down or not ready, and standard error says why.
+
+  ST        UN up, serving. UJ up, not serving yet: it starts or catches up.
+            DN down: it did not answer.
+  PARTS     partitions owned, and of these primary
+  REPAIRED  records that anti-entropy changed there since it started; READS
+            the same by read repair
+  GAPS      writes below its clocks' highest that it has not received
+  CLOCKS, DATA  digests over all owned partitions, the first half; nodes that
+            own the same partitions end with the same digests
+  GEO       writes made there that the log to other regions has not confirmed
+
+Of a link: whether a heartbeat came within 3 s and how old the last one is,
+how many writes are known to be missing here, how old the oldest of them is,
+and how many bytes are still to come as far as that is known.`,
+		Example: `  atoll status
+  atoll status -o json | jq '.nodes[] | {id, repaired_keys}'`,
+		Args: cobra.NoArgs,
+	}
+	q.serverFlags(cmd, defaultTimeout)
+	out := formatFlag(cmd, "table", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return runStatus(cmd, &q, out) }
+	return cmd
+}
+
+func runStatus(cmd *cobra.Command, q *request, out *format) error {
+	c, err := q.dialCluster(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
+	defer cancel()
+	st, err := c.GetStatus(ctx, &adminv1.GetStatusRequest{})
+	if err != nil {
+		return adminFailure("ask for the status", err)
+	}
+	if out.value == "json" {
+		err = printProto(cmd.OutOrStdout(), st)
+	} else {
+		err = statusTables(cmd.OutOrStdout(), st)
+	}
+	if err != nil {
+		return err
+	}
+	if bad := degraded(st); len(bad) > 0 {
+		return withCode(exitDegraded, errors.New("degraded:\n  "+strings.Join(bad, "\n  ")))
+	}
+	return nil
+}
+
+// degraded lists everything that is not as it should be. That writes wait for
+// a link that is up is how it should be.
+func degraded(st *adminv1.GetStatusResponse) []string {
+	var bad []string
+	for _, n := range st.Nodes {
+		switch {
+		case n.Error != "":
+			bad = append(bad, fmt.Sprintf("node %s does not answer: %s", n.Id, n.Error))
+		case !n.Ready:
+			bad = append(bad, fmt.Sprintf("node %s is not ready", n.Id))
+		}
+		if len(n.PeersDown) > 0 {
+			bad = append(bad, fmt.Sprintf("node %s does not reach %s", n.Id, strings.Join(n.PeersDown, ", ")))
+		}
+	}
+	for _, l := range st.Links {
+		if !l.Alive {
+			bad = append(bad, fmt.Sprintf("node %s hears nothing from region %s for %s", l.Node, l.Origin, millisText(l.HeartbeatAgeMs)))
+		}
+	}
+	return bad
+}
+
+// nodeState is U(p) or D(own), then N(ormal) or J(oining).
+func nodeState(n *adminv1.NodeStatus) string {
+	switch {
+	case n.Error != "":
+		return "DN"
+	case !n.Ready:
+		return "UJ"
+	}
+	return "UN"
+}
+
+func statusTables(w io.Writer, st *adminv1.GetStatusResponse) error {
+	if _, err := fmt.Fprintf(w, "region %s, epoch %d\n\n", st.Region, st.Epoch); err != nil {
+		return err
+	}
+	nodes := newTable(w, "st", "node", "actor", "parts", "repaired", "reads", "gaps", "clocks", "data",
+		"store", "disk free", "geo", "up", "version")
+	for _, n := range st.Nodes {
+		if n.Error != "" {
+			nodes.AppendRow([]any{nodeState(n), n.Id})
+			continue
+		}
+		nodes.AppendRow([]any{
+			nodeState(n), n.Id, actorText(n.Actor), fmt.Sprintf("%d/%d", n.PartitionsOwned, n.PartitionsPrimary),
+			n.RepairedKeys, n.ReadRepairs, n.OpenGaps, digestText(n.ClockDigest), digestText(n.DataDigest),
+			sizeText(n.StoreBytes), diskText(n), n.GeoPending, millisText(n.UptimeMs), n.Version,
+		})
+	}
+	nodes.Render()
+	if len(st.Links) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	links := newTable(w, "from", "seen by", "alive", "heartbeat", "missing", "oldest", "bytes")
+	for _, l := range st.Links {
+		alive := "yes"
+		if !l.Alive {
+			alive = "NO"
+		}
+		links.AppendRow([]any{
+			l.Origin, l.Node, alive, millisText(l.HeartbeatAgeMs), l.Pending, millisText(l.OldestMs), sizeText(int64(l.PendingBytes)),
+		})
+	}
+	links.Render()
+	return nil
+}
+
+// digestText is enough of a digest to compare by eye.
+func digestText(d uint64) string { return fmt.Sprintf("%08x", d>>32) }
+
+func diskText(n *adminv1.NodeStatus) string {
+	if n.DiskTotal <= 0 {
+		return "?"
+	}
+	return fmt.Sprintf("%s (%d %%)", sizeText(n.DiskFree), n.DiskFree*100/n.DiskTotal)
+}
+
+// millisText keeps what a person reads of a time.
+func millisText(ms int64) string {
+	d := time.Duration(ms) * time.Millisecond
+	switch {
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	case d >= 10*time.Second:
+		return d.Round(time.Second).String()
+	}
+	return d.String()
+}
