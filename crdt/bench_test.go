@@ -13,9 +13,9 @@ func benchRecords() (Record, Record) {
 	v := func(a Actor, n uint64, past VV) Version {
 		return Version{Dot: Dot{a, n}, Stamp: hlc.Stamp(n) << 30, Value: value, Past: past}
 	}
-	shared := v(a, 1<<33, VV{{a, 1<<33 - 5}, {b, 77}})
-	return Record{[]Version{shared, v(b, 80, VV{{b, 77}})}},
-		Record{[]Version{shared, v(c, 1<<20, VV{{a, 1<<33 - 5}, {b, 77}})}}
+	shared := v(a, 1<<33, VV{{Actor: a, N: 1<<33 - 5}, {Actor: b, N: 77}})
+	return Record{[]Version{shared, v(b, 80, VV{{Actor: b, N: 77}})}},
+		Record{[]Version{shared, v(c, 1<<20, VV{{Actor: a, N: 1<<33 - 5}, {Actor: b, N: 77}})}}
 }
 
 func BenchmarkJoin(b *testing.B) {

@@ -20,12 +20,14 @@ import (
 //	  uvarint   index of the dot's actor
 //	  uvarint   n
 //	  8 bytes   stamp, big-endian
-//	  1 byte    flags: 1 dead, 2 has expiry, 4 has meta
+//	  1 byte    flags: 1 dead, 2 has expiry, 4 has meta, 8 has holes in its past
 //	  uvarint   expiry in milliseconds, if flagged
 //	  uvarint   length of meta, and meta, if flagged
 //	  uvarint   number of past entries, then ascending by actor:
 //	    uvarint   index of the actor
 //	    uvarint   the counter; for the dot's own actor n minus the counter
+//	    uvarint   number of holes, if flagged, then ascending the difference of
+//	              each to the one before (the first: to 0), as uvarints
 //	  uvarint   length of the value, and the value, unless dead
 //	4 bytes   CRC-32C, big-endian, over the key hash (8 bytes, big-endian) and
 //	          all of the above
@@ -44,6 +46,7 @@ const (
 	flagDead   = 1
 	flagExpiry = 2
 	flagMeta   = 4
+	flagHoles  = 8
 )
 
 // ErrCorrupt says that bytes are not an encoding that this package wrote for
@@ -89,12 +92,16 @@ func AppendRecord(dst []byte, keyHash uint64, r Record) []byte {
 			dst = append(dst, v.Meta...)
 		}
 		dst = binary.AppendUvarint(dst, uint64(len(v.Past)))
+		holes := v.Past.hasHoles()
 		for _, e := range v.Past {
 			dst = binary.AppendUvarint(dst, index(e.Actor))
 			if e.Actor == v.Dot.Actor {
 				dst = binary.AppendUvarint(dst, v.Dot.N-e.N)
 			} else {
 				dst = binary.AppendUvarint(dst, e.N)
+			}
+			if holes {
+				dst = appendHoles(dst, e.Holes)
 			}
 		}
 		if !v.Dead {
@@ -103,6 +110,32 @@ func AppendRecord(dst []byte, keyHash uint64, r Record) []byte {
 		}
 	}
 	return binary.BigEndian.AppendUint32(dst, checksum(keyHash, dst[start:]))
+}
+
+func appendHoles(dst []byte, holes []uint64) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(holes)))
+	var last uint64
+	for _, h := range holes {
+		dst = binary.AppendUvarint(dst, h-last)
+		last = h
+	}
+	return dst
+}
+
+func (d *decoder) holes() []uint64 {
+	n := d.count(1)
+	if n == 0 {
+		return nil
+	}
+	holes := make([]uint64, n)
+	var last uint64
+	for i := range holes {
+		diff := d.uvarint()
+		d.bad = d.bad || diff == 0 || last+diff < last
+		last += diff
+		holes[i] = last
+	}
+	return holes
 }
 
 func (v *Version) flags() byte {
@@ -115,6 +148,9 @@ func (v *Version) flags() byte {
 	}
 	if len(v.Meta) > 0 {
 		f |= flagMeta
+	}
+	if v.Past.hasHoles() {
+		f |= flagHoles
 	}
 	return f
 }
@@ -216,7 +252,7 @@ func (d *decoder) version(v *Version, actor func() Actor) {
 	if n := d.count(2); n > 0 {
 		v.Past = make(VV, n)
 		for i := range v.Past {
-			e := Entry{actor(), d.uvarint()}
+			e := Entry{Actor: actor(), N: d.uvarint()}
 			if e.Actor == v.Dot.Actor {
 				if e.N >= v.Dot.N {
 					d.bad = true
@@ -224,14 +260,18 @@ func (d *decoder) version(v *Version, actor func() Actor) {
 				e.N = v.Dot.N - e.N
 				d.bad = d.bad || e.N == v.Dot.N
 			}
+			if flags&flagHoles != 0 {
+				e.Holes = d.holes()
+			}
 			v.Past[i] = e
 		}
 		d.bad = d.bad || !v.Past.valid()
 	}
+	d.bad = d.bad || flags&flagHoles != 0 && !v.Past.hasHoles()
 	if !v.Dead {
 		v.Value = d.bytes()
 	}
-	d.bad = d.bad || v.Dot.N == 0 || v.Dot.N > MaxN || flags&^(flagDead|flagExpiry|flagMeta) != 0
+	d.bad = d.bad || v.Dot.N == 0 || v.Dot.N > MaxN || flags&^(flagDead|flagExpiry|flagMeta|flagHoles) != 0
 }
 
 // decoder reads strictly: the first violation sets bad, after which every

@@ -149,7 +149,7 @@ func TestRecordSize(t *testing.T) {
 	one := func(a Actor, n, ago uint64, valueLen int) Record {
 		v := Version{Dot: Dot{a, n}, Stamp: 1 << 60, Value: make([]byte, valueLen)}
 		if ago > 0 {
-			v.Past = VV{{a, n - ago}}
+			v.Past = VV{{Actor: a, N: n - ago}}
 		}
 		return Record{[]Version{v}}
 	}
@@ -169,7 +169,7 @@ func TestRecordSize(t *testing.T) {
 		{"three actors", func() Record {
 			r := one(MakeActor(1<<13, 1), 1<<33, 1<<20, value)
 			for region := range uint8(2) {
-				r.Versions[0].Past = append(r.Versions[0].Past, Entry{MakeActor(1<<13, 2+region), 1 << 33})
+				r.Versions[0].Past = append(r.Versions[0].Past, Entry{Actor: MakeActor(1<<13, 2+region), N: 1 << 33})
 			}
 			return r
 		}(), 45},
@@ -178,7 +178,7 @@ func TestRecordSize(t *testing.T) {
 			t.Errorf("%s: %d bytes, want %d", c.name, got, c.want)
 		}
 	}
-	tomb := Record{[]Version{{Dot: Dot{MakeActor(1<<13, 1), 1 << 33}, Stamp: 1 << 60, Dead: true, Past: VV{{MakeActor(1<<13, 1), 1<<33 - 1<<20}}}}}
+	tomb := Record{[]Version{{Dot: Dot{MakeActor(1<<13, 1), 1 << 33}, Stamp: 1 << 60, Dead: true, Past: VV{{Actor: MakeActor(1<<13, 1), N: 1<<33 - 1<<20}}}}}
 	if got := size(tomb); got != 30 {
 		t.Errorf("a tombstone takes %d bytes, want 30", got)
 	}
@@ -192,7 +192,7 @@ func TestSizeBoundHolds(t *testing.T) {
 		a := Actor(rapid.Uint32Range(1, 1<<21-1).Draw(t, "actor"))
 		n := rapid.Uint64Range(2, 1<<35-1).Draw(t, "n")
 		ago := rapid.Uint64Range(1, min(n-1, 1<<21-1)).Draw(t, "ago")
-		v := Version{Dot: Dot{a, n}, Stamp: hlc.Stamp(rapid.Uint64().Draw(t, "stamp")), Past: VV{{a, n - ago}},
+		v := Version{Dot: Dot{a, n}, Stamp: hlc.Stamp(rapid.Uint64().Draw(t, "stamp")), Past: VV{{Actor: a, N: n - ago}},
 			Value: make([]byte, rapid.IntRange(0, 1<<14-1).Draw(t, "value"))}
 		if got := len(AppendRecord(nil, 1, Record{[]Version{v}})) - len(v.Value); got > 32 {
 			t.Fatalf("%d bytes", got)

@@ -37,15 +37,15 @@ var goldenRecords = []struct {
 	}}},
 	{"empty value", 1, Record{[]Version{{Dot: Dot{goldenA, 2}, Stamp: 3}}}},
 	{"tombstone", 1, Record{[]Version{
-		{Dot: Dot{goldenB, 300}, Stamp: hlc.FromMillis(1_700_000_000_001) + 7, Dead: true, Past: VV{{goldenA, 2}, {goldenB, 299}}},
+		{Dot: Dot{goldenB, 300}, Stamp: hlc.FromMillis(1_700_000_000_001) + 7, Dead: true, Past: VV{{Actor: goldenA, N: 2}, {Actor: goldenB, N: 299}}},
 	}}},
 	{"expiry and metadata", 1, Record{[]Version{
-		{Dot: Dot{goldenA, 70000}, Stamp: 5, Expiry: 1_800_000_000_000, Meta: []byte("type=text"), Value: []byte{0, 255}, Past: VV{{goldenA, 69000}}},
+		{Dot: Dot{goldenA, 70000}, Stamp: 5, Expiry: 1_800_000_000_000, Meta: []byte("type=text"), Value: []byte{0, 255}, Past: VV{{Actor: goldenA, N: 69000}}},
 	}}},
 	{"siblings of three regions", 1 << 63, Record{[]Version{
-		{Dot: Dot{goldenA, 9}, Stamp: 10, Value: []byte("a"), Past: VV{{goldenA, 8}, {goldenB, 3}}},
-		{Dot: Dot{goldenB, 4}, Stamp: 11, Dead: true, Past: VV{{goldenA, 7}, {goldenB, 3}}},
-		{Dot: Dot{goldenC, MaxN}, Stamp: 1<<64 - 1, Value: []byte("c"), Past: VV{{goldenA, 5}}},
+		{Dot: Dot{goldenA, 9}, Stamp: 10, Value: []byte("a"), Past: VV{{Actor: goldenA, N: 8}, {Actor: goldenB, N: 3}}},
+		{Dot: Dot{goldenB, 4}, Stamp: 11, Dead: true, Past: VV{{Actor: goldenA, N: 7}, {Actor: goldenB, N: 3}}},
+		{Dot: Dot{goldenC, MaxN}, Stamp: 1<<64 - 1, Value: []byte("c"), Past: VV{{Actor: goldenA, N: 5}}},
 	}}},
 }
 
@@ -64,8 +64,8 @@ var goldenContexts = []struct {
 	c    Context
 }{
 	{"nothing seen", Context{}},
-	{"one actor", Context{Seen: VV{{goldenA, 17}}, Stamp: hlc.FromMillis(1_700_000_000_000)}},
-	{"three actors", Context{Seen: VV{{goldenA, 1}, {goldenB, 1 << 33}, {goldenC, 5}}, Stamp: 1<<64 - 1}},
+	{"one actor", Context{Seen: VV{{Actor: goldenA, N: 17}}, Stamp: hlc.FromMillis(1_700_000_000_000)}},
+	{"three actors", Context{Seen: VV{{Actor: goldenA, N: 1}, {Actor: goldenB, N: 1 << 33}, {Actor: goldenC, N: 5}}, Stamp: 1<<64 - 1}},
 }
 
 func TestGolden(t *testing.T) {

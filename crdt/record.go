@@ -100,33 +100,23 @@ func (r Record) Context() Context {
 	return c
 }
 
-// Context returns what the writer of v has seen, v included. It is exact only
-// if no event of v's actor on this key lies between v.Past and v.Dot: a vector
-// cannot say "the 7th but not the 5th". For the answer to a write use After.
-func (v *Version) Context() Context {
-	return Context{Seen: v.Past.With(v.Dot), Stamp: v.Stamp}
-}
-
 // After returns the context that the answer to a write may carry: what the
 // writer had seen, c, and its own version v, written on top of local.
 //
-// It is exact (true) unless local knows an event of v's actor that c does not
-// cover: a concurrent write through the same minter. Adding v's dot would then
-// silently cover that one too, and the writer's next write would delete it
-// unseen. So c stays without v; the writer has to read before it can replace
-// what it wrote.
-func (c Context) After(local Record, v *Version) (Context, bool) {
+// A live version of local that v's actor minted before v, and that c does not
+// cover, becomes a hole: the vector could not leave it out otherwise, and the
+// writer's next write would delete it unseen. Versions of that actor that are
+// no longer live in local need none: whatever replaced them is, and covers
+// them.
+func (c Context) After(local Record, v *Version) Context {
+	var unseen []uint64
 	for i := range local.Versions {
-		w := &local.Versions[i]
-		n := w.Past.Get(v.Dot.Actor)
-		if w.Dot.Actor == v.Dot.Actor {
-			n = w.Dot.N
-		}
-		if c.Seen.Get(v.Dot.Actor) < n {
-			return Context{Seen: c.Seen, Stamp: v.Stamp}, false
+		d := local.Versions[i].Dot
+		if d.Actor == v.Dot.Actor && !c.Seen.Covers(d) {
+			unseen = append(unseen, d.N)
 		}
 	}
-	return Context{Seen: c.Seen.With(v.Dot), Stamp: v.Stamp}, true
+	return Context{Seen: c.Seen.With(v.Dot, unseen...), Stamp: v.Stamp}
 }
 
 // Join returns the versions of a and b, less every version whose dot is in the

@@ -145,7 +145,7 @@ func TestContextCoversExactlyWhatWentIn(t *testing.T) {
 			if v.Stamp > ctx.Stamp {
 				t.Fatal("the context's stamp is not the highest")
 			}
-			if c := v.Context(); !ctx.Seen.CoversAll(c.Seen) || !c.Seen.Covers(v.Dot) || c.Stamp != v.Stamp {
+			if c := (Context{Seen: v.Past}).After(Record{}, &v); !ctx.Seen.CoversAll(c.Seen) || !c.Seen.Covers(v.Dot) || c.Stamp != v.Stamp {
 				t.Fatal("a version's own context")
 			}
 		}
@@ -155,8 +155,10 @@ func TestContextCoversExactlyWhatWentIn(t *testing.T) {
 	})
 }
 
-// Two clients that alternate, each with the context of its own last answer,
-// never make more siblings than there are clients (report: sibling explosion).
+// Two clients that alternate through one minter, each with the context of its
+// own last answer, make as many siblings as there are clients: never more
+// (sibling explosion), and never fewer (the other's write silently replaced,
+// which is what happens if an answer's context has no holes).
 func TestSiblingsAreBoundedByWriters(t *testing.T) {
 	var rec Record
 	var ctx [2]Context
@@ -164,11 +166,14 @@ func TestSiblingsAreBoundedByWriters(t *testing.T) {
 		c := &ctx[n%2]
 		d := Dot{MakeActor(1, 1), n}
 		v := Version{Dot: d, Stamp: max(c.Stamp, rec.MaxStamp()) + 1}
+		old := rec
 		rec = Write(rec, c.Seen, v)
-		v.Past = c.Seen
-		*c = v.Context()
-		if len(rec.Versions) > 2 {
-			t.Fatalf("%d siblings after %d writes of two clients", len(rec.Versions), n)
+		*c = c.After(old, &v)
+		if want := min(int(n), 2); len(rec.Versions) != want {
+			t.Fatalf("%d siblings after %d writes of two clients, want %d", len(rec.Versions), n, want)
+		}
+		if holes := len(c.Seen[0].Holes); holes > 1 {
+			t.Fatalf("%d holes after %d writes of two clients", holes, n)
 		}
 	}
 }

@@ -18,6 +18,8 @@ import (
 //	uvarint   number of entries, then ascending by actor:
 //	  uvarint   difference to the actor before (the first: to 0)
 //	  uvarint   counter
+//	  uvarint   number of holes, then ascending the difference of each to the
+//	            one before (the first: to 0), as uvarints
 //	16 bytes  HMAC-SHA-256 over all of the above, cut to 16 bytes
 //
 // It is opaque to clients, and at most 8 KiB. A context that was made up or
@@ -52,6 +54,7 @@ func AppendContext(dst []byte, secret Secret, keyHash uint64, c Context) []byte 
 	for _, e := range c.Seen {
 		dst = binary.AppendUvarint(dst, uint64(e.Actor-last))
 		dst = binary.AppendUvarint(dst, e.N)
+		dst = appendHoles(dst, e.Holes)
 		last = e.Actor
 	}
 	return append(dst, sign(secret, dst[start:])...)
@@ -84,7 +87,7 @@ func DecodeContext(secret Secret, keyHash uint64, b []byte) (Context, error) {
 		return Context{}, ErrForeignContext
 	}
 	c := Context{Stamp: hlc.Stamp(d.uint64())}
-	if n := d.count(2); n > 0 {
+	if n := d.count(3); n > 0 {
 		c.Seen = make(VV, n)
 		var last uint64
 		for i := range c.Seen {
@@ -93,7 +96,7 @@ func DecodeContext(secret Secret, keyHash uint64, b []byte) (Context, error) {
 				d.bad = true
 				break
 			}
-			c.Seen[i] = Entry{Actor(last), d.uvarint()}
+			c.Seen[i] = Entry{Actor: Actor(last), N: d.uvarint(), Holes: d.holes()}
 		}
 	}
 	if d.bad || len(d.b) != 0 || !c.Seen.valid() {

@@ -103,7 +103,7 @@ func TestContextBounds(t *testing.T) {
 	// KiB hold the contexts of 900 actors on one key.
 	c := Context{Stamp: 1 << 63}
 	for i := range uint32(900) {
-		c.Seen = append(c.Seen, Entry{MakeActor(1+i*1000, 1), 1<<35 - 1})
+		c.Seen = append(c.Seen, Entry{Actor: MakeActor(1+i*1000, 1), N: 1<<35 - 1})
 	}
 	b := AppendContext(nil, testSecret, 7, c)
 	got, err := DecodeContext(testSecret, 7, b)
@@ -114,7 +114,7 @@ func TestContextBounds(t *testing.T) {
 		t.Fatal(d)
 	}
 	for i := range uint32(900) {
-		c.Seen = append(c.Seen, Entry{MakeActor(1<<20+i*1000, 1), 1<<35 - 1})
+		c.Seen = append(c.Seen, Entry{Actor: MakeActor(1<<20+i*1000, 1), N: 1<<35 - 1})
 	}
 	b = AppendContext(nil, testSecret, 7, c)
 	if _, err := DecodeContext(testSecret, 7, b); len(b) <= MaxContext || !errors.Is(err, ErrBadContext) {

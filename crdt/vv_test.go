@@ -13,7 +13,7 @@ func (m twinVV) vv() VV {
 	var v VV
 	for a := Actor(1); a < 8; a++ {
 		if m[a] > 0 {
-			v = append(v, Entry{a, m[a]})
+			v = append(v, Entry{Actor: a, N: m[a]})
 		}
 	}
 	return v

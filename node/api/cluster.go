@@ -189,7 +189,7 @@ func exportRecord(r ExportedRecord) (*adminv1.ExportRecord, int) {
 func past(vv crdt.VV) []*adminv1.PastEntry {
 	out := make([]*adminv1.PastEntry, len(vv))
 	for i, e := range vv {
-		out[i] = &adminv1.PastEntry{Actor: uint32(e.Actor), N: e.N}
+		out[i] = &adminv1.PastEntry{Actor: uint32(e.Actor), N: e.N, Holes: e.Holes}
 	}
 	return out
 }

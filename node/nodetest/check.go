@@ -108,15 +108,6 @@ func (w *World) record(key string) (crdt.Record, error) {
 	return crdt.Record{}, fmt.Errorf("no owner of partition %d", p)
 }
 
-// covers reports whether a token speaks for a dot.
-func (w *World) covers(key string, token []byte, d crdt.Dot) bool {
-	ctx, err := crdt.DecodeContext(secret, hashring.KeyHash(fullKey(key)), token)
-	if err != nil {
-		w.t.Errorf("context for %s: %v", key, err)
-	}
-	return ctx.Seen.Covers(d)
-}
-
 // loseRecord makes one record vanish from one disk, silently.
 func (w *World) loseRecord(m *member) {
 	r := m.running.node.Replica()

@@ -133,9 +133,7 @@ func (c *client) put(node *coord.Coordinator, key string, t token, deletes bool)
 			if seen == nil {
 				seen = map[crdt.Dot]bool{}
 			}
-			if c.w.covers(key, o.res.Context, o.res.Version) {
-				seen[o.res.Version] = true
-			}
+			seen[o.res.Version] = true
 			c.held[key] = token{bytes: o.res.Context, seen: seen}
 		case errors.As(o.err, &e) && e.Outcome == coord.NotApplied:
 			c.w.hist.end(wr, refused, crdt.Dot{})

@@ -110,7 +110,7 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	}
 	rec := crdt.Write(old, seen, v)
 	v.Past = seen
-	after, _ := crdt.Context{Seen: seen}.After(old, &v)
+	after := crdt.Context{Seen: seen}.After(old, &v)
 	o.minted = Minted{Dot: v.Dot, Stamp: v.Stamp, Context: after, Record: crdt.AppendRecord(nil, o.KeyHash, rec)}
 	o.effect = effect{
 		part:  o.part,

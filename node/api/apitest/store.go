@@ -137,11 +137,11 @@ func (s *Store) put(actor crdt.Actor, p coord.Put) (coord.PutResult, error) {
 	if p.TTL > 0 {
 		v.Expiry = s.clock.Now() + p.TTL.Milliseconds()
 	}
-	rec = crdt.Write(rec, seen.Seen, v)
-	s.records[full] = rec
+	after := seen.After(rec, &v)
+	s.records[full] = crdt.Write(rec, seen.Seen, v)
 	return coord.PutResult{
 		Version: v.Dot, Stamp: v.Stamp,
-		Context: crdt.AppendContext(nil, s.secret, hash, rec.Find(v.Dot).Context()),
+		Context: crdt.AppendContext(nil, s.secret, hash, after),
 	}, nil
 }
 

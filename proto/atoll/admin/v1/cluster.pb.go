@@ -968,10 +968,13 @@ func (x *ExportVersion) GetPast() []*PastEntry {
 	return nil
 }
 
+// PastEntry says that the actor's writes of the key up to n were seen, all but
+// the holes.
 type PastEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Actor         uint32                 `protobuf:"varint,1,opt,name=actor,proto3" json:"actor,omitempty"`
 	N             uint64                 `protobuf:"varint,2,opt,name=n,proto3" json:"n,omitempty"`
+	Holes         []uint64               `protobuf:"varint,3,rep,packed,name=holes,proto3" json:"holes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1018,6 +1021,13 @@ func (x *PastEntry) GetN() uint64 {
 		return x.N
 	}
 	return 0
+}
+
+func (x *PastEntry) GetHoles() []uint64 {
+	if x != nil {
+		return x.Holes
+	}
+	return nil
 }
 
 var File_atoll_admin_v1_cluster_proto protoreflect.FileDescriptor
@@ -1107,10 +1117,11 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\x05 \x01(\x03R\texpiresAt\x12\x14\n" +
 	"\x05value\x18\x06 \x01(\fR\x05value\x12-\n" +
-	"\x04past\x18\a \x03(\v2\x19.atoll.admin.v1.PastEntryR\x04past\"/\n" +
+	"\x04past\x18\a \x03(\v2\x19.atoll.admin.v1.PastEntryR\x04past\"E\n" +
 	"\tPastEntry\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\f\n" +
-	"\x01n\x18\x02 \x01(\x04R\x01n2\xc7\x02\n" +
+	"\x01n\x18\x02 \x01(\x04R\x01n\x12\x14\n" +
+	"\x05holes\x18\x03 \x03(\x04R\x05holes2\xc7\x02\n" +
 	"\aCluster\x12V\n" +
 	"\vGetTopology\x12\".atoll.admin.v1.GetTopologyRequest\x1a#.atoll.admin.v1.GetTopologyResponse\x12P\n" +
 	"\tGetStatus\x12 .atoll.admin.v1.GetStatusRequest\x1a!.atoll.admin.v1.GetStatusResponse\x12G\n" +
