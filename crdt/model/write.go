@@ -44,6 +44,7 @@ func (w *world) read(c, key, n int) (knowledge, bool) {
 			w.post(message{from: -1, to: o.id, key: int8(key), rec: answer})
 		}
 	}
+	w.checkRead(answer)
 	k := w.know(answer)
 	if w.opt.Bugs.NoStampInContext {
 		k.ctx.Stamp = 0
@@ -105,23 +106,21 @@ func (w *world) mint(c int, o *owner, q write) {
 	if q.dead {
 		w.stats.Deletes++
 	}
-	w.answer(c, q, local, &v)
 	if w.opt.Trace {
 		w.logf("client %d: e%d at %v on k%d, having seen %b: now %v", c, e, o, q.key, q.base.seen, show(rec))
 	}
 	w.fanOut(o, q.key, e, rec)
+	// Only now: a vote may have told the minter what its disk had lost.
+	w.answer(c, q, crdt.Without(d.records[q.key], []crdt.Dot{v.Dot}), &v)
 }
 
 // answer tells client c the context of its write.
 func (w *world) answer(c int, q write, local crdt.Record, v *crdt.Version) {
-	ctx, exact := q.base.ctx.After(local, v)
+	ctx := q.base.ctx.After(local, v)
 	if w.opt.Bugs.FoldedAnswers {
-		ctx.Seen, exact = ctx.Seen.With(v.Dot), true
+		ctx.Seen = ctx.Seen.With(v.Dot)
 	}
-	seen := q.base.seen
-	if exact {
-		seen |= bit(eventOf(v))
-	}
+	seen := q.base.seen | bit(eventOf(v))
 	if w.opt.Bugs.NoStampInContext {
 		ctx.Stamp = 0
 	}
@@ -186,12 +185,37 @@ func denseDelta(rec crdt.Record, d crdt.Dot) crdt.Record {
 	return crdt.Record{Versions: []crdt.Version{v}}
 }
 
+// tell is a voter's answer to a minter whose record lacks an earlier dot of
+// its own that the voter holds: the minter's disk has lost it.
+func (w *world) tell(o *owner, m *message) {
+	if m.from < 0 || w.opt.SilentVotes {
+		return
+	}
+	by, minter := w.events[m.named.first()].dot.Actor, &w.owners[m.from]
+	if !o.reaches(minter) || minter.state != serving {
+		return
+	}
+	r := o.disk.records[m.key]
+	for i := range r.Versions {
+		v := &r.Versions[i]
+		d := crdt.Dot{Actor: by, N: v.Past.Get(by)}
+		if v.Dot.Actor == by {
+			d = v.Dot
+		}
+		if d.N > 0 && !m.rec.Covers(d) {
+			w.apply(minter, &message{from: o.id, to: m.from, key: m.key, floor: o.disk.floor, rec: r})
+			return
+		}
+	}
+}
+
 // acknowledge counts o's vote for the events that m named.
 func (w *world) acknowledge(o *owner, m *message) {
 	if !m.vote {
 		return
 	}
 	e := m.named.first()
+	w.tell(o, m)
 	ev := &w.events[e]
 	if !o.disk.records[m.key].Covers(ev.dot) {
 		return
