@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/atolldb/atoll/geo/natsd"
 )
 
 // Hooks are what a node takes from whoever runs it. All may be nil.
@@ -76,29 +79,35 @@ func (a *addrs) get() Addrs {
 
 const natsDialTimeout = 5 * time.Second
 
-// errOwnDown says that the own NATS server is not up yet.
-var errOwnDown = errors.New("the own nats server is not up yet")
-
 // natsDialer dials NATS servers. It has the form that their client asks for.
 type natsDialer struct {
-	ctx  context.Context // of the stack
+	ctx  context.Context // ends all attempts
 	hook func(ctx context.Context, network, addr string) (net.Conn, error)
 	// own are the addresses that stand for the own server, whose real one is
 	// known once it is up.
-	own  map[string]bool
-	real func() (addr string, up bool)
+	own    map[string]bool
+	server *natsd.Server
 }
 
 // Dial implements nats.CustomDialer.
 func (d natsDialer) Dial(network, addr string) (net.Conn, error) {
+	if d.own[addr] {
+		return d.dialOwn(network)
+	}
 	ctx, cancel := context.WithTimeout(d.ctx, natsDialTimeout)
 	defer cancel()
-	if !d.own[addr] {
-		return d.hook(ctx, network, addr)
+	return d.hook(ctx, network, addr)
+}
+
+func (d natsDialer) dialOwn(network string) (net.Conn, error) {
+	select {
+	case <-d.server.Ready():
+	case <-d.ctx.Done():
+		return nil, d.ctx.Err()
 	}
-	addr, up := d.real()
-	if !up {
-		return nil, errOwnDown
+	u, err := url.Parse(d.server.ClientURL())
+	if err != nil {
+		return nil, err
 	}
-	return new(net.Dialer).DialContext(ctx, network, addr)
+	return new(net.Dialer).DialContext(d.ctx, network, u.Host)
 }

@@ -27,11 +27,9 @@ const ownURL = "nats://127.0.0.1:1"
 
 // startNATS starts the own server, if this member has one, and what speaks to
 // the region's. It does not wait for either (P1).
-func (p *Process) startNATS(s *stack) (natsParts, error) {
-	own := map[string]bool{}
-	urls := p.cfg.own().NATS
-	real := func() (string, bool) { return "", false }
-	if server := p.ownServer(); server != nil {
+func (p *Process) startNATS(s *stack) natsParts {
+	server := p.ownServer()
+	if server != nil {
 		s.run("nats server (nats.listen "+p.cfg.NATS.Listen+")", server.Run)
 		s.watch(func(ctx context.Context) {
 			select {
@@ -40,40 +38,54 @@ func (p *Process) startNATS(s *stack) (natsParts, error) {
 			case <-ctx.Done():
 			}
 		})
-		real = func() (string, bool) {
-			u, err := url.Parse(p.Addrs().NATS)
-			return u.Host, err == nil && u.Host != ""
-		}
+	}
+	nats := &pending{made: make(chan struct{})}
+	s.run("nats client", func(ctx context.Context) error { return p.speakNATS(ctx, nats, server) })
+	parts := natsParts{registry: pendingRegistry{nats}}
+	if len(p.world.others) > 0 {
+		parts.log = pendingLog{nats}
+		parts.feeds = p.feeds(natsDialer{ctx: s.stopping, hook: p.hooks.Dial})
+	}
+	return parts
+}
+
+// speakNATS holds the connection to the region's servers until ctx ends.
+func (p *Process) speakNATS(ctx context.Context, to *pending, server *natsd.Server) error {
+	dialer := natsDialer{ctx: ctx, hook: p.hooks.Dial}
+	urls := p.cfg.own().NATS
+	if server != nil {
+		dialer.server = server
+		dialer.own = map[string]bool{p.cfg.NATS.Listen: true}
 		if p.cfg.runsAlone() {
 			urls = []string{ownURL}
-			own[hostOf(ownURL)] = true
+			dialer.own[hostOf(ownURL)] = true
 		}
-		own[p.cfg.NATS.Listen] = true
 	}
-	dialer := natsDialer{ctx: s.ctx, hook: p.hooks.Dial, own: own, real: real}
 	nc, err := jetstream.Dial("atoll "+string(p.cfg.Node), urls, dialer)
 	if err != nil {
-		return natsParts{}, err
+		return err
 	}
-	s.onStop("nats client", func() error { nc.Close(); return nil })
-	parts := natsParts{}
-	parts.registry, err = jskv.New(jskv.Config{
+	defer nc.Close()
+	if to.Registry, err = jskv.New(jskv.Config{
 		Region: p.cfg.Region, RegionID: p.world.own.RegionID, Replicas: p.natsReplicas(),
-	}, nc)
-	if err != nil || len(p.world.others) == 0 {
-		return parts, err
+	}, nc); err != nil {
+		return err
+	}
+	if len(p.world.others) == 0 {
+		close(to.made)
+		<-ctx.Done()
+		return nil
 	}
 	log, err := jetstream.NewLog(jetstream.LogConfig{
 		Region: string(p.cfg.Region), Node: string(p.cfg.Node), Replicas: p.natsReplicas(),
 		MaxBytes: int64(p.cfg.NATS.MaxStore) / 2,
 	}, nc, p.log.Named("geo-log"))
 	if err != nil {
-		return parts, err
+		return err
 	}
-	s.run("geo log", log.Run)
-	parts.log = log
-	parts.feeds = p.feeds(dialer)
-	return parts, nil
+	to.log = log
+	close(to.made)
+	return log.Run(ctx)
 }
 
 func hostOf(text string) string {

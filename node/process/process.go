@@ -102,10 +102,7 @@ func (p *Process) start(s *stack, secret crdt.Secret) error {
 	if err := p.openStore(s, secret); err != nil {
 		return err
 	}
-	nats, err := p.startNATS(s)
-	if err != nil {
-		return err
-	}
+	nats := p.startNATS(s)
 	p.startLinks(s)
 	made, err := p.makeNode(nats, secret)
 	if err != nil {

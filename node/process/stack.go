@@ -12,11 +12,11 @@ import (
 // stack is what runs, in the order in which it was started; it stops from the
 // top. It is used by Run's goroutine alone.
 type stack struct {
-	// ctx ends when everything has stopped.
-	ctx    context.Context
-	end    context.CancelFunc
-	log    hclog.Logger
-	layers []layer
+	// stopping ends when stop begins.
+	stopping context.Context
+	begin    context.CancelFunc
+	log      hclog.Logger
+	layers   []layer
 	// failed has the first failure of a layer; later ones are its
 	// consequences, and are told when their layer stops.
 	failed chan error
@@ -28,8 +28,8 @@ type layer struct {
 }
 
 func newStack(log hclog.Logger) *stack {
-	ctx, end := context.WithCancel(context.Background())
-	return &stack{ctx: ctx, end: end, log: log, failed: make(chan error, 1)}
+	stopping, begin := context.WithCancel(context.Background())
+	return &stack{stopping: stopping, begin: begin, log: log, failed: make(chan error, 1)}
 }
 
 func (s *stack) onStop(name string, stop func() error) {
@@ -46,7 +46,7 @@ func (s *stack) fail(err error) {
 // run starts a layer: a loop that returns when its context ends. If it returns
 // before, with an error, that is a failure.
 func (s *stack) run(name string, loop func(context.Context) error) {
-	ctx, cancel := context.WithCancel(s.ctx)
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	told := false
 	go func() {
@@ -88,6 +88,7 @@ func (s *stack) guard(c <-chan struct{}, why func() error) {
 // stop ends the layers from the top, each one before the next, and returns
 // what went wrong with that.
 func (s *stack) stop() error {
+	s.begin()
 	var errs []error
 	for i := len(s.layers) - 1; i >= 0; i-- {
 		l := s.layers[i]
@@ -99,6 +100,5 @@ func (s *stack) stop() error {
 		s.log.Debug("stopped", "layer", l.name, "took", time.Since(began).Round(time.Millisecond))
 	}
 	s.layers = nil
-	s.end()
 	return errors.Join(errs...)
 }
