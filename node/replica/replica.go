@@ -55,6 +55,7 @@ type Replica struct {
 	// wantActor wakes Run when an actor is needed.
 	wantActor chan struct{}
 	stopping  atomic.Bool
+	abandoned atomic.Bool
 	scans     atomic.Int32 // running; see maxScans
 
 	unclean string // why the last stop was not a clean one, "" if it was
@@ -120,13 +121,20 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.stopping.Store(true)
 	stopAcquiring()
 	<-acquired
-	leaveErr := r.leaveClean()
+	var leaveErr error
+	if !r.abandoned.Load() {
+		leaveErr = r.leaveClean()
+	}
 	stop()
 	if err := <-failed; err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return leaveErr
 }
+
+// Abandon makes the stop that follows an unclean one, as a crash is: no marker
+// is left, and the next start takes a new actor. For tests and demonstrations.
+func (r *Replica) Abandon() { r.abandoned.Store(true) }
 
 func (r *Replica) submit(op storage.Op) {
 	if r.stopping.Load() {

@@ -1,0 +1,393 @@
+// Package fleet runs a whole deployment in one operating system process: real
+// nodes with real disks, gRPC and NATS on loopback, and links between them that
+// can be cut and are slow. It is what the demo and the tests of users' programs
+// (client/kvtest) stand on.
+//
+// It knows nothing of data. What it adds to package process is addresses, a
+// network with faults, and stopping and starting.
+//
+// Invariants:
+//
+//	F1  Everything listens on loopback, on ports that were free.
+//	F2  Every connection between nodes, and from a node to the NATS of another
+//	    region, can be cut. The routes between the NATS servers of one region
+//	    cannot.
+//	F3  Stop ends all that Start began.
+package fleet
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/atolldb/atoll/node/process"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// Config of a fleet.
+type Config struct {
+	// Regions by name, at least one.
+	Regions []topology.Region
+	// Nodes of each region, at least one; 3 by default.
+	Nodes int
+	// Dir holds all nodes' directories; it must exist.
+	Dir string
+	// Partitions of the key space; 64 by default.
+	Partitions int
+	// Latency between regions, one way; 0 by default.
+	Latency time.Duration
+	// NATSServers of each region: 1 or 3; 1 by default. With 3 (and as many
+	// nodes) a region goes on shipping while one of them is down, and starts
+	// some seconds later.
+	NATSServers int
+	// Memtable of each node's store; 16 MiB by default.
+	Memtable process.Size
+	// Buckets as in a node's configuration.
+	Buckets map[string]process.Bucket
+	Version string
+	Logger  hclog.Logger
+}
+
+// Fleet is a deployment.
+type Fleet struct {
+	cfg     Config
+	wan     *wan
+	regions []process.Region
+
+	mu    sync.Mutex
+	nodes map[topology.NodeID]*place
+	order []topology.NodeID
+}
+
+// place is where a node runs, or does not.
+type place struct {
+	region  topology.Region
+	cfg     process.Config
+	running *running
+}
+
+type running struct {
+	process *process.Process
+	stop    context.CancelFunc
+	done    chan struct{}
+	err     error // of Run, once done is closed
+}
+
+// New finds addresses and writes the secret. Nothing runs before Start.
+func New(cfg Config) (*Fleet, error) {
+	if len(cfg.Regions) == 0 {
+		return nil, errors.New("a fleet needs a region")
+	}
+	if cfg.Nodes == 0 {
+		cfg.Nodes = 3
+	}
+	if cfg.Partitions == 0 {
+		cfg.Partitions = 64
+	}
+	if cfg.NATSServers == 0 || cfg.Nodes < 3 {
+		cfg.NATSServers = 1
+	}
+	if cfg.Memtable == 0 {
+		cfg.Memtable = 16 * process.MiB
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	f := &Fleet{cfg: cfg, wan: newWAN(cfg.Latency), nodes: map[topology.NodeID]*place{}}
+	if err := f.writeSecret(); err != nil {
+		return nil, err
+	}
+	if err := f.layOut(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *Fleet) secretFile() string { return filepath.Join(f.cfg.Dir, "secret") }
+
+func (f *Fleet) writeSecret() error {
+	if _, err := os.Stat(f.secretFile()); err == nil {
+		return nil
+	}
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		return fmt.Errorf("make a secret: %w", err)
+	}
+	if err := os.WriteFile(f.secretFile(), []byte(hex.EncodeToString(secret)+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write the secret: %w", err)
+	}
+	return nil
+}
+
+// layOut gives every node its addresses and configuration.
+func (f *Fleet) layOut() error {
+	const perNode = 5
+	ports, err := freeAddrs(len(f.cfg.Regions) * f.cfg.Nodes * perNode)
+	if err != nil {
+		return err
+	}
+	type addrs struct{ client, peer, admin, nats, cluster string }
+	all := make([][]addrs, len(f.cfg.Regions))
+	for r, name := range f.cfg.Regions {
+		region := process.Region{Name: name, ID: topology.RegionID(r + 1)}
+		for n := range f.cfg.Nodes {
+			a := addrs{ports[0], ports[1], ports[2], ports[3], ports[4]}
+			ports = ports[perNode:]
+			all[r] = append(all[r], a)
+			id := topology.NodeID(fmt.Sprintf("%s-%d", name, n+1))
+			region.Members = append(region.Members, process.Member{
+				ID: id, Rack: fmt.Sprintf("rack-%d", n%3+1), Weight: 1, Client: a.client, Peer: a.peer,
+			})
+			f.wan.own(a.peer, end{id, name})
+			if n < f.cfg.NATSServers {
+				region.NATS = append(region.NATS, "nats://"+a.nats)
+				f.wan.own(a.nats, end{id, name})
+			}
+		}
+		f.regions = append(f.regions, region)
+	}
+	for r, region := range f.regions {
+		var routes []string
+		for n := range f.cfg.NATSServers {
+			routes = append(routes, all[r][n].cluster)
+		}
+		for n, m := range region.Members {
+			a := all[r][n]
+			c := process.Default()
+			c.Node, c.Region, c.Regions = m.ID, region.Name, f.regions
+			c.DataDir = filepath.Join(f.cfg.Dir, string(m.ID))
+			c.SecretFile, c.Version, c.Buckets = f.secretFile(), f.cfg.Version, f.cfg.Buckets
+			c.Listen = process.Listen{Client: a.client, Peer: a.peer, Admin: a.admin}
+			c.Partitions, c.Replicas = f.cfg.Partitions, min(3, f.cfg.Nodes)
+			c.Memory = process.Memory{Memtable: f.cfg.Memtable, BlockCache: 16 * process.MiB}
+			c.NATS.MaxStore = 512 * process.MiB
+			if n < f.cfg.NATSServers {
+				c.NATS.Listen = a.nats
+				if f.cfg.NATSServers > 1 {
+					c.NATS.Cluster = &process.Cluster{Listen: a.cluster, Routes: routes}
+				}
+			}
+			f.nodes[m.ID] = &place{region: region.Name, cfg: c}
+			f.order = append(f.order, m.ID)
+		}
+	}
+	return nil
+}
+
+// freeAddrs returns loopback addresses that nobody listens on right now.
+func freeAddrs(n int) ([]string, error) {
+	var out []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+		defer l.Close() // all at the end, so that no port comes twice
+		out = append(out, l.Addr().String())
+	}
+	return out, nil
+}
+
+// Start starts all nodes that are down and waits until they take writes.
+func (f *Fleet) Start(ctx context.Context) error {
+	for _, id := range f.order {
+		if err := f.launch(id); err != nil {
+			return err
+		}
+	}
+	for _, id := range f.order {
+		if err := f.await(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StartNode starts one node and waits until it takes writes.
+func (f *Fleet) StartNode(ctx context.Context, id topology.NodeID) error {
+	if err := f.launch(id); err != nil {
+		return err
+	}
+	return f.await(ctx, id)
+}
+
+func (f *Fleet) launch(id topology.NodeID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.nodes[id]
+	if p == nil {
+		return f.unknown(id)
+	}
+	if p.running != nil {
+		return nil
+	}
+	made, err := process.New(p.cfg, process.Hooks{Logger: f.cfg.Logger, Dial: f.wan.dialer(end{id, p.region})})
+	if err != nil {
+		return fmt.Errorf("make node %s: %w", id, err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	r := &running{process: made, stop: stop, done: make(chan struct{})}
+	p.running = r
+	go func() {
+		r.err = made.Run(ctx)
+		close(r.done)
+	}()
+	return nil
+}
+
+func (f *Fleet) await(ctx context.Context, id topology.NodeID) error {
+	r := f.at(id)
+	if r == nil {
+		return fmt.Errorf("node %s is down", id)
+	}
+	select {
+	case <-r.process.Ready():
+		return nil
+	case <-r.done:
+		return fmt.Errorf("node %s: %w", id, r.err)
+	case <-ctx.Done():
+		return fmt.Errorf("wait for node %s: %w", id, ctx.Err())
+	}
+}
+
+func (f *Fleet) at(id topology.NodeID) *running {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.nodes[id]; p != nil {
+		return p.running
+	}
+	return nil
+}
+
+func (f *Fleet) unknown(id topology.NodeID) error {
+	return fmt.Errorf("no node %q; there are %v", id, f.order)
+}
+
+// StopNode stops a node in order: it leaves a clean-stop marker.
+func (f *Fleet) StopNode(id topology.NodeID) error { return f.end(id, false) }
+
+// Kill ends a node as if its process had died: its connections break, and it
+// leaves no clean-stop marker, so that it comes back with a new actor.
+func (f *Fleet) Kill(id topology.NodeID) error { return f.end(id, true) }
+
+func (f *Fleet) end(id topology.NodeID, kill bool) error {
+	f.mu.Lock()
+	p := f.nodes[id]
+	if p == nil {
+		f.mu.Unlock()
+		return f.unknown(id)
+	}
+	r := p.running
+	p.running = nil
+	f.mu.Unlock()
+	if r == nil {
+		return fmt.Errorf("node %s is down already", id)
+	}
+	if kill {
+		if n := r.process.Node(); n != nil {
+			n.Replica().Abandon()
+		}
+		f.wan.sever(id)
+	}
+	r.stop()
+	<-r.done
+	if kill {
+		return nil // what a dying node says does not count
+	}
+	return r.err
+}
+
+// Stop stops all nodes.
+func (f *Fleet) Stop() error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(f.order))
+	for i, id := range f.order {
+		if f.at(id) != nil {
+			wg.Go(func() { errs[i] = f.StopNode(id) })
+		}
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Partition cuts the links between two regions, or between two nodes.
+func (f *Fleet) Partition(a, b string) error {
+	if err := f.places(a, b); err != nil {
+		return err
+	}
+	f.wan.set(a, b, true)
+	return nil
+}
+
+// Heal mends what Partition cut.
+func (f *Fleet) Heal(a, b string) error {
+	if err := f.places(a, b); err != nil {
+		return err
+	}
+	f.wan.set(a, b, false)
+	return nil
+}
+
+// HealAll mends everything.
+func (f *Fleet) HealAll() { f.wan.heal() }
+
+func (f *Fleet) places(names ...string) error {
+	for _, n := range names {
+		known := f.nodes[topology.NodeID(n)] != nil
+		for _, r := range f.cfg.Regions {
+			known = known || string(r) == n
+		}
+		if !known {
+			return fmt.Errorf("no region or node %q; there are %v and %v", n, f.cfg.Regions, f.order)
+		}
+	}
+	return nil
+}
+
+// Nodes of all regions, in order.
+func (f *Fleet) Nodes() []topology.NodeID { return f.order }
+
+// Regions in order.
+func (f *Fleet) Regions() []topology.Region { return f.cfg.Regions }
+
+// Up reports whether a node runs.
+func (f *Fleet) Up(id topology.NodeID) bool { return f.at(id) != nil }
+
+// Process of a node, nil while it is down.
+func (f *Fleet) Process(id topology.NodeID) *process.Process {
+	if r := f.at(id); r != nil {
+		return r.process
+	}
+	return nil
+}
+
+// Endpoints are the client addresses of a region's nodes.
+func (f *Fleet) Endpoints(region topology.Region) []string {
+	var out []string
+	for _, r := range f.regions {
+		if r.Name != region {
+			continue
+		}
+		for _, m := range r.Members {
+			out = append(out, m.Client)
+		}
+	}
+	return out
+}
+
+// Admin is the address of a node's admin listener.
+func (f *Fleet) Admin(id topology.NodeID) string {
+	if p := f.nodes[id]; p != nil {
+		return p.cfg.Listen.Admin
+	}
+	return ""
+}

@@ -1,0 +1,137 @@
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/node/fleet"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+func start(t *testing.T, cfg fleet.Config) (*fleet.Fleet, context.Context) {
+	t.Helper()
+	cfg.Dir = t.TempDir()
+	cfg.Logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: testWriter{t}})
+	f, err := fleet.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	t.Cleanup(cancel)
+	t.Cleanup(func() {
+		if err := f.Stop(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	if err := f.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return f, ctx
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+func open(t *testing.T, ctx context.Context, f *fleet.Fleet, region topology.Region) *client.Client {
+	t.Helper()
+	c, err := client.Open(ctx, strings.Join(f.Endpoints(region), ","))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// eventually asks until ok says yes.
+func eventually(t *testing.T, ctx context.Context, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// The first five minutes: both regions write the same key while they are cut
+// off from each other; both show two siblings afterwards; one write resolves
+// them in both.
+func TestTwoRegionsDisagreeAndAgree(t *testing.T) {
+	f, ctx := start(t, fleet.Config{Regions: []topology.Region{"eu", "us"}, Latency: 10 * time.Millisecond})
+	eu, us := open(t, ctx, f, "eu"), open(t, ctx, f, "us")
+	if err := f.Partition("eu", "us"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := eu.Put(ctx, "cart/42", []byte("milk")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := us.Put(ctx, "cart/42", []byte("eggs")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Heal("eu", "us"); err != nil {
+		t.Fatal(err)
+	}
+	var seen client.Object
+	for _, c := range []*client.Client{eu, us} {
+		eventually(t, ctx, "two siblings", func() bool {
+			obj, err := c.Get(ctx, "cart/42")
+			seen = obj
+			return errors.Is(err, client.ErrSiblings) && len(obj.Siblings()) == 2
+		})
+	}
+	if _, err := us.Put(ctx, "cart/42", []byte("milk, eggs"), client.After(seen.Version())); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, ctx, "one value in eu", func() bool {
+		obj, err := eu.Get(ctx, "cart/42")
+		return err == nil && string(obj.Value()) == "milk, eggs"
+	})
+}
+
+// A node that dies is missed by nobody at LOCAL_QUORUM, and is caught up when
+// it returns.
+func TestKilledNodeCatchesUp(t *testing.T) {
+	f, ctx := start(t, fleet.Config{Regions: []topology.Region{"eu"}})
+	eu := open(t, ctx, f, "eu")
+	actor := f.Process("eu-2").Node().Replica().Actor()
+	if err := f.Kill("eu-2"); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []string{"a", "b", "c", "d", "e", "f"} {
+		eventually(t, ctx, "a write without eu-2", func() bool {
+			_, err := eu.Put(ctx, k, []byte("v"))
+			return err == nil
+		})
+	}
+	if err := f.StartNode(ctx, "eu-2"); err != nil {
+		t.Fatal(err)
+	}
+	n := f.Process("eu-2").Node()
+	if n.Replica().Actor() == actor {
+		t.Error("a killed node resumed its actor")
+	}
+	eventually(t, ctx, "eu-2 equals eu-1", func() bool {
+		for _, p := range n.Replica().Owned() {
+			if n.Replica().Sum(p) != f.Process("eu-1").Node().Replica().Sum(p) {
+				return false
+			}
+		}
+		return true
+	})
+	if n.Repair().Stats().RepairedKeys.Load() == 0 {
+		t.Error("nothing was repaired")
+	}
+}
