@@ -5,12 +5,16 @@ import (
 )
 
 // commands are the constructors of all commands. A file that adds one adds it
-// to this list.
-var commands = []func() *cobra.Command{
-	versionCommand,
-	getCommand, putCommand, delCommand, siblingsCommand, resolveCommand,
-	statusCommand, ringCommand,
-	exitCodesTopic,
+// to this list. (A function, since the shell of the demo needs the tree.)
+func commands() []func() *cobra.Command {
+	return []func() *cobra.Command{
+		versionCommand,
+		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand,
+		statusCommand, ringCommand,
+	importCommand, exportCommand,
+		demoCommand,
+		exitCodesTopic,
+	}
 }
 
 // root returns the whole command tree, afresh each time.
@@ -24,7 +28,7 @@ func root() *cobra.Command {
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	for _, make := range commands {
+	for _, make := range commands() {
 		cmd.AddCommand(make())
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -21,7 +21,7 @@ type wan struct {
 	owner map[string]end // by listening address
 	cuts  map[[2]string]bool
 	delay time.Duration // one way, between regions
-	conns map[*wire]struct{}
+	conns map[*slowConn]struct{}
 }
 
 // end is whose an address is.
@@ -33,7 +33,7 @@ type end struct {
 var errCut = errors.New("link is cut")
 
 func newWAN(delay time.Duration) *wan {
-	return &wan{owner: map[string]end{}, cuts: map[[2]string]bool{}, delay: delay, conns: map[*wire]struct{}{}}
+	return &wan{owner: map[string]end{}, cuts: map[[2]string]bool{}, delay: delay, conns: map[*slowConn]struct{}{}}
 }
 
 func (w *wan) own(addr string, e end) {
@@ -53,7 +53,7 @@ func key(a, b string) [2]string {
 // set cuts or heals the link between two places.
 func (w *wan) set(a, b string, cut bool) {
 	w.mu.Lock()
-	var broken []*wire
+	var broken []*slowConn
 	if cut {
 		w.cuts[key(a, b)] = true
 		for c := range w.conns {
@@ -85,7 +85,7 @@ func (w *wan) isCut(a, b end) bool {
 // sever breaks every connection of a node.
 func (w *wan) sever(node topology.NodeID) {
 	w.mu.Lock()
-	var broken []*wire
+	var broken []*slowConn
 	for c := range w.conns {
 		if c.from.node == node || c.to.node == node {
 			broken = append(broken, c)
@@ -116,7 +116,7 @@ func (w *wan) dialer(from end) func(ctx context.Context, network, addr string) (
 		if err != nil {
 			return nil, fmt.Errorf("dial %s: %w", addr, err)
 		}
-		c := newWire(conn, from, to, delay)
+		c := newSlowConn(conn, from, to, delay)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.isCut(from, to) {
@@ -133,8 +133,8 @@ func (w *wan) dialer(from end) func(ctx context.Context, network, addr string) (
 	}
 }
 
-// wire is a connection with a delay each way.
-type wire struct {
+// slowConn is a connection with a delay each way.
+type slowConn struct {
 	net.Conn
 	from, to end
 	out, in  *pipe // nil without a delay
@@ -142,8 +142,8 @@ type wire struct {
 	gone     func()
 }
 
-func newWire(conn net.Conn, from, to end, delay time.Duration) *wire {
-	c := &wire{Conn: conn, from: from, to: to, gone: func() {}}
+func newSlowConn(conn net.Conn, from, to end, delay time.Duration) *slowConn {
+	c := &slowConn{Conn: conn, from: from, to: to, gone: func() {}}
 	if delay > 0 {
 		c.out, c.in = newPipe(delay), newPipe(delay)
 		go c.out.drain(conn)
@@ -152,21 +152,21 @@ func newWire(conn net.Conn, from, to end, delay time.Duration) *wire {
 	return c
 }
 
-func (c *wire) Write(b []byte) (int, error) {
+func (c *slowConn) Write(b []byte) (int, error) {
 	if c.out == nil {
 		return c.Conn.Write(b)
 	}
 	return c.out.put(b)
 }
 
-func (c *wire) Read(b []byte) (int, error) {
+func (c *slowConn) Read(b []byte) (int, error) {
 	if c.in == nil {
 		return c.Conn.Read(b)
 	}
 	return c.in.get(b)
 }
 
-func (c *wire) Close() error {
+func (c *slowConn) Close() error {
 	err := c.Conn.Close()
 	c.close.Do(func() {
 		if c.out != nil {
@@ -179,7 +179,7 @@ func (c *wire) Close() error {
 }
 
 // SetReadDeadline and SetDeadline act on the delayed side, too.
-func (c *wire) SetReadDeadline(t time.Time) error {
+func (c *slowConn) SetReadDeadline(t time.Time) error {
 	if c.in != nil {
 		c.in.deadline(t)
 		return nil
@@ -187,7 +187,7 @@ func (c *wire) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-func (c *wire) SetDeadline(t time.Time) error {
+func (c *slowConn) SetDeadline(t time.Time) error {
 	if err := c.SetReadDeadline(t); err != nil {
 		return err
 	}
