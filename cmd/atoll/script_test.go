@@ -49,6 +49,7 @@ func TestScript(t *testing.T) {
 				"over-all":    make([]byte, maxValue+1),
 				"notext":      {0xff, 0xfe, 0, 0xff},
 				"no-newline":  []byte("a value"),
+				"tea-value":   []byte(`{"price":  1.50, "name": "t\u00e9"}`),
 			})
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -108,7 +109,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// The examples of docs/export-format.md.
+// The example of docs/export-format.md.
 func TestAppend(t *testing.T) {
 	record := &adminv1.ExportRecord{
 		Bucket: "default", Key: []byte("cart/42"),
@@ -127,6 +128,10 @@ func TestAppend(t *testing.T) {
 		`{"version":"4@2.1","stamp":"1764000000002.0","expires_at":1764003600000,"value":""}]}` + "\n"
 	if diff := cmp.Diff(want, string(Append(nil, record))); diff != "" {
 		t.Error(diff)
+	}
+	doc, err := os.ReadFile("../../../docs/export-format.md")
+	if err != nil || !strings.Contains(string(doc), "```\n"+want+"```\n") {
+		t.Errorf("docs/export-format.md has another example: %v", err)
 	}
 	odd := &adminv1.ExportRecord{Bucket: "b", Key: []byte{0xff}, Versions: []*adminv1.ExportVersion{
 		{Actor: uint32(crdt.MakeActor(1, 1)), N: 1, Value: []byte("\x00\b\t\n\x0b\f\r\x1f \"\\/<>&\x7f\u2028é")},

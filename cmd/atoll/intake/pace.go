@@ -1,0 +1,45 @@
+package intake
+
+import (
+	"context"
+	"time"
+)
+
+// pacer spreads lines evenly over time. After a delay it catches up for at
+// most a second.
+type pacer struct {
+	rate  float64
+	start time.Time
+	n     float64
+}
+
+func newPacer(rate float64) *pacer { return &pacer{rate: rate, start: time.Now()} }
+
+// wait reports false when ctx ended it.
+func (p *pacer) wait(ctx context.Context) bool {
+	if p.rate <= 0 {
+		return ctx.Err() == nil
+	}
+	now := time.Now()
+	due := p.start.Add(time.Duration(p.n / p.rate * float64(time.Second)))
+	p.n++
+	if late := now.Sub(due); late > time.Second {
+		p.start, p.n = now, 1
+		return ctx.Err() == nil
+	}
+	return wait(ctx, due.Sub(now))
+}
+
+func wait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
