@@ -77,6 +77,9 @@ func NewDrain(cfg DrainConfig, feed Feed, sink Sink, events DrainEvents, logger 
 	}
 }
 
+// Origin is the region whose log is drained.
+func (d *Drain) Origin() string { return d.cfg.Origin }
+
 // Stats may be called at any time.
 func (d *Drain) Stats() DrainStats {
 	return DrainStats{

@@ -13,6 +13,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/node"
+	"github.com/atolldb/atoll/node/admin"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/peer/grpcpeer"
 	"github.com/atolldb/atoll/node/storage"
@@ -30,8 +31,10 @@ type Process struct {
 	ran   atomic.Bool
 	ready chan struct{}
 	addrs addrs
-	node  atomic.Pointer[node.Node]
-	// store is set by Run, before anything runs on it.
+	// requests measures those of clients.
+	requests *admin.Requests
+	node     atomic.Pointer[node.Node]
+	// These are set by Run, before node is.
 	store *badgerstore.Store
 	links *grpcpeer.Client
 	peers *grpcpeer.Server
@@ -51,7 +54,7 @@ func New(cfg Config, hooks Hooks) (*Process, error) {
 	return &Process{
 		cfg: cfg, hooks: hooks, world: w,
 		log:   hooks.Logger.With("node", string(cfg.Node), "region", string(cfg.Region)),
-		ready: make(chan struct{}),
+		ready: make(chan struct{}), requests: admin.NewRequests(),
 	}, nil
 }
 
@@ -99,11 +102,16 @@ func (p *Process) start(s *stack, secret crdt.Secret) error {
 	if err != nil {
 		return err
 	}
+	p.serveAdmin(s, l.admin)
 	if err := p.openStore(s, secret); err != nil {
 		return err
 	}
 	nats := p.startNATS(s)
 	p.startLinks(s)
+	p.peers = grpcpeer.NewServer(p.handle, grpcpeer.ServerConfig{
+		Self: p.cfg.Node, Region: p.cfg.Region, RegionOf: p.world.region,
+		Partitions: uint32(p.cfg.Partitions), Logger: p.log.Named("peers"),
+	})
 	made, err := p.makeNode(nats, secret)
 	if err != nil {
 		return err

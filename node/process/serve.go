@@ -52,10 +52,6 @@ func (p *Process) openListeners(s *stack) (l listeners, err error) {
 
 // servePeers starts what other nodes ask.
 func (p *Process) servePeers(s *stack, l net.Listener) {
-	p.peers = grpcpeer.NewServer(p.handle, grpcpeer.ServerConfig{
-		Self: p.cfg.Node, Region: p.cfg.Region, RegionOf: p.world.region,
-		Partitions: uint32(p.cfg.Partitions), Logger: p.log.Named("peers"),
-	})
 	srv := grpc.NewServer(grpcpeer.ServerOptions()...)
 	p.peers.Register(srv)
 	s.run("peer listener", func(ctx context.Context) error {
@@ -68,7 +64,7 @@ func (p *Process) servePeers(s *stack, l net.Listener) {
 func (p *Process) serveClients(s *stack, l net.Listener) {
 	log := p.log.Named("api")
 	n := p.node.Load()
-	kv := api.NewKVService(n.Coordinator(), p.cfg.Region, p.world.name, log)
+	kv := api.NewKVService(p.requests.Coordinator(n.Coordinator()), p.cfg.Region, p.world.name, log)
 	srv := grpc.NewServer(api.ServerOptions(log)...)
 	health := api.Register(srv, kv, api.NewClusterService(n))
 	s.run("client listener", func(ctx context.Context) error {

@@ -1,0 +1,168 @@
+package admin
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/atolldb/atoll/geo"
+)
+
+const (
+	asCounter = prometheus.CounterValue
+	asGauge   = prometheus.GaugeValue
+)
+
+var (
+	byLink   = []string{"peer", "side"}
+	byWay    = []string{"peer", "side", "direction"}
+	byOrigin = []string{"origin"}
+)
+
+// families are all metrics made of figures. Dashboards, alerts and documents
+// use these names.
+var families = []family{
+	labelled(asGauge, "actor_info", "Always 1; the label says which actor this node mints with.", []string{"actor"},
+		func(f *Figures, put func(float64, ...string)) {
+			if f.Actor != 0 {
+				put(1, f.Actor.String())
+			}
+		}),
+	gauge("partitions_owned", "Partitions that this node stores.",
+		func(f *Figures) float64 { return number(f.PartitionsOwned) }),
+	gauge("partitions_primary", "Partitions of which this node is the first owner.",
+		func(f *Figures) float64 { return number(f.PartitionsPrimary) }),
+	gauge("clock_gaps", "Dots that this node's clocks lack below their highest: writes on their way, or lost and to be repaired.",
+		func(f *Figures) float64 { return number(f.OpenGaps) }),
+	gauge("peers_down", "Nodes of the region that this node takes to be down.",
+		func(f *Figures) float64 { return number(len(f.PeersDown)) }),
+
+	// The coordinator.
+	counter("coordinator_gets_total", "Reads this node was asked for by clients.",
+		func(f *Figures) float64 { return number(f.Coord.Gets.Load()) }),
+	counter("coordinator_puts_total", "Writes and deletes this node was asked for by clients.",
+		func(f *Figures) float64 { return number(f.Coord.Puts.Load()) }),
+	counter("coordinator_failures_total", "Operations of clients that ended with an error.",
+		func(f *Figures) float64 { return number(f.Coord.Failures.Load()) }),
+	counter("coordinator_forwards_total", "Writes handed to another node, which owns the key.",
+		func(f *Figures) float64 { return number(f.Coord.Forwards.Load()) }),
+	counter("coordinator_hedges_total", "Reads that asked one more owner because the first was slow.",
+		func(f *Figures) float64 { return number(f.Coord.Hedges.Load()) }),
+	counter("coordinator_read_repairs_total", "Owners that were brought up to date by a read.",
+		func(f *Figures) float64 { return number(f.Coord.ReadRepairs.Load()) }),
+	counter("coordinator_sibling_reads_total", "Reads that showed more than one version.",
+		func(f *Figures) float64 { return number(f.Coord.Siblings.Load()) }),
+	counter("coordinator_missed_applies_total", "Applies that an owner did not confirm; anti-entropy makes up for them.",
+		func(f *Figures) float64 { return number(f.Coord.Missed.Load()) }),
+
+	// Anti-entropy.
+	counter("repair_rounds_total", "Comparisons with another owner.",
+		func(f *Figures) float64 { return number(f.Repair.Rounds.Load()) }),
+	counter("repair_failed_rounds_total", "Comparisons that were broken off.",
+		func(f *Figures) float64 { return number(f.Repair.Failed.Load()) }),
+	counter("repair_pulled_keys_total", "Records received because clocks lacked their dots.",
+		func(f *Figures) float64 { return number(f.Repair.PulledKeys.Load()) }),
+	counter("repair_repaired_keys_total", "Records received that changed something here.",
+		func(f *Figures) float64 { return number(f.Repair.RepairedKeys.Load()) }),
+	counter("repair_full_syncs_total", "Partitions read as a whole, because the other's index was too short.",
+		func(f *Figures) float64 { return number(f.Repair.FullSyncs.Load()) }),
+	counter("repair_mismatched_partitions_total", "Partitions with equal clocks and different digests: somebody lost a record.",
+		func(f *Figures) float64 { return number(f.Repair.Mismatches.Load()) }),
+	counter("repair_mismatched_keys_total", "Records that differed in mismatched partitions.",
+		func(f *Figures) float64 { return number(f.Repair.MismatchedKeys.Load()) }),
+	counter("repair_recounts_total", "Partitions whose digest was recounted from the store.",
+		func(f *Figures) float64 { return number(f.Repair.Recounts.Load()) }),
+	counter("repair_wrong_recounts_total", "Recounts that found other records than were written.",
+		func(f *Figures) float64 { return number(f.Repair.RecountsWrong.Load()) }),
+	counter("repair_failed_recounts_total", "Recounts that met an unreadable record.",
+		func(f *Figures) float64 { return number(f.Repair.RecountsFailed.Load()) }),
+
+	// The group committer and its disk.
+	counter("commit_groups_total", "Groups committed.",
+		func(f *Figures) float64 { return number(f.Commits.Groups) }),
+	counter("commit_syncs_total", "Groups that wrote something, each with one sync.",
+		func(f *Figures) float64 { return number(f.Commits.Syncs) }),
+	counter("commit_sync_seconds_total", "Time spent committing.",
+		func(f *Figures) float64 { return f.Commits.SyncTime.Seconds() }),
+	counter("commit_ops_total", "Operations in groups.",
+		func(f *Figures) float64 { return number(f.Commits.Ops) }),
+	counter("commit_bytes_total", "Bytes in groups, before the engine's own.",
+		func(f *Figures) float64 { return number(f.Commits.Bytes) }),
+	counter("commit_rejected_ops_total", "Operations that failed on their own account.",
+		func(f *Figures) float64 { return number(f.Commits.Rejected) }),
+	labelled(asCounter, "commit_refused_ops_total", "Operations that were not queued.", []string{"reason"},
+		func(f *Figures, put func(float64, ...string)) {
+			put(number(f.Commits.RefusedOverload), "overload")
+			put(number(f.Commits.RefusedFull), "disk_full")
+		}),
+	gauge("commit_queue_ops", "Operations that wait to be committed.",
+		func(f *Figures) float64 { return number(f.Commits.QueueOps) }),
+	gauge("commit_queue_bytes", "Bytes that wait to be committed.",
+		func(f *Figures) float64 { return number(f.Commits.QueueBytes) }),
+	gauge("disk_state", "0 when the disk is fine, 1 when an operator should look, 2 when writes are refused.",
+		func(f *Figures) float64 { return number(f.Commits.Disk) }),
+	gauge("store_bytes", "What the store occupies on disk.",
+		func(f *Figures) float64 { return number(f.Usage.Store) }),
+	gauge("disk_free_bytes", "What is free on the store's file system.",
+		func(f *Figures) float64 { return number(f.Usage.Free) }),
+	gauge("disk_size_bytes", "The size of the store's file system.",
+		func(f *Figures) float64 { return number(f.Usage.Total) }),
+
+	// Links between nodes.
+	labelled(asGauge, "link_up", "1 when there is a session with the other node.", byLink,
+		eachLink(func(l Link) float64 { return truth(l.Up) })),
+	labelled(asGauge, "link_pending", "Requests without a reply yet.", byLink,
+		eachLink(func(l Link) float64 { return number(l.Pending) })),
+	labelled(asCounter, "link_sessions_total", "Sessions that came up.", byLink,
+		eachLink(func(l Link) float64 { return number(l.Sessions) })),
+	labelled(asCounter, "link_refused_total", "Messages that were over a bound.", byLink,
+		eachLink(func(l Link) float64 { return number(l.Refused) })),
+	labelled(asCounter, "link_messages_total", "Requests one way, replies the other.", byWay,
+		eachWay(func(l Link) uint64 { return l.MessagesOut }, func(l Link) uint64 { return l.MessagesIn })),
+	labelled(asCounter, "link_frames_total", "Frames of messages.", byWay,
+		eachWay(func(l Link) uint64 { return l.FramesOut }, func(l Link) uint64 { return l.FramesIn })),
+	labelled(asCounter, "link_bytes_total", "Bytes of frames.", byWay,
+		eachWay(func(l Link) uint64 { return l.BytesOut }, func(l Link) uint64 { return l.BytesIn })),
+
+	// Between regions.
+	labelled(asGauge, "geo_unconfirmed_dots", "Dots minted here that the region's log has not confirmed.", nil,
+		func(f *Figures, put func(float64, ...string)) {
+			if f.Pump != nil {
+				put(number(f.Unconfirmed))
+			}
+		}),
+	labelled(asCounter, "geo_pump_batches_total", "Batches that the region's log has confirmed.", nil,
+		ofPump(func(s *geo.PumpStats) uint64 { return s.Batches })),
+	labelled(asCounter, "geo_pump_entries_total", "Records in confirmed batches.", nil,
+		ofPump(func(s *geo.PumpStats) uint64 { return s.Entries })),
+	labelled(asCounter, "geo_pump_raw_bytes_total", "Keys and records in confirmed batches.", nil,
+		ofPump(func(s *geo.PumpStats) uint64 { return s.BytesRaw })),
+	labelled(asCounter, "geo_pump_sent_bytes_total", "Confirmed batches as sent.", nil,
+		ofPump(func(s *geo.PumpStats) uint64 { return s.BytesWire })),
+	labelled(asCounter, "geo_pump_failures_total", "Batches that the log did not confirm in time.", nil,
+		ofPump(func(s *geo.PumpStats) uint64 { return s.Failures })),
+	labelled(asCounter, "geo_pump_rewinds_total", "Times the pump began again at what was confirmed.", nil,
+		ofPump(func(s *geo.PumpStats) uint64 { return s.Rewinds })),
+	labelled(asCounter, "geo_pump_unshippable_total", "Records too large for any message; clocks carry them.", nil,
+		ofPump(func(s *geo.PumpStats) uint64 { return s.Unshippable })),
+	labelled(asCounter, "geo_drain_batches_total", "Batches of another region applied.", byOrigin,
+		eachDrain(func(s geo.DrainStats) uint64 { return s.Batches })),
+	labelled(asCounter, "geo_drain_entries_total", "Records of another region applied.", byOrigin,
+		eachDrain(func(s geo.DrainStats) uint64 { return s.Entries })),
+	labelled(asCounter, "geo_drain_bytes_total", "Bytes of batches applied.", byOrigin,
+		eachDrain(func(s geo.DrainStats) uint64 { return s.Bytes })),
+	labelled(asCounter, "geo_drain_failures_total", "Batches to be delivered again.", byOrigin,
+		eachDrain(func(s geo.DrainStats) uint64 { return s.Failures })),
+	labelled(asCounter, "geo_drain_poisoned_total", "Batches that can never be applied; clocks find what was in them.", byOrigin,
+		eachDrain(func(s geo.DrainStats) uint64 { return s.Poisoned })),
+	labelled(asCounter, "geo_drain_gaps_total", "Times the log said it lost or skipped something.", byOrigin,
+		eachDrain(func(s geo.DrainStats) uint64 { return s.Gaps })),
+	labelled(asGauge, "geo_link_alive", "1 when the other region was heard in the last 3 s.", byOrigin,
+		eachLag(func(l geo.LagReport) float64 { return truth(l.Alive) })),
+	labelled(asGauge, "geo_heartbeat_age_seconds", "Time since the other region was heard.", byOrigin,
+		eachLag(func(l geo.LagReport) float64 { return l.HeartbeatAge.Seconds() })),
+	labelled(asGauge, "geo_lag_dots", "Writes known to exist in the other region and missing here.", byOrigin,
+		eachLag(func(l geo.LagReport) float64 { return number(l.Pending) })),
+	labelled(asGauge, "geo_lag_age_seconds", "Time since the oldest missing write was announced.", byOrigin,
+		eachLag(func(l geo.LagReport) float64 { return l.PendingAge.Seconds() })),
+	labelled(asGauge, "geo_lag_bytes", "Estimate of what is missing.", byOrigin,
+		eachLag(func(l geo.LagReport) float64 { return number(l.PendingBytes) })),
+}

@@ -1,0 +1,44 @@
+package admin
+
+import (
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/repair"
+	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// Figures are what a node knows of itself at a moment.
+type Figures struct {
+	// Actor that the node mints with, 0 for none.
+	Actor                              crdt.Actor
+	PartitionsOwned, PartitionsPrimary int
+	// OpenGaps are dots that the clocks lack below their highest.
+	OpenGaps  uint64
+	PeersDown []topology.NodeID
+	Coord     *coord.Stats
+	Repair    *repair.Stats
+	Commits   storage.CommitterStats
+	// Usage is zero when it could not be told.
+	Usage storage.Usage
+	// Pump is nil where there is one region; Unconfirmed are minted dots that
+	// the own log has not confirmed.
+	Pump        *geo.PumpStats
+	Unconfirmed uint64
+	// Drains and Lag are of the regions that this node drains.
+	Drains map[topology.Region]geo.DrainStats
+	Lag    []geo.LagReport
+	// Asking are the links by which this node asks others, Asked those by
+	// which others ask it.
+	Asking, Asked map[topology.NodeID]Link
+}
+
+// Link is what went over the links with one node.
+type Link struct {
+	Up                               bool
+	MessagesOut, BytesOut, FramesOut uint64
+	MessagesIn, BytesIn, FramesIn    uint64
+	Sessions, Refused                uint64
+	Pending                          int
+}

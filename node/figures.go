@@ -1,0 +1,63 @@
+package node
+
+import (
+	"time"
+
+	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/node/admin"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// Figures are what the node counts, for metrics. Those of the links between
+// nodes belong to whoever made the transport.
+func (n *Node) Figures() *admin.Figures {
+	f := &admin.Figures{
+		Actor:           n.replica.Actor(),
+		PartitionsOwned: len(n.replica.Owned()),
+		PeersDown:       n.PeersDown(),
+		Coord:           n.coord.Stats(),
+		Repair:          n.repair.Stats(),
+		Commits:         n.replica.Commits(),
+		Lag:             n.Lag(),
+	}
+	for _, p := range n.replica.Owned() {
+		if n.cfg.Topology.Owners(p)[0] == string(n.cfg.ID) {
+			f.PartitionsPrimary++
+		}
+		f.OpenGaps += n.replica.Gaps(p)
+	}
+	if u, err := n.replica.Usage(); err == nil {
+		f.Usage = u
+	}
+	if n.pump != nil {
+		s := n.pump.Stats()
+		f.Pump, f.Unconfirmed = &s, n.pump.Pending()
+	}
+	if len(n.drains) > 0 {
+		f.Drains = map[topology.Region]geo.DrainStats{}
+		for _, d := range n.drains {
+			f.Drains[topology.Region(d.Origin())] = d.Stats()
+		}
+	}
+	return f
+}
+
+// PeersDown are the nodes of the region that this node takes to be down.
+func (n *Node) PeersDown() []topology.NodeID {
+	var down []topology.NodeID
+	for _, id := range n.peers() {
+		if !n.alive.Alive(id) {
+			down = append(down, id)
+		}
+	}
+	return down
+}
+
+// Lag reports what this node lacks of the regions that it drains, now; nil if
+// it drains none.
+func (n *Node) Lag() []geo.LagReport {
+	if n.lag == nil {
+		return nil
+	}
+	return n.lag.Report(time.Now())
+}
