@@ -38,7 +38,7 @@ import (
 type Config struct {
 	Self topology.NodeID
 	// Beat is the time between rounds with the peers of the region, 1 s by
-	// default; RegionBeat that with other regions, 5 s. What is missing for
+	// default; RegionBeat that with other regions, 3 s. What is missing for
 	// less than one beat is taken to be on its way.
 	Beat, RegionBeat time.Duration
 	// ScrubPass is how long a recount of all partitions from the store takes,
@@ -109,7 +109,7 @@ func New(cfg Config, deps Deps) *Repairer {
 		}
 	}
 	def(&cfg.Beat, time.Second)
-	def(&cfg.RegionBeat, 5*time.Second)
+	def(&cfg.RegionBeat, 3*time.Second)
 	def(&cfg.ScrubPass, 7*24*time.Hour)
 	if cfg.PageBytes == 0 {
 		cfg.PageBytes = 1 << 20
