@@ -8,10 +8,10 @@ import (
 // to this list. (A function, since the shell of the demo needs the tree.)
 func commands() []func() *cobra.Command {
 	return []func() *cobra.Command{
-		versionCommand,
+		startCommand, configCommand, versionCommand,
 		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand,
 		statusCommand, ringCommand,
-	importCommand, exportCommand,
+		importCommand, exportCommand,
 		demoCommand,
 		exitCodesTopic,
 	}

@@ -2,6 +2,7 @@ package natsd
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -19,6 +20,10 @@ func (b *bridge) Noticef(format string, v ...any) {
 }
 
 func (b *bridge) Warnf(format string, v ...any) {
+	if strings.HasPrefix(format, "Maximum payloads over ") {
+		b.Noticef(format, v...) // chosen so, and told at every start
+		return
+	}
 	b.to.Warn(message, "text", fmt.Sprintf(format, v...))
 }
 

@@ -139,7 +139,7 @@ func (p *Process) openStore(s *stack, secret crdt.Secret) error {
 	if err := checkSecret(store, secret); err != nil {
 		return fmt.Errorf("open %s: %w", p.cfg.DataDir, err)
 	}
-	p.log.Info("store is open", "dir", p.storeDir(), "took", time.Since(began).Round(time.Millisecond))
+	p.log.Info("store is open", "dir", p.storeDir(), "took", time.Since(began).Round(time.Millisecond).String())
 	return nil
 }
 

@@ -97,7 +97,7 @@ func (s *stack) stop() error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("stop %s: %w", l.name, err))
 		}
-		s.log.Debug("stopped", "layer", l.name, "took", time.Since(began).Round(time.Millisecond))
+		s.log.Debug("stopped", "layer", l.name, "took", time.Since(began).Round(time.Millisecond).String())
 	}
 	s.layers = nil
 	return errors.Join(errs...)

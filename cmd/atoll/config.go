@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atolldb/atoll/node/process"
+)
+
+func configCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Check and show configurations of nodes",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(configCheckCommand(), configShowCommand())
+	return cmd
+}
+
+func configCheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check FILE",
+		Short: "Say all that is wrong with a configuration",
+		Long: `Say all that is wrong with a configuration file and the ` + process.EnvPrefix + `* variables as they
+are: keys that do not exist and values out of bounds, all at once. Nothing is
+opened and no other node is asked.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := process.Load(args[0], os.Environ()); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is fine\n", args[0])
+			return err
+		},
+	}
+}
+
+func configShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show [FILE]",
+		Short: "Print the configuration in force",
+		Long: `Print the configuration that a file, the ` + process.EnvPrefix + `* variables and the defaults give
+together, as YAML without passwords; without a file, that of 'start --dev'.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg := process.Dev("atoll-dev")
+			if len(args) == 1 {
+				var err error
+				if cfg, err = process.Load(args[0], os.Environ()); err != nil {
+					return err
+				}
+			}
+			text, err := cfg.YAML()
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+}
