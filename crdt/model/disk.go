@@ -148,6 +148,7 @@ func (w *world) rot(o *owner, key int, lose bool) {
 	}
 	o.disk.log = append(o.disk.log, batch{key: int8(key), rec: old})
 	o.rotten[key] = true
+	w.revivable |= held(old)
 	w.stats.SilentFaults++
 	if w.opt.Trace {
 		w.logf("%v silently has k%d as %v", o, key, show(old))

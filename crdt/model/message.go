@@ -13,6 +13,7 @@ type message struct {
 	from, to int8
 	key      int8
 	vote     bool // a write that waits for votes
+	stream   bool // part of a full sync
 	floor    hlc.Stamp
 	rec      crdt.Record
 	named    eventSet // dots that this delivers beside those of its versions
@@ -38,12 +39,11 @@ func (w *world) deliver(m message) {
 	w.acknowledge(o, &m)
 }
 
-// apply is the only way in for what was decided elsewhere. It reports whether
-// the late-message rule kept something back.
-func (w *world) apply(o *owner, m *message) bool {
-	d := &o.disk
-	local := d.records[m.key]
-	rec, kept := w.withoutLate(o, m, local)
+// apply is the only way in for what was decided elsewhere. What the
+// late-message rule keeps back is not delivered.
+func (w *world) apply(o *owner, m *message) {
+	local := o.disk.records[m.key]
+	rec := w.withoutLate(o, m, local)
 	joined := crdt.Join(local, rec)
 	for i := range rec.Versions {
 		v := &rec.Versions[i]
@@ -57,16 +57,8 @@ func (w *world) apply(o *owner, m *message) bool {
 		joined = o.bump(local, joined)
 	}
 	w.checkNames(joined)
-	delivered := held(rec)
-	for s := m.named; s != 0; s = s.less(s.first()) {
-		// When something was kept back, the rest of the message delivers only
-		// what the record now knows.
-		if e := s.first(); !kept || joined.Covers(w.events[e].dot) {
-			delivered |= bit(e)
-		}
-	}
+	delivered := held(rec) | m.named&^held(m.rec)
 	w.commitIfNew(o, int(m.key), joined, delivered)
-	return kept
 }
 
 // commitIfNew writes a record and deliveries, unless o has them already.
@@ -85,60 +77,6 @@ func (w *world) commitIfNew(o *owner, key int, rec crdt.Record, delivered eventS
 	if w.opt.Trace {
 		w.logf("  %v has k%d as %v", o, key, show(rec))
 	}
-}
-
-// withoutLate is the late-message rule.
-func (w *world) withoutLate(o *owner, m *message, local crdt.Record) (rest crdt.Record, kept bool) {
-	if w.opt.Bugs.NoLateRule {
-		return m.rec, false
-	}
-	var late []crdt.Dot
-	switch vouched := m.from >= 0 && m.floor >= o.disk.floor; {
-	case !vouched:
-		late = crdt.Late(m.rec, local, o.disk.floor)
-	case !w.opt.BelieveOwners:
-		late = crdt.LateVouched(m.rec, local, &o.disk.clock, o.disk.floor)
-	}
-	var keep []crdt.Dot
-	for _, dot := range late {
-		if w.confirms(o, m.from, int(m.key), dot) {
-			w.stats.LateConfirmed++
-			continue
-		}
-		w.stats.LateKept++
-		keep = append(keep, dot)
-		if w.opt.Trace {
-			w.logf("  %v keeps back %v of k%d: late", o, dot, m.key)
-		}
-	}
-	if len(keep) == 0 {
-		return m.rec, false
-	}
-	return crdt.Without(m.rec, keep), true
-}
-
-// confirms asks o's peers, less the sender, whether one holds dot.
-func (w *world) confirms(o *owner, sender int8, key int, dot crdt.Dot) bool {
-	holds, _ := w.ask(o, sender, key, dot)
-	return holds
-}
-
-// ask asks o's peers, less the sender, about dot. holds: one has it. lacks:
-// one had it delivered and has it no more, so it was superseded there. Who has
-// neither is behind, not wiser.
-func (w *world) ask(o *owner, sender int8, key int, dot crdt.Dot) (holds, lacks bool) {
-	for i := range w.owners {
-		p := &w.owners[i]
-		if p.id == sender || !o.reaches(p) || p.state != serving {
-			continue
-		}
-		if p.disk.records[key].Find(dot) != nil {
-			holds = true
-		} else if p.disk.clock.Contains(dot) {
-			lacks = true
-		}
-	}
-	return holds, lacks
 }
 
 // bump is a planted bug: a join that changed something is an event.

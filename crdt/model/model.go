@@ -32,11 +32,19 @@
 //   - At most one owner in a history has a disk that silently loses or rolls
 //     back single records; it is drawn from the seed.
 //
-// And one loss is accounted for rather than forbidden. When a disk silently
-// loses a record, its owner may mint on that key again before anybody notices.
-// Vectors cannot say "my 7th but not my 5th", so whoever then reads only there
-// covers what he did not see. Such a write is excused from I1, and Result says
-// so; nothing else is.
+// Where disks lose or roll back single records silently (and only there), three
+// outcomes are accounted for rather than forbidden, each counted in Stats:
+//
+//   - ExcusedLost. A disk loses a record, and its owner mints on that key again
+//     before anybody notices. Vectors cannot say "my 7th but not my 5th", so
+//     whoever reads only there, and then writes, covers what he did not see.
+//   - Revived. A disk brings back what a collected tombstone had deleted, and
+//     two owners that lost their own account of it (wiped, or rolled back)
+//     take it over before the others deny it.
+//   - OnlyInSideLogs. All owners but one lost an old live version, one of them
+//     silently: to the last one it looks deleted, and goes to its side log.
+//
+// Without silent faults nothing is excused.
 package model
 
 import (
@@ -72,8 +80,8 @@ type Bugs struct {
 	NoStampInContext    bool // the client's context carries no stamp
 	MergeMints          bool // a join that changes a record gets a dot of its own
 	RoundSkipsRestarts  bool // a collection round goes on when an owner restarted
+	BlindRaise          bool // raise the floor without a second look at what was listed
 	FoldedAnswers       bool // a write's answer covers its minter's unseen siblings
-	TrustStreamClock    bool // join a stream's clock though parts of it were kept back
 }
 
 // Options of a history. The zero Options are those of the design.
@@ -81,6 +89,9 @@ type Options struct {
 	Bugs Bugs
 	// Steps of a history before it is healed; 60 when 0.
 	Steps int
+	// Collecting makes histories mostly about collection: one key, rounds whose
+	// steps have silent faults and very late messages between them.
+	Collecting bool
 	// NoSilent leaves out silent losses of single records.
 	NoSilent bool
 	// BelieveOwners exempts from the late-message rule all that a current
@@ -88,6 +99,10 @@ type Options struct {
 	// and its record has not. It brings deleted values back when that owner's
 	// disk silently rolled a record back.
 	BelieveOwners bool
+	// SilentVotes lets voters say no more than "durable". Otherwise a voter
+	// that holds an earlier dot of the minter's actor which the minter's record
+	// does not cover sends its record back: the minter's disk has lost it.
+	SilentVotes bool
 	// Trace keeps a readable account of the history in Result.
 	Trace bool
 }
@@ -115,8 +130,9 @@ type Stats struct {
 	LateKept, LateConfirmed   int
 	Sifted                    int // versions put into a side log by their own owner
 	Amnesia                   int
-	Excused, ExcusedLost      int // writes, see the package's doc
-	Slept                     int // very late messages that arrived
+	// Writes that are excused, see the package's doc.
+	Excused, ExcusedLost, Revived, OnlyInSideLogs int
+	Slept                                         int // very late messages that arrived
 }
 
 func (s *Stats) add(o *Stats) {
@@ -160,6 +176,7 @@ func (m *Model) Run(seed uint64) Result {
 	w.profile = drawProfile(w.rng, &m.opt)
 	for i := 0; i < m.opt.Steps && w.violation == nil; i++ {
 		w.step()
+		w.readAll()
 	}
 	if w.violation == nil {
 		w.end()

@@ -39,6 +39,10 @@ type oracle struct {
 	collected eventSet
 	// excused may be lost: a silent loss let their owner mint over them.
 	excused eventSet
+	// revivable are what a silent fault brought back.
+	revivable eventSet
+	// sifted are what an owner put into its own side log.
+	sifted eventSet
 }
 
 // A version names its event in its metadata: a tombstone has no value.
@@ -104,19 +108,40 @@ func (w *world) checkNames(r crdt.Record) {
 	}
 }
 
+// checkRead checks that no owner that serves shows what a collected tombstone
+// had deleted.
+func (w *world) checkRead(r crdt.Record) {
+	for s := held(r) & w.collected &^ w.revivable; s != 0; s = s.less(s.first()) {
+		if e := s.first(); w.events[e].liveAt(w.now) {
+			w.violate("I3", "a read shows event %d (%v), whose tombstone was collected", e, w.events[e].dot)
+		}
+	}
+}
+
+// readAll is a read of every key at every owner that serves.
+func (w *world) readAll() {
+	for i := range w.owners {
+		for k := range w.profile.keys {
+			if o := &w.owners[i]; o.state == serving {
+				w.checkRead(o.disk.records[k])
+			}
+		}
+	}
+}
+
+func (e *event) liveAt(now int64) bool { return !e.dead && (e.expiry == 0 || e.expiry > now) }
+
 // checkEnd checks everything that must hold once the owners are at rest.
 func (w *world) checkEnd() {
 	w.checkConvergence()
 	if w.violation != nil {
 		return
 	}
-	var live, reached eventSet
-	first := &w.owners[0]
-	for k := range first.disk.records {
-		r := first.visible(k, first.disk.floor)
-		live |= held(r)
-		reached |= w.closure(r)
+	var live eventSet
+	for k := range Keys {
+		live |= held(w.owners[0].visible(k, w.completed()))
 	}
+	reached := w.coverage() // also by tombstones that the floor hides
 	lost := w.acked &^ (reached | w.collected)
 	excused := w.excused
 	for s := excused; s != 0; s = s.less(s.first()) {
@@ -124,7 +149,12 @@ func (w *world) checkEnd() {
 	}
 	w.stats.Excused = w.excused.len()
 	w.stats.ExcusedLost = (lost & excused).len()
-	if lost &^= excused; lost != 0 {
+	lost &^= excused
+	if w.stats.SilentFaults > 0 {
+		w.stats.OnlyInSideLogs = (lost & w.sifted).len()
+		lost &^= w.sifted
+	}
+	if lost != 0 {
 		e := lost.first()
 		w.violate("I1", "acknowledged event %d (%v) is lost", e, w.events[e].dot)
 	}
@@ -136,14 +166,26 @@ func (w *world) checkEnd() {
 	}
 	for s := live & superseded; s != 0; s = s.less(s.first()) {
 		e := s.first()
-		if ev := &w.events[e]; !ev.dead && (ev.expiry == 0 || ev.expiry > w.now) {
-			w.violate("I3", "event %d (%v) was superseded for good and is live again", e, ev.dot)
+		switch {
+		case !w.events[e].liveAt(w.now): // a superseded delete that comes back shows nothing
+		case w.revivable.has(e):
+			w.stats.Revived++
+		default:
+			w.violate("I3", "event %d (%v) was superseded for good and is live again", e, w.events[e].dot)
 		}
 	}
 }
 
+// completed is the highest floor that all owners have raised.
+func (w *world) completed() (floor hlc.Stamp) {
+	for i := range w.owners {
+		floor = max(floor, w.owners[i].disk.dropTo)
+	}
+	return floor
+}
+
 func (w *world) checkConvergence() {
-	a := &w.owners[0]
+	a, floor := &w.owners[0], w.completed()
 	for i := 1; i < Owners; i++ {
 		b := &w.owners[i]
 		switch {
@@ -151,11 +193,11 @@ func (w *world) checkConvergence() {
 			w.violate("I2", "floors of r0 and r%d differ: %v, %v", i, a.disk.floor, b.disk.floor)
 		case !a.disk.clock.Equal(&b.disk.clock):
 			w.violate("I2", "clocks of r0 and r%d differ: %v, %v", i, a.disk.clock.All(), b.disk.clock.All())
-		case a.digest(a.disk.floor) != b.digest(b.disk.floor):
+		case a.digest(floor) != b.digest(floor):
 			w.violate("I2", "digests of r0 and r%d differ", i)
 		}
 		for k := range Keys {
-			x, y := a.visible(k, a.disk.floor), b.visible(k, b.disk.floor)
+			x, y := a.visible(k, floor), b.visible(k, floor)
 			if !sameRecord(x, y) {
 				w.violate("I2", "k%d of r0 and r%d differ: %v, %v", k, i, show(x), show(y))
 			}

@@ -19,7 +19,8 @@ func (s *Stats) fields() []field {
 		{"clock syncs", &s.ClockSyncs}, {"full syncs", &s.FullSyncs}, {"digest repairs", &s.DigestRepairs},
 		{"rounds", &s.Rounds}, {"rounds off", &s.RoundsOff}, {"collected", &s.Collected}, {"void runs", &s.Voided},
 		{"late kept back", &s.LateKept}, {"late confirmed", &s.LateConfirmed}, {"sifted", &s.Sifted},
-		{"amnesia", &s.Amnesia}, {"excused", &s.Excused}, {"excused and lost", &s.ExcusedLost}, {"very late messages", &s.Slept},
+		{"amnesia", &s.Amnesia}, {"excused", &s.Excused}, {"excused and lost", &s.ExcusedLost},
+		{"revived", &s.Revived}, {"only in side logs", &s.OnlyInSideLogs}, {"very late messages", &s.Slept},
 	}
 }
 

@@ -46,6 +46,12 @@ var weights = [ops]int{
 	opRound: 8, opVoid: 1, opSkew: 1, opCut: 1, opJump: 2, opSettle: 4,
 }
 
+// collecting are the weights of Options.Collecting.
+var collecting = [ops]int{
+	opPut: 6, opReadDelete: 6, opDeliver: 10, opWake: 10, opPull: 6, opSettle: 3,
+	opRotLose: 6, opRotBack: 2, opRound: 30, opWipe: 1, opCrash: 1, opStart: 4,
+}
+
 // profile is drawn once a history, so that each history has its own mixture of
 // operations and faults: some meet only where others are absent (swarm
 // testing, Groce et al. 2012).
@@ -59,13 +65,15 @@ type profile struct {
 	takeBack                  int // batches that a crash takes back at most
 	tick                      int64
 	keys                      int
+	roundSteps                int // of a collection round, in one step
 }
 
 func drawProfile(rng *rand.Rand, opt *Options) profile {
 	p := profile{
 		atOnce: 20 + rng.IntN(70), lost: rng.IntN(20), hint: rng.IntN(100), sleep: rng.IntN(12),
 		readRepair: rng.IntN(100), unsticky: rng.IntN(60),
-		takeBack: 1 + rng.IntN(20), tick: 1 + rng.Int64N(40), keys: 1 + rng.IntN(Keys),
+		roundSteps: 1,
+		takeBack:   1 + rng.IntN(20), tick: 1 + rng.Int64N(40), keys: 1 + rng.IntN(Keys),
 	}
 	if p.takeBack > 10 {
 		p.takeBack = 0 // disks that keep what they said is kept
@@ -91,8 +99,14 @@ func drawProfile(rng *rand.Rand, opt *Options) profile {
 				n = 8
 			}
 		}
+		if opt.Collecting {
+			n = collecting[o]
+		}
 		p.total += n
 		p.upTo[o] = p.total
+	}
+	if opt.Collecting {
+		p.keys, p.sleep, p.grace, p.roundSteps = 1, 40, 0, 1+rng.IntN(6)
 	}
 	return p
 }
@@ -136,7 +150,9 @@ func (w *world) step() {
 		}
 	case opRound:
 		if !w.opt.Bugs.AgeTombstones {
-			w.stepRound()
+			for range w.profile.roundSteps {
+				w.stepRound()
+			}
 		}
 	case opVoid:
 		w.voidRound()

@@ -50,10 +50,10 @@ func (w *world) pull(a, b *owner, whole bool) {
 }
 
 // compareDigests compares what owners with equal clocks hold, and joins the
-// keys that differ both ways. Of two floors the lower one counts: nobody has
-// dropped anything above the lowest floor of all.
+// keys that differ both ways. Hidden is what either may have dropped: a round
+// that was broken off while floors were raised proves nothing yet.
 func (w *world) compareDigests(a, b *owner) {
-	floor := min(a.disk.floor, b.disk.floor)
+	floor := max(a.disk.dropTo, b.disk.dropTo)
 	if !a.disk.clock.Equal(&b.disk.clock) || a.digest(floor) == b.digest(floor) {
 		return
 	}
@@ -88,7 +88,7 @@ func (w *world) repair(o, p *owner, key int, rec crdt.Record) {
 			return
 		}
 	}
-	w.sift(p, key, p.disk.floor)
+	w.sift(p, key, p.disk.floor, 2) // two: one may have lost it silently
 }
 
 // strip is a planted bug: what b's clock has and b's record has not, was
@@ -123,7 +123,6 @@ type stream struct {
 	clock    *crdt.Clock
 	floor    hlc.Stamp
 	next     int
-	kept     bool // the late-message rule kept something of it back
 }
 
 func (w *world) openStream(a, b *owner) stream {
@@ -134,8 +133,7 @@ func (w *world) openStream(a, b *owner) stream {
 }
 
 // advance applies the stream's next record, or its clock at the end, and
-// reports whether it is over. If parts of it were kept back, its clock would
-// say of them that they were delivered: then the receiver asks again instead.
+// reports whether it is over.
 func (w *world) advance(s *stream) (over bool) {
 	o := &w.owners[s.to]
 	if o.state != serving || o.boot != s.boot {
@@ -144,13 +142,8 @@ func (w *world) advance(s *stream) (over bool) {
 	if s.next < Keys {
 		k := s.next
 		s.next++
-		if w.apply(o, &message{from: s.from, to: s.to, key: int8(k), floor: s.floor, rec: s.records[k]}) {
-			s.kept = true
-		}
+		w.apply(o, &message{from: s.from, to: s.to, key: int8(k), stream: true, floor: s.floor, rec: s.records[k]})
 		return false
-	}
-	if s.kept && !w.opt.Bugs.TrustStreamClock {
-		return true
 	}
 	if runs := o.disk.clock.Missing(s.clock); len(runs) > 0 {
 		o.disk.commit(w, batch{key: -1, runs: runs})

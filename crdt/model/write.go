@@ -114,8 +114,12 @@ func (w *world) mint(c int, o *owner, q write) {
 	w.answer(c, q, crdt.Without(d.records[q.key], []crdt.Dot{v.Dot}), &v)
 }
 
-// answer tells client c the context of its write.
+// answer tells client c the context of its write, once that is acknowledged: a
+// context may take for granted what else the minter's record held.
 func (w *world) answer(c int, q write, local crdt.Record, v *crdt.Version) {
+	if !w.acked.has(eventOf(v)) {
+		return
+	}
 	ctx := q.base.ctx.After(local, v)
 	if w.opt.Bugs.FoldedAnswers {
 		ctx.Seen = ctx.Seen.With(v.Dot)

@@ -28,6 +28,7 @@ type round struct {
 	done   uint8 // owners that are through with this phase
 	had    crdt.Clock
 	lists  [Owners]uint64
+	agreed [Keys]crdt.Record // what the lists hold, once they are identical
 }
 
 // stepRound moves the round on by one owner, or by one phase.
@@ -48,7 +49,10 @@ func (w *world) stepRound() {
 		return
 	}
 	if r.phase == settling {
-		if w.settled() {
+		switch {
+		case !w.sameOwners():
+			w.endRound("an owner is another incarnation")
+		case w.settled():
 			r.phase = listing
 		}
 		return
@@ -70,7 +74,7 @@ func (w *world) stepRound() {
 		r.done |= 1 << o.id
 		break
 	}
-	if r.done == 1<<Owners-1 {
+	if r.phase != idle && r.done == 1<<Owners-1 {
 		w.nextPhase()
 	}
 }
@@ -112,6 +116,10 @@ func (w *world) askRound(o *owner) {
 			}
 		}
 	case raising:
+		if !w.stillHolds(o) {
+			w.endRound("an owner has lost what it listed")
+			return
+		}
 		o.disk.commit(w, batch{key: -1, marks: marks{floor: r.floor}})
 		if w.opt.Trace {
 			w.logf("%v raises its floor to %v", o, r.floor)
@@ -124,6 +132,20 @@ func (w *world) askRound(o *owner) {
 	}
 }
 
+// stillHolds tells whether o holds or covers all that was listed. A tombstone
+// that a disk loses between list and raise, while a late message brings back
+// what it covered, would else be dropped everywhere.
+func (w *world) stillHolds(o *owner) bool {
+	for k := range Keys {
+		for _, v := range w.round.agreed[k].Versions {
+			if !w.opt.Bugs.BlindRaise && !o.disk.records[k].Covers(v.Dot) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 func (w *world) nextPhase() {
 	r := &w.round
 	switch r.phase {
@@ -132,6 +154,11 @@ func (w *world) nextPhase() {
 			if r.lists[i] != r.lists[0] {
 				w.endRound("the lists differ")
 				return
+			}
+		}
+		for k := range Keys {
+			if rec := w.owners[0].disk.records[k]; crdt.Collectible(rec, r.floor) {
+				r.agreed[k] = rec
 			}
 		}
 	case raising:
@@ -229,119 +256,4 @@ func (w *world) runRound() bool {
 		}
 	}
 	return false
-}
-
-// voidRound closes dead actors: when all owners answer and nothing of such an
-// actor is on its way, the dots that nobody has are declared void in every
-// clock.
-func (w *world) voidRound() {
-	var had crdt.Clock
-	for i := range w.owners {
-		if w.owners[i].state != serving {
-			return
-		}
-		had.Join(&w.owners[i].disk.clock)
-	}
-	if w.cut || had.Gaps() == 0 {
-		return
-	}
-	var void []crdt.Dots
-	for _, a := range had.Actors() {
-		if !w.isDead(a) || had.Base(a) == had.Max(a) || w.onItsWay(a) {
-			continue
-		}
-		var all crdt.Clock
-		all.AddSpan(crdt.Dots{Actor: a, Span: crdt.Span{Lo: 1, Hi: had.Max(a)}})
-		void = append(void, had.Missing(&all)...)
-	}
-	if len(void) == 0 {
-		return
-	}
-	w.stats.Voided += len(void)
-	for i := range w.owners {
-		w.owners[i].disk.commit(w, batch{key: -1, runs: void})
-	}
-	if w.opt.Trace {
-		w.logf("void: %v", void)
-	}
-}
-
-func (w *world) onItsWay(a crdt.Actor) bool {
-	for i := range w.mail {
-		for _, v := range w.mail[i].rec.Versions {
-			if v.Dot.Actor == a {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// rejoin lets o serve once it knows the others' floor, and has applied the
-// late-message rule to its own store if its floor is below that. It needs one
-// owner that serves, or, when nobody does (all were down at once), word from
-// all of them; then those with the highest floor go first.
-func (w *world) rejoin(o *owner) {
-	most := o.disk.marks
-	asked, all := 0, true
-	for i := range w.owners {
-		p := &w.owners[i]
-		if p == o {
-			continue
-		}
-		if !o.reaches(p) {
-			all = false
-		} else if p.state == serving {
-			asked++
-		}
-	}
-	if asked == 0 && !all {
-		return
-	}
-	for i := range w.owners {
-		if p := &w.owners[i]; o.reaches(p) && (asked == 0 || p.state == serving) {
-			most.floor = max(most.floor, p.disk.floor)
-			most.promise = max(most.promise, p.disk.promise)
-			most.dropTo = max(most.dropTo, p.disk.dropTo)
-		}
-	}
-	if most.floor > o.disk.floor {
-		if asked == 0 {
-			return // somebody with a higher floor goes first
-		}
-		if !w.opt.Bugs.NoRejoinRule {
-			for k := range Keys {
-				w.sift(o, k, most.floor)
-			}
-		}
-	}
-	if most != o.disk.marks {
-		o.disk.commit(w, batch{key: -1, marks: most})
-	}
-	o.state = serving
-	if w.opt.Trace {
-		w.logf("%v serves, as %v, floor %v", o, o.actor, o.disk.floor)
-	}
-}
-
-// sift applies the late-message rule to o's own record of a key: what is at or
-// below the floor goes to the side log if a peer had it and has it no more, and
-// none has it still. That nobody knows it is no reason: they may all have lost
-// more than o.
-func (w *world) sift(o *owner, key int, floor hlc.Stamp) {
-	rec := o.disk.records[key]
-	var gone []crdt.Dot
-	for _, dot := range crdt.Late(rec, crdt.Record{}, floor) {
-		if holds, lacks := w.ask(o, -1, key, dot); lacks && !holds {
-			gone = append(gone, dot)
-		}
-	}
-	if len(gone) == 0 {
-		return
-	}
-	w.stats.Sifted += len(gone)
-	o.disk.commit(w, batch{key: int8(key), rec: crdt.Without(rec, gone)})
-	if w.opt.Trace {
-		w.logf("  %v puts %v of k%d into its side log: superseded, and the tombstone collected", o, gone, key)
-	}
 }

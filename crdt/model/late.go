@@ -1,0 +1,103 @@
+package model
+
+import (
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+)
+
+// withoutLate is the late-message rule: what m carries at or below o's floor,
+// and o does not know, passes if another owner holds it; or if the sender
+// vouches for it and nobody has reason to think it superseded.
+func (w *world) withoutLate(o *owner, m *message, local crdt.Record) crdt.Record {
+	if w.opt.Bugs.NoLateRule {
+		return m.rec
+	}
+	vouched := m.from >= 0 && m.floor >= o.disk.floor
+	var late []crdt.Dot
+	switch {
+	case !vouched:
+		late = crdt.Late(m.rec, local, o.disk.floor)
+	case w.opt.BelieveOwners:
+	case m.stream: // to ask about each record of a full sync would double it
+		late = crdt.LateVouched(m.rec, local, &o.disk.clock, o.disk.floor)
+	default:
+		late = crdt.Late(m.rec, local, o.disk.floor)
+	}
+	var keep []crdt.Dot
+	for _, dot := range late {
+		others := w.ask(o, m.from, int(m.key), dot)
+		doubt := others.lack > 0 || others.covers != nil || o.disk.clock.Contains(dot)
+		if others.holds || vouched && !doubt {
+			w.stats.LateConfirmed++
+			continue
+		}
+		w.stats.LateKept++
+		keep = append(keep, dot)
+		if w.opt.Trace {
+			w.logf("  %v keeps back %v of k%d: late", o, dot, m.key)
+		}
+	}
+	if len(keep) == 0 {
+		return m.rec
+	}
+	return crdt.Without(m.rec, keep)
+}
+
+// word is what peers say of a dot. Who neither has it nor had it is behind,
+// not wiser, and says nothing.
+type word struct {
+	holds  bool   // one has the version
+	covers *owner // one has a version that superseded it
+	lack   int    // so many had it delivered and have nothing of it: collected
+}
+
+// ask asks o's peers, less the sender.
+func (w *world) ask(o *owner, sender int8, key int, dot crdt.Dot) (a word) {
+	for i := range w.owners {
+		p := &w.owners[i]
+		if p.id == sender || !o.reaches(p) || p.state != serving {
+			continue
+		}
+		switch r := p.disk.records[key]; {
+		case r.Find(dot) != nil:
+			a.holds = true
+		case r.Covers(dot):
+			a.covers = p
+		case p.disk.clock.Contains(dot):
+			a.lack++
+		}
+	}
+	return a
+}
+
+// sift applies the late-message rule to o's own record of a key. What is at or
+// below the floor and superseded elsewhere is joined with what superseded it;
+// what nobody holds, and enough peers had and have no more, goes to the side
+// log. That nobody knows a dot is no reason: they may all have lost more than
+// o. It returns how many versions remain about which nobody could tell.
+func (w *world) sift(o *owner, key int, floor hlc.Stamp, enough int) (open int) {
+	var gone []crdt.Dot
+	for _, dot := range crdt.Late(o.disk.records[key], crdt.Record{}, floor) {
+		switch others := w.ask(o, -1, key, dot); {
+		case others.holds:
+		case others.covers != nil:
+			w.commitIfNew(o, key, crdt.Join(o.disk.records[key], others.covers.disk.records[key]), 0)
+		case others.lack >= enough:
+			gone = append(gone, dot)
+		default:
+			open++
+		}
+	}
+	if len(gone) == 0 {
+		return open
+	}
+	rec := o.disk.records[key]
+	rest := crdt.Without(rec, gone)
+	w.stats.Sifted += len(gone)
+	w.sifted |= held(rec) &^ held(rest)
+	o.disk.commit(w, batch{key: int8(key), rec: rest})
+	if w.opt.Trace {
+		w.logf("  %v puts %v of k%d into its side log: superseded, and the tombstone collected", o, gone, key)
+	}
+	return open
+}
