@@ -62,7 +62,7 @@ var table = []row{
 	{path: "crdt/hlc", layer: pure},
 	{path: "crdt", layer: pure, beside: []string{"crdt/hlc"}},
 	{path: "crdt/model", layer: tooling}, // draws from math/rand; tests and make sim use it
-	{path: "hashring", layer: pure}, // it and crdt do not know each other
+	{path: "hashring", layer: pure},      // it and crdt do not know each other
 	{path: "node/quorum", layer: pure},
 	{path: "node/wire", layer: pure, beside: []string{"crdt", "hashring"}},
 	{path: "geo/failover", layer: pure},
