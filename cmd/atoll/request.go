@@ -110,21 +110,14 @@ func (q *request) writeOptions() []client.WriteOption {
 // level is the flag --consistency; zero is the server's default.
 type level client.Level
 
-var levels = []struct {
-	name  string
-	level client.Level
-}{
-	{"local-one", client.LocalOne},
-	{"local-two", client.LocalTwo},
-	{"local-three", client.LocalThree},
-	{"local-quorum", client.LocalQuorum},
-	{"local-all", client.LocalAll},
+var levels = []client.Level{
+	client.LocalOne, client.LocalTwo, client.LocalThree, client.LocalQuorum, client.LocalAll,
 }
 
 func levelNames() []string {
 	names := make([]string, len(levels))
 	for i, l := range levels {
-		names[i] = l.name
+		names[i] = l.String()
 	}
 	return names
 }
@@ -132,8 +125,8 @@ func levelNames() []string {
 // Set implements pflag.Value.
 func (l *level) Set(s string) error {
 	for _, k := range levels {
-		if k.name == s {
-			*l = level(k.level)
+		if k.String() == s {
+			*l = level(k)
 			return nil
 		}
 	}
@@ -142,14 +135,9 @@ func (l *level) Set(s string) error {
 
 func (l *level) String() string {
 	if *l == 0 {
-		return "local-quorum"
+		return client.LocalQuorum.String()
 	}
-	for _, k := range levels {
-		if level(k.level) == *l {
-			return k.name
-		}
-	}
-	return "unknown"
+	return client.Level(*l).String()
 }
 
 // Type implements pflag.Value.
