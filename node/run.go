@@ -17,14 +17,15 @@ type loop struct {
 // stopped, and waited for, before the next one is. Whatever feeds others stops
 // before them; the replica, which writes the clean-stop marker, is last.
 //
-//	liveness, repair, drains   ask and apply, nothing depends on them
+//	liveness, skew, repair, drains
+//	                           ask and apply, nothing depends on them
 //	pump, announcer            the pump ships what is left, within its grace
 //	replica                    the committer, and the clean-stop marker
 //
 // The gRPC servers, the peer links and the NATS connections belong to package
 // process, which stops taking clients' requests before it stops Run.
 func (n *Node) phases() [][]loop {
-	first := []loop{{"liveness", n.alive.Run}, {"repair", n.repair.Run}}
+	first := []loop{{"liveness", n.alive.Run}, {"skew", skewMonitor{n}.Run}, {"repair", n.repair.Run}}
 	for _, d := range n.drains {
 		first = append(first, loop{"drain", d.Run})
 	}

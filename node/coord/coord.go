@@ -171,6 +171,8 @@ func localError(err error) *Error {
 	switch {
 	case errors.Is(err, replica.ErrNoActor), errors.Is(err, replica.ErrAmnesia):
 		e.Code, e.again = CodeUnavailable, true
+	case errors.Is(err, replica.ErrClockSkew):
+		e.Code, e.again = CodeClockSkew, true
 	case errors.Is(err, replica.ErrNotOwner):
 		e.Code, e.again = CodeUnavailable, true
 	case errors.Is(err, replica.ErrStopping), errors.Is(err, storage.ErrClosed):

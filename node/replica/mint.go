@@ -20,6 +20,8 @@ var (
 	ErrNotOwner = errors.New("not an owner of the partition")
 	// ErrStopping says that the node is on its way down.
 	ErrStopping = errors.New("node is stopping")
+	// ErrClockSkew says that this node's clock is too far from its peers'.
+	ErrClockSkew = errors.New("this node's clock is more than 250 ms off its peers'")
 	// ErrAmnesia says that the client's context shows a dot of this node's
 	// actor that the node does not know: it has lost state.
 	ErrAmnesia = errors.New("this node has lost writes of its own and takes a new actor")
@@ -80,6 +82,9 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	actor := o.r.minter
 	if actor == 0 {
 		return ErrNoActor
+	}
+	if o.r.skewed.Load() {
+		return ErrClockSkew
 	}
 	clock := o.part.decided.clock
 	n := clock.Max(actor)

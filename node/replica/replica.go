@@ -56,6 +56,7 @@ type Replica struct {
 	wantActor chan struct{}
 	stopping  atomic.Bool
 	abandoned atomic.Bool
+	skewed    atomic.Bool
 	scans     atomic.Int32 // running; see maxScans
 
 	unclean string // why the last stop was not a clean one, "" if it was
@@ -135,6 +136,10 @@ func (r *Replica) Run(ctx context.Context) error {
 // Abandon makes the stop that follows an unclean one, as a crash is: no marker
 // is left, and the next start takes a new actor. For tests and demonstrations.
 func (r *Replica) Abandon() { r.abandoned.Store(true) }
+
+// SetSkewed forbids (or allows again) minting because this node's clock is too
+// far from its peers', and returns what held before.
+func (r *Replica) SetSkewed(skewed bool) (was bool) { return r.skewed.Swap(skewed) }
 
 func (r *Replica) submit(op storage.Op) {
 	if r.stopping.Load() {
