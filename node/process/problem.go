@@ -2,6 +2,8 @@ package process
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -41,6 +43,22 @@ func (ps Problems) err() error {
 	return ps
 }
 
+// bare is a text that is not quoted.
+type bare string
+
 func (ps *Problems) add(field, want string, seen any) {
-	*ps = append(*ps, Problem{field, want, fmt.Sprintf("%#v", seen)})
+	text := fmt.Sprintf("%#v", seen)
+	if b, ok := seen.(bare); ok {
+		text = string(b)
+	}
+	*ps = append(*ps, Problem{field, want, text})
+}
+
+// listed shows a set of names.
+func listed[N ~string](names map[N]bool) bare {
+	var out []string
+	for _, n := range slices.Sorted(maps.Keys(names)) {
+		out = append(out, string(n))
+	}
+	return bare(strings.Join(out, ", "))
 }

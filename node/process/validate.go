@@ -126,7 +126,7 @@ func (v *validator) ring() {
 func (v *validator) regions() {
 	c := v.c
 	if len(c.Regions) == 0 {
-		v.ps.add("regions", "must list all regions, the own one too", "none")
+		v.ps.add("regions", "must list all regions, the own one too", bare("none"))
 		return
 	}
 	names, ids, members := map[topology.Region]bool{}, map[topology.RegionID]bool{}, map[topology.NodeID]bool{}
@@ -146,7 +146,7 @@ func (v *validator) regions() {
 		names[r.Name], ids[r.ID] = true, true
 		here = here || r.Name == c.Region
 		if len(r.Members) == 0 {
-			v.ps.add(field+".members", "must list the region's nodes", "none")
+			v.ps.add(field+".members", "must list the region's nodes", bare("none"))
 		}
 		for j, m := range r.Members {
 			v.member(fmt.Sprintf("%s.members[%d]", field, j), m, members)
@@ -156,14 +156,14 @@ func (v *validator) regions() {
 			v.url(fmt.Sprintf("%s.nats[%d]", field, j), u)
 		}
 		if len(r.NATS) == 0 && (len(c.Regions) > 1 || !c.runsAlone()) {
-			v.ps.add(field+".nats", "must list the region's NATS servers", "none")
+			v.ps.add(field+".nats", "must list the region's NATS servers", bare("none"))
 		}
 	}
 	switch {
 	case !here && c.Region != "":
-		v.ps.add("regions", fmt.Sprintf("must contain the own region %q", c.Region), slices.Sorted(maps.Keys(names)))
+		v.ps.add("regions", fmt.Sprintf("must contain the own region %q", c.Region), listed(names))
 	case here && !self && c.Node != "":
-		v.ps.add("regions", fmt.Sprintf("must have this node %q among the members of %q", c.Node, c.Region), slices.Sorted(maps.Keys(members)))
+		v.ps.add("regions", fmt.Sprintf("must have this node %q among the members of %q", c.Node, c.Region), listed(members))
 	}
 }
 
@@ -219,7 +219,7 @@ func (v *validator) nats() {
 		v.ps.add("nats.mode", "must be embedded or external", n.Mode)
 	}
 	if n.MaxStore < minMaxStore {
-		v.ps.add("nats.max_store", "must be "+minMaxStore.String()+" or more", n.MaxStore.String())
+		v.ps.add("nats.max_store", "must be "+minMaxStore.String()+" or more", bare(n.MaxStore.String()))
 	}
 	if n.Cluster == nil {
 		return
@@ -254,7 +254,7 @@ func (v *validator) buckets() {
 			v.ps.add(field+".kind", "must be mv or lww", b.Kind)
 		}
 		if b.MaxValue < 0 || b.MaxValue > maxValue {
-			v.ps.add(field+".max_value", "must be in 1B.."+maxValue.String(), b.MaxValue.String())
+			v.ps.add(field+".max_value", "must be in 1B.."+maxValue.String(), bare(b.MaxValue.String()))
 		}
 	}
 }
@@ -262,10 +262,10 @@ func (v *validator) buckets() {
 func (v *validator) rest() {
 	m := v.c.Memory
 	if m.BlockCache < 1*MiB {
-		v.ps.add("memory.block_cache", "must be 1MiB or more", m.BlockCache.String())
+		v.ps.add("memory.block_cache", "must be 1MiB or more", bare(m.BlockCache.String()))
 	}
 	if m.Memtable < 8*MiB || m.Memtable > 1*GiB {
-		v.ps.add("memory.memtable", "must be in 8MiB..1GiB", m.Memtable.String())
+		v.ps.add("memory.memtable", "must be in 8MiB..1GiB", bare(m.Memtable.String()))
 	}
 	if l := v.c.Log.Level; hclog.LevelFromString(l) == hclog.NoLevel {
 		v.ps.add("log.level", "must be trace, debug, info, warn or error", l)
