@@ -197,8 +197,9 @@ func Write(r Record, seen VV, v Version) Record {
 type View struct {
 	// Live versions in ascending order of dot; at most one for LWW.
 	Live []Version
-	// DeletedConcurrently: a dead version stands beside live ones.
-	DeletedConcurrently bool
+	// Dead versions that stand beside live ones: deletes (and expiries) that
+	// are concurrent with them. A reader that resolves has to know.
+	Dead []Version
 }
 
 // Kind says how a bucket shows concurrent versions.
@@ -233,13 +234,15 @@ func Read(r Record, k Kind, nowMs int64) View {
 	if dead == len(r.Versions) {
 		return View{}
 	}
-	live := make([]Version, 0, len(r.Versions)-dead)
+	v := View{Live: make([]Version, 0, len(r.Versions)-dead), Dead: make([]Version, 0, dead)}
 	for i := range r.Versions {
-		if !r.Versions[i].DeadAt(nowMs) {
-			live = append(live, r.Versions[i])
+		if r.Versions[i].DeadAt(nowMs) {
+			v.Dead = append(v.Dead, r.Versions[i])
+		} else {
+			v.Live = append(v.Live, r.Versions[i])
 		}
 	}
-	return View{Live: live, DeletedConcurrently: true}
+	return v
 }
 
 // latest returns the version with the highest (stamp, dot), nil if r is absent.

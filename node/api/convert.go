@@ -100,23 +100,32 @@ func version(d crdt.Dot) *atollv1.Version {
 func (w *wire) getResponse(r coord.GetResult) *atollv1.GetResponse {
 	out := &atollv1.GetResponse{
 		Context:             r.Context,
-		DeletedConcurrently: r.View.DeletedConcurrently,
+		DeletedConcurrently: len(r.View.Dead) > 0,
 		Achieved:            w.achieved(r.Achieved),
 	}
-	if n := len(r.View.Live); n > 0 {
-		out.Siblings = make([]*atollv1.Sibling, n)
+	if n := len(r.View.Live) + len(r.View.Dead); n > 0 {
+		out.Siblings = make([]*atollv1.Sibling, 0, n)
 	}
 	for i := range r.View.Live {
-		v := &r.View.Live[i]
-		out.Siblings[i] = &atollv1.Sibling{
-			Version:   version(v.Dot),
-			Value:     v.Value,
-			Stamp:     uint64(v.Stamp),
-			Region:    string(w.regionName(topology.RegionID(v.Dot.Actor.Region()))),
-			ExpiresAt: v.Expiry,
-		}
+		s := w.sibling(&r.View.Live[i])
+		s.Value = r.View.Live[i].Value
+		out.Siblings = append(out.Siblings, s)
+	}
+	for i := range r.View.Dead {
+		s := w.sibling(&r.View.Dead[i])
+		s.Deleted = true
+		out.Siblings = append(out.Siblings, s)
 	}
 	return out
+}
+
+func (w *wire) sibling(v *crdt.Version) *atollv1.Sibling {
+	return &atollv1.Sibling{
+		Version:   version(v.Dot),
+		Stamp:     uint64(v.Stamp),
+		Region:    string(w.regionName(topology.RegionID(v.Dot.Actor.Region()))),
+		ExpiresAt: v.Expiry,
+	}
 }
 
 func (w *wire) putResponse(r coord.PutResult) *atollv1.PutResponse {

@@ -468,8 +468,9 @@ func (x *GetRequest) GetR() uint32 {
 type GetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Siblings holds the live versions, more than one when concurrent writes
-	// were not resolved yet; in a bucket of kind lww at most one. Empty: not
-	// found.
+	// were not resolved yet; in a bucket of kind lww at most one. Deletes that
+	// are concurrent with them follow, without a value and marked deleted. Empty:
+	// not found.
 	Siblings []*Sibling `protobuf:"bytes,1,rep,name=siblings,proto3" json:"siblings,omitempty"`
 	// Context is given back with the next write of this key; opaque.
 	Context []byte `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
