@@ -46,12 +46,15 @@ func configShowCommand() *cobra.Command {
 together, as YAML without passwords; without a file, that of 'start --dev'.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg := process.Dev("atoll-dev")
+			var cfg process.Config
+			var err error
 			if len(args) == 1 {
-				var err error
-				if cfg, err = process.Load(args[0], os.Environ()); err != nil {
-					return err
-				}
+				cfg, err = process.Load(args[0], os.Environ())
+			} else {
+				cfg, err = process.Dev("atoll-dev").Override(os.Environ())
+			}
+			if err != nil {
+				return err
 			}
 			text, err := cfg.YAML()
 			if err != nil {

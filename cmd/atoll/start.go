@@ -141,8 +141,10 @@ func startDev(ctx context.Context, out io.Writer, f startFlags) error {
 		dir, kept = temp, "removed at the end"
 	}
 	cfg := process.Dev(dir)
-	if f.level == "" {
-		cfg.Log.Level = "warn"
+	cfg.Log.Level = "warn"
+	cfg, err := cfg.Override(os.Environ())
+	if err != nil {
+		return err
 	}
 	open := map[string]net.Listener{}
 	defer func() {

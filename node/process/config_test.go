@@ -22,7 +22,7 @@ regions:
 `
 
 func TestParse(t *testing.T) {
-	c, err := parse([]byte(small+`
+	c, err := parse(Default(), []byte(small+`
 buckets:
   a.b_c: {kind: lww}
   big: {max_value: 2MiB}
@@ -56,7 +56,7 @@ func TestYAMLRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, err := parse(text, nil)
+	back, err := parse(Default(), text, nil)
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, text)
 	}
@@ -199,7 +199,7 @@ log: {level: loud, format: xml}
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := parse([]byte(c.yaml), c.env)
+			_, err := parse(Default(), []byte(c.yaml), c.env)
 			var ps Problems
 			if !errors.As(err, &ps) {
 				t.Fatalf("got %v", err)
@@ -224,10 +224,10 @@ log: {level: loud, format: xml}
 }
 
 func TestNotYAML(t *testing.T) {
-	if _, err := parse([]byte("a: [\n"), nil); err == nil || !strings.Contains(err.Error(), "yaml") {
+	if _, err := parse(Default(), []byte("a: [\n"), nil); err == nil || !strings.Contains(err.Error(), "yaml") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := parse([]byte("node: a\nnode: b\n"), nil); err == nil || !strings.Contains(err.Error(), "already defined") {
+	if _, err := parse(Default(), []byte("node: a\nnode: b\n"), nil); err == nil || !strings.Contains(err.Error(), "already defined") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), "none"), nil); !errors.Is(err, os.ErrNotExist) {
@@ -291,7 +291,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("regions: [[1]]\nbuckets: {a: 1}\nnats: {cluster: []}")
 	f.Add("listen: null\nmemory: ~\n? [a]: b")
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := parse([]byte(text), nil)
+		c, err := parse(Default(), []byte(text), nil)
 		if err == nil {
 			if _, err := newWorld(&c); err != nil {
 				t.Errorf("a valid configuration has no topology: %v", err)

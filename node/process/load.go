@@ -33,9 +33,18 @@ func Load(file string, environ []string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("read configuration: %w", err)
 	}
-	c, err := parse(b, environ)
+	c, err := parse(Default(), b, environ)
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration %s: %w", file, err)
+	}
+	return c, nil
+}
+
+// Override returns c with the values that the variables of environ have.
+func (c Config) Override(environ []string) (Config, error) {
+	c, err := parse(c, nil, environ)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration from the environment: %w", err)
 	}
 	return c, nil
 }
@@ -46,7 +55,8 @@ type raw []byte
 func (r raw) ReadBytes() ([]byte, error)    { return r, nil }
 func (r raw) Read() (map[string]any, error) { return nil, errors.ErrUnsupported }
 
-func parse(b []byte, environ []string) (Config, error) {
+// parse decodes b and the variables of environ over c.
+func parse(c Config, b []byte, environ []string) (Config, error) {
 	k := koanf.New(delim)
 	if err := k.Load(raw(b), yaml.Parser()); err != nil {
 		return Config{}, err
@@ -73,7 +83,6 @@ func parse(b []byte, environ []string) (Config, error) {
 	if err := k.Load(fromEnv, nil); err != nil {
 		return Config{}, err
 	}
-	c := Default()
 	var md mapstructure.Metadata
 	err := k.UnmarshalWithConf("", &c, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		TagName:          "yaml",

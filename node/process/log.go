@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/term"
@@ -60,11 +61,11 @@ func (b grpcBridge) Fatalf(format string, args ...any) { b.fatal(fmt.Sprintf(for
 // V says whether lines of a verbosity are wanted.
 func (b grpcBridge) V(int) bool { return b.log.IsTrace() }
 
-func (b grpcBridge) trace(text string) { b.log.Trace(grpcSays, "text", text) }
-func (b grpcBridge) debug(text string) { b.log.Debug(grpcSays, "text", text) }
-func (b grpcBridge) warn(text string)  { b.log.Warn(grpcSays, "text", text) }
+func (b grpcBridge) trace(text string) { b.log.Trace(grpcSays, "text", strings.TrimSpace(text)) }
+func (b grpcBridge) debug(text string) { b.log.Debug(grpcSays, "text", strings.TrimSpace(text)) }
+func (b grpcBridge) warn(text string)  { b.log.Warn(grpcSays, "text", strings.TrimSpace(text)) }
 
 func (b grpcBridge) fatal(text string) {
-	b.log.Error(grpcSays, "text", text)
+	b.log.Error(grpcSays, "text", strings.TrimSpace(text))
 	os.Exit(1)
 }
