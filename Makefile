@@ -60,9 +60,8 @@ sim-world:
 
 .PHONY: sim-model
 sim-model:
-	@if grep -qs 'func TestModel' crdt/*_test.go; then set -x; \
-	  $(GOTEST) $(RACEFLAG) -count=1 -timeout 60m ./crdt -run '^TestModel' -model.n=$(N); \
-	else echo 'not run: crdt has no TestModel yet'; fi
+	$(GOTEST) $(RACEFLAG) -count=1 -timeout 60m ./crdt/model -v -run '^Test(Histories|SilentFaults)$$' \
+	  -model.seed=$(SEED) -model.n=$(N) -model.workers=$$(nproc)
 
 # The minimiser is bounded by a count: by default it may run for a minute per
 # finding, whatever FUZZTIME says.

@@ -25,7 +25,10 @@ func BenchmarkJoin(b *testing.B) {
 		name string
 		a, b Record
 	}{
-		{"equal", x, x}, {"oneshared", x, y}, {"disjoint", x, other}, {"absent", x, Record{}},
+		{"equal", x, x},
+		{"oneshared", x, y},
+		{"disjoint", x, other},
+		{"absent", x, Record{}},
 		{"superseded", x, Write(x, x.Context().Seen, Version{Dot: Dot{MakeActor(100, 1), 1<<33 + 9}})},
 	} {
 		b.Run(c.name, func(b *testing.B) {

@@ -33,8 +33,7 @@ import (
 //	          all of the above
 //
 // All uvarints are minimal, counters at most MaxN. Only actors that occur are
-// listed. The checksum
-// binds the record to its key without storing the hash.
+// listed. The checksum binds the record to its key without storing the hash.
 //
 // One version with one actor takes at most 32 bytes beside key and value while
 // the actor is below 2^21, n below 2^35, the last write of the same key less

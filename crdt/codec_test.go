@@ -192,8 +192,10 @@ func TestSizeBoundHolds(t *testing.T) {
 		a := Actor(rapid.Uint32Range(1, 1<<21-1).Draw(t, "actor"))
 		n := rapid.Uint64Range(2, 1<<35-1).Draw(t, "n")
 		ago := rapid.Uint64Range(1, min(n-1, 1<<21-1)).Draw(t, "ago")
-		v := Version{Dot: Dot{a, n}, Stamp: hlc.Stamp(rapid.Uint64().Draw(t, "stamp")), Past: VV{{Actor: a, N: n - ago}},
-			Value: make([]byte, rapid.IntRange(0, 1<<14-1).Draw(t, "value"))}
+		v := Version{
+			Dot: Dot{a, n}, Stamp: hlc.Stamp(rapid.Uint64().Draw(t, "stamp")), Past: VV{{Actor: a, N: n - ago}},
+			Value: make([]byte, rapid.IntRange(0, 1<<14-1).Draw(t, "value")),
+		}
 		if got := len(AppendRecord(nil, 1, Record{[]Version{v}})) - len(v.Value); got > 32 {
 			t.Fatalf("%d bytes", got)
 		}

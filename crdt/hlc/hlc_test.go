@@ -97,15 +97,14 @@ func TestRatchetDoesNotLiftTheClock(t *testing.T) {
 
 func TestDriftBound(t *testing.T) {
 	w := &wall{start}
-	c := New(w.now)
 	for _, d := range []struct{ ahead, want int64 }{{100, 100}, {250, 250}, {251, 250}, {1 << 40, 250}} {
-		c = New(w.now)
+		c := New(w.now)
 		c.Observe(FromMillis(start + d.ahead))
 		if s := c.Next(0); s.Millis() != start+d.want {
 			t.Errorf("a peer %d ms ahead moves us to %d", d.ahead, s.Millis()-start)
 		}
 	}
-	c = New(w.now)
+	c := New(w.now)
 	if d := c.Observe(FromMillis(start - 70)); d != -70*time.Millisecond {
 		t.Errorf("behind: %v", d)
 	}
