@@ -156,8 +156,8 @@ func pause(t *testing.T, ctx context.Context, d time.Duration) {
 	}
 }
 
-// status asks a node for the region's status, nil if it does not answer.
-func status(ctx context.Context, r *region, i int) *adminv1.GetStatusResponse {
+// regionStatus asks a node for the region's status, nil if it does not answer.
+func regionStatus(ctx context.Context, r *region, i int) *adminv1.GetStatusResponse {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	cc, err := grpc.NewClient(r.clients[i], grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -173,7 +173,7 @@ func status(ctx context.Context, r *region, i int) *adminv1.GetStatusResponse {
 }
 
 func nodeStatus(ctx context.Context, r *region, i int) *adminv1.NodeStatus {
-	for _, n := range status(ctx, r, i).GetNodes() {
+	for _, n := range regionStatus(ctx, r, i).GetNodes() {
 		if n.GetId() == r.ids[i] && n.GetError() == "" {
 			return n
 		}
@@ -182,7 +182,7 @@ func nodeStatus(ctx context.Context, r *region, i int) *adminv1.NodeStatus {
 }
 
 func equalNodes(ctx context.Context, r *region) bool {
-	nodes := status(ctx, r, 0).GetNodes()
+	nodes := regionStatus(ctx, r, 0).GetNodes()
 	for _, n := range nodes {
 		if n.GetError() != "" || n.GetClockDigest() != nodes[0].GetClockDigest() || n.GetDataDigest() != nodes[0].GetDataDigest() {
 			return false
