@@ -8,7 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
 )
@@ -38,12 +40,15 @@ func (q *request) dialCluster(cmd *cobra.Command) (*cluster, error) {
 		if err == nil {
 			return c, nil
 		}
-		last = adminFailure("ask "+addr, err)
+		last = err
 	}
 	if last == nil {
-		last = usage(cmd, errors.New("no address"+inputBounds("endpoints", "HOST:PORT,...", fmt.Sprintf("%q", q.target(cmd)))))
+		return nil, usage(cmd, errors.New("no address"+inputBounds("endpoints", "HOST:PORT,...", fmt.Sprintf("%q", q.target(cmd)))))
 	}
-	return nil, last
+	if code := status.Code(last); code == codes.Unavailable || code == codes.DeadlineExceeded {
+		return nil, unreachable(q.target(cmd), last)
+	}
+	return nil, adminFailure("ask for the topology", last)
 }
 
 func (q *request) dialNode(ctx context.Context, addr string) (*cluster, error) {

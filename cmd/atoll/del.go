@@ -24,7 +24,7 @@ a key that has no value is no error.`,
 	q.bucketFlag(cmd)
 	q.writeFlags(cmd)
 	q.afterFlag(cmd)
-	out := formatFlag(cmd, "table", "json")
+	out := formatFlag(cmd, "none", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runDel(cmd, &q, out, args[0]) }
 	return cmd
 }

@@ -68,7 +68,7 @@ imported again without harm.`,
 	f.IntVar(&q.lines, "in-flight", 2048, "lines under way at a time")
 	f.DurationVar(&q.patience, "patience", time.Minute, "how long to try again what was not applied")
 	f.StringVar(&q.rejects, "rejects", "", "new `FILE` for the lines that were not written, or perhaps not")
-	out := formatFlag(cmd, "table", "json")
+	out := formatFlag(cmd, "none", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runImport(cmd, &q, out, args[0]) }
 	return cmd
 }
@@ -91,7 +91,10 @@ func runImport(cmd *cobra.Command, q *importFlags, out *format, name string) (er
 	if err := q.check(cmd); err != nil {
 		return err
 	}
-	input, size, err := openInput(cmd, name)
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process
+	input, size, err := openInput(ctx, cmd, name)
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
@@ -111,9 +114,6 @@ func runImport(cmd *cobra.Command, q *importFlags, out *format, name string) (er
 	}
 	defer c.Close() //nolint:errcheck // all writes are answered
 
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process
 	opts := []client.WriteOption{client.Level(q.level)}
 	if q.w > 0 {
 		opts = append(opts, client.W(int(q.w)))
@@ -178,9 +178,9 @@ func (q *importFlags) finish(
 	return nil
 }
 
-func openInput(cmd *cobra.Command, name string) (io.ReadCloser, int64, error) {
+func openInput(ctx context.Context, cmd *cobra.Command, name string) (io.ReadCloser, int64, error) {
 	if name == "-" {
-		return io.NopCloser(cmd.InOrStdin()), 0, nil
+		return io.NopCloser(&interruptible{ctx: ctx, r: cmd.InOrStdin()}), 0, nil
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -195,6 +195,38 @@ func openInput(cmd *cobra.Command, name string) (io.ReadCloser, int64, error) {
 		return nil, 0, err
 	}
 	return f, st.Size(), nil
+}
+
+// interruptible reads from what may never send anything and cannot be told to
+// stop, such as a terminal. A read that is given up keeps its goroutine until
+// something comes.
+type interruptible struct {
+	ctx  context.Context //nolint:containedctx // io.Reader takes none
+	r    io.Reader
+	buf  [32 << 10]byte
+	rest []byte
+	err  error
+}
+
+func (i *interruptible) Read(b []byte) (int, error) {
+	if len(i.rest) == 0 && i.err == nil {
+		done := make(chan struct{})
+		go func() {
+			n, err := i.r.Read(i.buf[:])
+			i.rest, i.err = i.buf[:n], err
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-i.ctx.Done():
+			return 0, i.ctx.Err() // and i is not used again
+		}
+	}
+	n := copy(b, i.rest)
+	if i.rest = i.rest[n:]; len(i.rest) == 0 {
+		return n, i.err
+	}
+	return n, nil
 }
 
 type countingReader struct {

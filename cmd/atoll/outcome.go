@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -96,6 +97,20 @@ func (q *request) failure(err error) error {
 	return withCode(code, described{text, err})
 }
 
+// unreachable is the failure to speak to any node at all.
+func unreachable(target string, err error) error {
+	text := err.Error()
+	if i := strings.LastIndex(text, "desc = "); i >= 0 { // what gRPC says last is what happened
+		text = text[i+len("desc = "):]
+		if s, err := strconv.Unquote(text); err == nil {
+			text = strings.TrimPrefix(s, "transport: Error while dialing: ")
+		}
+	}
+	return withCode(exitUnavailable, described{
+		fmt.Sprintf("no node answers at %s: %s\n  next: say where one is with --endpoints or %s, or start one", target, text, endpointsVar), err,
+	})
+}
+
 // bounds says which input was wrong, unless text already does.
 func (q *request) bounds(e *client.Error, text string) string {
 	field, limit, seen := e.Field, e.Limit, e.Seen
@@ -143,9 +158,6 @@ func adminFailure(doing string, err error) error {
 	}
 	return withCode(exitError, described{text, err})
 }
-
-// silent ends the process with code and says no more.
-func silent(code int) error { return withCode(code, errors.New("")) }
 
 func shorten(s string, n int) string {
 	if len(s) > n {

@@ -79,7 +79,7 @@ write holds.`,
 	cmd.Flags().StringVar(&q.file, "file", "", "`FILE` that holds the value")
 	cmd.Flags().DurationVar(&q.ttl, "ttl", 0, "the value reads as deleted after this time; without it, never")
 	cmd.Flags().BoolVar(&q.overwrite, "overwrite", false, "replace what is there, siblings included")
-	out := formatFlag(cmd, "table", "json")
+	out := formatFlag(cmd, "none", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runPut(cmd, &q, out, args) }
 	return cmd
 }

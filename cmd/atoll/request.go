@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -85,7 +86,10 @@ func (q *request) open(cmd *cobra.Command) (*client.Client, error) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
 	defer cancel()
 	c, err := client.Open(ctx, q.target(cmd), client.Bucket(q.bucket), client.Timeout(q.timeout))
-	if err != nil {
+	switch {
+	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrDeadline):
+		return nil, unreachable(q.target(cmd), err)
+	case err != nil:
 		return nil, q.failure(fmt.Errorf("connect to %s: %w", q.target(cmd), err))
 	}
 	return c, nil

@@ -11,7 +11,7 @@ func commands() []func() *cobra.Command {
 		startCommand, configCommand, versionCommand,
 		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand,
 		statusCommand, ringCommand,
-		importCommand, exportCommand,
+		importCommand, exportCommand, benchCommand,
 		demoCommand,
 		exitCodesTopic,
 	}

@@ -42,7 +42,12 @@ func (s *server) put(ctx context.Context, items []client.Item) []client.PutResul
 	defer s.mu.Unlock()
 	s.most = max(s.most, len(items))
 	out := make([]client.PutResult, len(items))
+	seen := map[string]bool{}
 	for i, it := range items {
+		if seen[it.Key] {
+			panic("a key twice in one Put: the items of one are written in any order")
+		}
+		seen[it.Key] = true
 		if ctx.Err() != nil {
 			out[i].Err = ctx.Err()
 			continue

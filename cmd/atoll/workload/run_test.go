@@ -78,6 +78,9 @@ func TestOpsBoundBothLoops(t *testing.T) {
 			if total.OK != 777 || done.Load() <= 777 || total.Latency["rmw"].Count != 777 {
 				t.Errorf("rate %v: %d done, %+v", rate, done.Load(), total)
 			}
+			if (rate > 0) != (total.Pacing != nil) || rate > 0 && total.Pacing.Count != 777 {
+				t.Errorf("rate %v: pacing %+v", rate, total.Pacing)
+			}
 		})
 	}
 }
@@ -132,6 +135,22 @@ func TestOpenLoopTooFast(t *testing.T) {
 		total := Run(t.Context(), cfg)
 		if total.OK+total.NotStarted != 1000 || !about(float64(total.NotStarted), 660, 0.02) {
 			t.Errorf("%d ok, %d not started", total.OK, total.NotStarted)
+		}
+	})
+}
+
+// A target that answers nothing: all that was due after the warm-up is told as
+// not started.
+func TestOpenLoopOnADeadTarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig(t, "get", func(Kind, string) Outcome {
+			time.Sleep(30 * time.Second)
+			return Outcome{Failure: "DEADLINE"}
+		})
+		cfg.Rate, cfg.Duration, cfg.Warmup = 100, 2*time.Second, time.Second
+		total := Run(t.Context(), cfg)
+		if total.OK != 0 || total.Failed != 0 || total.NotStarted != 200 {
+			t.Errorf("%+v", total)
 		}
 	})
 }
