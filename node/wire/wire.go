@@ -130,7 +130,7 @@ func (r *reader) dots() []crdt.Dot {
 	dots := make([]crdt.Dot, n)
 	for i := range dots {
 		a, c := r.uvarint(), r.uvarint()
-		if a == 0 || a > 1<<32-1 || c == 0 {
+		if a == 0 || a > 1<<32-1 || c == 0 || c > crdt.MaxN {
 			r.bad = true
 			return nil
 		}
@@ -161,19 +161,20 @@ func (r *reader) partition() hashring.Partition {
 }
 
 func (r *reader) entries() []Entry {
-	n := r.count(3)
+	n := r.count(4)
 	if n == 0 {
 		return nil
 	}
-	es := make([]Entry, n)
-	for i := range es {
-		es[i] = Entry{Key: r.bytes(), Record: r.bytes(), Dots: r.dots()}
-		if len(es[i].Key) == 0 {
+	// An entry takes many times its least size in memory: what a count says
+	// is not reserved before entries have come.
+	es := make([]Entry, 0, min(n, 1024))
+	for range n {
+		e := Entry{Key: r.bytes(), Record: r.bytes(), Dots: r.dots()}
+		if r.bad || len(e.Key) == 0 {
 			r.bad = true
-		}
-		if r.bad {
 			return nil
 		}
+		es = append(es, e)
 	}
 	return es
 }
