@@ -91,9 +91,8 @@ func TestRegion(t *testing.T) {
 
 func TestTwoRegions(t *testing.T) {
 	f := newFleet(t, 2, 1)
-	for id, n := range f.nodes {
+	for _, n := range f.nodes {
 		n.cfg.Replicas = 1
-		_ = id
 	}
 	f.start()
 	a, b := f.kv("a1"), f.kv("b1")
@@ -101,6 +100,14 @@ func TestTwoRegions(t *testing.T) {
 	put(t, b, "from-b", "2")
 	eventually(t, "a's write reaches b", func() error { return holds(t.Context(), b, "from-a", "1") })
 	eventually(t, "b's write reaches a", func() error { return holds(t.Context(), a, "from-b", "2") })
+	for id, origin := range map[topology.NodeID]topology.Region{"a1": "b", "b1": "a"} {
+		eventually(t, "it came through the log, and not by anti-entropy", func() error {
+			if f.nodes[id].p.Node().Figures().Drains[origin].Entries == 0 {
+				return fmt.Errorf("%s drained nothing", id)
+			}
+			return nil
+		})
+	}
 	// Both sides at once: siblings in both.
 	put(t, a, "both", "a")
 	put(t, b, "both", "b")

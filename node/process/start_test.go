@@ -52,9 +52,23 @@ func runOnce(t *testing.T, c process.Config, do func(*process.Process)) error {
 
 func nothing(*process.Process) {}
 
+// free returns an address that was free a moment ago.
+func free(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
 // failsToStart starts a node that cannot, and sees that it frees what it took.
 func failsToStart(t *testing.T, c process.Config, is error, want ...string) {
 	t.Helper()
+	if strings.HasSuffix(c.Listen.Client, ":0") {
+		c.Listen.Client = free(t)
+	}
 	began := time.Now()
 	err := runOnce(t, c, nothing)
 	if err == nil {
