@@ -43,6 +43,8 @@ func TestScript(t *testing.T) {
 			env.Values["region"] = region
 			env.Setenv("ATOLL_ENDPOINTS", region.Nodes[0].Addr)
 			env.Setenv("HOME", env.WorkDir)
+			// The race detector makes each process wait a second at its end.
+			env.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 			env.Setenv("LONGKEY", strings.Repeat("k", coord.MaxKey+1))
 			return writeFiles(env.WorkDir, map[string][]byte{
 				"over-bucket": make([]byte, coord.DefaultMaxValue+1),
