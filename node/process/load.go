@@ -106,7 +106,7 @@ func parse(c Config, b []byte, environ []string) (Config, error) {
 
 // typeProblems are the values that do not even decode.
 func typeProblems(err error) Problems {
-	switch e := err.(type) { //nolint: a tree of errors is walked, not searched
+	switch e := err.(type) { // the tree of errors is walked, not searched
 	case nil:
 		return nil
 	case interface{ Unwrap() []error }:
