@@ -109,6 +109,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		Partitions: top.Table.Partitions(), Owned: owned,
 		DigestSeed: digestSeed(cfg.Secret),
 		Ship:       deps.GeoLog != nil,
+		Replicated: n.replicated(owned),
 		Committer:  cfg.Committer,
 	}, deps.Engine, deps.Registry, deps.HLC, deps.Logger.Named("replica"))
 	if err != nil {
@@ -169,6 +170,16 @@ func (n *Node) peers() []topology.NodeID {
 		}
 	}
 	return out
+}
+
+// replicated reports whether the node's partitions have other owners.
+func (n *Node) replicated(owned []hashring.Partition) bool {
+	for _, p := range owned {
+		if len(n.cfg.Topology.Owners(p)) < 2 {
+			return false
+		}
+	}
+	return len(owned) > 0
 }
 
 func (n *Node) regions() []repair.Region {
@@ -280,6 +291,9 @@ func (n *Node) Topology() *topology.Topology { return n.cfg.Topology }
 func (n *Node) Ready() error {
 	if n.replica.Actor() == 0 {
 		return replica.ErrNoActor
+	}
+	if n.replica.BehindCount() > 0 {
+		return replica.ErrBehind
 	}
 	return nil
 }

@@ -173,6 +173,8 @@ func localError(err error) *Error {
 		e.Code, e.again = CodeUnavailable, true
 	case errors.Is(err, replica.ErrClockSkew):
 		e.Code, e.again = CodeClockSkew, true
+	case errors.Is(err, replica.ErrBehind):
+		e.Code, e.again = CodeUnavailable, true
 	case errors.Is(err, replica.ErrNotOwner):
 		e.Code, e.again = CodeUnavailable, true
 	case errors.Is(err, replica.ErrStopping), errors.Is(err, storage.ErrClosed):

@@ -11,6 +11,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
@@ -134,6 +135,9 @@ func (s *pager) fill(ctx context.Context) error {
 	page, err := s.c.scan(ctx, s.from, q)
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", s.from, err)
+	}
+	if page.Behind {
+		return fmt.Errorf("scan %s: %w", s.from, replica.ErrBehind)
 	}
 	s.page, s.more = page.Entries, page.More
 	if n := len(s.page); n > 0 {

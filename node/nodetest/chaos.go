@@ -56,7 +56,7 @@ func (w *World) chaos(ctx context.Context) {
 	}
 	w.cloud.SetFaults(logs)
 	// Weights of the faults of this seed.
-	kinds := []func(context.Context){w.crashOne, w.restartOne, w.cutNodes, w.cutRegions, w.skewOne, w.destroyOne, w.recreateLog}
+	kinds := []func(context.Context){w.crashOne, w.restartOne, w.cutNodes, w.cutRegions, w.skewOne, w.destroyOne, w.wipeWitness, w.recreateLog}
 	weights := make([]int, len(kinds))
 	for i := range weights {
 		weights[i] = w.rng.IntN(4)
@@ -147,6 +147,15 @@ func (w *World) recreateLog(context.Context) {
 	w.cloud.Recreate(w.name(w.rng.IntN(len(w.tops))))
 }
 
+func (w *World) member(id topology.NodeID) *member {
+	for _, m := range w.nodes {
+		if m.id == id {
+			return m
+		}
+	}
+	return nil
+}
+
 func (w *World) ids(region int) []topology.NodeID {
 	var out []topology.NodeID
 	for _, m := range w.nodes {
@@ -179,7 +188,9 @@ func (w *World) destroyOne(ctx context.Context) {
 			w.t.Errorf("wipe %s: %v", m.id, err)
 		}
 	case 1:
+		w.mu.Lock()
 		w.faults.rollbacks++
+		w.mu.Unlock()
 		if w.rng.IntN(2) == 0 {
 			w.Stop(m)
 		} else {
@@ -193,6 +204,32 @@ func (w *World) destroyOne(ctx context.Context) {
 		w.loseRecord(m)
 	}
 	w.Start(m)
+	w.settle(ctx)
+}
+
+// wipeWitness cuts one node of a region off, so that writes are acknowledged by
+// the others alone, and wipes one of those at the moment when the first returns:
+// now a single disk has those writes, and a quorum of reads must find it.
+func (w *World) wipeWitness(ctx context.Context) {
+	if !w.settle(ctx) {
+		return
+	}
+	ids := w.ids(w.rng.IntN(len(w.tops)))
+	w.rng.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	away, witness := ids[0], w.member(ids[1])
+	w.fabric.Partition([]topology.NodeID{away}, ids[1:])
+	w.faults.cuts++
+	if !sleep(ctx, 2*time.Second) {
+		w.fabric.HealAll()
+		return
+	}
+	w.faults.wipes++
+	w.Crash(witness)
+	if err := witness.disk.Wipe(); err != nil {
+		w.t.Errorf("wipe %s: %v", witness.id, err)
+	}
+	w.fabric.HealAll()
+	w.Start(witness)
 	w.settle(ctx)
 }
 

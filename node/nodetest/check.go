@@ -108,6 +108,15 @@ func (w *World) record(key string) (crdt.Record, error) {
 	return crdt.Record{}, fmt.Errorf("no owner of partition %d", p)
 }
 
+// lied reports whether a disk may have taken back what it had acknowledged of a
+// key without anybody being able to notice: a record that vanished, or a tail
+// that was rolled back within the second in which the side file does not tell.
+func (w *World) lied(key string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.faults.rollbacks > 0 || w.lost[string(fullKey(key))]
+}
+
 // loseRecord makes one record vanish from one disk, silently.
 func (w *World) loseRecord(m *member) {
 	r := m.running.node.Replica()
@@ -118,8 +127,10 @@ func (w *World) loseRecord(m *member) {
 		return
 	}
 	key := page.Entries[w.rng.IntN(len(page.Entries))].Key
-	m.disk.LoseRecord(recordKey(key))
+	w.mu.Lock()
 	w.lost[string(key)] = true
+	w.mu.Unlock()
+	m.disk.LoseRecord(recordKey(key))
 }
 
 // recordKey is where package replica keeps the record of a key.

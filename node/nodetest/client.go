@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
 )
@@ -94,6 +95,7 @@ func (c *client) get(node *coord.Coordinator, key string) (token, bool) {
 	}
 	done := make(chan outcome, 1)
 	g := coord.Get{Key: []byte(key), Level: readLevels[c.rng.IntN(len(readLevels))], Deadline: time.Now().Add(2 * time.Second)}
+	owed := c.w.hist.owed(c.region, key)
 	node.Get(g, func(r coord.GetResult, err error) { done <- outcome{r, err} })
 	select {
 	case o := <-done:
@@ -101,6 +103,13 @@ func (c *client) get(node *coord.Coordinator, key string) (token, bool) {
 			return token{}, false
 		}
 		t := token{bytes: o.res.Context, seen: c.w.hist.saw(key, o.res.View.Live)}
+		if g.Level != quorum.LocalOne && !c.w.lied(key) {
+			ctx, err := crdt.DecodeContext(secret, hashring.KeyHash(fullKey(key)), o.res.Context)
+			if err != nil {
+				c.w.t.Errorf("context for %s: %v", key, err)
+			}
+			c.w.hist.meets(key, owed, ctx.Seen, c.name)
+		}
 		c.held[key] = t
 		return t, true
 	case <-time.After(30 * time.Second):
@@ -129,6 +138,7 @@ func (c *client) put(node *coord.Coordinator, key string, t token, deletes bool)
 		switch {
 		case o.err == nil:
 			c.w.hist.end(wr, acked, o.res.Version)
+			c.w.hist.atQuorum(c.region, key, o.res.Version)
 			seen := maps.Clone(wr.seen)
 			if seen == nil {
 				seen = map[crdt.Dot]bool{}

@@ -47,6 +47,13 @@ type history struct {
 	gets     int
 	siblings int
 	conceded int
+	// acknowledged writes at a quorum, by region and key, in that order.
+	quorum map[regionKey][]crdt.Dot
+}
+
+type regionKey struct {
+	region int
+	key    string
 }
 
 // partitionDot is a dot with the partition that its counter belongs to.
@@ -56,7 +63,8 @@ type partitionDot struct {
 }
 
 func newHistory(partitions int) *history {
-	return &history{partitions: partitions, byValue: map[string]*write{}, payloads: map[partitionDot]string{}}
+	return &history{partitions: partitions, byValue: map[string]*write{}, payloads: map[partitionDot]string{},
+		quorum: map[regionKey][]crdt.Dot{}}
 }
 
 func (h *history) begin(key string, deletes bool, seen map[crdt.Dot]bool, at string) *write {
@@ -77,6 +85,33 @@ func (h *history) end(w *write, s status, dot crdt.Dot) {
 	w.status, w.dot = s, dot
 	if s == acked {
 		h.payload(w.key, dot, w.value)
+	}
+}
+
+// atQuorum remembers an acknowledged quorum write of a region.
+func (h *history) atQuorum(region int, key string, d crdt.Dot) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := regionKey{region, key}
+	h.quorum[k] = append(h.quorum[k], d)
+}
+
+// owed are the writes that a quorum read which begins now must show or cover.
+func (h *history) owed(region int, key string) []crdt.Dot {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.quorum[regionKey{region, key}]
+}
+
+// meets checks Q2: a quorum read meets every quorum write of its region that
+// was acknowledged before it began.
+func (h *history) meets(key string, owed []crdt.Dot, seen crdt.VV, who string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, d := range owed {
+		if !seen.Covers(d) {
+			h.problem("Q2: a quorum read of %s by %s missed %v, which was acknowledged before", key, who, d)
+		}
 	}
 }
 

@@ -16,6 +16,8 @@
 //	I6   honest outcomes: what was reported as not applied never appears
 //	I7   integrity: a read shows only values that were written to that key
 //	I10  a dot never names two payloads
+//	Q2   a quorum read meets every quorum write of its region that was
+//	     acknowledged before it began, wiped disks included
 package nodetest
 
 import (
@@ -23,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -72,6 +75,7 @@ type World struct {
 	// loss that dotted version vectors concede to a disk that lies (I1 of such
 	// a key is counted, not failed).
 	lost map[string]bool
+	mu   sync.Mutex // over lost, and faults.rollbacks
 }
 
 // member is a node's place: what survives its crashes.

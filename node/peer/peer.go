@@ -92,6 +92,7 @@ const (
 	CodeInvalid    Code = 8
 	CodeUnknown    Code = 9 // begun, and not known whether it took effect
 	CodeStopping   Code = 10
+	CodeBehind     Code = 11 // the peer is catching up and does not answer yet
 )
 
 // Refusal is an answer that says no. It crosses the wire.

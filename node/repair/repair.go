@@ -178,7 +178,7 @@ func (r *Repairer) Run(ctx context.Context) error {
 					r.round(ctx, o)
 				}
 			}
-			near.Reset(r.jitter(r.cfg.Beat))
+			near.Reset(r.jitter(r.beat()))
 		case <-remote.C:
 			for _, f := range r.far {
 				r.farRound(ctx, f)
@@ -208,6 +208,14 @@ func (r *Repairer) recount(p hashring.Partition) (differed bool) {
 	return differed
 }
 
+// beat is shorter while this node does not answer for all of its partitions.
+func (r *Repairer) beat() time.Duration {
+	if r.Replica.BehindCount() > 0 {
+		return r.cfg.Beat / 5
+	}
+	return r.cfg.Beat
+}
+
 // jitter returns d, more or less a fifth.
 func (r *Repairer) jitter(d time.Duration) time.Duration {
 	return d*4/5 + time.Duration(r.Rand.Int64N(int64(d*2/5)+1))
@@ -226,12 +234,16 @@ type other struct {
 	suspect map[hashring.Partition]wire.Sum
 	// urgent: do not wait for a second round before pulling.
 	urgent bool
+	// met: this node has had all that the other had of a partition, some time
+	// after it started.
+	met map[hashring.Partition]bool
 }
 
 func (r *Repairer) other(id topology.NodeID, parts []hashring.Partition, apply func(context.Context, []wire.Entry) (int, error)) *other {
 	return &other{
 		id: id, parts: parts, apply: apply, joinClock: r.joinClockHere,
 		seen: map[hashring.Partition]*crdt.Clock{}, suspect: map[hashring.Partition]wire.Sum{},
+		met: map[hashring.Partition]bool{},
 	}
 }
 
@@ -289,7 +301,37 @@ func (r *Repairer) compare(ctx context.Context, o *other) error {
 		}
 	}
 	o.urgent = false
+	if r.Replica.BehindCount() > 0 {
+		r.meet(o)
+	}
 	return nil
+}
+
+// meet notes the partitions that do not lack anything of o's any more. When a
+// partition lacks nothing of any other owner's, the node answers for it.
+func (r *Repairer) meet(o *other) {
+	for _, p := range o.parts {
+		if o.seen[p] == nil {
+			o.met[p] = true
+		}
+		if o.met[p] && r.Replica.Behind(p) && r.metAll(p) {
+			r.Replica.CaughtUp(p)
+		}
+	}
+}
+
+func (r *Repairer) metAll(p hashring.Partition) bool {
+	for _, id := range r.Topology.Owners(p) {
+		if id == string(r.cfg.Self) {
+			continue
+		}
+		for _, o := range r.peers {
+			if string(o.id) == id && !o.met[p] {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (r *Repairer) call(ctx context.Context, to topology.NodeID, verb peer.Verb, body []byte) ([]byte, error) {

@@ -104,6 +104,8 @@ func Refuse(err error) error {
 		code = peer.CodeOverloaded
 	case errors.Is(err, ErrNotOwner):
 		code = peer.CodeNotOwner
+	case errors.Is(err, ErrBehind):
+		code = peer.CodeBehind
 	case errors.Is(err, ErrStopping):
 		code = peer.CodeStopping
 	case errors.Is(err, wire.ErrMalformed):

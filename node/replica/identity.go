@@ -181,6 +181,9 @@ func (r *Replica) ask(ctx context.Context) (id topology.Identity, resumed bool, 
 			return id, false, fmt.Errorf("resume actor: %w", err)
 		}
 		r.log.Warn("the clean-stop marker is not the newest: this directory is a copy or was rolled back")
+		if err := r.fallBehind(); err != nil {
+			return id, false, err
+		}
 		r.resume = nil
 	}
 	id, err = r.registry.Allocate(ctx, r.cfg.Node, r.highestActor())
@@ -188,6 +191,20 @@ func (r *Replica) ask(ctx context.Context) (id topology.Identity, resumed bool, 
 		return id, false, fmt.Errorf("allocate actor: %w", err)
 	}
 	return id, false, nil
+}
+
+// fallBehind makes the node catch up before it answers.
+func (r *Replica) fallBehind() error {
+	if !r.cfg.Replicated {
+		return nil
+	}
+	done := make(chan error, 1)
+	r.enqueue(&behindOp{set: true, done: done})
+	if err := <-done; err != nil {
+		return fmt.Errorf("note that the node is behind: %w", err)
+	}
+	r.setBehind()
+	return nil
 }
 
 // highestActor of this region in any clock.

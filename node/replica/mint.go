@@ -86,6 +86,9 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	if o.r.skewed.Load() {
 		return ErrClockSkew
 	}
+	if o.part.behind.Load() {
+		return ErrBehind
+	}
 	clock := o.part.decided.clock
 	n := clock.Max(actor)
 	if o.Context.Seen.Get(actor) > n {

@@ -210,7 +210,7 @@ func (o *Outbox) peekBacklog(pack *packer, max int) error {
 		}
 		key := append([]byte(nil), kv.Value[8:]...)
 		hash := hashring.KeyHash(key)
-		record, err := o.r.Read(hash, key)
+		record, err := o.r.load(hash, key)
 		if err != nil {
 			failed = err
 			return false

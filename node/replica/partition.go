@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -27,6 +28,8 @@ type partition struct {
 	decided state
 	// unsaved counts dots since the last snapshot was decided.
 	unsaved int
+	// behind: see catchup.go.
+	behind atomic.Bool
 
 	mu      sync.Mutex
 	durable state

@@ -29,6 +29,8 @@ type Config struct {
 	// Ship keeps what was minted for the outbox: true when there are other
 	// regions.
 	Ship bool
+	// Replicated: every partition has other owners, to catch up with.
+	Replicated bool
 	// Committer bounds the group committer; see there.
 	Committer storage.CommitterConfig
 }
@@ -57,6 +59,7 @@ type Replica struct {
 	stopping  atomic.Bool
 	abandoned atomic.Bool
 	skewed    atomic.Bool
+	behind    atomic.Int32 // partitions; see catchup.go
 	scans     atomic.Int32 // running; see maxScans
 
 	unclean string // why the last stop was not a clean one, "" if it was
@@ -85,6 +88,9 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 		return nil, fmt.Errorf("check group markers: %w", err)
 	}
 	if r.resume, r.unclean, err = r.readCleanMarker(report); err != nil {
+		return nil, err
+	}
+	if err := r.loadBehind(report); err != nil {
 		return nil, err
 	}
 	cfg.Committer.Markers = &report
@@ -167,9 +173,18 @@ func (r *Replica) part(p hashring.Partition) *partition {
 
 // Read returns the encoding of a key's record, nil for an absent key.
 func (r *Replica) Read(keyHash uint64, fullKey []byte) ([]byte, error) {
-	if r.parts[r.Partition(keyHash)] == nil {
+	part := r.parts[r.Partition(keyHash)]
+	if part == nil {
 		return nil, ErrNotOwner
 	}
+	if part.behind.Load() {
+		return nil, ErrBehind
+	}
+	return r.load(keyHash, fullKey)
+}
+
+// load is Read for the node's own purposes.
+func (r *Replica) load(keyHash uint64, fullKey []byte) ([]byte, error) {
 	var buf [128]byte
 	b, err := r.engine.Get(recordKey(buf[:0], keyHash, fullKey))
 	if isNotFound(err) {

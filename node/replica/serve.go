@@ -53,7 +53,7 @@ func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 				return true
 			}
 			key := append([]byte(nil), kv.Value[8:]...)
-			record, err := r.Read(hashring.KeyHash(key), key)
+			record, err := r.load(hashring.KeyHash(key), key)
 			if err != nil || record == nil {
 				failed = err
 				next--
@@ -130,7 +130,7 @@ func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 	if part == nil {
 		return wire.Page{}, ErrNotOwner
 	}
-	page := wire.Page{Clock: part.Clock()}
+	page := wire.Page{Clock: part.Clock(), Behind: part.behind.Load()}
 	first, last := hashring.Range(q.Partition, len(r.parts))
 	lo, hi := recordRange(max(first, q.First), min(last, q.Last))
 	if len(q.After) > 0 {

@@ -240,6 +240,8 @@ type Page struct {
 	Entries []Entry
 	// More: there is a next page behind the last entry.
 	More bool
+	// Behind: the sender is catching up; what it has is not all it should.
+	Behind bool
 	// Clock is the delivery clock of the partition before the page was read:
 	// whoever has joined all pages has everything that the first page's clock
 	// has.
@@ -250,6 +252,7 @@ type Page struct {
 func AppendPage(dst []byte, m Page) []byte {
 	w := writer{dst}
 	w.bool(m.More)
+	w.bool(m.Behind)
 	w.clock(m.Clock)
 	w.entries(m.Entries)
 	return w.b
@@ -258,7 +261,7 @@ func AppendPage(dst []byte, m Page) []byte {
 // DecodePage decodes a Page.
 func DecodePage(b []byte) (Page, error) {
 	r := reader{b: b}
-	m := Page{More: r.bool(), Clock: r.clock()}
+	m := Page{More: r.bool(), Behind: r.bool(), Clock: r.clock()}
 	m.Entries = r.entries()
 	return m, r.end()
 }
