@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -180,7 +181,13 @@ func drawRecord(rt *rapid.T) *adminv1.ExportRecord {
 			v.Value = some.Draw(rt, "value")
 		}
 		for range rapid.IntRange(0, 2).Draw(rt, "past") {
-			v.Past = append(v.Past, &adminv1.PastEntry{Actor: actor.Draw(rt, "past actor"), N: rapid.Uint64Range(1, crdt.MaxN).Draw(rt, "past n")})
+			p := &adminv1.PastEntry{Actor: actor.Draw(rt, "past actor"), N: rapid.Uint64Range(10, crdt.MaxN).Draw(rt, "past n")}
+			for hole := uint64(1); hole < 10; hole++ {
+				if rapid.IntRange(0, 5).Draw(rt, "hole") == 0 {
+					p.Holes = append(p.Holes, hole)
+				}
+			}
+			v.Past = append(v.Past, p)
 		}
 		r.Versions = append(r.Versions, v)
 	}
@@ -227,8 +234,17 @@ func readLine(rt *rapid.T, line []byte) *adminv1.ExportRecord {
 			ExpiresAt: v.ExpiresAt, Value: bytesOf(v.Value, v.ValueB64),
 		}
 		for _, p := range v.Past {
-			dot := parseDot(rt, p)
-			w.Past = append(w.Past, &adminv1.PastEntry{Actor: uint32(dot.Actor), N: dot.N})
+			parts := strings.Split(p, "-")
+			dot := parseDot(rt, parts[0])
+			e := &adminv1.PastEntry{Actor: uint32(dot.Actor), N: dot.N}
+			for _, h := range parts[1:] {
+				hole, err := strconv.ParseUint(h, 10, 64)
+				if err != nil {
+					rt.Fatalf("past %q: %v", p, err)
+				}
+				e.Holes = append(e.Holes, hole)
+			}
+			w.Past = append(w.Past, e)
 		}
 		out.Versions = append(out.Versions, w)
 	}

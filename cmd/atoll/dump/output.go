@@ -54,6 +54,10 @@ func appendVersion(dst []byte, v *adminv1.ExportVersion) []byte {
 			}
 			dst = append(dst, '"')
 			dst = appendDot(dst, p.Actor, p.N)
+			for _, hole := range p.Holes {
+				dst = append(dst, '-')
+				dst = strconv.AppendUint(dst, hole, 10)
+			}
 			dst = append(dst, '"')
 		}
 		dst = append(dst, ']')
