@@ -5,12 +5,15 @@ import (
 	"github.com/atolldb/atoll/crdt/hlc"
 )
 
-// withoutLate is the late-message rule: what m carries at or below o's floor,
-// and o does not know, passes if another owner holds it; or if the sender
-// vouches for it and nobody has reason to think it superseded.
-func (w *world) withoutLate(o *owner, m *message, local crdt.Record) crdt.Record {
+// admit is the late-message rule: what m carries at or below o's floor, and o
+// does not know, passes if another owner holds it, or if the sender vouches for
+// it and nobody has reason to think it superseded. It is left out if that is
+// known: two owners, o included, had it and have it no more. If neither is known, all of m waits, for half a
+// record is worse than none: vectors take for granted that a record comes
+// whole, so that whoever reads the rest would cover what was left out.
+func (w *world) admit(o *owner, m *message, local crdt.Record) (rec crdt.Record, ok bool) {
 	if w.opt.Bugs.NoLateRule {
-		return m.rec
+		return m.rec, true
 	}
 	vouched := m.from >= 0 && m.floor >= o.disk.floor
 	var late []crdt.Dot
@@ -23,24 +26,34 @@ func (w *world) withoutLate(o *owner, m *message, local crdt.Record) crdt.Record
 	default:
 		late = crdt.Late(m.rec, local, o.disk.floor)
 	}
-	var keep []crdt.Dot
+	var gone []crdt.Dot
 	for _, dot := range late {
 		others := w.ask(o, m.from, int(m.key), dot)
-		doubt := others.lack > 0 || others.covers != nil || o.disk.clock.Contains(dot)
-		if others.holds || vouched && !doubt {
+		lack := others.lack
+		if o.disk.clock.Contains(dot) {
+			lack++
+		}
+		switch {
+		case others.holds || vouched && lack == 0:
 			w.stats.LateConfirmed++
 			continue
+		case lack < 2 && !w.opt.Bugs.HalfRecords:
+			w.stats.LateWaits++
+			if w.opt.Trace {
+				w.logf("  %v refuses k%d: nobody can tell whether %v was collected", o, m.key, dot)
+			}
+			return crdt.Record{}, false
 		}
 		w.stats.LateKept++
-		keep = append(keep, dot)
+		gone = append(gone, dot)
 		if w.opt.Trace {
 			w.logf("  %v keeps back %v of k%d: late", o, dot, m.key)
 		}
 	}
-	if len(keep) == 0 {
-		return m.rec
+	if len(gone) == 0 {
+		return m.rec, true
 	}
-	return crdt.Without(m.rec, keep)
+	return crdt.Without(m.rec, gone), true
 }
 
 // word is what peers say of a dot. Who neither has it nor had it is behind,
@@ -48,7 +61,7 @@ func (w *world) withoutLate(o *owner, m *message, local crdt.Record) crdt.Record
 type word struct {
 	holds  bool   // one has the version
 	covers *owner // one has a version that superseded it
-	lack   int    // so many had it delivered and have nothing of it: collected
+	lack   int    // so many had it delivered and have it no more
 }
 
 // ask asks o's peers, less the sender.
@@ -63,6 +76,7 @@ func (w *world) ask(o *owner, sender int8, key int, dot crdt.Dot) (a word) {
 			a.holds = true
 		case r.Covers(dot):
 			a.covers = p
+			a.lack++
 		case p.disk.clock.Contains(dot):
 			a.lack++
 		}

@@ -43,7 +43,10 @@ func (w *world) deliver(m message) {
 // late-message rule keeps back is not delivered.
 func (w *world) apply(o *owner, m *message) {
 	local := o.disk.records[m.key]
-	rec := w.withoutLate(o, m, local)
+	rec, ok := w.admit(o, m, local)
+	if !ok {
+		return
+	}
 	joined := crdt.Join(local, rec)
 	for i := range rec.Versions {
 		v := &rec.Versions[i]

@@ -80,6 +80,7 @@ type Bugs struct {
 	NoStampInContext    bool // the client's context carries no stamp
 	MergeMints          bool // a join that changes a record gets a dot of its own
 	RoundSkipsRestarts  bool // a collection round goes on when an owner restarted
+	HalfRecords         bool // apply the rest of a record whose old part nobody can tell about
 	BlindRaise          bool // raise the floor without a second look at what was listed
 	FoldedAnswers       bool // a write's answer covers its minter's unseen siblings
 }
@@ -128,6 +129,7 @@ type Stats struct {
 	Rounds, RoundsOff         int
 	Collected, Voided         int
 	LateKept, LateConfirmed   int
+	LateWaits                 int // messages refused because nobody could tell
 	Sifted                    int // versions put into a side log by their own owner
 	Amnesia                   int
 	// Writes that are excused, see the package's doc.

@@ -63,7 +63,7 @@ func run(t *testing.T, opt Options) sum {
 		if r.Violation != nil {
 			if out.failed++; out.failed <= 3 {
 				report(t, opt, r)
-			} else {
+			} else if out.failed <= 30 {
 				t.Errorf("seed %d: %v", r.Seed, r.Violation)
 			}
 		}

@@ -73,6 +73,16 @@ func (o *oracle) closure(r crdt.Record) (s eventSet) {
 	return s
 }
 
+// withPasts adds what the events of s had superseded, and what nothing else may
+// have superseded.
+func (o *oracle) withPasts(s eventSet) eventSet {
+	all := s
+	for ; s != 0; s = s.less(s.first()) {
+		all |= o.events[s.first()].seen
+	}
+	return all
+}
+
 // coverage is everything that some disk still knows.
 func (w *world) coverage() (s eventSet) {
 	for i := range w.owners {
@@ -143,24 +153,21 @@ func (w *world) checkEnd() {
 	}
 	reached := w.coverage() // also by tombstones that the floor hides
 	lost := w.acked &^ (reached | w.collected)
-	excused := w.excused
-	for s := excused; s != 0; s = s.less(s.first()) {
-		excused |= w.events[s.first()].seen // superseded by it, and by nothing else
-	}
+	excused := w.withPasts(w.excused)
 	w.stats.Excused = w.excused.len()
 	w.stats.ExcusedLost = (lost & excused).len()
-	lost &^= excused
 	if w.stats.SilentFaults > 0 {
-		w.stats.OnlyInSideLogs = (lost & w.sifted).len()
-		lost &^= w.sifted
+		sifted := w.withPasts(w.sifted)
+		w.stats.OnlyInSideLogs = (lost & sifted &^ excused).len()
+		excused |= lost & sifted
 	}
-	if lost != 0 {
+	if lost &^= excused; lost != 0 {
 		e := lost.first()
 		w.violate("I1", "acknowledged event %d (%v) is lost", e, w.events[e].dot)
 	}
 	superseded := w.collected
 	for e := range w.events {
-		if (w.acked &^ w.excused).has(e) {
+		if (w.acked &^ excused).has(e) {
 			superseded |= w.events[e].seen
 		}
 	}

@@ -30,7 +30,7 @@ func (s *Stats) fields() []field {
 		{"collected", &s.Collected},
 		{"void runs", &s.Voided},
 		{"late kept back", &s.LateKept},
-		{"late confirmed", &s.LateConfirmed},
+		{"late confirmed", &s.LateConfirmed}, {"late waits", &s.LateWaits},
 		{"sifted", &s.Sifted},
 		{"amnesia", &s.Amnesia},
 		{"excused", &s.Excused},
