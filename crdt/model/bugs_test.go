@@ -27,7 +27,7 @@ var planted = []struct {
 	{"an answer covers its minter's unseen siblings", strict(Bugs{FoldedAnswers: true}), 0, 50},
 	{"a round outlives an owner's restart", long(Bugs{RoundSkipsRestarts: true}), 0, 1000},
 	{"half a record applied", Options{Bugs: Bugs{HalfRecords: true}}, 5_536_900, 100}, // 1 of 1,000,000
-	{"raise without a second look", collect(Bugs{BlindRaise: true}), 32_000, 500}, // 2 of 40,000
+	{"raise without a second look", collect(Bugs{BlindRaise: true}), 32_000, 500},     // 2 of 40,000
 }
 
 func strict(b Bugs) Options  { return Options{Bugs: b, NoSilent: true} }
