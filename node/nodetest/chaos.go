@@ -170,7 +170,7 @@ func (w *World) name(region int) string { return string(w.tops[region].Region) }
 
 func (w *World) skewOne(context.Context) {
 	w.faults.skews++
-	w.someNode().skew = time.Duration(w.rng.IntN(800)-400) * time.Millisecond
+	w.someNode().skew.Store(int64(time.Duration(w.rng.IntN(800)-400) * time.Millisecond))
 }
 
 // destroyOne takes durable state from one node, after and before a time in

@@ -16,10 +16,11 @@ func (w *World) converged() string {
 		var first wire.Sum
 		var who string
 		for _, m := range w.nodes {
-			if m.running == nil {
+			up := m.running.Load()
+			if up == nil {
 				return fmt.Sprintf("%s is down", m.id)
 			}
-			r := m.running.node.Replica()
+			r := up.node.Replica()
 			if !r.Owns(hashring.Partition(p)) {
 				continue
 			}
@@ -42,7 +43,7 @@ func (w *World) verify(keys []string) []string {
 	}
 	dumps := map[hashring.Partition][]byte{}
 	for _, m := range w.nodes {
-		for _, p := range m.running.node.Replica().Owned() {
+		for _, p := range m.running.Load().node.Replica().Owned() {
 			dump, err := w.dump(m, p)
 			if err != nil {
 				return append(w.hist.problems, fmt.Sprintf("I2: %s: %v", m.id, err))
@@ -66,7 +67,7 @@ func (w *World) verify(keys []string) []string {
 // dump returns a partition's records, after checking the kept digest against
 // them.
 func (w *World) dump(m *member, p hashring.Partition) ([]byte, error) {
-	r := m.running.node.Replica()
+	r := m.running.Load().node.Replica()
 	digest, err := r.DigestFromStore(p)
 	if err != nil {
 		return nil, err
@@ -97,7 +98,7 @@ func (w *World) record(key string) (crdt.Record, error) {
 	hash := hashring.KeyHash(full)
 	p := hashring.PartitionOf(hash, w.shape.Partitions)
 	for _, m := range w.nodes {
-		if r := m.running.node.Replica(); r.Owns(p) {
+		if r := m.running.Load().node.Replica(); r.Owns(p) {
 			b, err := r.Read(hash, full)
 			if err != nil || len(b) == 0 {
 				return crdt.Record{}, err
@@ -119,7 +120,7 @@ func (w *World) lied(key string) bool {
 
 // loseRecord makes one record vanish from one disk, silently.
 func (w *World) loseRecord(m *member) {
-	r := m.running.node.Replica()
+	r := m.running.Load().node.Replica()
 	owned := r.Owned()
 	p := owned[w.rng.IntN(len(owned))]
 	page, err := r.Scan(wire.Scan{Partition: p, Last: 1<<64 - 1, MaxBytes: 1 << 20})

@@ -78,8 +78,8 @@ func (c *client) step() {
 func (c *client) coordinator() *coord.Coordinator {
 	var up []*run
 	for _, m := range c.w.nodes {
-		if m.region == c.region && m.running != nil {
-			up = append(up, m.running)
+		if r := m.running.Load(); m.region == c.region && r != nil {
+			up = append(up, r)
 		}
 	}
 	if len(up) == 0 {

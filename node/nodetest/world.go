@@ -84,9 +84,9 @@ type member struct {
 	region   int
 	disk     *memstore.Disk
 	registry *memtopo.Registry
-	skew     time.Duration
+	skew     atomic.Int64 // in nanoseconds
 	// running is nil while the node is down.
-	running *run
+	running atomic.Pointer[run]
 }
 
 type run struct {
@@ -140,7 +140,7 @@ func (w *World) topology(r int) *topology.Topology {
 
 // Start starts a node on its disk.
 func (w *World) Start(m *member) {
-	if m.running != nil {
+	if m.running.Load() != nil {
 		return
 	}
 	engine, err := m.disk.Open()
@@ -171,7 +171,7 @@ func (w *World) Start(m *member) {
 	cfg := node.Config{ID: m.id, Topology: top, Secret: secret, ScrubPass: 10 * time.Second}
 	deps := node.Deps{
 		Engine: engine, Registry: m.registry, Transport: transport,
-		HLC:    hlc.New(func() time.Time { return time.Now().Add(m.skew) }),
+		HLC:    hlc.New(func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }),
 		Rand:   rand.New(rand.NewPCG(w.rng.Uint64(), 2)),
 		Logger: w.log.With("on", string(m.id)),
 	}
@@ -194,23 +194,23 @@ func (w *World) Start(m *member) {
 	}
 	n.Store(made)
 	ctx, stop := context.WithCancel(context.Background())
-	m.running = &run{node: made, stop: stop, done: make(chan error, 1)}
-	go func(r *run) {
+	r := &run{node: made, stop: stop, done: make(chan error, 1)}
+	m.running.Store(r)
+	go func() {
 		err := r.node.Run(ctx)
 		if cerr := engine.Close(); err == nil && cerr != nil {
 			err = cerr
 		}
 		r.done <- err
-	}(m.running)
+	}()
 }
 
 // Stop stops a node in order.
 func (w *World) Stop(m *member) {
-	r := m.running
+	r := m.running.Swap(nil)
 	if r == nil {
 		return
 	}
-	m.running = nil
 	r.stop()
 	if err := <-r.done; err != nil && !errors.Is(err, context.Canceled) {
 		w.t.Errorf("stop %s: %v", m.id, err)
@@ -220,11 +220,10 @@ func (w *World) Stop(m *member) {
 
 // Crash ends a node at once: what its disk has not synced may be gone.
 func (w *World) Crash(m *member) {
-	r := m.running
+	r := m.running.Swap(nil)
 	if r == nil {
 		return
 	}
-	m.running = nil
 	w.fabric.Down(m.id)
 	m.disk.Crash(func() bool { return w.rng.IntN(2) == 0 })
 	r.stop()
