@@ -109,6 +109,8 @@ var table = []row{
 	{path: "cmd/...", layer: wiring, beside: []string{"node", "node/process", "node/fleet", "cmd/..."}},
 	{path: "e2e/...", layer: wiring, beside: []string{"node", "node/process", "node/fleet", "cmd/..."}},
 
+	// The switch for bugs planted on purpose: constants, unless a build tag is set.
+	{path: "internal/planted", layer: seam},
 	{path: "internal/...", layer: tooling},
 }
 

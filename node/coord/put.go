@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/quorum"
 	"github.com/atolldb/atoll/node/replica"
@@ -130,7 +131,7 @@ func (w *write) forward(i int) {
 			}
 			return
 		}
-		if noEffect(err) {
+		if noEffect(err) || planted.Bug(planted.MintTwice) {
 			w.route(i + 1)
 			return
 		}
@@ -173,6 +174,13 @@ type fanout struct {
 // decided runs on the committer's goroutine, before the sync.
 func (f *fanout) decided(m *replica.Minted) {
 	f.minted = m
+	if planted.Bug(planted.AckBeforeSync) {
+		f.vote(f.self, nil)
+	}
+	record := m.Record
+	if planted.Bug(planted.DenseDelta) {
+		record = denseDelta(f.k.hash, m)
+	}
 	var body []byte
 	for i, o := range f.k.owners {
 		if i == f.self {
@@ -186,7 +194,7 @@ func (f *fanout) decided(m *replica.Minted) {
 		}
 		if body == nil {
 			body = wire.AppendApply(make([]byte, 0, len(m.Record)+len(f.k.full)+16),
-				wire.Apply{Entries: []wire.Entry{{Key: f.k.full, Record: m.Record}}})
+				wire.Apply{Entries: []wire.Entry{{Key: f.k.full, Record: record}}})
 		}
 		f.c.send(id, peer.VerbApply, body, f.p.Deadline, func(_ []byte, err error) {
 			if err != nil {
@@ -216,6 +224,22 @@ func (f *fanout) local(_ *replica.Minted, err error) {
 	f.fail(e)
 }
 
+// denseDelta is a planted bug: the new version alone, with a context that
+// claims the rest.
+func denseDelta(keyHash uint64, m *replica.Minted) []byte {
+	rec, err := crdt.DecodeRecord(keyHash, m.Record)
+	if err != nil {
+		return m.Record
+	}
+	v := *rec.Find(m.Dot)
+	others := crdt.Without(rec, []crdt.Dot{m.Dot})
+	v.Past = v.Past.Join(others.Context().Seen)
+	if !v.Past.Covers(v.Dot) {
+		return crdt.AppendRecord(nil, keyHash, crdt.Record{Versions: []crdt.Version{v}})
+	}
+	return m.Record
+}
+
 func (f *fanout) vote(i int, err error) {
 	f.mu.Lock()
 	var v quorum.Verdict
@@ -240,7 +264,11 @@ func (f *fanout) vote(i int, err error) {
 	f.mu.Unlock()
 
 	if v == quorum.Lost {
-		f.done(PutResult{}, f.c.unavailable(&f.k, f.p.Level, f.need, yes, Unknown))
+		outcome := Unknown
+		if planted.Bug(planted.SayNotApplied) {
+			outcome = NotApplied
+		}
+		f.done(PutResult{}, f.c.unavailable(&f.k, f.p.Level, f.need, yes, outcome))
 		return
 	}
 	a := Achieved{Level: f.p.Level, Needed: f.need, Replicas: who, Coordinator: f.c.cfg.Self}

@@ -59,7 +59,7 @@ func (w *World) verify(keys []string) []string {
 		if err != nil {
 			return append(w.hist.problems, err.Error())
 		}
-		w.hist.final(key, rec, w.lost[string(fullKey(key))])
+		w.hist.final(key, rec, w.lost[string(fullKey(key))], w.faults.wipes+w.faults.rollbacks > 0)
 	}
 	return w.hist.problems
 }

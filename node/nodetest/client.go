@@ -47,7 +47,7 @@ func (c *client) run(ctx context.Context) {
 	}
 }
 
-var writeLevels = []quorum.Level{quorum.LocalQuorum, quorum.LocalQuorum, quorum.LocalQuorum, quorum.LocalAll, quorum.Default}
+var writeLevels = []quorum.Level{quorum.LocalOne, quorum.LocalQuorum, quorum.LocalQuorum, quorum.LocalQuorum, quorum.LocalAll, quorum.Default}
 var readLevels = []quorum.Level{quorum.LocalOne, quorum.LocalQuorum, quorum.LocalQuorum, quorum.LocalAll}
 
 func (c *client) step() {
@@ -137,8 +137,11 @@ func (c *client) put(node *coord.Coordinator, key string, t token, deletes bool)
 		var e *coord.Error
 		switch {
 		case o.err == nil:
+			wr.single = level == quorum.LocalOne
 			c.w.hist.end(wr, acked, o.res.Version)
-			c.w.hist.atQuorum(c.region, key, o.res.Version)
+			if !wr.single {
+				c.w.hist.atQuorum(c.region, key, o.res.Version)
+			}
 			seen := maps.Clone(wr.seen)
 			if seen == nil {
 				seen = map[crdt.Dot]bool{}

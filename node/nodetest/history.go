@@ -22,6 +22,8 @@ type write struct {
 	// dot is known when it was acknowledged.
 	dot    crdt.Dot
 	status status
+	// single: acknowledged when one disk had it, and lost with that disk.
+	single bool
 	at     string
 }
 
@@ -175,8 +177,9 @@ func (h *history) version(key string, v *crdt.Version) {
 }
 
 // final checks I1 and I3 of one key against the record that all owners hold.
-// lied says that a disk silently lost the record once; see World.lost.
-func (h *history) final(key string, rec crdt.Record, lied bool) {
+// lied says that a disk silently lost the record once (see World.lost), wiped
+// that some disk was wiped or rolled back.
+func (h *history) final(key string, rec crdt.Record, lied, wiped bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := range rec.Versions {
@@ -200,6 +203,9 @@ func (h *history) final(key string, rec crdt.Record, lied bool) {
 			continue
 		}
 		live := rec.Find(w.dot) != nil
+		if !live && wiped && w.single {
+			continue // LOCAL_ONE promises no more than one disk
+		}
 		switch {
 		case !live && lied:
 			if !rec.Covers(w.dot) || !maybe[w.dot] && !w.deletes {

@@ -110,10 +110,15 @@ func New(t testing.TB, seed uint64, shape Shape, log hclog.Logger) *World {
 		w.tops = append(w.tops, w.topology(r))
 		registry := memtopo.New(topology.RegionID(r + 1))
 		for _, m := range w.tops[r].Members {
+			// Some disks are slow, so that a crash finds more unsynced.
+			slowest := 3 * time.Millisecond
+			if w.rng.IntN(4) == 0 {
+				slowest = 200 * time.Millisecond
+			}
 			w.nodes = append(w.nodes, &member{
 				id: m.ID, region: r, registry: registry,
 				disk: memstore.NewDisk(memstore.Config{
-					Seed: w.rng.Uint64(), SyncMin: 100 * time.Microsecond, SyncMax: 3 * time.Millisecond,
+					Seed: w.rng.Uint64(), SyncMin: 100 * time.Microsecond, SyncMax: slowest,
 				}),
 			})
 		}

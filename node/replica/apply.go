@@ -30,7 +30,14 @@ func (r *Replica) Apply(entries []wire.Entry, done func(changed int, err error))
 			done(0, fmt.Errorf("%w: %w", wire.ErrMalformed, err))
 			return
 		}
-		op.size += e.Size() + 64
+		for _, d := range e.Dots {
+			// A clock that took such a dot could not be read again.
+			if d.Actor == 0 || d.N == 0 || d.N > crdt.MaxN {
+				done(0, fmt.Errorf("%w: dot %v", wire.ErrMalformed, d))
+				return
+			}
+		}
+		op.size += len(e.Key) + len(e.Record) + 64 + it.indexSize()
 	}
 	r.submit(op)
 }
@@ -49,15 +56,23 @@ type applyItem struct {
 	part     *partition
 	in       crdt.Record
 	old, out crdt.Record
+	encoded  []byte // of out, if it is to be written
 	effect   effect
+}
+
+// indexSize is about what the index entries of all its dots take.
+func (it *applyItem) indexSize() int {
+	return (len(it.in.Versions) + len(it.Dots)) * (len(it.Key) + 64)
 }
 
 func (o *applyOp) Size() int { return o.size }
 func (o *applyOp) Decided()  {}
 
-// Decide reads everything before it writes anything: an unreadable record
-// must take the whole operation out of the group, not a part of it.
+// Decide reads everything before it writes anything: an unreadable record, or
+// one that would become too large, must take the whole operation out of the
+// group, not a part of it.
 func (o *applyOp) Decide(tx storage.Txn) error {
+	room := 0
 	var earlier map[string]int // for keys that occur twice
 	if len(o.items) > 1 {
 		earlier = make(map[string]int, len(o.items))
@@ -74,9 +89,16 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 			it.old = old
 		}
 		it.out = crdt.Join(it.old, it.in)
+		if it.changedRecord() {
+			it.encode()
+		}
+		room += len(it.Key) + len(it.encoded) + it.indexSize()
 		if earlier != nil {
 			earlier[string(it.Key)] = i
 		}
+	}
+	if err := o.r.checkRoom(room); err != nil {
+		return err
 	}
 	for i := range o.items {
 		if err := o.r.join(tx, &o.items[i]); err != nil {
@@ -90,6 +112,14 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 }
 
 func (it *applyItem) changedRecord() bool { return !it.out.SameDots(it.old) }
+
+// encode keeps what came where that is the outcome.
+func (it *applyItem) encode() {
+	it.encoded = it.Record
+	if !it.out.SameDots(it.in) {
+		it.encoded = crdt.AppendRecord(nil, it.keyHash, it.out)
+	}
+}
 
 func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 	clock := it.part.decided.clock
@@ -114,11 +144,7 @@ func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 	}
 	if changed {
 		it.effect.delta = r.digest(it.keyHash, it.old) ^ r.digest(it.keyHash, it.out)
-		encoded := it.Record
-		if !it.out.SameDots(it.in) {
-			encoded = crdt.AppendRecord(nil, it.keyHash, it.out)
-		}
-		if err := putRecord(tx, it.keyHash, it.Key, encoded); err != nil {
+		if err := putRecord(tx, it.keyHash, it.Key, it.encoded); err != nil {
 			return err
 		}
 	}

@@ -8,13 +8,15 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/storage"
 )
 
 var (
 	// ErrNoActor says that this node may not mint now; nothing was written.
 	ErrNoActor = errors.New("this node has no actor to mint with yet")
-	// ErrTooManySiblings says that a blind write would exceed the bound.
+	// ErrTooManySiblings says that a write would leave more siblings than a
+	// key may have; see SiblingsError.
 	ErrTooManySiblings = errors.New("too many siblings")
 	// ErrNotOwner says that this node does not store the partition.
 	ErrNotOwner = errors.New("not an owner of the partition")
@@ -26,6 +28,18 @@ var (
 	// actor that the node does not know: it has lost state.
 	ErrAmnesia = errors.New("this node has lost writes of its own and takes a new actor")
 )
+
+// SiblingsError tells what a refused write would have left: more than
+// Mint.MaxSiblings versions, or several of more than MaxRecord bytes together.
+// It wraps ErrTooManySiblings.
+type SiblingsError struct{ Versions, Bytes int }
+
+func (e *SiblingsError) Error() string {
+	return fmt.Sprintf("%v: %d versions of %d bytes", ErrTooManySiblings, e.Versions, e.Bytes)
+}
+
+// Unwrap makes errors.Is(err, ErrTooManySiblings) true.
+func (e *SiblingsError) Unwrap() error { return ErrTooManySiblings }
 
 // Mint is a client's write, to be decided here.
 type Mint struct {
@@ -39,7 +53,8 @@ type Mint struct {
 	Value     []byte
 	// TTL in milliseconds, 0 for never.
 	TTL int64
-	// MaxSiblings bounds what a blind write may pile up.
+	// MaxSiblings bounds the versions that a write which adds one may leave, 0
+	// for no bound.
 	MaxSiblings int
 	// Decided is called when the version exists and before it is durable here;
 	// Done when it is durable, or with an error. Both run on the committer's
@@ -104,9 +119,6 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 		seen = seen.Join(old.Context().Seen)
 	}
 	now := o.r.hlc.Now()
-	if len(seen) == 0 && o.MaxSiblings > 0 && len(old.Versions) >= o.MaxSiblings {
-		return ErrTooManySiblings
-	}
 	v := crdt.Version{
 		Dot:   crdt.Dot{Actor: actor, N: n + 1},
 		Stamp: o.r.hlc.Next(max(o.Context.Stamp, old.MaxStamp())),
@@ -117,9 +129,19 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 		v.Expiry = now + o.TTL
 	}
 	rec := crdt.Write(old, seen, v)
+	if planted.Bug(planted.LatestWins) {
+		rec = crdt.Record{Versions: []crdt.Version{*rec.Find(v.Dot)}}
+	}
+	encoded := crdt.AppendRecord(nil, o.KeyHash, rec)
+	if err := o.fits(old, rec, len(encoded)); err != nil {
+		return err
+	}
 	v.Past = seen
 	after := crdt.Context{Seen: seen}.After(old, &v)
-	o.minted = Minted{Dot: v.Dot, Stamp: v.Stamp, Context: after, Record: crdt.AppendRecord(nil, o.KeyHash, rec)}
+	if planted.Bug(planted.NoHoles) {
+		after.Seen = seen.With(v.Dot)
+	}
+	o.minted = Minted{Dot: v.Dot, Stamp: v.Stamp, Context: after, Record: encoded}
 	o.effect = effect{
 		part:  o.part,
 		dots:  []crdt.Dot{v.Dot},
@@ -129,6 +151,32 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 		return err
 	}
 	return o.r.settle(tx, &o.effect, o.Key)
+}
+
+// fits refuses a write before anything of it is written: one that adds a
+// sibling beyond the bound (also with a context, which may be old and come
+// again and again), and one that makes the record too large to store.
+func (o *mintOp) fits(old, rec crdt.Record, size int) error {
+	n := len(rec.Versions)
+	adds := n > len(old.Versions)
+	if n > 1 && (size > o.r.MaxRecord() || adds && o.MaxSiblings > 0 && n > o.MaxSiblings) {
+		return &SiblingsError{Versions: n, Bytes: size}
+	}
+	return o.r.checkRoom(size + len(o.Key)*2)
+}
+
+// MaxRecord is how large, in bytes, a client's write may make the record of a
+// key that has siblings. Apply takes a fifth more, so that what others wrote at
+// the same time still fits beside it.
+func (r *Replica) MaxRecord() int { return storage.MaxTxn(r.engine) / 8 * 5 }
+
+// checkRoom refuses an operation that may not fit into a transaction. Beyond
+// this point the committer would have to stop for good.
+func (r *Replica) checkRoom(bytes int) error {
+	if limit := storage.MaxTxn(r.engine) / 4 * 3; bytes > limit {
+		return fmt.Errorf("operation of %d bytes, at most %d: %w", bytes, limit, storage.ErrTooLarge)
+	}
+	return nil
 }
 
 func (o *mintOp) Decided() {

@@ -1,0 +1,49 @@
+// Package planted holds the switch for faults that are built into the code on
+// purpose, to prove that the tests would catch them: a checker that never fails
+// proves nothing. Without the build tag "planted" Bug is false, and the compiler
+// removes every planted line.
+//
+// make planted plants one after the other and tells by which check, and after
+// how many seeds of the World, each is caught.
+package planted
+
+// The bugs, each named for the rule that it breaks.
+const (
+	// ReuseActor resumes the last actor after any stop.
+	ReuseActor = "reuse-actor"
+	// AckBeforeSync counts the local vote when a write is decided, not durable.
+	AckBeforeSync = "ack-before-sync"
+	// ServeBehind answers reads from a disk that has not caught up.
+	ServeBehind = "serve-behind"
+	// DenseDelta ships the new version alone, with the whole record's context.
+	DenseDelta = "dense-delta"
+	// MintTwice has another owner mint after an unknown outcome.
+	MintTwice = "mint-twice"
+	// ShortQuorum is content with one owner less.
+	ShortQuorum = "short-quorum"
+	// ClockFirst takes over a peer's clock without its records.
+	ClockFirst = "clock-first"
+	// TrustClocks never compares digests.
+	TrustClocks = "trust-clocks"
+	// NoHoles lets the context of an answer cover what its writer never saw.
+	NoHoles = "no-holes"
+	// SayNotApplied reports an unknown outcome as not applied.
+	SayNotApplied = "say-not-applied"
+	// LatestWins drops concurrent versions but the latest.
+	LatestWins = "latest-wins"
+)
+
+// All lists them, with what must catch each.
+var All = []struct{ Name, Breaks string }{
+	{ReuseActor, "a dot names one payload: actors end with an unclean stop"},
+	{AckBeforeSync, "an acknowledgement means durable"},
+	{ServeBehind, "a wiped disk votes on nothing, not even absent"},
+	{DenseDelta, "the complete record travels"},
+	{MintTwice, "one request mints at most one version"},
+	{ShortQuorum, "a level needs its number of owners"},
+	{ClockFirst, "a clock is joined after the records it speaks for"},
+	{TrustClocks, "clocks say what was delivered, digests what is held"},
+	{NoHoles, "a context covers only what was seen"},
+	{SayNotApplied, "not applied means never applied"},
+	{LatestWins, "concurrent versions are siblings"},
+}

@@ -1,0 +1,77 @@
+//go:build planted
+
+package nodetest
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/atolldb/atoll/internal/planted"
+)
+
+var (
+	plantedMax  = flag.Int("planted.max", 2000, "seeds after which a planted bug counts as not caught")
+	plantedOnly = flag.String("planted.only", "", "plant this bug only")
+)
+
+// TestPlanted plants each bug in turn and looks for a seed that catches it.
+// That the same Worlds find nothing without a bug is TestSim's part.
+func TestPlanted(t *testing.T) {
+	fmt.Printf("%-16s %-56s %6s  %s\n", "BUG", "RULE IT BREAKS", "SEEDS", "CAUGHT BY")
+	for _, bug := range planted.All {
+		if *plantedOnly != "" && *plantedOnly != bug.Name {
+			continue
+		}
+		planted.Plant(bug.Name)
+		seeds, problem := catch(t)
+		if problem == "" {
+			t.Errorf("%s is not caught by %d seeds", bug.Name, seeds)
+			fmt.Printf("%-16s %-56s %6d  not caught\n", bug.Name, bug.Breaks, seeds)
+			continue
+		}
+		fmt.Printf("%-16s %-56s %6d  %s\n", bug.Name, bug.Breaks, seeds, clip(problem))
+	}
+	planted.Plant("")
+}
+
+func clip(s string) string {
+	if len(s) > 90 {
+		return s[:90] + "..."
+	}
+	return s
+}
+
+// catch runs Worlds until one has a problem.
+func catch(t *testing.T) (seeds int, problem string) {
+	for seeds = 1; seeds <= *plantedMax; seeds++ {
+		seed := uint64(seeds)
+		shape := Shape{Regions: 1 + seeds%2, Nodes: 3 + seeds/2%2, Partitions: 8}
+		synctest.Test(t, func(t *testing.T) {
+			quiet := &judge{TB: t}
+			r := Simulate(quiet, seed, shape, 30*time.Second, hclog.NewNullLogger())
+			if problems := append(quiet.problems, r.Problems...); len(problems) > 0 {
+				problem = problems[0]
+			}
+		})
+		if problem != "" {
+			return seeds, problem
+		}
+	}
+	return seeds - 1, ""
+}
+
+// judge keeps what would fail the test.
+type judge struct {
+	testing.TB
+	problems []string
+}
+
+func (j *judge) Errorf(format string, args ...any) {
+	j.problems = append(j.problems, strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
