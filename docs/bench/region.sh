@@ -54,7 +54,7 @@ for _ in $(seq 150); do
 done
 echo "region up; $(nproc) cores, $(date -u +%F), $(git rev-parse --short HEAD 2>/dev/null || echo '?')"
 if [ -n "${PPROF:-}" ]; then echo "admin: http://127.0.0.1:$(port 1 2)/debug/pprof/"; fi
-$bin bench --mix put --ops "$keys" --keys "$keys" --value-size "$size" --clients "$clients" --preload=false >/dev/null 2>&1 || true
+$bin bench --mix get --preload --ops 1 --keys "$keys" --value-size "$size" --clients "$clients" >/dev/null
 for m in $mixes; do
   case $m in
     put) args=(--mix put --w 2) ;;
