@@ -108,7 +108,7 @@ func Refuse(err error) error {
 		code = peer.CodeBehind
 	case errors.Is(err, ErrStopping):
 		code = peer.CodeStopping
-	case errors.Is(err, wire.ErrMalformed):
+	case errors.Is(err, wire.ErrMalformed), errors.Is(err, storage.ErrTooLarge):
 		code = peer.CodeInvalid
 	}
 	return &peer.Refusal{Code: code, Detail: err.Error()}

@@ -2,8 +2,8 @@ package replica
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"time"
 
@@ -30,6 +30,7 @@ type Outbox struct {
 	fresh     []freshItem
 	freshSize int
 	backlog   []backlogRun
+	turn      uint64 // counts the rewinds
 	confirmed map[slot]uint64
 	unsaved   map[slot]struct{}
 	saving    bool
@@ -118,6 +119,9 @@ func (o *Outbox) poke() {
 }
 
 func (o *Outbox) addActor(a crdt.Actor) {
+	if !o.r.cfg.Ship {
+		return
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, x := range o.actors {
@@ -147,6 +151,7 @@ func (o *Outbox) Rewind() {
 }
 
 func (o *Outbox) rewind() {
+	o.turn++
 	o.fresh, o.freshSize, o.backlog = nil, 0, nil
 	for _, part := range o.r.parts {
 		if part == nil {
@@ -164,15 +169,23 @@ func (o *Outbox) rewind() {
 	}
 }
 
-// Peek returns the next entries to ship; see geo.Source.
+// Peek returns the next entries to ship; see geo.Source. It has one caller at a
+// time. The store is read without the lock: writes wait for that.
 func (o *Outbox) Peek(max int) ([]geo.Entry, []geo.Mark, error) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	left, turn := o.backlog, o.turn
+	o.mu.Unlock()
 	pack := packer{byKey: map[string]int{}, marks: map[slot]uint64{}}
-	for len(o.backlog) > 0 && pack.size < max {
-		if err := o.peekBacklog(&pack, max); err != nil {
-			return nil, nil, err
+	for len(left) > 0 && pack.size < max {
+		var err error
+		if left, err = o.peekBacklog(&pack, left, max); err != nil {
+			return nil, nil, err // the next Peek begins where this one did
 		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.turn == turn {
+		o.backlog = left
 	}
 	k := 0
 	for len(o.backlog) == 0 && k < len(o.fresh) && pack.size < max {
@@ -188,14 +201,12 @@ func (o *Outbox) Peek(max int) ([]geo.Entry, []geo.Mark, error) {
 	return pack.entries, pack.list(), nil
 }
 
-// peekBacklog takes from the first run as much as fits.
-func (o *Outbox) peekBacklog(pack *packer, max int) error {
-	run := &o.backlog[0]
+// peekBacklog takes from the first run as much as fits and returns what is
+// left.
+func (o *Outbox) peekBacklog(pack *packer, left []backlogRun, max int) ([]backlogRun, error) {
+	run := left[0]
 	lo := indexKey(nil, run.p, crdt.Dot{Actor: run.a, N: run.Lo})
-	hi := indexEnd(run.p)
-	if run.Hi < math.MaxUint64 {
-		hi = indexKey(nil, run.p, crdt.Dot{Actor: run.a, N: run.Hi + 1})
-	}
+	hi := indexKey(nil, run.p, crdt.Dot{Actor: run.a, N: run.Hi + 1})
 	full := false
 	var failed error
 	err := o.r.engine.Scan(lo, hi, func(kv storage.KV) bool {
@@ -212,8 +223,11 @@ func (o *Outbox) peekBacklog(pack *packer, max int) error {
 		hash := hashring.KeyHash(key)
 		record, err := o.r.load(hash, key)
 		if err != nil {
-			failed = err
-			return false
+			if !errors.Is(err, storage.ErrCorrupt) {
+				failed = err
+				return false
+			}
+			record = nil
 		}
 		pack.add(run.slot, d, key, record)
 		run.Lo = d.N + 1
@@ -223,14 +237,15 @@ func (o *Outbox) peekBacklog(pack *packer, max int) error {
 		err = failed
 	}
 	if err != nil {
-		return fmt.Errorf("read dot index for the geo log: %w", err)
+		return left, fmt.Errorf("read dot index for the geo log: %w", err)
 	}
-	if !full {
-		// The rest of the run has no index entry: nothing of ours to ship.
-		pack.mark(run.slot, run.Hi)
-		o.backlog = o.backlog[1:]
+	if full {
+		left[0] = run // nobody else looks into the runs
+		return left, nil
 	}
-	return nil
+	// The rest of the run has no index entry: nothing of ours to ship.
+	pack.mark(run.slot, run.Hi)
+	return left[1:], nil
 }
 
 // packer gathers entries, one per key: the newest record counts.
@@ -244,7 +259,7 @@ type packer struct {
 func (k *packer) add(s slot, d crdt.Dot, key, record []byte) {
 	k.mark(s, d.N)
 	if len(record) == 0 {
-		return // lost here; anti-entropy will find it
+		return // lost or unreadable here; anti-entropy will find it
 	}
 	if i, ok := k.byKey[string(key)]; ok {
 		e := &k.entries[i]

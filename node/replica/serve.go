@@ -47,9 +47,10 @@ func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 				return false
 			}
 			next++
+			// Each dot becomes an index entry at the asker, with the key.
+			size += len(kv.Value) + 16
 			if i, ok := byKey[string(kv.Value[8:])]; ok {
 				out.Entries[i].Dots = append(out.Entries[i].Dots, d)
-				size += 12
 				return true
 			}
 			key := append([]byte(nil), kv.Value[8:]...)
@@ -60,9 +61,8 @@ func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 				return false
 			}
 			byKey[string(key)] = len(out.Entries)
-			e := wire.Entry{Key: key, Record: record, Dots: []crdt.Dot{d}}
-			out.Entries = append(out.Entries, e)
-			size += e.Size()
+			out.Entries = append(out.Entries, wire.Entry{Key: key, Record: record, Dots: []crdt.Dot{d}})
+			size += len(key) + len(record)
 			return true
 		})
 		if err == nil {

@@ -48,13 +48,14 @@ var (
 
 // CommitterConfig bounds a Committer. Zero fields take the defaults named.
 type CommitterConfig struct {
-	// GroupOps and GroupBytes (by Op.Size) bound one transaction: 512 and
-	// 4 MiB. An op larger than GroupBytes gets a group of its own. Larger
+	// GroupOps and GroupBytes (by Op.Size, and by what ops really wrote before
+	// the last one) bound one transaction: 512 and 4 MiB, at most a fifth of
+	// MaxTxn. An op larger than GroupBytes gets a group of its own. Larger
 	// groups amortise the sync further but delay everybody in them.
 	GroupOps   int
 	GroupBytes int
-	// OpBytes is the largest Op.Size accepted: MaxValue + 1 MiB. The engine
-	// must hold it in one transaction.
+	// OpBytes is the largest Op.Size accepted: MaxValue + 1 MiB, at most three
+	// quarters of MaxTxn.
 	OpBytes int
 	// QueueOps and QueueBytes bound what waits: 16384 and 64 MiB. Beyond that
 	// Submit refuses. At 50 k ops/s a full queue of small ops is 0.3 s.
@@ -74,7 +75,7 @@ type CommitterConfig struct {
 	Logger hclog.Logger
 }
 
-func (c CommitterConfig) withDefaults() CommitterConfig {
+func (c CommitterConfig) withDefaults(maxTxn int) CommitterConfig {
 	def := func(p *int, v int) {
 		if *p == 0 {
 			*p = v
@@ -83,6 +84,8 @@ func (c CommitterConfig) withDefaults() CommitterConfig {
 	def(&c.GroupOps, 512)
 	def(&c.GroupBytes, 4<<20)
 	def(&c.OpBytes, MaxValue+1<<20)
+	c.GroupBytes = min(c.GroupBytes, maxTxn/5)
+	c.OpBytes = min(c.OpBytes, maxTxn/4*3)
 	def(&c.QueueOps, 16384)
 	def(&c.QueueBytes, 64<<20)
 	if c.Interval == 0 {
@@ -124,7 +127,7 @@ type Committer struct {
 // NewCommitter returns the one writer of engine. Nothing happens before Run,
 // except that Submit queues.
 func NewCommitter(engine Engine, cfg CommitterConfig) *Committer {
-	cfg = cfg.withDefaults()
+	cfg = cfg.withDefaults(MaxTxn(engine))
 	c := &Committer{engine: engine, cfg: cfg}
 	c.queue.init(cfg.QueueOps, cfg.QueueBytes)
 	c.keeper.init(engine, cfg)

@@ -94,10 +94,15 @@ func start(t *testing.T, d *memstore.Disk, cfg storage.CommitterConfig) *running
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{storage.NewCommitter(e, cfg), d, e, cancel, make(chan error, 1)}
-	go func() { r.end <- r.Run(ctx) }()
+	r := &running{storage.NewCommitter(e, cfg), d, e, nil, make(chan error, 1)}
+	run(t, r)
 	return r
+}
+
+func run(t *testing.T, r *running) {
+	var ctx context.Context
+	ctx, r.cancel = context.WithCancel(t.Context())
+	go func() { r.end <- r.Run(ctx) }()
 }
 
 func submit(t *testing.T, c *running, ops ...storage.Op) {

@@ -6,45 +6,59 @@ import (
 	"time"
 )
 
-// commit decides, commits and ends one group. An error is the end of the
+// commit decides, commits and ends one group, or as many as it takes: what ops
+// write can be far more than their sizes told. An error is the end of the
 // committer; every op of the group has had its Done either way.
 func (c *Committer) commit(group []queued) error {
-	errs := append(c.errs[:0], make([]error, len(group))...)
-	c.errs = errs
-	bytes, writes, err := c.decideAndCommit(group, errs)
-	if err != nil {
-		if !errors.Is(err, ErrFailed) {
-			err = fmt.Errorf("%w: %w", ErrFailed, err)
+	for len(group) > 0 {
+		errs := append(c.errs[:0], make([]error, len(group))...)
+		c.errs = errs
+		done, err := c.decideAndCommit(group, errs)
+		if err != nil {
+			if !errors.Is(err, ErrFailed) {
+				err = fmt.Errorf("%w: %w", ErrFailed, err)
+			}
+			for _, q := range group {
+				q.op.Done(err)
+			}
+			return err
 		}
-		for _, q := range group {
-			q.op.Done(err)
+		c.stats.group(done.ops, done.bytes, done.writes)
+		if done.writes > 0 {
+			c.keeper.committed(c.ring.last)
 		}
-		return err
-	}
-	c.stats.group(len(group), bytes, writes)
-	if writes > 0 {
-		c.keeper.committed(c.ring.last)
-	}
-	for i, q := range group {
-		if errs[i] != nil {
-			c.stats.rejected.Add(1)
+		for i, q := range group[:done.ops] {
+			if errs[i] != nil {
+				c.stats.rejected.Add(1)
+			}
+			q.op.Done(errs[i])
 		}
-		q.op.Done(errs[i])
+		group = group[done.ops:]
 	}
 	return nil
 }
 
-// decideAndCommit fills errs with what the ops of group decided. It returns
-// how many bytes and entries the group wrote, and an error when the group's
-// outcome is unknown.
-func (c *Committer) decideAndCommit(group []queued, errs []error) (bytes, writes int, err error) {
+// committed tells what became of a group: how many of its ops, from the first
+// on, were taken into the transaction; what their sizes are together; and how
+// many entries they wrote.
+type committed struct{ ops, bytes, writes int }
+
+// decideAndCommit fills errs with what the ops of group decided, until they
+// have written GroupBytes. It returns an error when the outcome of the group
+// is unknown.
+func (c *Committer) decideAndCommit(group []queued, errs []error) (done committed, err error) {
 	full := c.keeper.disk() == DiskFull
 	inner, err := c.engine.Begin()
 	if err != nil {
-		return 0, 0, fmt.Errorf("begin group: %w", err)
+		return done, fmt.Errorf("begin group: %w", err)
 	}
 	tx := &groupTxn{Txn: inner}
 	for i, q := range group {
+		if tx.bytes >= c.cfg.GroupBytes {
+			group = group[:i]
+			break
+		}
+		done.ops++
 		if full && q.size > 0 {
 			errs[i] = ErrFull
 			continue
@@ -52,17 +66,18 @@ func (c *Committer) decideAndCommit(group []queued, errs []error) (bytes, writes
 		before := tx.writes
 		if errs[i] = q.op.Decide(tx); errs[i] != nil && tx.writes != before {
 			inner.Discard()
-			return 0, 0, fmt.Errorf("op failed after it wrote: %w", errs[i])
+			return done, fmt.Errorf("op failed after it wrote: %w", errs[i])
 		}
 		if errs[i] == nil {
-			bytes += q.size
+			done.bytes += q.size
 		}
 	}
+	done.writes = tx.writes
 	next := c.ring.next()
 	if tx.writes > 0 {
 		if err := inner.Put(next.key(), next.value()); err != nil {
 			inner.Discard()
-			return 0, 0, fmt.Errorf("write marker of group %d: %w", next.last, err)
+			return done, fmt.Errorf("write marker of group %d: %w", next.last, err)
 		}
 	}
 	for i, q := range group {
@@ -73,15 +88,15 @@ func (c *Committer) decideAndCommit(group []queued, errs []error) (bytes, writes
 	if tx.writes == 0 {
 		// Nothing to sync: what was read is durable by S4 and C3.
 		inner.Discard()
-		return 0, 0, nil
+		return done, nil
 	}
 	began := time.Now()
 	if err := inner.Commit(); err != nil {
-		return 0, 0, fmt.Errorf("commit group %d: %w", next.last, err)
+		return done, fmt.Errorf("commit group %d: %w", next.last, err)
 	}
 	c.stats.syncNanos.Add(int64(time.Since(began)))
 	c.ring = next
-	return bytes, tx.writes, nil
+	return done, nil
 }
 
 // groupTxn is the transaction as ops see it: theirs to read and write, the
@@ -89,6 +104,7 @@ func (c *Committer) decideAndCommit(group []queued, errs []error) (bytes, writes
 type groupTxn struct {
 	Txn
 	writes int
+	bytes  int // of keys and values
 }
 
 var errReserved = errors.New("key is reserved for group markers")
@@ -98,6 +114,7 @@ func (t *groupTxn) Put(key, value []byte) error {
 		return errReserved
 	}
 	t.writes++
+	t.bytes += len(key) + len(value)
 	return t.Txn.Put(key, value)
 }
 

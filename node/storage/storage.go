@@ -142,6 +142,19 @@ type Engine interface {
 	Close() error
 }
 
+// MaxTxn returns how many bytes of keys and values one transaction of e surely
+// holds: what e says, if it has MaxTxn() int64, else 20 MiB.
+//
+// Who writes a transaction keeps to it: an engine refuses what is beyond, and
+// by then a part is written. A committer's group has a fifth of it before its
+// last op, so an op may write three quarters.
+func MaxTxn(e Engine) int {
+	if e, ok := e.(interface{ MaxTxn() int64 }); ok {
+		return int(min(e.MaxTxn(), 1<<30))
+	}
+	return 20 << 20
+}
+
 // Usage of the disk below an engine, in bytes.
 type Usage struct {
 	// Store is what the engine itself occupies.
