@@ -5,9 +5,9 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -43,7 +43,9 @@ NATS on loopback, in a temporary directory that is removed at the end.
 
 The shell takes every command of atoll, sent to the region in use, and commands
 that begin with a backslash; \help lists them. Without a terminal the shell reads
-commands from standard input or --script; with neither it plays the tour.`,
+commands from standard input or --script, and stops at the first command of its
+own that fails; with neither it plays the tour. Ctrl-C ends the command that
+runs; at the prompt it ends the demo, as Ctrl-D and \quit do.`,
 		Example: `  atoll demo
   atoll demo --tour
   atoll demo --regions eu,us,ap --latency 40ms
@@ -55,20 +57,46 @@ commands from standard input or --script; with neither it plays the tour.`,
 	f.StringSliceVar(&d.regions, "regions", []string{"eu", "us"}, "`NAMES` of the regions")
 	f.IntVar(&d.nodes, "nodes", 3, "nodes of each region, 1..9")
 	f.DurationVar(&d.latency, "latency", 20*time.Millisecond, "between regions, one way")
-	f.IntVar(&d.nats, "nats", 3, "NATS servers of each region: 1 or 3")
-	f.StringVar(&d.dir, "dir", "", "`DIR` to keep the data in; without it a temporary one")
-	f.StringVar(&d.script, "script", "", "`FILE` with commands for the shell; it stops at the first failed \\expect")
+	f.IntVar(&d.nats, "nats", 3, "NATS servers of each region: 1 or 3; with fewer than three nodes it is 1")
+	f.StringVar(&d.dir, "dir", "", "`DIR` to keep the data in, for demos of the same regions, nodes and NATS servers; without it a temporary one")
+	f.StringVar(&d.script, "script", "", "`FILE` with commands for the shell")
 	f.BoolVar(&d.tour, "tour", false, "play the tour: two regions disagree and agree again")
-	f.StringVar(&d.level, "log-level", "off", "of the nodes: off, error, warn, info, debug")
+	f.StringVar(&d.level, "log-level", "off", "of the nodes: "+strings.Join(demoLevels, ", "))
+	complete(cmd, "log-level", demoLevels)
 	return cmd
 }
 
-func (d *demo) run(cmd *cobra.Command) error {
-	if d.nodes < 1 || d.nodes > 9 {
-		return usage(cmd, fmt.Errorf("the number of nodes is out of bounds%s", inputBounds("nodes", "1..9", fmt.Sprint(d.nodes))))
+var demoLevels = []string{"off", "error", "warn", "info", "debug"}
+
+func (d *demo) check(cmd *cobra.Command) error {
+	bad := func(text, field, limit string, seen any) error {
+		return usage(cmd, errors.New(text+inputBounds(field, limit, fmt.Sprint(seen))))
 	}
-	if d.nats != 1 && d.nats != 3 {
-		return usage(cmd, fmt.Errorf("NATS runs on one server or on three%s", inputBounds("nats", "1|3", fmt.Sprint(d.nats))))
+	switch {
+	case d.nodes < 1 || d.nodes > 9:
+		return bad("the number of nodes is out of bounds", "nodes", "1..9", d.nodes)
+	case d.nats != 1 && d.nats != 3:
+		return bad("NATS runs on one server or on three", "nats", "1|3", d.nats)
+	case d.latency < 0:
+		return bad("the latency cannot be negative", "latency", ">= 0", d.latency)
+	case !slices.Contains(demoLevels, d.level):
+		return bad("no such level", "log-level", strings.Join(demoLevels, "|"), d.level)
+	case d.tour && !d.canTour():
+		return usage(cmd, errors.New(tourNeeds))
+	}
+	return atMostOne(cmd, "tour", "script")
+}
+
+const tourNeeds = "the tour plays in the regions eu and us, with three nodes or more in each"
+
+// canTour says that the regions and nodes that the tour names are there.
+func (d *demo) canTour() bool {
+	return slices.Contains(d.regions, "eu") && slices.Contains(d.regions, "us") && d.nodes >= 3
+}
+
+func (d *demo) run(cmd *cobra.Command) error {
+	if err := d.check(cmd); err != nil {
+		return err
 	}
 	input, err := d.input()
 	if err != nil {
@@ -79,8 +107,13 @@ func (d *demo) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer cleanUp()
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	// All of these would leave the directory behind: so does a reader of
+	// standard output that has gone, as in "atoll demo | head".
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
+	keepInterrupts := make(chan os.Signal, 1) // without it, one between two commands would end the process
+	signal.Notify(keepInterrupts, os.Interrupt)
+	defer signal.Stop(keepInterrupts)
 
 	f, err := fleet.New(fleet.Config{
 		Regions: regionNames(d.regions), Nodes: d.nodes, Dir: dir, Latency: d.latency, NATSServers: d.nats, Version: version,
@@ -89,21 +122,37 @@ func (d *demo) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	fmt.Fprintf(cmd.OutOrStdout(), "starting %d regions of %d nodes in %s ...\n", len(d.regions), d.nodes, dir)
-	startCtx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
 	defer func() {
 		if err := f.Stop(); err != nil {
 			fmt.Fprintln(cmd.ErrOrStderr(), "atoll: stop:", err)
 		}
 	}()
-	if err := f.Start(startCtx); err != nil {
+	began := time.Now()
+	fmt.Fprintf(cmd.OutOrStdout(), "starting %d regions of %d nodes in %s ...\n", len(d.regions), d.nodes, dir)
+	if err := startFleet(ctx, f); err != nil {
 		return err
 	}
 	s := &shell{ctx: ctx, fleet: f, region: f.Regions()[0], out: cmd.OutOrStdout()}
 	s.banner(time.Since(began))
-	return s.run(input)
+	in := lineReader(input)
+	if err := s.run(in); err != nil || input != nil || in.interactive() || s.ran || ctx.Err() != nil {
+		return err
+	}
+	if !d.canTour() {
+		fmt.Fprintln(s.out, "no terminal and no commands, and "+tourNeeds)
+		return nil
+	}
+	fmt.Fprintln(s.out, "no terminal and no commands: playing the tour")
+	return s.run(lineReader(&tour))
+}
+
+// startFleet waits for all nodes, for a minute or until an interrupt.
+func startFleet(ctx context.Context, f *fleet.Fleet) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return f.Start(ctx)
 }
 
 func regionNames(names []string) []topology.Region {
@@ -122,7 +171,7 @@ func (d *demo) input() (*string, error) {
 	case d.script != "":
 		b, err := os.ReadFile(d.script)
 		if err != nil {
-			return nil, err
+			return nil, withCode(exitUsage, err)
 		}
 		text := string(b)
 		return &text, nil
@@ -136,74 +185,7 @@ func (d *demo) directory() (dir string, cleanUp func(), err error) {
 	}
 	dir, err = os.MkdirTemp("", "atoll-demo-")
 	if err != nil {
-		return "", nil, err
+		return "", nil, fmt.Errorf("make a temporary directory: %w", err)
 	}
 	return dir, func() { _ = os.RemoveAll(dir) }, nil // a temporary directory that stays is no failure
 }
-
-// shell reads commands and runs them.
-type shell struct {
-	ctx    context.Context
-	fleet  *fleet.Fleet
-	region topology.Region
-	out    io.Writer
-	// last is what the last command printed, and how it ended.
-	last string
-	code int
-}
-
-func (s *shell) banner(took time.Duration) {
-	fmt.Fprintf(s.out, "ready in %v\n", took.Round(10*time.Millisecond))
-	for _, r := range s.fleet.Regions() {
-		fmt.Fprintf(s.out, "region %s: %s\n", r, strings.Join(s.fleet.Endpoints(r), ","))
-	}
-	first := s.fleet.Nodes()[0]
-	fmt.Fprintf(s.out, "metrics of %s: http://%s/metrics\n", first, s.fleet.Admin(first))
-	fmt.Fprintf(s.out, "from another terminal: atoll status --endpoints %s\n\n", s.fleet.Endpoints(s.region)[0])
-}
-
-var errQuit = errors.New("quit")
-
-// run reads from a script, or from standard input when it is nil.
-func (s *shell) run(script *string) error {
-	lines := lineReader(script)
-	empty := true
-	for {
-		line, err := lines.next(s.prompt())
-		if errors.Is(err, io.EOF) {
-			if empty && script == nil && !lines.interactive() {
-				fmt.Fprintln(s.out, "no terminal and no commands: playing the tour")
-				return s.run(&tour)
-			}
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			if strings.HasPrefix(line, "#") {
-				fmt.Fprintln(s.out, line)
-			}
-			continue
-		}
-		empty = false
-		if !lines.interactive() {
-			fmt.Fprintln(s.out, s.prompt()+line)
-		}
-		if err := s.do(line); err != nil {
-			if errors.Is(err, errQuit) {
-				return nil
-			}
-			if !lines.interactive() {
-				return err
-			}
-			fmt.Fprintln(s.out, err)
-		}
-		if s.ctx.Err() != nil {
-			return nil
-		}
-	}
-}
-
-func (s *shell) prompt() string { return string(s.region) + "> " }

@@ -1,126 +1,129 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/term"
-
+	"github.com/atolldb/atoll/node/fleet"
 	"github.com/atolldb/atoll/node/topology"
 )
 
-// meta is a command of the shell itself.
-type meta struct {
-	name, args, help string
-	min, max         int
-	run              func(s *shell, args []string) error
+// shell reads commands and runs them, one after another.
+type shell struct {
+	ctx    context.Context //nolint:containedctx // of the whole demo
+	fleet  *fleet.Fleet
+	region topology.Region
+	out    io.Writer
+	// last is what the last command printed, and code how it ended.
+	last string
+	code int
+	// ran says that there was a command.
+	ran bool
 }
 
-func metaCommands() []meta {
-	return []meta{
-		{`\use`, "REGION", "send commands to another region", 1, 1, func(s *shell, a []string) error {
-			if !slices.Contains(s.fleet.Regions(), topology.Region(a[0])) {
-				return fmt.Errorf("no region %q; there are %v", a[0], s.fleet.Regions())
-			}
-			s.region = topology.Region(a[0])
-			return nil
-		}},
-		{`\partition`, "A B", "cut the links between two regions, or two nodes", 2, 2, func(s *shell, a []string) error {
-			return s.fleet.Partition(a[0], a[1])
-		}},
-		{`\heal`, "[A B]", "mend them, or everything", 0, 2, func(s *shell, a []string) error {
-			if len(a) != 2 {
-				s.fleet.HealAll()
-				return nil
-			}
-			return s.fleet.Heal(a[0], a[1])
-		}},
-		{`\kill`, "NODE", "end a node as if its process had died", 1, 1, func(s *shell, a []string) error {
-			return s.fleet.Kill(topology.NodeID(a[0]))
-		}},
-		{`\stop`, "NODE", "stop a node in order", 1, 1, func(s *shell, a []string) error {
-			return s.fleet.StopNode(topology.NodeID(a[0]))
-		}},
-		{`\start`, "NODE", "start a node that is down", 1, 1, func(s *shell, a []string) error {
-			ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
-			defer cancel()
-			return s.fleet.StartNode(ctx, topology.NodeID(a[0]))
-		}},
-		{`\wait`, "", "wait until all nodes of all regions are equal", 0, 0, func(s *shell, _ []string) error { return s.wait() }},
-		{`\expect`, "TEXT", "fail unless the last command printed this", 1, 1, func(s *shell, a []string) error {
-			if !strings.Contains(s.last, a[0]) {
-				return fmt.Errorf("expected %q in what the last command printed", a[0])
+func (s *shell) banner(took time.Duration) {
+	fmt.Fprintf(s.out, "ready in %v\n", took.Round(10*time.Millisecond))
+	for _, r := range s.fleet.Regions() {
+		fmt.Fprintf(s.out, "region %s: %s\n", r, strings.Join(s.fleet.Endpoints(r), ","))
+	}
+	first := s.fleet.Nodes()[0]
+	fmt.Fprintf(s.out, "metrics of %s: http://%s/metrics\n", first, s.fleet.Admin(first))
+	fmt.Fprintf(s.out, "from another terminal: atoll status --endpoints %s\n\n", s.fleet.Endpoints(s.region)[0])
+}
+
+func (s *shell) prompt() string { return string(s.region) + "> " }
+
+var errQuit = errors.New("quit")
+
+// run reads lines to their end, or until a signal ends the demo. What fails
+// ends a script; at a terminal it is told.
+func (s *shell) run(in *lines) error {
+	for {
+		line, err := s.next(in)
+		if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
+			if in.interactive() {
+				fmt.Fprintln(s.out) // after the prompt
 			}
 			return nil
-		}},
-		{`\expect-exit`, "CODE", "fail unless the last command ended so", 1, 1, func(s *shell, a []string) error {
-			if got := fmt.Sprint(s.code); got != a[0] {
-				return fmt.Errorf("expected exit code %s, got %s", a[0], got)
-			}
+		}
+		if err != nil {
+			return err
+		}
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		if !in.interactive() {
+			s.echo(line)
+		}
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		s.ran = true
+		interrupted, err := s.do(line)
+		switch {
+		case errors.Is(err, errQuit), s.ctx.Err() != nil, interrupted && !in.interactive():
 			return nil
-		}},
-		{`\help`, "", "list these commands", 0, 0, func(s *shell, _ []string) error {
-			for _, m := range metaCommands() {
-				fmt.Fprintf(s.out, "  %-26s %s\n", strings.TrimSpace(m.name+" "+m.args), m.help)
-			}
-			fmt.Fprintln(s.out, "  anything else              a command of atoll, as in: put KEY VALUE")
-			return nil
-		}},
-		{`\quit`, "", "stop everything", 0, 0, func(*shell, []string) error { return errQuit }},
+		case err != nil && !in.interactive():
+			return fmt.Errorf("%s: %w", line, err)
+		case err != nil:
+			fmt.Fprintln(s.out, err)
+		}
 	}
 }
 
-// do runs one line.
-func (s *shell) do(line string) error {
+// next waits for a line, or for a signal: at the prompt each one ends the demo.
+func (s *shell) next(in *lines) (string, error) {
+	ctx, stop := signal.NotifyContext(s.ctx, os.Interrupt)
+	defer stop()
+	return in.next(ctx, s.prompt())
+}
+
+// echo shows a line of a script. What a script expects is of interest only
+// when it is not met.
+func (s *shell) echo(line string) {
+	switch {
+	case strings.HasPrefix(line, `\expect`):
+	case strings.HasPrefix(line, "#"):
+		fmt.Fprintln(s.out, line)
+	default:
+		fmt.Fprintln(s.out, s.prompt()+line)
+	}
+}
+
+// do runs one line, until it is done or interrupted.
+func (s *shell) do(line string) (interrupted bool, err error) {
+	ctx, stop := signal.NotifyContext(s.ctx, os.Interrupt)
+	defer stop()
 	words, err := splitWords(line)
 	if rest, ok := strings.CutPrefix(line, `\expect `); ok {
 		words, err = []string{`\expect`, rest}, nil // the text as it stands
 	}
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+	case strings.HasPrefix(words[0], `\`):
+		err = s.meta(ctx, words)
+	default:
+		s.command(ctx, words)
 	}
-	if !strings.HasPrefix(words[0], `\`) {
-		s.command(words)
-		return nil
-	}
-	for _, m := range metaCommands() {
-		if m.name != words[0] {
-			continue
-		}
-		if n := len(words) - 1; n < m.min || n > m.max {
-			return fmt.Errorf("usage: %s %s", m.name, m.args)
-		}
-		return m.run(s, words[1:])
-	}
-	return fmt.Errorf("no command %s; \\help lists them", words[0])
+	return ctx.Err() != nil, err
 }
 
 // command runs a command of atoll against the region in use.
-func (s *shell) command(words []string) {
-	cmd := root()
-	if found, _, err := cmd.Find(words); err == nil && found.Flags().Lookup("endpoints") != nil && !slices.Contains(words, "--endpoints") {
-		words = append(words, "--endpoints", strings.Join(s.fleet.Endpoints(s.region), ","))
-	}
+func (s *shell) command(ctx context.Context, words []string) {
 	var printed bytes.Buffer
 	out := io.MultiWriter(s.out, &printed)
-	cmd.SetOut(out)
-	cmd.SetErr(out)
-	cmd.SetArgs(words)
-	err := cmd.ExecuteContext(s.ctx)
-	s.code = exitOK
-	if err != nil {
-		s.code = exitCode(err)
-		if text := err.Error(); text != "" {
-			fmt.Fprintln(out, "atoll: "+text)
-		}
+	err := s.execute(ctx, out, words)
+	s.code = exitCode(err)
+	if err != nil && err.Error() != "" {
+		fmt.Fprintln(out, "atoll: "+err.Error())
 	}
 	if b := printed.Bytes(); len(b) > 0 && b[len(b)-1] != '\n' {
 		fmt.Fprintln(s.out) // get prints the value's bytes and nothing else
@@ -131,111 +134,28 @@ func (s *shell) command(words []string) {
 	}
 }
 
-// wait returns when all nodes are equal.
-func (s *shell) wait() error {
-	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Minute)
-	defer cancel()
-	began := time.Now()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := s.fleet.Converged()
-		if err == nil {
-			fmt.Fprintf(s.out, "all nodes of all regions are equal after %v\n", time.Since(began).Round(10*time.Millisecond))
-			return nil
+func (s *shell) execute(ctx context.Context, out io.Writer, words []string) error {
+	cmd := root()
+	cmd.SetIn(noInput{})
+	cmd.SetOut(out)
+	cmd.SetErr(out)
+	cmd.SetArgs(words)
+	if found, _, err := cmd.Find(words); err == nil {
+		if slices.Contains([]string{"demo", "start"}, found.Name()) {
+			return usage(found, fmt.Errorf("%q is not for this shell: it has its own nodes; \\help lists what starts and stops them", found.Name()))
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("not equal yet: %w", err)
-		}
-	}
-}
-
-// splitWords splits a line as shells do: at spaces, with single and double
-// quotes and backslashes inside double ones.
-func splitWords(line string) ([]string, error) {
-	var words []string
-	var word strings.Builder
-	started := false
-	quote := rune(0)
-	escaped := false
-	for _, r := range line {
-		switch {
-		case escaped:
-			word.WriteRune(r)
-			escaped = false
-		case quote == '"' && r == '\\':
-			escaped = true
-		case quote != 0 && r == quote:
-			quote = 0
-		case quote != 0:
-			word.WriteRune(r)
-		case r == '\'' || r == '"':
-			quote, started = r, true
-		case r == ' ' || r == '\t':
-			if started {
-				words = append(words, word.String())
-				word.Reset()
-				started = false
+		if f := found.Flags().Lookup("endpoints"); f != nil { // before those that the line gives
+			if err := found.Flags().Set(f.Name, strings.Join(s.fleet.Endpoints(s.region), ",")); err != nil {
+				return err
 			}
-		default:
-			word.WriteRune(r)
-			started = true
 		}
 	}
-	if quote != 0 || escaped {
-		return nil, errors.New("a quote is not closed")
-	}
-	if started {
-		words = append(words, word.String())
-	}
-	return words, nil
+	return cmd.ExecuteContext(ctx)
 }
 
-// lines are where the shell reads from.
-type lines struct {
-	scan *bufio.Scanner
-	tty  *term.Terminal
-	fd   int
-}
+// noInput is the standard input of commands: the shell reads the real one.
+type noInput struct{}
 
-func lineReader(script *string) *lines {
-	if script != nil {
-		return &lines{scan: bufio.NewScanner(strings.NewReader(*script))}
-	}
-	fd := int(os.Stdin.Fd())
-	if !term.IsTerminal(fd) {
-		return &lines{scan: bufio.NewScanner(os.Stdin)}
-	}
-	rw := struct {
-		io.Reader
-		io.Writer
-	}{os.Stdin, os.Stdout}
-	return &lines{tty: term.NewTerminal(rw, ""), fd: fd}
-}
-
-func (l *lines) interactive() bool { return l.tty != nil }
-
-// next returns the next line; the terminal is raw only while it is edited.
-func (l *lines) next(prompt string) (string, error) {
-	if l.tty == nil {
-		if l.scan.Scan() {
-			return l.scan.Text(), nil
-		}
-		if err := l.scan.Err(); err != nil {
-			return "", err
-		}
-		return "", io.EOF
-	}
-	old, err := term.MakeRaw(l.fd)
-	if err != nil {
-		return "", err
-	}
-	l.tty.SetPrompt(prompt)
-	line, err := l.tty.ReadLine()
-	if rerr := term.Restore(l.fd, old); err == nil {
-		err = rerr
-	}
-	return line, err
+func (noInput) Read([]byte) (int, error) {
+	return 0, errors.New("in this shell, commands have no standard input; give a file")
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/term"
+
 	"github.com/atolldb/atoll/client"
 )
 
@@ -22,22 +24,38 @@ import (
 type atollProcess struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	out    *bufio.Reader
+	out    *bufio.Reader // nil where the process has a terminal
+	pipe   io.Closer
 	stderr bytes.Buffer
 	done   chan error
 }
 
 func startAtoll(t *testing.T, env []string, args ...string) *atollProcess {
 	t.Helper()
+	return startAtollOn(t, nil, env, args...)
+}
+
+// startAtollOn starts a process with a standard input; if that is a terminal, it
+// is standard output and the controlling terminal, too.
+func startAtollOn(t *testing.T, stdin *os.File, env []string, args ...string) *atollProcess {
+	t.Helper()
 	p := &atollProcess{t: t, cmd: exec.Command("atoll", args...), done: make(chan error, 1)}
 	p.cmd.Env = append(os.Environ(), "ATOLL_LISTEN_CLIENT=127.0.0.1:0", "ATOLL_LISTEN_ADMIN=127.0.0.1:0")
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stderr = &p.stderr
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+	if stdin != nil {
+		p.cmd.Stdin = stdin
 	}
-	p.out = bufio.NewReader(out)
+	if stdin != nil && term.IsTerminal(int(stdin.Fd())) {
+		p.cmd.Stdout = stdin
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	} else {
+		out, err := p.cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.out, p.pipe = bufio.NewReader(out), out
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +84,10 @@ func (p *atollProcess) line(word string) string {
 // exit waits for the end and returns the code.
 func (p *atollProcess) exit() int {
 	p.t.Helper()
-	if _, err := io.Copy(io.Discard, p.out); err != nil {
-		p.t.Fatal(err)
+	if p.out != nil {
+		if _, err := io.Copy(io.Discard, p.out); err != nil && !errors.Is(err, os.ErrClosed) {
+			p.t.Fatal(err)
+		}
 	}
 	late := time.AfterFunc(30*time.Second, func() { _ = p.cmd.Process.Kill() })
 	defer late.Stop()
@@ -77,6 +97,14 @@ func (p *atollProcess) exit() int {
 		p.t.Fatal(err)
 	}
 	return p.cmd.ProcessState.ExitCode()
+}
+
+// closeOut stops reading what the process prints.
+func (p *atollProcess) closeOut() {
+	p.t.Helper()
+	if err := p.pipe.Close(); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 func (p *atollProcess) signal(s os.Signal) {
