@@ -57,6 +57,24 @@ func DeleteIt() Resolution { return Resolution{verdict: VerdictDeleted} }
 // Leave decides nothing: the siblings stay, and the caller gets ErrSiblings.
 func Leave() Resolution { return Resolution{} }
 
+// Verdict is the kind of decision.
+func (r Resolution) Verdict() Verdict { return r.verdict }
+
+// Value is the value that the decision comes to, for the siblings that it was
+// made on: nil if there is none.
+func (r Resolution) Value(siblings []Sibling) []byte {
+	switch r.verdict {
+	case VerdictKept:
+		if r.index >= 0 && r.index < len(siblings) && !siblings[r.index].Deleted {
+			return siblings[r.index].Value
+		}
+	case VerdictMerged:
+		return r.value
+	case VerdictLeft, VerdictDeleted:
+	}
+	return nil
+}
+
 // resolveWithin bounds a resolver.
 const resolveWithin = time.Second
 
