@@ -54,7 +54,7 @@ func (l *lines) next(ctx context.Context, prompt string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		defer term.Restore(l.fd, old) //nolint:errcheck // it could be made raw
+		defer term.Restore(l.fd, old)                             //nolint:errcheck // it could be made raw
 		if w, h, err := term.GetSize(l.fd); err == nil && w > 0 { // some terminals do not know
 			_ = l.tty.SetSize(w, h) // it only counts columns
 		}
