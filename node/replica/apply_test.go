@@ -179,11 +179,11 @@ func TestRecordLimit(t *testing.T) {
 		if err := put(p.record(key).Context()); err != nil {
 			t.Errorf("a write that resolves: %v", err)
 		}
-		value = make([]byte, 14<<20) // alone it is no matter of siblings
+		value = make([]byte, 15<<20) // alone it is no matter of siblings
 		if err := put(p.record(key).Context()); err != nil {
 			t.Errorf("a large value: %v", err)
 		}
-		value = make([]byte, 15<<20)
+		value = make([]byte, 16<<20)
 		wantError(t, put(p.record(key).Context()), storage.ErrTooLarge)
 		p.put("b\x00other", "lives")
 		p.stop()

@@ -78,7 +78,7 @@ var actions = []struct {
 			m.fail("recount: differed %t, %v", differed, err)
 		}
 	}},
-	{"pause", func(_ *machine, s step) { time.Sleep(time.Duration(s.arg) * 4 * time.Microsecond) }},
+	{"pause", (*machine).pause},
 	{"clean restart", (*machine).cleanRestart},
 	{"crash", (*machine).crashRestart},
 }
@@ -330,6 +330,8 @@ func (m *machine) joinClock(s step) {
 	synctest.Wait()
 	m.take()
 }
+
+func (m *machine) pause(s step) { time.Sleep(time.Duration(s.arg) * 4 * time.Microsecond) }
 
 func (m *machine) cleanRestart(step) {
 	actor := m.Actor()

@@ -162,18 +162,18 @@ func (o *mintOp) fits(old, rec crdt.Record, size int) error {
 	if n > 1 && (size > o.r.MaxRecord() || adds && o.MaxSiblings > 0 && n > o.MaxSiblings) {
 		return &SiblingsError{Versions: n, Bytes: size}
 	}
-	return o.r.checkRoom(size + len(o.Key)*2)
+	return o.r.checkRoom(size + len(o.Key)*2 + 200)
 }
 
 // MaxRecord is how large, in bytes, a client's write may make the record of a
-// key that has siblings. Apply takes a fifth more, so that what others wrote at
+// key that has siblings. Apply takes a third more, so that what others wrote at
 // the same time still fits beside it.
-func (r *Replica) MaxRecord() int { return storage.MaxTxn(r.engine) / 8 * 5 }
+func (r *Replica) MaxRecord() int { return storage.MaxOp(r.engine) / 4 * 3 }
 
 // checkRoom refuses an operation that may not fit into a transaction. Beyond
 // this point the committer would have to stop for good.
 func (r *Replica) checkRoom(bytes int) error {
-	if limit := storage.MaxTxn(r.engine) / 4 * 3; bytes > limit {
+	if limit := storage.MaxOp(r.engine); bytes > limit {
 		return fmt.Errorf("operation of %d bytes, at most %d: %w", bytes, limit, storage.ErrTooLarge)
 	}
 	return nil

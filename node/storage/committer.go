@@ -48,14 +48,13 @@ var (
 
 // CommitterConfig bounds a Committer. Zero fields take the defaults named.
 type CommitterConfig struct {
-	// GroupOps and GroupBytes (by Op.Size, and by what ops really wrote before
-	// the last one) bound one transaction: 512 and 4 MiB, at most a fifth of
-	// MaxTxn. An op larger than GroupBytes gets a group of its own. Larger
-	// groups amortise the sync further but delay everybody in them.
+	// GroupOps and GroupBytes (by Op.Size) bound one transaction: 512 and
+	// 4 MiB. An op larger than GroupBytes gets a group of its own. Larger
+	// groups amortise the sync further but delay everybody in them. Besides, a
+	// group ends when its ops have really written what MaxOp leaves room for.
 	GroupOps   int
 	GroupBytes int
-	// OpBytes is the largest Op.Size accepted: MaxValue + 1 MiB, at most three
-	// quarters of MaxTxn.
+	// OpBytes is the largest Op.Size accepted: MaxOp, at most that.
 	OpBytes int
 	// QueueOps and QueueBytes bound what waits: 16384 and 64 MiB. Beyond that
 	// Submit refuses. At 50 k ops/s a full queue of small ops is 0.3 s.
@@ -75,7 +74,7 @@ type CommitterConfig struct {
 	Logger hclog.Logger
 }
 
-func (c CommitterConfig) withDefaults(maxTxn int) CommitterConfig {
+func (c CommitterConfig) withDefaults(e Engine) CommitterConfig {
 	def := func(p *int, v int) {
 		if *p == 0 {
 			*p = v
@@ -83,9 +82,8 @@ func (c CommitterConfig) withDefaults(maxTxn int) CommitterConfig {
 	}
 	def(&c.GroupOps, 512)
 	def(&c.GroupBytes, 4<<20)
-	def(&c.OpBytes, MaxValue+1<<20)
-	c.GroupBytes = min(c.GroupBytes, maxTxn/5)
-	c.OpBytes = min(c.OpBytes, maxTxn/4*3)
+	def(&c.OpBytes, MaxOp(e))
+	c.OpBytes = min(c.OpBytes, MaxOp(e))
 	def(&c.QueueOps, 16384)
 	def(&c.QueueBytes, 64<<20)
 	if c.Interval == 0 {
@@ -114,6 +112,7 @@ func (c CommitterConfig) withDefaults(maxTxn int) CommitterConfig {
 type Committer struct {
 	engine Engine
 	cfg    CommitterConfig
+	room   int // how much a group may have written before its last op
 	queue  queue
 	keeper keeper
 	stats  counters
@@ -127,8 +126,8 @@ type Committer struct {
 // NewCommitter returns the one writer of engine. Nothing happens before Run,
 // except that Submit queues.
 func NewCommitter(engine Engine, cfg CommitterConfig) *Committer {
-	cfg = cfg.withDefaults(MaxTxn(engine))
-	c := &Committer{engine: engine, cfg: cfg}
+	cfg = cfg.withDefaults(engine)
+	c := &Committer{engine: engine, cfg: cfg, room: maxTxn(engine) / 100 * 12}
 	c.queue.init(cfg.QueueOps, cfg.QueueBytes)
 	c.keeper.init(engine, cfg)
 	return c

@@ -43,8 +43,8 @@ func (c *Committer) commit(group []queued) error {
 // many entries they wrote.
 type committed struct{ ops, bytes, writes int }
 
-// decideAndCommit fills errs with what the ops of group decided, until they
-// have written GroupBytes. It returns an error when the outcome of the group
+// decideAndCommit fills errs with what the ops of group decided, as long as
+// the next one surely fits. It returns an error when the outcome of the group
 // is unknown.
 func (c *Committer) decideAndCommit(group []queued, errs []error) (done committed, err error) {
 	full := c.keeper.disk() == DiskFull
@@ -54,7 +54,7 @@ func (c *Committer) decideAndCommit(group []queued, errs []error) (done committe
 	}
 	tx := &groupTxn{Txn: inner}
 	for i, q := range group {
-		if tx.bytes >= c.cfg.GroupBytes {
+		if tx.bytes >= c.room {
 			group = group[:i]
 			break
 		}
@@ -104,7 +104,7 @@ func (c *Committer) decideAndCommit(group []queued, errs []error) (done committe
 type groupTxn struct {
 	Txn
 	writes int
-	bytes  int // of keys and values
+	bytes  int // as MaxOp counts them
 }
 
 var errReserved = errors.New("key is reserved for group markers")
@@ -114,7 +114,7 @@ func (t *groupTxn) Put(key, value []byte) error {
 		return errReserved
 	}
 	t.writes++
-	t.bytes += len(key) + len(value)
+	t.bytes += len(key) + len(value) + 64
 	return t.Txn.Put(key, value)
 }
 

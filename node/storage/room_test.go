@@ -11,7 +11,8 @@ import (
 	"github.com/atolldb/atoll/node/storage/memstore"
 )
 
-// narrow is an engine whose transactions hold 1000 bytes.
+// narrow is an engine whose transactions hold 1000 bytes, with 40 for each
+// entry.
 type narrow struct {
 	*memstore.Engine
 	most int
@@ -31,7 +32,7 @@ type narrowTxn struct {
 }
 
 func (t *narrowTxn) Put(key, value []byte) error {
-	if t.bytes += len(key) + len(value); t.bytes > 1000 {
+	if t.bytes += len(key) + len(value) + 40; t.bytes > 1000 {
 		return storage.ErrTooLarge
 	}
 	t.engine.most = max(t.engine.most, t.bytes)
@@ -52,7 +53,7 @@ func TestGroupEndsBeforeTheTransactionIsFull(t *testing.T) {
 		var results []*result
 		var order []int
 		for i := range 40 {
-			o, r := putOp(t, fmt.Sprintf("k%02d", i), string(make([]byte, 290)))
+			o, r := putOp(t, fmt.Sprintf("k%02d", i), string(make([]byte, 700)))
 			o.size, o.decided = 1, func() { order = append(order, i) }
 			submit(t, c, o)
 			results = append(results, r)
@@ -68,13 +69,13 @@ func TestGroupEndsBeforeTheTransactionIsFull(t *testing.T) {
 				t.Fatalf("decided in the order %v", order)
 			}
 		}
-		if stats := c.Stats(); e.most < 290 || stats.Groups != 40 || stats.Ops != 40 {
+		if stats := c.Stats(); e.most < 700 || stats.Groups != 40 || stats.Ops != 40 {
 			t.Errorf("%d bytes in a transaction, %+v", e.most, stats)
 		}
 		o, _ := putOp(t, "large", "")
-		o.size = 751
+		o.size = 851
 		if err := c.Submit(o); !errors.Is(err, storage.ErrTooLarge) {
-			t.Errorf("an op of three quarters of a transaction and more: %v", err)
+			t.Errorf("an op larger than MaxOp: %v", err)
 		}
 		c.stop(t)
 		synctest.Wait()

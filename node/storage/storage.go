@@ -142,13 +142,15 @@ type Engine interface {
 	Close() error
 }
 
-// MaxTxn returns how many bytes of keys and values one transaction of e surely
-// holds: what e says, if it has MaxTxn() int64, else 20 MiB.
+// MaxOp returns how many bytes of keys and values one op may write to e, with
+// 64 bytes for each entry: MaxValue, or 85 % of what a transaction holds. That
+// is what e says, if it has MaxTxn() int64, else 20 MiB.
 //
-// Who writes a transaction keeps to it: an engine refuses what is beyond, and
-// by then a part is written. A committer's group has a fifth of it before its
-// last op, so an op may write three quarters.
-func MaxTxn(e Engine) int {
+// Who writes more finds out when a part is written already, and the committer
+// stops for good.
+func MaxOp(e Engine) int { return min(maxTxn(e)/100*85, MaxValue) }
+
+func maxTxn(e Engine) int {
 	if e, ok := e.(interface{ MaxTxn() int64 }); ok {
 		return int(min(e.MaxTxn(), 1<<30))
 	}
