@@ -12,6 +12,7 @@ import (
 // nodes belong to whoever made the transport.
 func (n *Node) Figures() *admin.Figures {
 	f := &admin.Figures{
+		Ready:           n.Ready() == nil,
 		Actor:           n.replica.Actor(),
 		PartitionsOwned: len(n.replica.Owned()),
 		PeersDown:       n.PeersDown(),
@@ -20,12 +21,7 @@ func (n *Node) Figures() *admin.Figures {
 		Commits:         n.replica.Commits(),
 		Lag:             n.Lag(),
 	}
-	for _, p := range n.replica.Owned() {
-		if n.cfg.Topology.Owners(p)[0] == string(n.cfg.ID) {
-			f.PartitionsPrimary++
-		}
-		f.OpenGaps += n.replica.Gaps(p)
-	}
+	f.PartitionsPrimary, f.OpenGaps = n.shares()
 	if u, err := n.replica.Usage(); err == nil {
 		f.Usage = u
 	}
@@ -40,6 +36,18 @@ func (n *Node) Figures() *admin.Figures {
 		}
 	}
 	return f
+}
+
+// shares counts the partitions whose first owner this node is, and the dots that
+// its clocks lack.
+func (n *Node) shares() (primary int, gaps uint64) {
+	for _, p := range n.replica.Owned() {
+		if n.cfg.Topology.Owners(p)[0] == string(n.cfg.ID) {
+			primary++
+		}
+		gaps += n.replica.Gaps(p)
+	}
+	return primary, gaps
 }
 
 // PeersDown are the nodes of the region that this node takes to be down.

@@ -87,13 +87,13 @@ type Node struct {
 	lag     *geo.Lag // nil on nodes that drain nothing
 
 	gap     chan struct{}
-	started time.Time
+	started time.Time // by New: peers may ask for the status before Run
 }
 
 // New opens the node's state. Nothing runs before Run, except that peers'
 // questions can be answered.
 func New(cfg Config, deps Deps) (*Node, error) {
-	n := &Node{cfg: cfg, deps: deps, log: deps.Logger.Named("node").With("node", string(cfg.ID)), gap: make(chan struct{}, 1)}
+	n := &Node{cfg: cfg, deps: deps, log: deps.Logger.Named("node").With("node", string(cfg.ID)), gap: make(chan struct{}, 1), started: time.Now()}
 	top := cfg.Topology
 	var owned []hashring.Partition
 	for p := range top.Table.Partitions() {

@@ -3,8 +3,8 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
-	"time"
 )
 
 // loop is one long-lived goroutine of a node.
@@ -40,7 +40,6 @@ func (n *Node) phases() [][]loop {
 // in order, and the error returned. After an error that wraps
 // storage.ErrFailed the process must end.
 func (n *Node) Run(ctx context.Context) error {
-	n.started = time.Now()
 	phases := n.phases()
 	failed := make(chan error, 1)
 	stops := make([]context.CancelFunc, len(phases))
@@ -52,7 +51,7 @@ func (n *Node) Run(ctx context.Context) error {
 			waits[i].Go(func() {
 				if err := l.run(phase); err != nil && !errors.Is(err, context.Canceled) {
 					select {
-					case failed <- err:
+					case failed <- fmt.Errorf("%s: %w", l.name, err):
 					default:
 					}
 				}

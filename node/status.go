@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -29,26 +30,19 @@ func (n *Node) report() report {
 		ReadRepairs:     n.coord.Stats().ReadRepairs.Load(),
 		Uptime:          time.Since(n.started),
 		Version:         n.cfg.Version,
+		PeersDown:       n.PeersDown(),
 	}
+	s.PartitionsPrimary, s.OpenGaps = n.shares()
 	for _, p := range n.replica.Owned() {
-		if n.cfg.Topology.Owners(p)[0] == string(n.cfg.ID) {
-			s.PartitionsPrimary++
-		}
 		sum := n.replica.Sum(p)
 		s.ClockDigest ^= mix(sum.Clock, uint64(p))
 		s.DataDigest ^= mix(sum.Digest, uint64(p))
-		s.OpenGaps += n.replica.Gaps(p)
 	}
 	if u, err := n.replica.Usage(); err == nil {
 		s.StoreBytes, s.DiskFree, s.DiskTotal = u.Store, u.Free, u.Total
 	}
 	if n.pump != nil {
 		s.GeoPending = n.pump.Pending()
-	}
-	for _, id := range n.peers() {
-		if !n.alive.Alive(id) {
-			s.PeersDown = append(s.PeersDown, id)
-		}
 	}
 	return report{Node: s, Links: n.links()}
 }
@@ -106,8 +100,16 @@ func (n *Node) askStatus(ctx context.Context, id topology.NodeID) report {
 	return r
 }
 
-// Export yields every record of the region; see coord.Export.
+// Export yields every record of the region; see coord.Export. A bucket that
+// does not exist is an error, as for Get: an empty dump would look like one
+// that has been kept.
 func (n *Node) Export(ctx context.Context, bucket string, yield func(api.ExportedRecord) error) error {
+	if _, ok := n.cfg.Buckets[bucket]; !ok && bucket != "" && bucket != coord.DefaultBucket {
+		return &coord.Error{
+			Code: coord.CodeNoBucket, Detail: "no such bucket",
+			Field: "bucket", Limit: "a configured bucket", Seen: strconv.Quote(bucket),
+		}
+	}
 	return n.coord.Export(ctx, bucket, func(e coord.Exported) error {
 		return yield(api.ExportedRecord{Bucket: e.Bucket, Key: e.Key, Record: e.Record})
 	})
@@ -115,11 +117,8 @@ func (n *Node) Export(ctx context.Context, bucket string, yield func(api.Exporte
 
 // links reports what this node lacks of the regions that it drains.
 func (n *Node) links() []api.LinkStatus {
-	if n.lag == nil {
-		return nil
-	}
 	var out []api.LinkStatus
-	for _, l := range n.lag.Report(time.Now()) {
+	for _, l := range n.Lag() {
 		out = append(out, api.LinkStatus{
 			Origin: topology.Region(l.Origin), Node: n.cfg.ID, Alive: l.Alive, HeartbeatAge: l.HeartbeatAge,
 			Pending: l.Pending, Oldest: l.PendingAge, PendingBytes: l.PendingBytes,

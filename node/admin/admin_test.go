@@ -27,6 +27,7 @@ import (
 // full has something of everything.
 func full() *admin.Figures {
 	f := &admin.Figures{
+		Ready: true,
 		Actor: crdt.MakeActor(7, 2), PartitionsOwned: 256, PartitionsPrimary: 85, OpenGaps: 3,
 		PeersDown: []topology.NodeID{"n3"},
 		Coord:     &coord.Stats{}, Repair: &repair.Stats{},

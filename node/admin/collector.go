@@ -46,7 +46,7 @@ func truth(b bool) float64 {
 // figuresCollector turns figures into metrics when it is scraped.
 type figuresCollector struct{ figures func() *Figures }
 
-var readyDesc = prometheus.NewDesc("atoll_ready", "1 when the node has an actor and may mint.", nil, nil)
+var readyDesc = prometheus.NewDesc("atoll_ready", "1 when the node may mint and answers for all its partitions.", nil, nil)
 
 var groupDesc = prometheus.NewDesc("atoll_commit_group_ops", "Operations in a group that was committed by one sync.", nil, nil)
 
@@ -60,7 +60,7 @@ func (c figuresCollector) Describe(to chan<- *prometheus.Desc) {
 
 func (c figuresCollector) Collect(to chan<- prometheus.Metric) {
 	f := c.figures()
-	to <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, truth(f != nil && f.Actor != 0))
+	to <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, truth(f != nil && f.Ready))
 	if f == nil {
 		return
 	}

@@ -11,6 +11,8 @@ import (
 
 // Figures are what a node knows of itself at a moment.
 type Figures struct {
+	// Ready: it may mint and answers for all its partitions.
+	Ready bool
 	// Actor that the node mints with, 0 for none.
 	Actor                              crdt.Actor
 	PartitionsOwned, PartitionsPrimary int

@@ -82,6 +82,15 @@ type running struct {
 	err     error // of Run, once done is closed
 }
 
+func (r *running) ended() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // New finds addresses and writes the secret. Nothing runs before Start.
 func New(cfg Config) (*Fleet, error) {
 	if len(cfg.Regions) == 0 {
@@ -227,7 +236,7 @@ func (f *Fleet) launch(id topology.NodeID) error {
 	if p == nil {
 		return f.unknown(id)
 	}
-	if p.running != nil {
+	if p.running != nil && !p.running.ended() {
 		return nil
 	}
 	made, err := process.New(p.cfg, process.Hooks{Logger: f.cfg.Logger, Dial: f.wan.dialer(end{id, p.region})})
@@ -253,9 +262,19 @@ func (f *Fleet) await(ctx context.Context, id topology.NodeID) error {
 	case <-r.process.Ready():
 		return nil
 	case <-r.done:
+		f.forget(id, r)
 		return fmt.Errorf("node %s: %w", id, r.err)
 	case <-ctx.Done():
 		return fmt.Errorf("wait for node %s: %w", id, ctx.Err())
+	}
+}
+
+// forget a node whose failure to start was told.
+func (f *Fleet) forget(id topology.NodeID, r *running) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.nodes[id]; p.running == r {
+		p.running = nil
 	}
 }
 
@@ -359,8 +378,11 @@ func (f *Fleet) Nodes() []topology.NodeID { return f.order }
 // Regions in order.
 func (f *Fleet) Regions() []topology.Region { return f.cfg.Regions }
 
-// Up reports whether a node runs.
-func (f *Fleet) Up(id topology.NodeID) bool { return f.at(id) != nil }
+// Up reports whether a node runs: it was started, and has not failed since.
+func (f *Fleet) Up(id topology.NodeID) bool {
+	r := f.at(id)
+	return r != nil && !r.ended()
+}
 
 // Process of a node, nil while it is down.
 func (f *Fleet) Process(id topology.NodeID) *process.Process {

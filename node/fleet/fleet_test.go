@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -133,5 +134,33 @@ func TestKilledNodeCatchesUp(t *testing.T) {
 	})
 	if n.Repair().Stats().RepairedKeys.Load() == 0 {
 		t.Error("nothing was repaired")
+	}
+}
+
+// A node that could not start is down, and can be started again.
+func TestNodeThatCannotStart(t *testing.T) {
+	f, ctx := start(t, fleet.Config{Regions: []topology.Region{"eu"}, Nodes: 1})
+	if err := f.StopNode("eu-1"); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", f.Admin("eu-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.StartNode(ctx, "eu-1"); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("started on a port in use: %v", err)
+	}
+	if f.Up("eu-1") {
+		t.Error("it is up")
+	}
+	if err := f.Stop(); err != nil {
+		t.Errorf("what was told is told again: %v", err)
+	}
+	l.Close()
+	if err := f.StartNode(ctx, "eu-1"); err != nil {
+		t.Error(err)
+	}
+	if !f.Up("eu-1") {
+		t.Error("it is down")
 	}
 }

@@ -99,5 +99,9 @@ func serve(ctx context.Context, srv *grpc.Server, l net.Listener, stop func()) e
 	case <-ctx.Done():
 	}
 	stop()
-	return <-served
+	// What ended before it had begun to serve says so, and it is no failure.
+	if err := <-served; !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
 }

@@ -77,6 +77,9 @@ func failsToStart(t *testing.T, c process.Config, is error, want ...string) {
 	if is != nil && !errors.Is(err, is) {
 		t.Errorf("got %v, not %v", err, is)
 	}
+	if strings.Contains(err.Error(), "server has been stopped") {
+		t.Errorf("a server that never served counts as a failure: %v", err)
+	}
 	for _, w := range want {
 		if !strings.Contains(err.Error(), w) {
 			t.Errorf("%q does not mention %q", err, w)
