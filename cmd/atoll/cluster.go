@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -32,18 +29,12 @@ func (q *request) dialCluster(cmd *cobra.Command) (*cluster, error) {
 		return nil, err
 	}
 	var last error
-	for addr := range strings.SplitSeq(q.target(cmd), ",") {
-		if addr = strings.TrimSpace(addr); addr == "" {
-			continue
-		}
+	for _, addr := range q.addresses(cmd) {
 		c, err := q.dialNode(cmd.Context(), addr)
 		if err == nil {
 			return c, nil
 		}
 		last = err
-	}
-	if last == nil {
-		return nil, usage(cmd, errors.New("no address"+inputBounds("endpoints", "HOST:PORT,...", fmt.Sprintf("%q", q.target(cmd)))))
 	}
 	if code := status.Code(last); code == codes.Unavailable || code == codes.DeadlineExceeded {
 		return nil, unreachable(q.target(cmd), last)

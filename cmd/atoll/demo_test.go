@@ -29,7 +29,7 @@ func idleDemo(t *testing.T, args ...string) (p *atollProcess, stdin io.WriteClos
 			t.Errorf("left behind: %v, %v", left, err)
 		}
 	})
-	p = startAtollOn(t, r, []string{"TMPDIR=" + temp}, append(smallDemo, args...)...)
+	p = startAtollOn(t, r, nil, []string{"TMPDIR=" + temp}, append(smallDemo, args...)...)
 	r.Close()
 	return p, w
 }
@@ -122,7 +122,7 @@ func TestDemoRefuses(t *testing.T) {
 func TestDemoAtATerminal(t *testing.T) {
 	terminal, side := openTerminal(t)
 	temp := t.TempDir()
-	p := startAtollOn(t, side, []string{"TMPDIR=" + temp, "TERM=xterm"}, smallDemo...)
+	p := startAtollOn(t, side, nil, []string{"TMPDIR=" + temp, "TERM=xterm"}, smallDemo...)
 	side.Close()
 	late := time.AfterFunc(30*time.Second, func() { _ = p.cmd.Process.Kill() }) // which ends reading
 	defer late.Stop()

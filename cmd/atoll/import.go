@@ -173,7 +173,11 @@ func (q *importFlags) finish(
 		if rejects.file != nil {
 			next = "they are in " + q.rejects
 		}
-		return withCode(code, fmt.Errorf("%d lines were not written, of %d more it is not known; %s", res.Failed, res.Unknown, next))
+		what := fmt.Sprintf("%d lines were not written", res.Failed)
+		if res.Unknown > 0 {
+			what += fmt.Sprintf(", of %d more it is not known", res.Unknown)
+		}
+		return withCode(code, errors.New(what+"; "+next))
 	}
 	return nil
 }

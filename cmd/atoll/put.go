@@ -146,7 +146,12 @@ func readFile(name string) ([]byte, error) {
 		return nil, withCode(exitUsage, err)
 	}
 	defer f.Close() //nolint:errcheck // only read
-	if st, err := f.Stat(); err == nil && st.Size() > maxValue {
+	switch st, err := f.Stat(); {
+	case err != nil:
+		return nil, err
+	case st.IsDir():
+		return nil, withCode(exitUsage, fmt.Errorf("%s is a directory", name))
+	case st.Size() > maxValue:
 		return nil, tooLarge(fmt.Sprintf("%d bytes", st.Size()))
 	}
 	return readValue(f, name)

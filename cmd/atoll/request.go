@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,7 +76,26 @@ func (q *request) check(cmd *cobra.Command) error {
 	if q.timeout <= 0 {
 		return usage(cmd, fmt.Errorf("the timeout has to be positive%s", inputBounds("timeout", "> 0", q.timeout.String())))
 	}
+	for _, addr := range q.addresses(cmd) {
+		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+			return usage(cmd, errors.New("not the address of a node"+inputBounds("endpoints", "HOST:PORT,...", strconv.Quote(addr))))
+		}
+	}
 	return nil
+}
+
+// addresses of the target; none is one that is empty.
+func (q *request) addresses(cmd *cobra.Command) []string {
+	var out []string
+	for addr := range strings.SplitSeq(q.target(cmd), ",") {
+		if addr = strings.TrimSpace(addr); addr != "" {
+			out = append(out, addr)
+		}
+	}
+	if len(out) == 0 {
+		return []string{""}
+	}
+	return out
 }
 
 // open connects; the caller closes. Siblings are never resolved behind the

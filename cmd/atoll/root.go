@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/spf13/cobra"
 )
 
@@ -25,12 +28,15 @@ func root() *cobra.Command {
 		// Errors are printed once, by run; the usage on request.
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// What 'atoll version' prints.
+		Version: programText(),
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	for _, make := range commands() {
 		cmd.AddCommand(make())
 	}
+	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(cmd, err)
 	})
@@ -39,14 +45,21 @@ func root() *cobra.Command {
 }
 
 // misuse gives wrong arguments of cmd, and of all commands below, the exit
-// code of a wrong flag.
+// code of a wrong flag, and suggests the command that was meant.
 func misuse(cmd *cobra.Command) {
+	cmd.SuggestionsMinimumDistance = 2
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				return usage(cmd, err)
+			err := check(cmd, args)
+			switch {
+			case err == nil:
+				return nil
+			case cmd.HasAvailableSubCommands() && len(args) > 0:
+				if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+					err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(near, " or "))
+				}
 			}
-			return nil
+			return usage(cmd, err)
 		}
 	}
 	for _, c := range cmd.Commands() {

@@ -29,7 +29,7 @@ func startCommand() *cobra.Command {
 		Short: "Run a node",
 		Long: `Run a node, from a configuration file or, with --dev, as a region of its own on
 loopback that needs no configuration and keeps its data in a directory of its
-own, which is removed at the end unless --data names one.
+own, which is removed at the end unless --data or ` + process.EnvPrefix + `DATA_DIR names one.
 
 Variables ` + process.EnvPrefix + `* override single values of the file: ` + process.EnvPrefix + `LISTEN_CLIENT is
 listen.client. SIGINT or SIGTERM stops the node in order; a second one ends it
@@ -54,6 +54,9 @@ func start(cmd *cobra.Command, f startFlags) error {
 	case f.level != "" && hclog.LevelFromString(f.level) == hclog.NoLevel:
 		return usage(cmd, fmt.Errorf("--log-level must be trace, debug, info, warn or error, not %q", f.level))
 	}
+	// That nobody reads its log any more is no reason for a node to die.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
 	ctx, stop := untilSignal(cmd.Context())
 	defer stop()
 	if f.dev {
@@ -131,20 +134,22 @@ func untilSignal(ctx context.Context) (context.Context, func()) {
 // startDev runs a node that needs no configuration. It takes the usual ports,
 // or free ones.
 func startDev(ctx context.Context, out io.Writer, f startFlags) error {
-	dir, kept := f.data, "kept"
-	if dir == "" {
-		temp, err := os.MkdirTemp("", "atoll-dev-")
-		if err != nil {
-			return fmt.Errorf("make data directory: %w", err)
-		}
-		defer os.RemoveAll(temp)
-		dir, kept = temp, "removed at the end"
-	}
-	cfg := process.Dev(dir)
-	cfg.Log.Level = "warn"
-	cfg, err := cfg.Override(os.Environ())
+	temp, err := os.MkdirTemp("", "atoll-dev-")
 	if err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	defer os.RemoveAll(temp)
+	cfg := process.Dev(temp)
+	cfg.Log.Level = "warn"
+	if cfg, err = cfg.Override(os.Environ()); err != nil {
 		return err
+	}
+	if f.data != "" {
+		cfg.DataDir = f.data
+	}
+	kept := "kept"
+	if cfg.DataDir == temp {
+		kept = "removed at the end"
 	}
 	open := map[string]net.Listener{}
 	defer func() {
@@ -175,7 +180,7 @@ func startDev(ctx context.Context, out io.Writer, f startFlags) error {
   admin    http://%s
   data     %s (%s)
 try: atoll put --endpoints %s hello world
-`, a.Client, a.Admin, dir, kept, a.Client)
+`, a.Client, a.Admin, cfg.DataDir, kept, a.Client)
 	})
 }
 

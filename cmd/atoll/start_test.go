@@ -27,22 +27,25 @@ type atollProcess struct {
 	out    *bufio.Reader // nil where the process has a terminal
 	pipe   io.Closer
 	stderr bytes.Buffer
-	done   chan error
 }
 
 func startAtoll(t *testing.T, env []string, args ...string) *atollProcess {
 	t.Helper()
-	return startAtollOn(t, nil, env, args...)
+	return startAtollOn(t, nil, nil, env, args...)
 }
 
 // startAtollOn starts a process with a standard input; if that is a terminal, it
-// is standard output and the controlling terminal, too.
-func startAtollOn(t *testing.T, stdin *os.File, env []string, args ...string) *atollProcess {
+// is standard output and the controlling terminal, too. Standard error is kept,
+// unless it goes to a file. Both may be nil.
+func startAtollOn(t *testing.T, stdin, stderr *os.File, env []string, args ...string) *atollProcess {
 	t.Helper()
-	p := &atollProcess{t: t, cmd: exec.Command("atoll", args...), done: make(chan error, 1)}
+	p := &atollProcess{t: t, cmd: exec.Command("atoll", args...)}
 	p.cmd.Env = append(os.Environ(), "ATOLL_LISTEN_CLIENT=127.0.0.1:0", "ATOLL_LISTEN_ADMIN=127.0.0.1:0")
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stderr = &p.stderr
+	if stderr != nil {
+		p.cmd.Stderr = stderr
+	}
 	if stdin != nil {
 		p.cmd.Stdin = stdin
 	}
@@ -148,6 +151,44 @@ func TestStartDev(t *testing.T) {
 		if p.stderr.Len() > 0 {
 			t.Errorf("a quiet run said: %s", p.stderr.String())
 		}
+	}
+}
+
+// The environment names a directory, and the flag comes before it.
+func TestStartDevSaysWhereItsDataAre(t *testing.T) {
+	temp, named, flagged := t.TempDir(), t.TempDir(), t.TempDir()
+	env := []string{"TMPDIR=" + temp, "ATOLL_DATA_DIR=" + named}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{{[]string{"start", "--dev"}, named}, {[]string{"start", "--dev", "--data", flagged}, flagged}} {
+		p := startAtoll(t, env, c.args...)
+		if got := p.line("data"); got != c.want {
+			t.Errorf("%v: says %s, not %s", c.args, got, c.want)
+		}
+		if files, err := os.ReadDir(c.want); err != nil || len(files) == 0 {
+			t.Errorf("%v: %s has %v, %v", c.args, c.want, files, err)
+		}
+		p.signal(syscall.SIGTERM)
+		if code := p.exit(); code != exitOK {
+			t.Errorf("%v: exit code %d\n%s", c.args, code, p.stderr.String())
+		}
+	}
+}
+
+// A node goes on when nobody reads its log any more.
+func TestStartOutlivesTheReaderOfItsLog(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	defer w.Close()
+	p := startAtollOn(t, nil, w, nil, "start", "--dev", "--log-level", "debug")
+	p.line("clients")
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != exitOK {
+		t.Errorf("exit code %d", code)
 	}
 }
 

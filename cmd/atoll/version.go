@@ -13,8 +13,13 @@ func versionCommand() *cobra.Command {
 		Short: "Print the version of this program",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "atoll %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), programText())
 			return err
 		},
 	}
+}
+
+// programText names this program and what it was built with.
+func programText() string {
+	return fmt.Sprintf("atoll %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
