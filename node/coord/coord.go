@@ -167,7 +167,10 @@ func noEffect(err error) bool {
 }
 
 // localError turns what the replica says into an operation's error.
-func localError(err error) *Error {
+func (c *Coordinator) localError(err error) *Error {
+	if s := (*replica.SiblingsError)(nil); errors.As(err, &s) {
+		return c.tooManySiblings(s)
+	}
 	e := &Error{Code: CodeInternal, Detail: err.Error()}
 	switch {
 	case errors.Is(err, replica.ErrNoActor), errors.Is(err, replica.ErrAmnesia):
@@ -188,12 +191,20 @@ func localError(err error) *Error {
 		e.Code, e.Outcome = CodeInternal, Unknown
 	case errors.Is(err, storage.ErrOverloaded):
 		e.Code, e.RetryAfterMs = CodeOverloaded, 50
-	case errors.Is(err, replica.ErrTooManySiblings):
-		e.Code, e.Field = CodeTooManySiblings, "siblings"
-		e.Limit, e.Seen = strconv.Itoa(MaxSiblings), strconv.Itoa(MaxSiblings)
-		e.Detail = "the key has too many siblings for a blind write: read it, resolve, and write with the context of the read"
+	case errors.Is(err, storage.ErrTooLarge):
+		e.Code = CodeInvalid
 	}
 	return e
+}
+
+// tooManySiblings names the fix.
+func (c *Coordinator) tooManySiblings(s *replica.SiblingsError) *Error {
+	return &Error{
+		Code: CodeTooManySiblings, Field: "siblings",
+		Detail: "the key has too many siblings for one more: read it, resolve, and write with the context of the read",
+		Limit:  fmt.Sprintf("%d of %d bytes together", MaxSiblings, c.Replica.MaxRecord()),
+		Seen:   fmt.Sprintf("%d of %d bytes", s.Versions, s.Bytes),
+	}
 }
 
 // unavailable says that too few owners took part.
@@ -219,6 +230,9 @@ func (c *Coordinator) alive(owner string) bool {
 // need returns how many owners an operation takes: an explicit count or the
 // level's.
 func need(k *key, level quorum.Level, explicit int, field string) (int, *Error) {
+	if !level.Valid() {
+		return 0, invalid("level", fmt.Sprintf("0..%d", quorum.LocalAll), strconv.Itoa(int(level)), "unknown consistency level")
+	}
 	if explicit != 0 {
 		if explicit < 0 || explicit > len(k.owners) {
 			return 0, invalid(field, fmt.Sprintf("1..%d", len(k.owners)), strconv.Itoa(explicit), field+" is not possible with this many owners")

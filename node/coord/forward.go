@@ -51,6 +51,7 @@ func decodePut(b []byte) (Put, error) {
 	}
 	flags := u.byte()
 	p.Delete, p.Overwrite = flags&putDelete != 0, flags&putOverwrite != 0
+	u.bad = u.bad || flags&^(putDelete|putOverwrite) != 0
 	return p, u.end()
 }
 
@@ -91,8 +92,8 @@ func appendPutReply(dst []byte, r PutResult, e *Error) []byte {
 
 func decodePutReply(b []byte) (PutResult, *Error, error) {
 	u := unpacker{b: b}
-	if u.byte() == 1 {
-		e := &Error{Code: Code(u.byte()), Outcome: Outcome(u.byte()), again: u.byte() == 1}
+	if u.bool() {
+		e := &Error{Code: Code(u.byte()), Outcome: Outcome(u.byte()), again: u.bool()}
 		for _, s := range []*string{&e.Detail, &e.Field, &e.Limit, &e.Seen} {
 			*s = string(u.bytes())
 		}
@@ -108,7 +109,7 @@ func decodePutReply(b []byte) (PutResult, *Error, error) {
 		Achieved: Achieved{
 			Level:    quorum.Level(u.byte()),
 			Needed:   int(min(u.uvarint(), 1<<16)),
-			Degraded: u.byte() == 1,
+			Degraded: u.bool(),
 		},
 	}
 	r.Achieved.Coordinator = topology.NodeID(u.bytes())
@@ -147,6 +148,12 @@ func (u *unpacker) byte() byte {
 	c := u.b[0]
 	u.b = u.b[1:]
 	return c
+}
+
+func (u *unpacker) bool() bool {
+	c := u.byte()
+	u.bad = u.bad || c > 1
+	return c == 1
 }
 
 func (u *unpacker) bytes() []byte {

@@ -47,6 +47,11 @@ func (c *Coordinator) Get(g Get, done func(GetResult, error)) {
 // read gathers the join of n owners' records.
 func (c *Coordinator) read(k key, level quorum.Level, n int, deadline time.Time, done func(crdt.Record, Achieved, *Error)) {
 	r := &read{c: c, k: k, level: level, deadline: deadline, done: done, tally: quorum.NewTally(n, len(k.owners))}
+	left := time.Until(deadline)
+	if left <= 0 {
+		r.expired()
+		return
+	}
 	r.order()
 	if n == 1 && r.self >= 0 {
 		// The common case needs no lock, timer or fan-out.
@@ -62,7 +67,7 @@ func (c *Coordinator) read(k key, level quorum.Level, n int, deadline time.Time,
 		r.askNext()
 	}
 	if r.tally.Verdict() == quorum.Pending {
-		r.timer = time.AfterFunc(min(c.cfg.HedgeAfter, max(time.Until(deadline), 0)), r.tick)
+		r.timer = time.AfterFunc(min(c.cfg.HedgeAfter, left), r.tick)
 	}
 	r.mu.Unlock()
 	r.flush()
@@ -209,7 +214,7 @@ func (r *read) tick() {
 	switch {
 	case r.finished:
 	case left <= 0:
-		r.finish(r.lost)
+		r.finish(r.expired)
 	default:
 		if len(r.queue) > 0 {
 			r.c.stats.Hedges.Add(1)
@@ -223,8 +228,13 @@ func (r *read) tick() {
 	r.flush()
 }
 
-func (r *read) lost() {
+func (r *read) lost() { r.fail(CodeUnavailable) }
+
+func (r *read) expired() { r.fail(CodeDeadline) }
+
+func (r *read) fail(code Code) {
 	e := r.c.unavailable(&r.k, r.level, r.tally.Need(), r.tally.Yes(), NotApplied)
+	e.Code = code
 	if r.lastErr != nil {
 		e.Detail += ": " + r.lastErr.Error()
 	}

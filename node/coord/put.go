@@ -63,6 +63,9 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 	if p.TTL < 0 || p.TTL > maxTTL {
 		return nil, invalid("ttl", "0.."+maxTTL.String(), p.TTL.String(), "ttl is out of range")
 	}
+	if p.TTL%time.Millisecond != 0 { // less than one would be for ever
+		return nil, invalid("ttl", "whole milliseconds", p.TTL.String(), "ttl is too fine")
+	}
 	n, err := need(&k, p.Level, p.W, "w")
 	if err != nil {
 		return nil, err
@@ -84,6 +87,8 @@ type write struct {
 	done func(PutResult, *Error)
 	// forwarded: this node was asked by the coordinator to mint.
 	forwarded bool
+	// refused is why the last owner that was tried would not mint.
+	refused *Error
 }
 
 // route finds the owner that mints, from index i of the row on: the first
@@ -91,6 +96,10 @@ type write struct {
 // had no effect (K4).
 func (w *write) route(i int) {
 	c := w.c
+	if time.Until(w.p.Deadline) <= 0 {
+		w.done(PutResult{}, &Error{Code: CodeDeadline, Detail: "the deadline passed before an owner could take the write"})
+		return
+	}
 	live := 0
 	for _, o := range w.k.owners {
 		if c.alive(o) {
@@ -111,7 +120,12 @@ func (w *write) route(i int) {
 			return
 		}
 	}
-	w.done(PutResult{}, &Error{Code: CodeUnavailable, Detail: "no live owner of the key could take the write", RetryAfterMs: 100})
+	e := &Error{Code: CodeUnavailable, Detail: "no live owner of the key could take the write", RetryAfterMs: 100}
+	if w.refused != nil {
+		e.Code = w.refused.Code
+		e.Detail += "; the last one: " + w.refused.Detail
+	}
+	w.done(PutResult{}, e)
 }
 
 // forward has owner i mint and coordinate.
@@ -125,6 +139,7 @@ func (w *write) forward(i int) {
 			case bad != nil:
 				w.done(PutResult{}, &Error{Code: CodeInternal, Outcome: Unknown, Detail: fmt.Sprintf("reply of %s: %v", to, bad)})
 			case failed != nil && failed.again:
+				w.refused = failed
 				w.route(i + 1)
 			default:
 				w.done(res, failed)
@@ -154,7 +169,9 @@ func (w *write) mint(i int) {
 		Done:        f.local,
 	}
 	// A stalled disk here must not keep the client beyond its deadline.
-	f.timer = time.AfterFunc(max(time.Until(w.p.Deadline), 0), f.expire)
+	f.mu.Lock()
+	f.timer = time.AfterFunc(max(time.Until(w.p.Deadline), 1), f.expire)
+	f.mu.Unlock()
 	w.c.Replica.Mint(m)
 }
 
@@ -211,17 +228,17 @@ func (f *fanout) local(_ *replica.Minted, err error) {
 		f.vote(f.self, nil)
 		return
 	}
-	e := localError(err)
+	e := f.c.localError(err)
 	if f.minted != nil {
 		// It was decided and may be on its way to others.
 		e.Outcome, e.again = Unknown, false
 	}
-	if e.again && !f.forwarded {
-		f.timer.Stop()
+	if !e.again || f.forwarded {
+		f.fail(e)
+	} else if f.close() {
+		f.refused = e
 		f.route(f.self + 1)
-		return
 	}
-	f.fail(e)
 }
 
 // denseDelta is a planted bug: the new version alone, with a context that
@@ -294,12 +311,19 @@ func (f *fanout) expire() {
 }
 
 func (f *fanout) fail(e *Error) {
-	f.mu.Lock()
-	closed := f.closed
-	f.closed = true
-	f.mu.Unlock()
-	f.timer.Stop()
-	if !closed {
+	if f.close() {
 		f.done(PutResult{}, e)
 	}
+}
+
+// close ends the wait; it reports whether the caller is the one to answer.
+func (f *fanout) close() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	f.closed = true
+	f.timer.Stop()
+	return true
 }

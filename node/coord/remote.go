@@ -2,6 +2,7 @@ package coord
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -17,7 +18,8 @@ import (
 var _ geo.Sink = (*Coordinator)(nil)
 
 // ApplyRemote applies entries from another region: all owners are asked, and
-// it returns nil when each entry is durable at a quorum of them.
+// it returns nil when each entry is durable at a quorum of them. An error wraps
+// geo.ErrPoison if an owner said that what it got is nothing to apply.
 func (c *Coordinator) ApplyRemote(ctx context.Context, origin string, entries []geo.Entry) error {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -126,8 +128,18 @@ func (s *spread) vote(seats []seat, err error) {
 			}
 		case quorum.Lost:
 			s.ended = true
+			if invalidEntry(err) {
+				err = fmt.Errorf("%w: %w", geo.ErrPoison, err)
+			}
 			s.done <- fmt.Errorf("partition %d has no quorum: %w", st.p, err)
 		case quorum.Pending:
 		}
 	}
+}
+
+// invalidEntry reports whether an owner, this one or another, refused an entry
+// for what it is.
+func invalidEntry(err error) bool {
+	var no *peer.Refusal
+	return errors.Is(err, wire.ErrMalformed) || errors.As(err, &no) && no.Code == peer.CodeInvalid
 }

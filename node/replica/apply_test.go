@@ -171,7 +171,7 @@ func TestRecordLimit(t *testing.T) {
 		for n < 20 && put(crdt.Context{}) == nil {
 			n++
 		}
-		if n != 12 {
+		if n != 11 {
 			t.Errorf("%d siblings of 1 MiB", n)
 		}
 		wantError(t, put(crdt.Context{}), replica.ErrTooManySiblings)

@@ -1,0 +1,385 @@
+package coord_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/peer/memnet"
+	"github.com/atolldb/atoll/node/replica"
+	"github.com/atolldb/atoll/node/storage/memstore"
+	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/topology/memtopo"
+)
+
+var secret = crdt.Secret("secret")
+
+// region is some nodes with replica and coordinator each, on a perfect network,
+// in a bubble. Anti-entropy is left out: what coord does not do stays undone.
+type region struct {
+	t        *testing.T
+	top      *topology.Topology
+	fabric   *memnet.Fabric
+	registry *memtopo.Registry
+	buckets  map[string]coord.Bucket
+	nodes    map[topology.NodeID]*member
+
+	mu   sync.Mutex
+	dead map[topology.NodeID]bool // what all nodes believe
+}
+
+type member struct {
+	*coord.Coordinator
+	id      topology.NodeID
+	replica *replica.Replica
+	disk    *memstore.Disk
+	skew    time.Duration
+	wire    *tap
+	stop    context.CancelFunc
+	ended   chan error
+}
+
+// newRegion starts n nodes of which each key has three owners (or n).
+func newRegion(t *testing.T, n int) *region {
+	return newRegionOn(t, n, memtopo.New(1), memstore.Config{})
+}
+
+func newRegionOn(t *testing.T, n int, registry *memtopo.Registry, disk memstore.Config) *region {
+	var members []topology.Member
+	for i := range n {
+		members = append(members, topology.Member{ID: topology.NodeID(fmt.Sprint("n", i+1)), Rack: fmt.Sprint("r", i), Weight: 1})
+	}
+	top, err := topology.Static("east", 1, members, hashring.Rules{Partitions: 8, Replicas: min(n, 3)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &region{
+		t: t, top: top, registry: registry, nodes: map[topology.NodeID]*member{}, dead: map[topology.NodeID]bool{},
+		fabric: memnet.New(1, memnet.Config{Faults: memnet.Faults{MinDelay: time.Millisecond, MaxDelay: time.Millisecond}}),
+		buckets: map[string]coord.Bucket{
+			"lww":   {Kind: crdt.LWW},
+			"small": {MaxValue: 10},
+			"large": {MaxValue: 8 << 20},
+		},
+	}
+	for _, m := range members {
+		r.start(m.ID, memstore.NewDisk(disk))
+	}
+	r.settle()
+	t.Cleanup(r.close)
+	return r
+}
+
+func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
+	engine, err := disk.Open()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	cfg := replica.Config{Node: id, Region: "east", RegionID: 1, Partitions: 8}
+	for p := range hashring.Partition(8) {
+		if slices.Contains(r.top.Owners(p), string(id)) {
+			cfg.Owned = append(cfg.Owned, p)
+		}
+	}
+	m := &member{id: id, disk: disk, ended: make(chan error, 1)}
+	clock := hlc.New(func() time.Time { return time.Now().Add(m.skew) })
+	if m.replica, err = replica.Open(cfg, engine, r.registry, clock, hclog.NewNullLogger()); err != nil {
+		r.t.Fatal(err)
+	}
+	m.wire = &tap{t: r.t}
+	m.wire.Transport = r.fabric.Node(id, func(_ topology.NodeID, req peer.Request, reply peer.Done) {
+		if !m.replica.Handle(req, reply) && !m.Handle(req, reply) {
+			r.t.Errorf("nobody serves verb %d", req.Verb)
+		}
+	})
+	m.Coordinator = coord.New(coord.Config{Self: id, Secret: secret, Buckets: r.buckets}, coord.Deps{
+		Replica: m.replica, Transport: m.wire, Topology: r.top, HLC: clock,
+		Alive: r.alive, Observe: func(topology.NodeID, error) {},
+	})
+	var ctx context.Context
+	ctx, m.stop = context.WithCancel(context.Background())
+	go func() {
+		err := m.replica.Run(ctx)
+		engine.Close()
+		m.ended <- err
+	}()
+	r.nodes[id] = m
+}
+
+func (r *region) close() {
+	r.settle()
+	for _, m := range r.nodes {
+		m.wire.verify()
+		m.stop()
+		<-m.ended
+	}
+	time.Sleep(time.Minute) // whatever still waits has a deadline
+	synctest.Wait()
+}
+
+// settle lets everything that is under way come to its end.
+func (r *region) settle() {
+	time.Sleep(100 * time.Millisecond)
+	synctest.Wait()
+}
+
+func (r *region) alive(id topology.NodeID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.dead[id]
+}
+
+// believe makes all nodes think that id is down, or up again.
+func (r *region) believe(id topology.NodeID, dead bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dead[id] = dead
+}
+
+// kill takes a node off the network, and all know it.
+func (r *region) kill(id topology.NodeID) {
+	r.fabric.Down(id)
+	r.believe(id, true)
+}
+
+func (r *region) revive(id topology.NodeID) {
+	r.fabric.Up(id)
+	r.believe(id, false)
+}
+
+// owners are the nodes that own a key of a bucket, in order.
+func (r *region) owners(bucket, k string) []*member {
+	var out []*member
+	for _, id := range r.top.Owners(r.partition(bucket, k)) {
+		out = append(out, r.nodes[topology.NodeID(id)])
+	}
+	return out
+}
+
+func (r *region) partition(bucket, k string) hashring.Partition {
+	return hashring.PartitionOf(hashring.KeyHash(coord.FullKey(bucket, []byte(k))), 8)
+}
+
+// outsider is a node that does not own the key.
+func (r *region) outsider(bucket, k string) *member {
+	for _, m := range r.nodes {
+		if !m.replica.Owns(r.partition(bucket, k)) {
+			return m
+		}
+	}
+	r.t.Fatal("every node owns the key")
+	return nil
+}
+
+// held is what a node's own disk has of a key.
+func (m *member) held(t *testing.T, bucket, k string) crdt.Record {
+	t.Helper()
+	full := coord.FullKey(bucket, []byte(k))
+	b, err := m.replica.Read(hashring.KeyHash(full), full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b == nil {
+		return crdt.Record{}
+	}
+	rec, err := crdt.DecodeRecord(hashring.KeyHash(full), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+// once checks K1: an operation is answered once. Its value is what was said.
+type once[R any] struct {
+	t    *testing.T
+	mu   sync.Mutex
+	said int
+	at   time.Time
+	res  R
+	err  *coord.Error
+	ch   chan struct{}
+}
+
+func newOnce[R any](t *testing.T) *once[R] { return &once[R]{t: t, ch: make(chan struct{})} }
+
+func (o *once[R]) done(res R, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.said++; o.said > 1 {
+		o.t.Errorf("K1: answered %d times: %+v, %v", o.said, res, err)
+		return
+	}
+	if err != nil && !errors.As(err, &o.err) {
+		o.t.Errorf("not an *Error: %v", err)
+	}
+	o.res, o.at = res, time.Now()
+	close(o.ch)
+}
+
+func (o *once[R]) wait() (R, *coord.Error) {
+	<-o.ch
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.res, o.err
+}
+
+const patience = 2 * time.Second
+
+func (m *member) startPut(t *testing.T, p coord.Put) *once[coord.PutResult] {
+	if p.Deadline.IsZero() {
+		p.Deadline = time.Now().Add(patience)
+	}
+	o := newOnce[coord.PutResult](t)
+	m.Put(p, o.done)
+	return o
+}
+
+func (m *member) startGet(t *testing.T, g coord.Get) *once[coord.GetResult] {
+	if g.Deadline.IsZero() {
+		g.Deadline = time.Now().Add(patience)
+	}
+	o := newOnce[coord.GetResult](t)
+	m.Get(g, o.done)
+	return o
+}
+
+func (m *member) put(t *testing.T, p coord.Put) (coord.PutResult, *coord.Error) {
+	return m.startPut(t, p).wait()
+}
+
+func (m *member) get(t *testing.T, g coord.Get) (coord.GetResult, *coord.Error) {
+	return m.startGet(t, g).wait()
+}
+
+func (m *member) mustPut(t *testing.T, p coord.Put) coord.PutResult {
+	t.Helper()
+	res, err := m.put(t, p)
+	if err != nil {
+		t.Fatalf("put %q: %v", p.Key, err)
+	}
+	return res
+}
+
+func (m *member) mustGet(t *testing.T, g coord.Get) coord.GetResult {
+	t.Helper()
+	res, err := m.get(t, g)
+	if err != nil {
+		t.Fatalf("get %q: %v", g.Key, err)
+	}
+	return res
+}
+
+func live(v crdt.View) (out []string) {
+	for i := range v.Live {
+		out = append(out, string(v.Live[i].Value))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// tap is a transport that counts what is sent, and lets a test answer in the
+// network's place. It checks that nobody changes a body after it was handed
+// over.
+type tap struct {
+	peer.Transport
+	t *testing.T
+
+	mu   sync.Mutex
+	sent []message
+	// answer, if it says true, is what becomes of a request, after a while.
+	answer func(to topology.NodeID, req peer.Request) (after time.Duration, reply []byte, err error, ok bool)
+}
+
+type message struct {
+	to   topology.NodeID
+	verb peer.Verb
+	body []byte
+	copy []byte
+}
+
+func (w *tap) Send(to topology.NodeID, req peer.Request, done peer.Done) {
+	w.mu.Lock()
+	w.sent = append(w.sent, message{to, req.Verb, req.Body, bytes.Clone(req.Body)})
+	answer := w.answer
+	w.mu.Unlock()
+	if req.Timeout <= 0 {
+		w.t.Errorf("sent with a timeout of %v", req.Timeout)
+	}
+	if answer != nil {
+		if after, reply, err, ok := answer(to, req); ok {
+			time.AfterFunc(max(after, 1), func() { done(reply, err) })
+			return
+		}
+	}
+	w.Transport.Send(to, req, done)
+}
+
+func (w *tap) verify() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.sent {
+		if !bytes.Equal(m.body, m.copy) {
+			w.t.Errorf("the body of a request (verb %d) was changed after it was sent", m.verb)
+		}
+	}
+}
+
+// to counts the requests of a verb, of all nodes or to one.
+func (w *tap) count(verb peer.Verb, to ...topology.NodeID) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, m := range w.sent {
+		if m.verb == verb && (len(to) == 0 || slices.Contains(to, m.to)) {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *tap) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sent = nil
+}
+
+// answers makes requests of a verb to a node (or "" for all) end with err.
+func (w *tap) answers(verb peer.Verb, to topology.NodeID, after time.Duration, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := w.answer
+	w.answer = func(id topology.NodeID, req peer.Request) (time.Duration, []byte, error, bool) {
+		if req.Verb == verb && (to == "" || to == id) {
+			return after, nil, err, true
+		}
+		if before != nil {
+			return before(id, req)
+		}
+		return 0, nil, nil, false
+	}
+}
+
+func keyHash(full []byte) uint64 { return hashring.KeyHash(full) }
+
+// recordKey is where package replica keeps the record of a key.
+func recordKey(full []byte) []byte {
+	h := keyHash(full)
+	k := []byte{'r'}
+	for shift := 56; shift >= 0; shift -= 8 {
+		k = append(k, byte(h>>shift))
+	}
+	return append(k, full...)
+}
