@@ -63,6 +63,7 @@ var table = []row{
 	{path: "crdt", layer: pure, beside: []string{"crdt/hlc"}},
 	{path: "crdt/model", layer: tooling}, // draws from math/rand; tests and make sim use it
 	{path: "hashring", layer: pure},      // it and crdt do not know each other
+	{path: "hashring/capacity", layer: pure, beside: []string{"hashring"}},
 	{path: "node/quorum", layer: pure},
 	{path: "node/wire", layer: pure, beside: []string{"crdt", "hashring"}},
 	{path: "geo/failover", layer: pure},
