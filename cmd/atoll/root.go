@@ -14,7 +14,7 @@ func commands() []func() *cobra.Command {
 		startCommand, configCommand, versionCommand,
 		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand,
 		statusCommand, ringCommand,
-		importCommand, exportCommand, benchCommand,
+		importCommand, exportCommand, benchCommand, planCommand,
 		demoCommand,
 		exitCodesTopic,
 	}
