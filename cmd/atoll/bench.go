@@ -151,6 +151,9 @@ func runBench(cmd *cobra.Command, q *benchFlags, out *format) error {
 		began := time.Now()
 		values := workload.NewValues(rand.New(rand.NewPCG(q.seed, 1<<63)), q.valueSize)
 		if err := target.preload(ctx, q.prefix, q.keys, values, q.seed); err != nil {
+			if ctx.Err() != nil {
+				err = errors.New("interrupted; some keys are written")
+			}
 			return q.failure(fmt.Errorf("preload: %w", err))
 		}
 		took := time.Since(began)

@@ -123,6 +123,7 @@ func (d *demo) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer func() {
+		signal.Reset(os.Interrupt, syscall.SIGTERM) // one more does not wait for this
 		if err := f.Stop(); err != nil {
 			fmt.Fprintln(cmd.ErrOrStderr(), "atoll: stop:", err)
 		}

@@ -86,12 +86,24 @@ func degraded(st *adminv1.GetStatusResponse) []string {
 		}
 	}
 	for _, l := range st.Links {
-		if !l.Alive {
+		switch {
+		case neverHeard(l):
+			bad = append(bad, fmt.Sprintf("node %s has just started and not heard region %s yet", l.Node, l.Origin))
+		case !l.Alive:
 			bad = append(bad, fmt.Sprintf("node %s hears nothing from region %s for %s", l.Node, l.Origin, millisText(l.HeartbeatAgeMs)))
 		}
 	}
 	return bad
 }
+
+// neverHeard says that the age of the last heartbeat is that of the node: one
+// as young as that would make the link alive.
+func neverHeard(l *adminv1.LinkStatus) bool {
+	return !l.Alive && l.HeartbeatAgeMs < linkAlive.Milliseconds()
+}
+
+// linkAlive is how young a heartbeat has to be.
+const linkAlive = 3 * time.Second
 
 // nodeState is U(p) or D(own), then N(ormal) or J(oining).
 func nodeState(n *adminv1.NodeStatus) string {
@@ -130,12 +142,15 @@ func statusTables(w io.Writer, st *adminv1.GetStatusResponse) error {
 	}
 	links := newTable(w, "from", "seen by", "alive", "heartbeat", "missing", "oldest", "bytes")
 	for _, l := range st.Links {
-		alive := "yes"
+		alive, heard := "yes", millisText(l.HeartbeatAgeMs)
 		if !l.Alive {
 			alive = "NO"
 		}
+		if neverHeard(l) {
+			heard = "none yet"
+		}
 		links.AppendRow([]any{
-			l.Origin, l.Node, alive, millisText(l.HeartbeatAgeMs), l.Pending, millisText(l.OldestMs), sizeText(int64(l.PendingBytes)),
+			l.Origin, l.Node, alive, heard, l.Pending, millisText(l.OldestMs), sizeText(int64(l.PendingBytes)),
 		})
 	}
 	links.Render()

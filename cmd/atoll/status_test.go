@@ -121,6 +121,10 @@ func TestStatus(t *testing.T) {
 			"link", func(st *adminv1.GetStatusResponse) { st.Links[0].Alive = false; st.Links[0].HeartbeatAgeMs = 7000 }, exitDegraded,
 			[]string{"us n1 NO 7s 5 1m1s 2.0 KiB"}, "node n1 hears nothing from region us for 7s",
 		},
+		{
+			"link not heard yet", func(st *adminv1.GetStatusResponse) { st.Links[0].Alive = false; st.Links[0].HeartbeatAgeMs = 52 }, exitDegraded,
+			[]string{"us n1 NO none yet 5 1m1s 2.0 KiB"}, "node n1 has just started and not heard region us yet",
+		},
 	} {
 		st := &adminv1.GetStatusResponse{Region: "eu", Epoch: 3, Nodes: []*adminv1.NodeStatus{healthy("n1"), healthy("n2")}}
 		st.Links = []*adminv1.LinkStatus{{
