@@ -1,6 +1,7 @@
 // Package fleet runs a whole deployment in one operating system process: real
 // nodes with real disks, gRPC and NATS on loopback, and links between them that
-// can be cut and are slow. It is what the demo stands on.
+// can be cut and are slow. It is what the demo and the tests of users' programs
+// (client/kvtest) stand on.
 //
 // It knows nothing of data. What it adds to package process is addresses, a
 // network with faults, and stopping and starting.
