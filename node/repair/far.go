@@ -65,15 +65,20 @@ func (r *Repairer) firstLive(p hashring.Partition) bool {
 	return false
 }
 
+// applySpread applies entries here and then has the region's other owners take
+// them, of which a quorum is enough. Here first: the clock of this node says
+// what is still to be fetched, and after a full sync it speaks for what was
+// (A2).
 func (r *Repairer) applySpread(origin topology.Region) func(context.Context, []wire.Entry) (int, error) {
 	return func(ctx context.Context, entries []wire.Entry) (int, error) {
 		if len(entries) == 0 {
 			return 0, nil
 		}
-		if err := r.ApplyRemote(ctx, string(origin), entries); err != nil {
+		changed, err := r.applyHere(ctx, entries)
+		if err != nil {
 			return 0, err
 		}
-		return len(entries), nil
+		return changed, r.ApplyRemote(ctx, string(origin), entries)
 	}
 }
 

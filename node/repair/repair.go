@@ -19,6 +19,7 @@ package repair
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -229,10 +230,7 @@ type other struct {
 	apply func(ctx context.Context, entries []wire.Entry) (changed int, err error)
 	// joinClock ends a full sync.
 	joinClock func(ctx context.Context, p hashring.Partition, c *crdt.Clock) error
-	// seen is the other's clock in the round before, for partitions that
-	// differed; suspect the state whose digests differed then.
-	seen    map[hashring.Partition]*crdt.Clock
-	suspect map[hashring.Partition]wire.Sum
+	past      past
 	// urgent: do not wait for a second round before pulling.
 	urgent bool
 	// met: this node has had all that the other had of a partition, some time
@@ -240,11 +238,20 @@ type other struct {
 	met map[hashring.Partition]bool
 }
 
+// past is what a round leaves to the next one.
+type past struct {
+	// seen is the other's clock, for partitions of which it had more.
+	seen map[hashring.Partition]*crdt.Clock
+	// suspect are the partitions whose digests differed at equal clocks. (With
+	// writes going on, the state is another one each time.)
+	suspect map[hashring.Partition]bool
+}
+
 func (r *Repairer) other(id topology.NodeID, parts []hashring.Partition, apply func(context.Context, []wire.Entry) (int, error)) *other {
 	return &other{
 		id: id, parts: parts, apply: apply, joinClock: r.joinClockHere,
-		seen: map[hashring.Partition]*crdt.Clock{}, suspect: map[hashring.Partition]wire.Sum{},
-		met: map[hashring.Partition]bool{},
+		past: past{seen: map[hashring.Partition]*crdt.Clock{}},
+		met:  map[hashring.Partition]bool{},
 	}
 }
 
@@ -256,9 +263,9 @@ func (r *Repairer) round(ctx context.Context, o *other) {
 	}
 }
 
-// compare asks for the differences and mends those that are no accident of
-// timing: dots that the other had a round ago and that are still missing here,
-// and digests that differ at the same clock twice.
+// compare asks for the differences and settles them. A partition that cannot
+// be settled, at the other or here, does not keep the next ones from it; an
+// other that no longer answers does.
 func (r *Repairer) compare(ctx context.Context, o *other) error {
 	ask := wire.Compare{Sums: make([]wire.Sum, len(o.parts))}
 	for i, p := range o.parts {
@@ -272,39 +279,22 @@ func (r *Repairer) compare(ctx context.Context, o *other) error {
 	if err != nil {
 		return fmt.Errorf("compare: %w", err)
 	}
-	before, suspected, urgent := o.seen, o.suspect, o.urgent
-	o.seen, o.suspect = map[hashring.Partition]*crdt.Clock{}, map[hashring.Partition]wire.Sum{}
+	last := o.past
+	o.past = past{seen: map[hashring.Partition]*crdt.Clock{}, suspect: map[hashring.Partition]bool{}}
+	var failed error
 	for _, d := range differences {
-		p := d.Partition
-		mine := r.Replica.Clock(p)
-		if mine == nil {
-			continue
+		if o.urgent {
+			last.seen[d.Partition] = d.Clock
 		}
-		if urgent {
-			before[p] = d.Clock
-		}
-		if planted.Bug(planted.ClockFirst) && !mine.Covers(d.Clock) {
-			if err := r.joinClockHere(ctx, p, d.Clock); err != nil {
+		if err := r.settle(ctx, o, d, last); err != nil {
+			if unanswered(err) {
 				return err
 			}
+			failed = err
 		}
-		if overdue := before[p]; overdue != nil && !mine.Covers(overdue) {
-			if err := r.pull(ctx, o, p); err != nil {
-				return err
-			}
-			mine = r.Replica.Clock(p)
-		}
-		if !mine.Covers(d.Clock) {
-			o.seen[p] = d.Clock
-		}
-		if sum := r.Replica.Sum(p); sum.Clock == d.Sum.Clock && sum.Digest != d.Digest {
-			o.suspect[p] = d.Sum
-			if suspected[p] == d.Sum && !planted.Bug(planted.TrustClocks) {
-				if err := r.mend(ctx, o, p); err != nil {
-					return err
-				}
-			}
-		}
+	}
+	if failed != nil {
+		return failed
 	}
 	o.urgent = false
 	if r.Replica.BehindCount() > 0 {
@@ -313,11 +303,52 @@ func (r *Repairer) compare(ctx context.Context, o *other) error {
 	return nil
 }
 
+// unanswered reports whether err is that of a peer that did not answer.
+func unanswered(err error) bool {
+	return errors.Is(err, peer.ErrNotSent) || errors.Is(err, peer.ErrTimeout) || errors.Is(err, peer.ErrLinkLost) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// settle mends a difference that is no accident of timing: dots that the other
+// had a round ago and that are still missing here, and digests that differ at
+// equal clocks twice.
+func (r *Repairer) settle(ctx context.Context, o *other, d wire.Difference, last past) error {
+	p := d.Partition
+	mine := r.Replica.Clock(p)
+	if mine == nil {
+		return nil
+	}
+	if planted.Bug(planted.ClockFirst) && !mine.Covers(d.Clock) {
+		if err := r.joinClockHere(ctx, p, d.Clock); err != nil {
+			return err
+		}
+	}
+	if !mine.Covers(d.Clock) {
+		o.past.seen[p] = d.Clock
+	}
+	if overdue := last.seen[p]; overdue != nil && !mine.Covers(overdue) {
+		if err := r.pull(ctx, o, p); err != nil {
+			return err
+		}
+		if r.Replica.Clock(p).Covers(d.Clock) {
+			delete(o.past.seen, p)
+		}
+	}
+	if sum := r.Replica.Sum(p); sum.Clock != d.Sum.Clock || sum.Digest == d.Digest {
+		return nil
+	}
+	o.past.suspect[p] = true
+	if last.suspect[p] && !planted.Bug(planted.TrustClocks) {
+		return r.mend(ctx, o, p)
+	}
+	return nil
+}
+
 // meet notes the partitions that do not lack anything of o's any more. When a
 // partition lacks nothing of any other owner's, the node answers for it.
 func (r *Repairer) meet(o *other) {
 	for _, p := range o.parts {
-		if o.seen[p] == nil {
+		if o.past.seen[p] == nil {
 			o.met[p] = true
 		}
 		if o.met[p] && r.Replica.Behind(p) && r.metAll(p) {
