@@ -149,10 +149,8 @@ func adminFailure(doing string, err error) error {
 	st := status.Convert(err)
 	text := doing + ": " + st.Message()
 	switch st.Code() {
-	case codes.InvalidArgument:
+	case codes.InvalidArgument, codes.NotFound: // a bucket: no call asks for a key's value
 		return withCode(exitUsage, described{text, err})
-	case codes.NotFound:
-		return withCode(exitNotFound, described{text, err})
 	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted:
 		return withCode(exitUnavailable, described{text, err})
 	}
