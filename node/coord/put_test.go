@@ -13,6 +13,7 @@ import (
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/quorum"
+	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/storage/memstore"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/topology/memtopo"
@@ -293,6 +294,66 @@ func TestTooFewAcks(t *testing.T) {
 	}
 }
 
+// A sync that failed leaves open what became of the write, also when others may
+// have it by then.
+func TestFailedSync(t *testing.T) {
+	for name, err := range map[string]error{"peers are silent": peer.ErrTimeout, "peers never got it": peer.ErrNotSent} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRegion(t, 3)
+				a := r.owners("default", "k")[0]
+				a.wire.answers(peer.VerbApply, "", time.Hour, err)
+				a.disk.FailNextSync()
+				began := time.Now()
+				_, e := a.put(t, put("k", "v"))
+				if e == nil || e.Outcome != coord.Unknown || e.Code != coord.CodeInternal || time.Since(began) > time.Second {
+					t.Errorf("after %v: %+v", time.Since(began), e)
+				}
+				time.Sleep(2 * time.Hour)
+			})
+		})
+	}
+}
+
+// An owner that is behind helps to no quorum of reads and mints nothing; it is
+// passed over.
+func TestBehindOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegionOn(t, 3, memtopo.New(1), memstore.Config{}, func(c *replica.Config) { c.Replicated = true })
+		owners := r.owners("default", "k")
+		catchUp := func(m *member) {
+			for _, p := range m.replica.Owned() {
+				m.replica.CaughtUp(p)
+			}
+			r.settle()
+		}
+		if _, err := owners[1].put(t, put("k", "v")); err == nil || err.Code != coord.CodeUnavailable || err.Outcome != coord.NotApplied || !strings.Contains(err.Detail, "catching up") {
+			t.Errorf("all are behind: %+v", err)
+		}
+		catchUp(owners[1])
+		res := owners[0].mustPut(t, put("k", "v"))
+		if res.Version.Actor != owners[1].replica.Actor() {
+			t.Errorf("minted by %v", res.Version.Actor)
+		}
+		if _, err := owners[1].get(t, get("k")); err == nil || err.Code != coord.CodeUnavailable {
+			t.Errorf("a read of two of which one is behind: %+v", err)
+		}
+		if _, _, err := owners[1].export(t, ""); err == nil {
+			t.Error("an export over one owner")
+		}
+		catchUp(owners[2])
+		for _, m := range owners {
+			got := m.mustGet(t, get("k"))
+			if !slices.Equal(live(got.View), []string{"v"}) || slices.Contains(got.Achieved.Replicas, owners[0].id) {
+				t.Errorf("via %s: %q of %v", m.id, live(got.View), got.Achieved.Replicas)
+			}
+		}
+		if keys, _, err := owners[0].export(t, ""); len(keys) != 1 || err != nil {
+			t.Errorf("exports %q, %v", keys, err)
+		}
+	})
+}
+
 // The client is answered at its deadline, once, whatever comes later (K1): a
 // disk that stalls, peers that are silent, a node that then finds out that it
 // cannot mint and would pass the write on.
@@ -444,6 +505,12 @@ func TestBucketsAndOverwrite(t *testing.T) {
 			p := put("k", fmt.Sprint(i))
 			p.Bucket = "lww"
 			out.mustPut(t, p)
+		}
+		r.settle()
+		for _, o := range r.owners("lww", "k") {
+			if rec := o.held(t, "lww", "k"); len(rec.Versions) != 1 {
+				t.Errorf("%s keeps %d versions", o.id, len(rec.Versions))
+			}
 		}
 		g := get("k")
 		g.Bucket = "lww"

@@ -57,7 +57,7 @@ func newRegion(t *testing.T, n int) *region {
 	return newRegionOn(t, n, memtopo.New(1), memstore.Config{})
 }
 
-func newRegionOn(t *testing.T, n int, registry *memtopo.Registry, disk memstore.Config) *region {
+func newRegionOn(t *testing.T, n int, registry *memtopo.Registry, disk memstore.Config, change ...func(*replica.Config)) *region {
 	var members []topology.Member
 	for i := range n {
 		members = append(members, topology.Member{ID: topology.NodeID(fmt.Sprint("n", i+1)), Rack: fmt.Sprint("r", i), Weight: 1})
@@ -76,14 +76,14 @@ func newRegionOn(t *testing.T, n int, registry *memtopo.Registry, disk memstore.
 		},
 	}
 	for _, m := range members {
-		r.start(m.ID, memstore.NewDisk(disk))
+		r.start(m.ID, memstore.NewDisk(disk), change...)
 	}
 	r.settle()
 	t.Cleanup(r.close)
 	return r
 }
 
-func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
+func (r *region) start(id topology.NodeID, disk *memstore.Disk, change ...func(*replica.Config)) {
 	engine, err := disk.Open()
 	if err != nil {
 		r.t.Fatal(err)
@@ -93,6 +93,9 @@ func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
 		if slices.Contains(r.top.Owners(p), string(id)) {
 			cfg.Owned = append(cfg.Owned, p)
 		}
+	}
+	for _, f := range change {
+		f(&cfg)
 	}
 	m := &member{id: id, disk: disk, ended: make(chan error, 1)}
 	clock := hlc.New(func() time.Time { return time.Now().Add(m.skew) })

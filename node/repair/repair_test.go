@@ -291,6 +291,32 @@ func TestLostRecordsUnderLoad(t *testing.T) {
 	})
 }
 
+// Whoever finds a difference gives as well as it takes: here the one that lost
+// does not ask by itself.
+func TestMendGives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.startAll()
+		a, b := w.nodes["a1"], w.nodes["a2"]
+		b.halt()
+		w.beat = time.Hour
+		b.back()
+		keys := keysIn(3, 5)
+		for _, k := range keys {
+			if _, err := a.put(coord.Put{Key: []byte(k), Value: []byte("v")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pass(5 * time.Second)
+		b.lose(keys[2])
+		w.pass(30 * time.Second)
+		if b.has(keys[2]) != "v" {
+			t.Errorf("b has %q", b.has(keys[2]))
+		}
+		w.equal()
+	})
+}
+
 // A partition of many keys is descended into, and only what differs travels.
 func TestLostRecordAmongMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -321,11 +347,14 @@ func TestLostRecordAmongMany(t *testing.T) {
 			t.Error("not repaired")
 		}
 		var mended uint64
+		var mends, buckets int
 		for _, m := range w.all() {
 			mended += m.repair.Stats().MismatchedKeys.Load()
+			mends += int(m.repair.Stats().Mismatches.Load())
+			buckets += m.wire.count(peer.VerbBuckets)
 		}
-		if mended == 0 || a.repair.Stats().RepairedKeys.Load() > 2 || a.wire.count(peer.VerbScan) > 20 {
-			t.Errorf("%d mended, %d repaired, %d scans", mended, a.repair.Stats().RepairedKeys.Load(), a.wire.count(peer.VerbScan))
+		if mended == 0 || a.repair.Stats().RepairedKeys.Load() > 2 || a.wire.count(peer.VerbScan) > 20 || buckets < 2*mends {
+			t.Errorf("%d mended, %d repaired, %d scans, %d digests of %d mends", mended, a.repair.Stats().RepairedKeys.Load(), a.wire.count(peer.VerbScan), buckets, mends)
 		}
 	})
 }
@@ -343,7 +372,8 @@ func TestFullSync(t *testing.T) {
 		keys := keysIn(p, 50)
 		var dots []crdt.Dot
 		for _, k := range keys {
-			dots = append(dots, a.write(k, "v"))
+			dots = append(dots, a.write(k, "old")) // which no record shows later
+			a.write(k, "v")
 		}
 		for _, d := range dots[:10] {
 			if !a.disk.LoseRecord(indexKey(p, d)) {
@@ -362,6 +392,54 @@ func TestFullSync(t *testing.T) {
 		if n := b.repair.Stats().FullSyncs.Load() + c.repair.Stats().FullSyncs.Load(); n < 1 || n > 4 {
 			t.Errorf("%d full syncs", n)
 		}
+	})
+}
+
+// A full sync while writes go on: at no moment does the clock speak for what is
+// not there (A2).
+func TestFullSyncUnderWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.page = 60
+		w.startAll()
+		a, b, c := w.nodes["a1"], w.nodes["a2"], w.nodes["a3"]
+		b.halt()
+		c.halt()
+		p := hashring.Partition(3)
+		keys := keysIn(p, 50)
+		lost := a.write(keys[0], "old")
+		for _, k := range keys {
+			a.write(k, "v")
+		}
+		a.disk.LoseRecord(indexKey(p, lost))
+		b.back()
+		latest := map[string]crdt.Dot{}
+		for i := range 1000 {
+			k := keys[i%len(keys)]
+			latest[k] = a.write(k, fmt.Sprint("v", i))
+			w.pass(time.Millisecond)
+			for k, d := range latest {
+				if !b.Clock(p).Contains(d) {
+					continue
+				}
+				page, err := b.Scan(wire.Scan{Partition: p, Last: 1<<64 - 1, MaxBytes: 1 << 20})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range page.Entries {
+					rec, err := crdt.DecodeRecord(hashring.KeyHash(e.Key), e.Record)
+					if err != nil || string(e.Key) == string(fullKey(k)) && !rec.Covers(d) {
+						t.Fatalf("the clock speaks for %v of %s, the record does not, %v", d, k, err)
+					}
+				}
+			}
+		}
+		if b.repair.Stats().FullSyncs.Load() == 0 {
+			t.Error("no full sync")
+		}
+		c.back()
+		w.pass(10 * time.Second)
+		w.equal()
 	})
 }
 
@@ -457,15 +535,38 @@ func TestFarRegions(t *testing.T) {
 		}
 		w.pass(30 * time.Second)
 		w.equal()
-		var full uint64
+		var full, pulled uint64
 		for _, m := range w.all() {
+			pulled += m.repair.Stats().PulledKeys.Load()
 			if m.has("a7") != "v" || m.has("b7") != "v" {
 				t.Errorf("%s has %q and %q", m.id, m.has("a7"), m.has("b7"))
 			}
 			full += m.repair.Stats().FullSyncs.Load()
 		}
-		if full != 0 {
-			t.Errorf("%d full syncs", full)
+		if full != 0 || pulled < 120 || pulled > 150 {
+			t.Errorf("%d full syncs, %d records pulled for 120", full, pulled)
+		}
+	})
+}
+
+// The owners of the other region are asked in turn: one that is down holds
+// nothing up for long.
+func TestFarOwnerDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.startAll()
+		for i := range 20 {
+			if _, err := w.nodes["a1"].put(coord.Put{Key: fmt.Append(nil, "k", i), Value: []byte("v")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pass(100 * time.Millisecond)
+		w.nodes["a2"].halt()
+		w.pass(2 * time.Minute)
+		for i := range 20 {
+			if got := w.nodes["b3"].has(fmt.Sprint("k", i)); got != "v" {
+				t.Errorf("b3 has %q of k%d", got, i)
+			}
 		}
 	})
 }

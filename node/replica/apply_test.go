@@ -42,6 +42,32 @@ func TestApplyOneKeyTwice(t *testing.T) {
 	})
 }
 
+// An entry may bring many dots; its digest is recovered whichever they are.
+func TestApplyManyDots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := owner(t)
+		e := foreign(key, stranger, 3, crdt.VV(nil).With(crdt.Dot{Actor: stranger, N: 2}), "v")
+		e.Dots = []crdt.Dot{{Actor: stranger, N: 1}, {Actor: stranger, N: 2}}
+		p.mustApply(e)
+		p.crash(true)
+		p.start()
+		if c := p.Clock(partOf(key)); c.Base(stranger) != 3 {
+			t.Errorf("clock %v", c.All())
+		}
+		p.digests()
+		// Dots alone, with a record that changes nothing.
+		e.Dots = append(e.Dots, crdt.Dot{Actor: stranger, N: 5})
+		p.mustApply(e)
+		p.crash(true)
+		p.start()
+		if !p.Clock(partOf(key)).Contains(crdt.Dot{Actor: stranger, N: 5}) || p.Gaps(partOf(key)) != 1 {
+			t.Errorf("clock %v", p.Clock(partOf(key)).All())
+		}
+		p.digests()
+		p.stop()
+	})
+}
+
 // Applying again, and applying what is older, changes nothing and writes
 // nothing.
 func TestApplyIsIdempotent(t *testing.T) {

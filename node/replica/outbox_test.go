@@ -129,9 +129,11 @@ func TestOutboxAfterRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := shipper(t)
 		keys := keysIn(partOf(key), 3)
-		p.put(keys[0], "a")
-		_, marks := p.peek(1 << 20)
-		p.confirm(marks)
+		for range 2 { // the second one is confirmed too soon to be written at once
+			p.put(keys[0], "a")
+			_, marks := p.peek(1 << 20)
+			p.confirm(marks)
+		}
 		p.put(keys[1], "b")
 		p.put(keys[2], "c")
 		p.restart()
@@ -206,15 +208,16 @@ func TestOutboxOverflow(t *testing.T) {
 func TestOutboxPassesTheUnreadable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := shipper(t)
-		keys := keysIn(partOf(key), 4)
+		keys := keysIn(partOf(key), 5)
 		for _, k := range keys {
 			p.put(k, "v")
 		}
 		p.disk.CorruptValue(recordKey(keys[1]))
 		p.disk.LoseRecord(recordKey(keys[2]))
+		p.disk.LoseRecord(indexKey(partOf(key), crdt.Dot{Actor: p.Actor(), N: 5}))
 		p.Outbox().Rewind()
 		entries, marks := p.peek(1 << 20)
-		if got := shipped(entries); !maps.Equal(got, map[string]int{keys[0]: 1, keys[3]: 1}) || marks[0].N != 4 {
+		if got := shipped(entries); !maps.Equal(got, map[string]int{keys[0]: 1, keys[3]: 1}) || marks[0].N != 5 {
 			t.Errorf("shipped %v, marks %v", got, marks)
 		}
 		p.stop()
@@ -313,6 +316,41 @@ func TestOutboxReadsWithoutTheLock(t *testing.T) {
 		rest, _, err := more.Peek(1 << 20)
 		if got := shipped(append(entries, rest...)); got[key] != 1 || got[late] != 1 || err != nil {
 			t.Errorf("shipped %v, %v", got, err)
+		}
+		p.stop()
+	})
+}
+
+// A rewind while the store is being read: what was read may be given out, and
+// all that the rewind brought back comes, before anything newer (O1).
+func TestOutboxRewindDuringPeek(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, m := moodyShipper(t)
+		keys := keysIn(partOf(key), 3)
+		p.put(keys[0], "1")
+		p.Outbox().Rewind()
+		hold := make(chan struct{})
+		m.set("", hold)
+		peeked := make(chan []geo.Mark, 1)
+		go func() {
+			_, marks, err := p.Outbox().Peek(1 << 20)
+			if err != nil {
+				t.Error(err)
+			}
+			peeked <- marks
+		}()
+		synctest.Wait()
+		m.set("", nil)
+		p.put(keys[1], "2")
+		p.Outbox().Rewind()
+		p.put(keys[2], "3")
+		close(hold)
+		if marks := <-peeked; len(marks) != 1 || marks[0].N != 1 {
+			t.Errorf("marks %v for the first dot", marks)
+		}
+		entries, marks := p.peek(1 << 20)
+		if got := shipped(entries); len(got) != 3 || len(marks) != 1 || marks[0].N != 3 {
+			t.Errorf("shipped %v, marks %v", got, marks)
 		}
 		p.stop()
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
+	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/storage/memstore"
 	"github.com/atolldb/atoll/node/topology/memtopo"
 	"github.com/atolldb/atoll/node/wire"
@@ -392,6 +393,57 @@ func TestHandle(t *testing.T) {
 		}
 		p.stop()
 		q.stop()
+	})
+}
+
+// An asker cannot make a node gather, or scan, without bound.
+func TestHandleIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &moody{}
+		p := newPlace(t, "n1", memtopo.New(1), memstore.Config{})
+		p.wrap = func(e storage.Engine) storage.Engine { m.Engine = e; return m }
+		p.start()
+		part := partOf(key)
+		for _, k := range keysIn(part, 8) {
+			p.put(k, string(make([]byte, 1<<20)))
+		}
+		b, err := ask(p, peer.VerbPull, wire.AppendPull(nil, wire.Pull{Partition: part, Clock: &crdt.Clock{}, MaxBytes: 16 << 20}))
+		if len(b) > 5<<20 || err != nil {
+			t.Errorf("pull: %d bytes, %v", len(b), err)
+		}
+		b, err = ask(p, peer.VerbScan, wire.AppendScan(nil, wire.Scan{Partition: part, Last: 1<<64 - 1, MaxBytes: 16 << 20}))
+		if len(b) > 5<<20 || err != nil {
+			t.Errorf("scan: %d bytes, %v", len(b), err)
+		}
+		hold := make(chan struct{})
+		m.set("", hold)
+		answers := make(chan error, 40)
+		body := wire.AppendPull(nil, wire.Pull{Partition: part, Clock: &crdt.Clock{}, MaxBytes: 1})
+		for range 40 {
+			p.Handle(peer.Request{Verb: peer.VerbPull, Body: body}, func(_ []byte, err error) { answers <- err })
+		}
+		synctest.Wait()
+		refused := len(answers)
+		for range refused {
+			var no *peer.Refusal
+			if err := <-answers; !errors.As(err, &no) || no.Code != peer.CodeOverloaded {
+				t.Errorf("refused with %v", err)
+			}
+		}
+		if refused < 20 || refused == 40 {
+			t.Errorf("%d of 40 scans at once were refused", refused)
+		}
+		m.set("", nil)
+		close(hold)
+		for range 40 - refused {
+			if err := <-answers; err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := ask(p, peer.VerbPull, body); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+		p.stop()
 	})
 }
 
