@@ -60,6 +60,7 @@ func (c *Committer) decideAndCommit(group []queued, errs []error) (done committe
 		}
 		done.ops++
 		if full && q.size > 0 {
+			c.stats.refusedFull.Add(1)
 			errs[i] = ErrFull
 			continue
 		}
