@@ -158,11 +158,6 @@ func (r *region) kill(id topology.NodeID) {
 	r.believe(id, true)
 }
 
-func (r *region) revive(id topology.NodeID) {
-	r.fabric.Up(id)
-	r.believe(id, false)
-}
-
 // owners are the nodes that own a key of a bucket, in order.
 func (r *region) owners(bucket, k string) []*member {
 	var out []*member
