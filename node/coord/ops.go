@@ -75,13 +75,12 @@ type Achieved struct {
 
 // The bounds of what clients send.
 const (
-	DefaultBucket     = "default"
-	MaxKey            = 1024    // bytes
-	MaxBucket         = 63      // bytes of [a-z0-9-_.]
-	DefaultMaxValue   = 1 << 20 // bytes
-	MaxSiblings       = 256     // a blind write is refused above
-	MaxTimeout        = time.Minute
-	DefaultTimeout    = 2 * time.Second
-	maxTTL            = 100 * 365 * 24 * time.Hour
-	warnAboutSiblings = 64
+	DefaultBucket   = "default"
+	MaxKey          = 1024    // bytes
+	MaxBucket       = 63      // bytes of [a-z0-9-_.]
+	DefaultMaxValue = 1 << 20 // bytes
+	MaxSiblings     = 256     // a blind write is refused above
+	MaxTimeout      = time.Minute
+	DefaultTimeout  = 2 * time.Second
+	maxTTL          = 100 * 365 * 24 * time.Hour
 )
