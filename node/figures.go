@@ -42,7 +42,7 @@ func (n *Node) Figures() *admin.Figures {
 // its clocks lack.
 func (n *Node) shares() (primary int, gaps uint64) {
 	for _, p := range n.replica.Owned() {
-		if n.cfg.Topology.Owners(p)[0] == string(n.cfg.ID) {
+		if n.Topology().Owners(p)[0] == string(n.cfg.ID) {
 			primary++
 		}
 		gaps += n.replica.Gaps(p)

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -86,8 +87,9 @@ type Node struct {
 	herald  *geo.Announcer
 	lag     *geo.Lag // nil on nodes that drain nothing
 
-	gap     chan struct{}
-	started time.Time // by New: peers may ask for the status before Run
+	topology atomic.Pointer[topology.Topology]
+	gap      chan struct{}
+	started  time.Time // by New: peers may ask for the status before Run
 }
 
 // New opens the node's state. Nothing runs before Run, except that peers'
@@ -95,6 +97,7 @@ type Node struct {
 func New(cfg Config, deps Deps) (*Node, error) {
 	n := &Node{cfg: cfg, deps: deps, log: deps.Logger.Named("node").With("node", string(cfg.ID)), gap: make(chan struct{}, 1), started: time.Now()}
 	top := cfg.Topology
+	n.topology.Store(top)
 	var owned []hashring.Partition
 	for p := range top.Table.Partitions() {
 		for _, o := range top.Owners(hashring.Partition(p)) {
@@ -127,11 +130,11 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		}
 	})
 	n.coord = coord.New(coord.Config{Self: cfg.ID, Secret: cfg.Secret, Buckets: cfg.Buckets}, coord.Deps{
-		Replica: n.replica, Transport: deps.Transport, Topology: top, HLC: deps.HLC,
+		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, HLC: deps.HLC,
 		Alive: n.alive.Alive, Observe: n.alive.Observe,
 	})
 	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass}, repair.Deps{
-		Replica: n.replica, Transport: deps.Transport, Topology: top,
+		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology,
 		Alive: n.alive.Alive, Up: up, Gap: n.gap,
 		Regions: n.regions(), ApplyRemote: n.applyRemote,
 		Rand: n.rand(), Log: deps.Logger.Named("repair"),
@@ -164,7 +167,7 @@ func digestSeed(s crdt.Secret) uint64 {
 
 func (n *Node) peers() []topology.NodeID {
 	var out []topology.NodeID
-	for _, m := range n.cfg.Topology.Members {
+	for _, m := range n.Topology().Members {
 		if m.ID != n.cfg.ID {
 			out = append(out, m.ID)
 		}
@@ -175,7 +178,7 @@ func (n *Node) peers() []topology.NodeID {
 // replicated reports whether the node's partitions have other owners.
 func (n *Node) replicated(owned []hashring.Partition) bool {
 	for _, p := range owned {
-		if len(n.cfg.Topology.Owners(p)) < 2 {
+		if len(n.Topology().Owners(p)) < 2 {
 			return false
 		}
 	}
@@ -284,8 +287,8 @@ func (n *Node) Replica() *replica.Replica { return n.replica }
 // Repair of this node.
 func (n *Node) Repair() *repair.Repairer { return n.repair }
 
-// Topology of the node's region.
-func (n *Node) Topology() *topology.Topology { return n.cfg.Topology }
+// Topology of the node's region that holds now.
+func (n *Node) Topology() *topology.Topology { return n.topology.Load() }
 
 // Ready reports whether this node may mint, and why not.
 func (n *Node) Ready() error {

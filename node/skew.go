@@ -61,7 +61,7 @@ func (m skewMonitor) offsets(ctx context.Context) []time.Duration {
 func (m skewMonitor) ask(ctx context.Context, id topology.NodeID) (time.Duration, bool) {
 	before, began := m.n.deps.HLC.Now(), time.Now()
 	b, err := peer.Call(ctx, m.n.deps.Transport, id, peer.Request{
-		Verb: peer.VerbPing, Epoch: m.n.cfg.Topology.Epoch, Timeout: 500 * time.Millisecond,
+		Verb: peer.VerbPing, Epoch: m.n.Topology().Epoch, Timeout: 500 * time.Millisecond,
 	})
 	if err != nil || len(b) != 8 {
 		return 0, false

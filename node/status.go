@@ -66,7 +66,7 @@ func (n *Node) encodeStatus() ([]byte, error) {
 
 // Status asks every node of the region.
 func (n *Node) Status(ctx context.Context) (api.Status, error) {
-	members := n.cfg.Topology.Members
+	members := n.Topology().Members
 	reports := make([]report, len(members))
 	var wg sync.WaitGroup
 	for i, m := range members {
@@ -89,7 +89,7 @@ func (n *Node) askStatus(ctx context.Context, id topology.NodeID) report {
 	fail := func(err error) report {
 		return report{Node: api.NodeStatus{ID: id, Error: err.Error()}}
 	}
-	b, err := peer.Call(ctx, n.deps.Transport, id, peer.Request{Verb: peer.VerbStatus, Epoch: n.cfg.Topology.Epoch, Timeout: time.Second})
+	b, err := peer.Call(ctx, n.deps.Transport, id, peer.Request{Verb: peer.VerbStatus, Epoch: n.Topology().Epoch, Timeout: time.Second})
 	if err != nil {
 		return fail(err)
 	}

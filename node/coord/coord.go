@@ -41,8 +41,9 @@ type Config struct {
 type Deps struct {
 	Replica   *replica.Replica
 	Transport peer.Transport
-	Topology  *topology.Topology
-	HLC       *hlc.Clock
+	// Topology that holds now.
+	Topology func() *topology.Topology
+	HLC      *hlc.Clock
 	// Alive is this node's opinion of a peer.
 	Alive func(topology.NodeID) bool
 	// Observe gets the outcome of every request to a peer.
@@ -105,8 +106,8 @@ func (c *Coordinator) key(bucket string, k []byte) (key, *Error) {
 	}
 	full := FullKey(bucket, k)
 	hash := hashring.KeyHash(full)
-	part := hashring.PartitionOf(hash, c.Topology.Table.Partitions())
-	return key{full: full, hash: hash, part: part, owners: c.Topology.Owners(part), bucket: b}, nil
+	part := hashring.PartitionOf(hash, c.Topology().Table.Partitions())
+	return key{full: full, hash: hash, part: part, owners: c.Topology().Owners(part), bucket: b}, nil
 }
 
 // FullKey joins bucket and key.
@@ -149,7 +150,7 @@ func (c *Coordinator) context(k *key, token []byte) (crdt.Context, *Error) {
 
 // send asks a peer, within the deadline.
 func (c *Coordinator) send(to topology.NodeID, verb peer.Verb, body []byte, deadline time.Time, done peer.Done) {
-	req := peer.Request{Verb: verb, Epoch: c.Topology.Epoch, Timeout: max(time.Until(deadline), time.Millisecond), Body: body}
+	req := peer.Request{Verb: verb, Epoch: c.Topology().Epoch, Timeout: max(time.Until(deadline), time.Millisecond), Body: body}
 	c.Transport.Send(to, req, func(reply []byte, err error) {
 		c.Observe(to, err)
 		done(reply, err)

@@ -31,7 +31,7 @@ const pageBytes = 512 << 10
 // key): regions that hold equal data give equal sequences. bucket "" is all.
 // An error of yield ends it.
 func (c *Coordinator) Export(ctx context.Context, bucket string, yield func(Exported) error) error {
-	for p := range c.Topology.Table.Partitions() {
+	for p := range c.Topology().Table.Partitions() {
 		if err := c.exportPartition(ctx, hashring.Partition(p), bucket, yield); err != nil {
 			return fmt.Errorf("export partition %d: %w", p, err)
 		}
@@ -40,7 +40,7 @@ func (c *Coordinator) Export(ctx context.Context, bucket string, yield func(Expo
 }
 
 func (c *Coordinator) exportPartition(ctx context.Context, p hashring.Partition, bucket string, yield func(Exported) error) error {
-	owners := c.Topology.Owners(p)
+	owners := c.Topology().Owners(p)
 	need := len(owners)/2 + 1
 	var sources []*pager
 	var failed error
@@ -150,7 +150,7 @@ func (c *Coordinator) scan(ctx context.Context, from topology.NodeID, q wire.Sca
 	if from == c.cfg.Self {
 		return c.Replica.Scan(q)
 	}
-	req := peer.Request{Verb: peer.VerbScan, Epoch: c.Topology.Epoch, Timeout: 10 * time.Second, Body: wire.AppendScan(nil, q)}
+	req := peer.Request{Verb: peer.VerbScan, Epoch: c.Topology().Epoch, Timeout: 10 * time.Second, Body: wire.AppendScan(nil, q)}
 	b, err := peer.Call(ctx, c.Transport, from, req)
 	if err != nil {
 		return wire.Page{}, err

@@ -109,7 +109,7 @@ func (r *region) start(id topology.NodeID, disk *memstore.Disk, change ...func(*
 		}
 	})
 	m.Coordinator = coord.New(coord.Config{Self: id, Secret: secret, Buckets: r.buckets}, coord.Deps{
-		Replica: m.replica, Transport: m.wire, Topology: r.top, HLC: clock,
+		Replica: m.replica, Transport: m.wire, Topology: func() *topology.Topology { return r.top }, HLC: clock,
 		Alive: r.alive, Observe: func(topology.NodeID, error) {},
 	})
 	var ctx context.Context

@@ -28,8 +28,8 @@ func (c *Coordinator) ApplyRemote(ctx context.Context, origin string, entries []
 	s := &spread{done: make(chan error, 1), tallies: map[hashring.Partition]*quorum.Tally{}}
 	shares := map[string]*share{}
 	for _, e := range entries {
-		p := hashring.PartitionOf(hashring.KeyHash(e.Key), c.Topology.Table.Partitions())
-		owners := c.Topology.Owners(p)
+		p := hashring.PartitionOf(hashring.KeyHash(e.Key), c.Topology().Table.Partitions())
+		owners := c.Topology().Owners(p)
 		fresh := s.tallies[p] == nil
 		if fresh {
 			t := quorum.NewTally(len(owners)/2+1, len(owners))

@@ -48,12 +48,18 @@ const (
 	VerbBuckets Verb = 7 // digests of hash-prefix buckets of a partition
 	VerbScan    Verb = 8 // a page of a partition's records
 	VerbStatus  Verb = 9 // what a node knows of itself
+
+	VerbTopology Verb = 10 // give and take topologies
+	VerbMoves    Verb = 11 // how far a node is with the moves to it
+	VerbHint     Verb = 12 // keep a record for an owner that is away
+	VerbCollect  Verb = 13 // a step of a round of tombstone collection
 )
 
 // Request is one message to a peer.
 type Request struct {
 	Verb Verb
-	// Epoch is the sender's topology epoch.
+	// Epoch is the sender's topology epoch; 0 in requests to other regions,
+	// which are not fenced.
 	Epoch topology.Epoch
 	// Timeout bounds the wait for the reply and is passed on to the peer,
 	// which does not start what has expired. It must be positive.

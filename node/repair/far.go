@@ -55,7 +55,7 @@ func (r *Repairer) farRound(ctx context.Context, f *far) {
 }
 
 func (r *Repairer) firstLive(p hashring.Partition) bool {
-	for _, o := range r.Topology.Owners(p) {
+	for _, o := range r.Topology().Owners(p) {
 		if id := topology.NodeID(o); id == r.cfg.Self {
 			return true
 		} else if r.Alive(id) {

@@ -23,7 +23,7 @@ func (r *Repairer) mend(ctx context.Context, o *other, p hashring.Partition) err
 	r.recount(p)
 	r.Log.Warn("equal clocks but different records: somebody lost or rolled back something; joining both ways",
 		"peer", string(o.id), "partition", int(p))
-	top := wire.Buckets{Bits: uint8(bits.Len(uint(r.Topology.Table.Partitions())) - 1), Prefix: uint64(p)}
+	top := wire.Buckets{Bits: uint8(bits.Len(uint(r.Topology().Table.Partitions())) - 1), Prefix: uint64(p)}
 	if err := r.descend(ctx, o, p, top); err != nil {
 		return fmt.Errorf("mend partition %d: %w", p, err)
 	}

@@ -45,7 +45,7 @@ func (r *Repairer) pull(ctx context.Context, o *other, p hashring.Partition) err
 func (r *Repairer) fullSync(ctx context.Context, o *other, p hashring.Partition) error {
 	r.stats.FullSyncs.Add(1)
 	r.Log.Info("full sync of a partition", "peer", string(o.id), "partition", int(p))
-	first, last := hashring.Range(p, r.Topology.Table.Partitions())
+	first, last := hashring.Range(p, r.Topology().Table.Partitions())
 	var clock *crdt.Clock
 	err := r.scan(ctx, o, wire.Scan{Partition: p, First: first, Last: last}, func(page wire.Page) error {
 		if clock == nil {

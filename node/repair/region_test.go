@@ -158,13 +158,13 @@ func (m *member) start() {
 		}
 	})
 	co = coord.New(coord.Config{Self: m.id, Secret: crdt.Secret("s")}, coord.Deps{
-		Replica: m.Replica, Transport: m.wire, Topology: top, HLC: clock,
+		Replica: m.Replica, Transport: m.wire, Topology: func() *topology.Topology { return top }, HLC: clock,
 		Alive: m.w.alive, Observe: func(topology.NodeID, error) {},
 	})
 	m.coord = co
 	m.up, m.gap = make(chan topology.NodeID, 1), make(chan struct{}, 1)
 	deps := repair.Deps{
-		Replica: m.Replica, Transport: m.wire, Topology: top, Alive: m.w.alive, Up: m.up, Gap: m.gap,
+		Replica: m.Replica, Transport: m.wire, Topology: func() *topology.Topology { return top }, Alive: m.w.alive, Up: m.up, Gap: m.gap,
 		ApplyRemote: m.spread, Rand: rand.New(rand.NewPCG(1, 2)), Log: hclog.NewNullLogger(),
 	}
 	for r, other := range m.w.tops {

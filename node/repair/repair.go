@@ -61,8 +61,9 @@ type Region struct {
 type Deps struct {
 	Replica   *replica.Replica
 	Transport peer.Transport
-	Topology  *topology.Topology
-	Alive     func(topology.NodeID) bool
+	// Topology that holds now.
+	Topology func() *topology.Topology
+	Alive    func(topology.NodeID) bool
 	// Up tells of peers that have come back.
 	Up <-chan topology.NodeID
 	// Gap is poked when another region's log has lost something.
@@ -117,11 +118,11 @@ func New(cfg Config, deps Deps) *Repairer {
 		cfg.PageBytes = 1 << 20
 	}
 	r := &Repairer{cfg: cfg, Deps: deps}
-	for _, m := range deps.Topology.Members {
+	for _, m := range deps.Topology().Members {
 		if m.ID == cfg.Self {
 			continue
 		}
-		if shared := r.shared(string(m.ID), deps.Topology.Owners); len(shared) > 0 {
+		if shared := r.shared(string(m.ID), deps.Topology().Owners); len(shared) > 0 {
 			r.peers = append(r.peers, r.other(m.ID, shared, r.applyHere))
 		}
 	}
@@ -358,7 +359,7 @@ func (r *Repairer) meet(o *other) {
 }
 
 func (r *Repairer) metAll(p hashring.Partition) bool {
-	for _, id := range r.Topology.Owners(p) {
+	for _, id := range r.Topology().Owners(p) {
 		if id == string(r.cfg.Self) {
 			continue
 		}
@@ -372,7 +373,7 @@ func (r *Repairer) metAll(p hashring.Partition) bool {
 }
 
 func (r *Repairer) call(ctx context.Context, to topology.NodeID, verb peer.Verb, body []byte) ([]byte, error) {
-	return peer.Call(ctx, r.Transport, to, peer.Request{Verb: verb, Epoch: r.Topology.Epoch, Timeout: 5 * time.Second, Body: body})
+	return peer.Call(ctx, r.Transport, to, peer.Request{Verb: verb, Epoch: r.Topology().Epoch, Timeout: 5 * time.Second, Body: body})
 }
 
 func (r *Repairer) applyHere(ctx context.Context, entries []wire.Entry) (int, error) {

@@ -21,5 +21,5 @@ func Static(region Region, id RegionID, members []Member, rules hashring.Rules) 
 	if err != nil {
 		return nil, fmt.Errorf("plan region %s: %w", region, err)
 	}
-	return &Topology{Region: region, RegionID: id, Epoch: 1, Members: members, Table: plan.Next}, nil
+	return &Topology{Region: region, RegionID: id, Epoch: 1, Members: members, Rules: rules, Table: plan.Next}, nil
 }

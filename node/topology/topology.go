@@ -1,15 +1,26 @@
 // Package topology holds the versioned description of who is in a region and
 // who owns what, and the seams to whoever keeps it.
 //
-// In this version membership is static: every node of a region derives the
-// same topology from the same configuration, at epoch 1. Every internal
-// request carries the epoch all the same, so that changes of topology need no
-// change of the wire.
+// A Topology is an immutable value with an epoch. Every change makes a new one
+// with a higher epoch (transition.go); a Store keeps the newest by
+// compare-and-swap; every node has a copy on its disk and goes on by that when
+// the Store is down. A node never goes back to a lower epoch.
+//
+// Ownership moves slot by slot. A partition has as many slots as replicas; a
+// slot is stable, or in transition from one node to another (slot.go). At most
+// one slot of a partition is in transition at a time.
+//
+// Every request between the nodes of a region carries the sender's epoch, and
+// each partition has the epoch of its last change: who is asked refuses a read
+// or a write of a sender that does not know of that change yet.
 package topology
 
 import (
 	"context"
 	"errors"
+	"slices"
+	"strconv"
+	"sync/atomic"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
@@ -28,6 +39,32 @@ type Region string
 // bits of the region's actors. 1..63.
 type RegionID uint8
 
+// State of a member, as people decided it. Being down is no state: it is seen
+// by each node for itself and moves no data.
+type State uint8
+
+// The states of a member. The numbers are disk format.
+const (
+	Up       State = 0 // may own partitions
+	Joining  State = 1 // known, and owns nothing before a plan is committed
+	Draining State = 2 // gives away all it owns
+	Left     State = 3 // owns nothing and may not come back under this id
+)
+
+func (s State) String() string {
+	switch s {
+	case Up:
+		return "up"
+	case Joining:
+		return "joining"
+	case Draining:
+		return "draining"
+	case Left:
+		return "left"
+	}
+	return "state " + strconv.Itoa(int(s))
+}
+
 // Member is one node of a region.
 type Member struct {
 	ID     NodeID
@@ -35,20 +72,73 @@ type Member struct {
 	Weight int
 	// PeerAddr and ClientAddr are host:port.
 	PeerAddr, ClientAddr string
+	State                State
 }
 
-// Topology of one region; immutable once published.
+// Topology of one region; immutable once published. Make a changed one with
+// Clone.
 type Topology struct {
 	Region   Region
 	RegionID RegionID
 	Epoch    Epoch
 	Members  []Member
-	// Table maps each partition to its owners, primary first.
+	// Rules that plans of this region follow.
+	Rules hashring.Rules
+	// Table maps each partition to its owners, primary first. A slot in
+	// transition still has its old owner here.
 	Table hashring.Table
+	// Since is, per partition, the epoch of the last change of its owners or of
+	// a stage of its moves; nil stands for 1 everywhere.
+	Since []Epoch
+	// Moves that are planned or under way, in the order of their ids.
+	Moves []Move
+	// Tasks that the moves belong to, and those done last (see MaxDone).
+	Tasks []Task
+	// Pace bounds what all moves of the region take.
+	Pace Pace
+
+	rows atomic.Pointer[[]Row] // made when first asked for
 }
 
-// Owners returns the owners of p, the primary first. The slice is shared.
+// Pace of moves.
+type Pace struct {
+	// BytesPerSecond that one node receives for its moves; 0 is 64 MiB.
+	BytesPerSecond uint64
+	// Concurrent partitions in transition in the region; 0 is 16.
+	Concurrent int
+}
+
+// Owners returns the owners of p in the table, the primary first. The slice is
+// shared. What holds while a slot is in transition is in Row.
 func (t *Topology) Owners(p hashring.Partition) []string { return t.Table.Owners(p) }
+
+// SinceOf returns the epoch of the last change of p.
+func (t *Topology) SinceOf(p hashring.Partition) Epoch {
+	if int(p) >= len(t.Since) {
+		return 1
+	}
+	return t.Since[p]
+}
+
+// Member returns the member of that id, nil for none.
+func (t *Topology) Member(id NodeID) *Member {
+	for i := range t.Members {
+		if t.Members[i].ID == id {
+			return &t.Members[i]
+		}
+	}
+	return nil
+}
+
+// Clone returns a copy with slices of its own, to be changed before it is
+// published. (Tables are immutable.)
+func (t *Topology) Clone() *Topology {
+	return &Topology{
+		Region: t.Region, RegionID: t.RegionID, Epoch: t.Epoch,
+		Members: slices.Clone(t.Members), Rules: t.Rules, Table: t.Table, Since: slices.Clone(t.Since),
+		Moves: slices.Clone(t.Moves), Tasks: slices.Clone(t.Tasks), Pace: t.Pace,
+	}
+}
 
 // Identity is what a node must hold before it may mint: an actor, and the
 // nonce with which it may resume that actor exactly once.
