@@ -21,10 +21,13 @@ const exportMessage = 256 << 10
 type ClusterService struct {
 	adminv1.UnimplementedClusterServer
 	cluster Cluster
+	ops     Operations
 }
 
-// NewClusterService serves what c knows.
-func NewClusterService(c Cluster) *ClusterService { return &ClusterService{cluster: c} }
+// NewClusterService serves what c knows and what ops can do.
+func NewClusterService(c Cluster, ops Operations) *ClusterService {
+	return &ClusterService{cluster: c, ops: ops}
+}
 
 func (s *ClusterService) GetTopology(
 	context.Context, *adminv1.GetTopologyRequest,

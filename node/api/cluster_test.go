@@ -138,7 +138,7 @@ func TestStatus(t *testing.T) {
 			Links: []api.LinkStatus{{Origin: "us", Node: "n1", Alive: true, Pending: 7, Oldest: 1500 * time.Millisecond}},
 		},
 	}
-	s := api.NewClusterService(f)
+	s := api.NewClusterService(f, api.Operations{})
 	got, err := s.GetStatus(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestTopologyThatMakesNoSense(t *testing.T) {
 		"uneven":   {{"a", "b"}, {"a"}},
 	} {
 		top := &topology.Topology{Members: members, Table: hashring.MakeTable(rows)}
-		if _, err := api.NewClusterService(&fixed{top: top}).GetTopology(t.Context(), nil); err == nil {
+		if _, err := api.NewClusterService(&fixed{top: top}, api.Operations{}).GetTopology(t.Context(), nil); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

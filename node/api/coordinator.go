@@ -61,6 +61,11 @@ type NodeStatus struct {
 	Uptime                             time.Duration
 	Version                            string
 	PeersDown                          []topology.NodeID
+	Epoch                              topology.Epoch // durable there
+	PartitionsBehind                   int            // owned and not served yet
+	Leftovers                          int            // partitions held and not owned any more
+	Hints, HintBytes                   uint64         // that wait here for owners that were away
+	Unreadable                         uint64         // records spoiled by the disk and not repaired yet
 }
 
 // LinkStatus is what this region lacks of another one, by one node's account.

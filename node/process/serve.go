@@ -66,7 +66,7 @@ func (p *Process) serveClients(s *stack, l net.Listener) {
 	n := p.node.Load()
 	kv := api.NewKVService(p.requests.Coordinator(n.Coordinator()), p.cfg.Region, p.world.name, log)
 	srv := grpc.NewServer(api.ServerOptions(log)...)
-	health := api.Register(srv, kv, api.NewClusterService(n))
+	health := api.Register(srv, kv, api.NewClusterService(n, api.Operations{}))
 	s.run("client listener", func(ctx context.Context) error {
 		return serve(ctx, srv, l, func() {
 			health.Shutdown()

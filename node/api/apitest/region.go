@@ -156,7 +156,7 @@ func (n *Node) listen(t TB, addr string) {
 	n.Addr = lis.Addr().String()
 	n.KV = api.NewKVService(n, n.region.Name, RegionName, log)
 	srv := grpc.NewServer(api.ServerOptions(log)...)
-	api.Register(srv, n.KV, api.NewClusterService(n.region))
+	api.Register(srv, n.KV, api.NewClusterService(n.region, api.Operations{}))
 	n.mu.Lock()
 	n.server = srv
 	n.mu.Unlock()

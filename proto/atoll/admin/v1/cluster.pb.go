@@ -21,6 +21,242 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// MemberState is what people decided about a member; being down is none.
+type MemberState int32
+
+const (
+	MemberState_MEMBER_STATE_UNSPECIFIED MemberState = 0
+	// May own partitions.
+	MemberState_MEMBER_STATE_UP MemberState = 1
+	// Known, and owns nothing before a plan is committed.
+	MemberState_MEMBER_STATE_JOINING MemberState = 2
+	// Gives away all it owns.
+	MemberState_MEMBER_STATE_DRAINING MemberState = 3
+	// Owns nothing, and may not come back under this id.
+	MemberState_MEMBER_STATE_LEFT MemberState = 4
+)
+
+// Enum value maps for MemberState.
+var (
+	MemberState_name = map[int32]string{
+		0: "MEMBER_STATE_UNSPECIFIED",
+		1: "MEMBER_STATE_UP",
+		2: "MEMBER_STATE_JOINING",
+		3: "MEMBER_STATE_DRAINING",
+		4: "MEMBER_STATE_LEFT",
+	}
+	MemberState_value = map[string]int32{
+		"MEMBER_STATE_UNSPECIFIED": 0,
+		"MEMBER_STATE_UP":          1,
+		"MEMBER_STATE_JOINING":     2,
+		"MEMBER_STATE_DRAINING":    3,
+		"MEMBER_STATE_LEFT":        4,
+	}
+)
+
+func (x MemberState) Enum() *MemberState {
+	p := new(MemberState)
+	*p = x
+	return p
+}
+
+func (x MemberState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MemberState) Descriptor() protoreflect.EnumDescriptor {
+	return file_atoll_admin_v1_cluster_proto_enumTypes[0].Descriptor()
+}
+
+func (MemberState) Type() protoreflect.EnumType {
+	return &file_atoll_admin_v1_cluster_proto_enumTypes[0]
+}
+
+func (x MemberState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MemberState.Descriptor instead.
+func (MemberState) EnumDescriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{0}
+}
+
+type MoveStage int32
+
+const (
+	MoveStage_MOVE_STAGE_UNSPECIFIED MoveStage = 0
+	// Nothing has changed yet.
+	MoveStage_MOVE_STAGE_PLANNED MoveStage = 1
+	// Writes go to both, reads to the old owner.
+	MoveStage_MOVE_STAGE_COPYING MoveStage = 2
+	// Writes go to both, reads to the new owner.
+	MoveStage_MOVE_STAGE_SWITCHED MoveStage = 3
+)
+
+// Enum value maps for MoveStage.
+var (
+	MoveStage_name = map[int32]string{
+		0: "MOVE_STAGE_UNSPECIFIED",
+		1: "MOVE_STAGE_PLANNED",
+		2: "MOVE_STAGE_COPYING",
+		3: "MOVE_STAGE_SWITCHED",
+	}
+	MoveStage_value = map[string]int32{
+		"MOVE_STAGE_UNSPECIFIED": 0,
+		"MOVE_STAGE_PLANNED":     1,
+		"MOVE_STAGE_COPYING":     2,
+		"MOVE_STAGE_SWITCHED":    3,
+	}
+)
+
+func (x MoveStage) Enum() *MoveStage {
+	p := new(MoveStage)
+	*p = x
+	return p
+}
+
+func (x MoveStage) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MoveStage) Descriptor() protoreflect.EnumDescriptor {
+	return file_atoll_admin_v1_cluster_proto_enumTypes[1].Descriptor()
+}
+
+func (MoveStage) Type() protoreflect.EnumType {
+	return &file_atoll_admin_v1_cluster_proto_enumTypes[1]
+}
+
+func (x MoveStage) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MoveStage.Descriptor instead.
+func (MoveStage) EnumDescriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{1}
+}
+
+type ChangeKind int32
+
+const (
+	ChangeKind_CHANGE_KIND_UNSPECIFIED ChangeKind = 0
+	// Nodes get their share of the partitions.
+	ChangeKind_CHANGE_KIND_JOIN ChangeKind = 1
+	// Nodes give all they own to the others, and leave.
+	ChangeKind_CHANGE_KIND_DRAIN ChangeKind = 2
+	// By takes all that nodes[0], which is dead, owns; that one leaves.
+	ChangeKind_CHANGE_KIND_REPLACE ChangeKind = 3
+	// Nodes get another weight, or another rack.
+	ChangeKind_CHANGE_KIND_WEIGHT ChangeKind = 4
+	ChangeKind_CHANGE_KIND_RACK   ChangeKind = 5
+	// Every partition gets another number of owners.
+	ChangeKind_CHANGE_KIND_REPLICAS ChangeKind = 6
+)
+
+// Enum value maps for ChangeKind.
+var (
+	ChangeKind_name = map[int32]string{
+		0: "CHANGE_KIND_UNSPECIFIED",
+		1: "CHANGE_KIND_JOIN",
+		2: "CHANGE_KIND_DRAIN",
+		3: "CHANGE_KIND_REPLACE",
+		4: "CHANGE_KIND_WEIGHT",
+		5: "CHANGE_KIND_RACK",
+		6: "CHANGE_KIND_REPLICAS",
+	}
+	ChangeKind_value = map[string]int32{
+		"CHANGE_KIND_UNSPECIFIED": 0,
+		"CHANGE_KIND_JOIN":        1,
+		"CHANGE_KIND_DRAIN":       2,
+		"CHANGE_KIND_REPLACE":     3,
+		"CHANGE_KIND_WEIGHT":      4,
+		"CHANGE_KIND_RACK":        5,
+		"CHANGE_KIND_REPLICAS":    6,
+	}
+)
+
+func (x ChangeKind) Enum() *ChangeKind {
+	p := new(ChangeKind)
+	*p = x
+	return p
+}
+
+func (x ChangeKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ChangeKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_atoll_admin_v1_cluster_proto_enumTypes[2].Descriptor()
+}
+
+func (ChangeKind) Type() protoreflect.EnumType {
+	return &file_atoll_admin_v1_cluster_proto_enumTypes[2]
+}
+
+func (x ChangeKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ChangeKind.Descriptor instead.
+func (ChangeKind) EnumDescriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{2}
+}
+
+type TaskKind int32
+
+const (
+	TaskKind_TASK_KIND_UNSPECIFIED TaskKind = 0
+	TaskKind_TASK_KIND_REBALANCE   TaskKind = 1
+	TaskKind_TASK_KIND_JOIN        TaskKind = 2
+	TaskKind_TASK_KIND_DRAIN       TaskKind = 3
+	TaskKind_TASK_KIND_REPLACE     TaskKind = 4
+)
+
+// Enum value maps for TaskKind.
+var (
+	TaskKind_name = map[int32]string{
+		0: "TASK_KIND_UNSPECIFIED",
+		1: "TASK_KIND_REBALANCE",
+		2: "TASK_KIND_JOIN",
+		3: "TASK_KIND_DRAIN",
+		4: "TASK_KIND_REPLACE",
+	}
+	TaskKind_value = map[string]int32{
+		"TASK_KIND_UNSPECIFIED": 0,
+		"TASK_KIND_REBALANCE":   1,
+		"TASK_KIND_JOIN":        2,
+		"TASK_KIND_DRAIN":       3,
+		"TASK_KIND_REPLACE":     4,
+	}
+)
+
+func (x TaskKind) Enum() *TaskKind {
+	p := new(TaskKind)
+	*p = x
+	return p
+}
+
+func (x TaskKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TaskKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_atoll_admin_v1_cluster_proto_enumTypes[3].Descriptor()
+}
+
+func (TaskKind) Type() protoreflect.EnumType {
+	return &file_atoll_admin_v1_cluster_proto_enumTypes[3]
+}
+
+func (x TaskKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TaskKind.Descriptor instead.
+func (TaskKind) EnumDescriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{3}
+}
+
 type GetTopologyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -65,8 +301,20 @@ type GetTopologyResponse struct {
 	Replicas   uint32                 `protobuf:"varint,4,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	Members    []*Member              `protobuf:"bytes,5,rep,name=members,proto3" json:"members,omitempty"`
 	// Owners holds, per partition, indexes into members, the primary first,
-	// `replicas` numbers each, flattened.
-	Owners        []uint32 `protobuf:"varint,6,rep,packed,name=owners,proto3" json:"owners,omitempty"`
+	// `replicas` numbers each, flattened. They are the nodes that answer reads
+	// and mint now. Empty when partitions differ in their number of owners: see
+	// rows.
+	Owners []uint32 `protobuf:"varint,6,rep,packed,name=owners,proto3" json:"owners,omitempty"`
+	// Rows are the owners where partitions differ in their number, which they do
+	// while the number of replicas changes; `replicas` is then the number that
+	// is aimed at. Empty otherwise.
+	Rows []*Row `protobuf:"bytes,7,rep,name=rows,proto3" json:"rows,omitempty"`
+	// Moves that are planned or under way.
+	Moves []*Move `protobuf:"bytes,8,rep,name=moves,proto3" json:"moves,omitempty"`
+	// Since is, per partition, the epoch of the last change of its owners or of
+	// a stage of its moves. Empty stands for 1 everywhere.
+	Since         []uint64 `protobuf:"varint,9,rep,packed,name=since,proto3" json:"since,omitempty"`
+	Pace          *Pace    `protobuf:"bytes,10,opt,name=pace,proto3" json:"pace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -143,6 +391,79 @@ func (x *GetTopologyResponse) GetOwners() []uint32 {
 	return nil
 }
 
+func (x *GetTopologyResponse) GetRows() []*Row {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *GetTopologyResponse) GetMoves() []*Move {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+func (x *GetTopologyResponse) GetSince() []uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *GetTopologyResponse) GetPace() *Pace {
+	if x != nil {
+		return x.Pace
+	}
+	return nil
+}
+
+// Row holds the owners of one partition, as indexes into members.
+type Row struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owners        []uint32               `protobuf:"varint,1,rep,packed,name=owners,proto3" json:"owners,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Row) Reset() {
+	*x = Row{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Row) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Row) ProtoMessage() {}
+
+func (x *Row) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Row.ProtoReflect.Descriptor instead.
+func (*Row) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Row) GetOwners() []uint32 {
+	if x != nil {
+		return x.Owners
+	}
+	return nil
+}
+
 type Member struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -150,13 +471,14 @@ type Member struct {
 	Weight        uint32                 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
 	ClientAddr    string                 `protobuf:"bytes,4,opt,name=client_addr,json=clientAddr,proto3" json:"client_addr,omitempty"`
 	PeerAddr      string                 `protobuf:"bytes,5,opt,name=peer_addr,json=peerAddr,proto3" json:"peer_addr,omitempty"`
+	State         MemberState            `protobuf:"varint,6,opt,name=state,proto3,enum=atoll.admin.v1.MemberState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[2]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -168,7 +490,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[2]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -181,7 +503,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{2}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Member) GetId() string {
@@ -219,6 +541,171 @@ func (x *Member) GetPeerAddr() string {
 	return ""
 }
 
+func (x *Member) GetState() MemberState {
+	if x != nil {
+		return x.State
+	}
+	return MemberState_MEMBER_STATE_UNSPECIFIED
+}
+
+// Move hands one slot of a partition from one node to another.
+type Move struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Task      uint64                 `protobuf:"varint,2,opt,name=task,proto3" json:"task,omitempty"`
+	Partition uint32                 `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
+	Slot      uint32                 `protobuf:"varint,4,opt,name=slot,proto3" json:"slot,omitempty"`
+	// From is empty for a slot that is new, to for one that goes away.
+	From  string    `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`
+	To    string    `protobuf:"bytes,6,opt,name=to,proto3" json:"to,omitempty"`
+	Stage MoveStage `protobuf:"varint,7,opt,name=stage,proto3,enum=atoll.admin.v1.MoveStage" json:"stage,omitempty"`
+	// Began is the epoch at which the stage began.
+	Began         uint64 `protobuf:"varint,8,opt,name=began,proto3" json:"began,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Move) Reset() {
+	*x = Move{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Move) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Move) ProtoMessage() {}
+
+func (x *Move) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Move.ProtoReflect.Descriptor instead.
+func (*Move) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Move) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Move) GetTask() uint64 {
+	if x != nil {
+		return x.Task
+	}
+	return 0
+}
+
+func (x *Move) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Move) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *Move) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Move) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Move) GetStage() MoveStage {
+	if x != nil {
+		return x.Stage
+	}
+	return MoveStage_MOVE_STAGE_UNSPECIFIED
+}
+
+func (x *Move) GetBegan() uint64 {
+	if x != nil {
+		return x.Began
+	}
+	return 0
+}
+
+// Pace of moves. In an answer no field is 0.
+type Pace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes_per_second that one node receives for its moves.
+	BytesPerSecond uint64 `protobuf:"varint,1,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// Concurrent partitions in transition in the region.
+	Concurrent    uint32 `protobuf:"varint,2,opt,name=concurrent,proto3" json:"concurrent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pace) Reset() {
+	*x = Pace{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pace) ProtoMessage() {}
+
+func (x *Pace) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pace.ProtoReflect.Descriptor instead.
+func (*Pace) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Pace) GetBytesPerSecond() uint64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *Pace) GetConcurrent() uint32 {
+	if x != nil {
+		return x.Concurrent
+	}
+	return 0
+}
+
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -227,7 +714,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[3]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -239,7 +726,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[3]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -252,7 +739,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{3}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{6}
 }
 
 type GetStatusResponse struct {
@@ -267,7 +754,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[4]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -279,7 +766,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[4]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -292,7 +779,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{4}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetStatusResponse) GetRegion() string {
@@ -344,17 +831,30 @@ type NodeStatus struct {
 	DiskFree     int64  `protobuf:"varint,13,opt,name=disk_free,json=diskFree,proto3" json:"disk_free,omitempty"`
 	DiskTotal    int64  `protobuf:"varint,14,opt,name=disk_total,json=diskTotal,proto3" json:"disk_total,omitempty"`
 	// Geo_pending counts minted dots that the log has not confirmed.
-	GeoPending    uint64   `protobuf:"varint,15,opt,name=geo_pending,json=geoPending,proto3" json:"geo_pending,omitempty"`
-	UptimeMs      int64    `protobuf:"varint,16,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
-	Version       string   `protobuf:"bytes,17,opt,name=version,proto3" json:"version,omitempty"`
-	PeersDown     []string `protobuf:"bytes,18,rep,name=peers_down,json=peersDown,proto3" json:"peers_down,omitempty"`
+	GeoPending uint64   `protobuf:"varint,15,opt,name=geo_pending,json=geoPending,proto3" json:"geo_pending,omitempty"`
+	UptimeMs   int64    `protobuf:"varint,16,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
+	Version    string   `protobuf:"bytes,17,opt,name=version,proto3" json:"version,omitempty"`
+	PeersDown  []string `protobuf:"bytes,18,rep,name=peers_down,json=peersDown,proto3" json:"peers_down,omitempty"`
+	// Epoch that the node has durably.
+	Epoch uint64 `protobuf:"varint,19,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Partitions_behind are owned and not served yet: the node catches up.
+	PartitionsBehind uint32 `protobuf:"varint,20,opt,name=partitions_behind,json=partitionsBehind,proto3" json:"partitions_behind,omitempty"`
+	// Leftovers are partitions that the node holds and does not own any more; it
+	// deletes them once their owners have everything.
+	Leftovers uint32 `protobuf:"varint,21,opt,name=leftovers,proto3" json:"leftovers,omitempty"`
+	// Hints and hint_bytes wait here for owners that were away.
+	Hints     uint64 `protobuf:"varint,22,opt,name=hints,proto3" json:"hints,omitempty"`
+	HintBytes uint64 `protobuf:"varint,23,opt,name=hint_bytes,json=hintBytes,proto3" json:"hint_bytes,omitempty"`
+	// Unreadable counts records that the disk spoiled and that were not repaired
+	// yet.
+	Unreadable    uint64 `protobuf:"varint,24,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[5]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +866,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[5]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +879,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{5}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NodeStatus) GetId() string {
@@ -508,6 +1008,48 @@ func (x *NodeStatus) GetPeersDown() []string {
 	return nil
 }
 
+func (x *NodeStatus) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetPartitionsBehind() uint32 {
+	if x != nil {
+		return x.PartitionsBehind
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetLeftovers() uint32 {
+	if x != nil {
+		return x.Leftovers
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetHints() uint64 {
+	if x != nil {
+		return x.Hints
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetHintBytes() uint64 {
+	if x != nil {
+		return x.HintBytes
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetUnreadable() uint64 {
+	if x != nil {
+		return x.Unreadable
+	}
+	return 0
+}
+
 // LinkStatus is what this region lacks of another one; four separate figures.
 type LinkStatus struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -529,7 +1071,7 @@ type LinkStatus struct {
 
 func (x *LinkStatus) Reset() {
 	*x = LinkStatus{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[6]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -541,7 +1083,7 @@ func (x *LinkStatus) String() string {
 func (*LinkStatus) ProtoMessage() {}
 
 func (x *LinkStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[6]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -554,7 +1096,7 @@ func (x *LinkStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkStatus.ProtoReflect.Descriptor instead.
 func (*LinkStatus) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{6}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LinkStatus) GetOrigin() string {
@@ -616,7 +1158,7 @@ type LocateRequest struct {
 
 func (x *LocateRequest) Reset() {
 	*x = LocateRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[7]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +1170,7 @@ func (x *LocateRequest) String() string {
 func (*LocateRequest) ProtoMessage() {}
 
 func (x *LocateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[7]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +1183,7 @@ func (x *LocateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateRequest.ProtoReflect.Descriptor instead.
 func (*LocateRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{7}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LocateRequest) GetBucket() string {
@@ -670,7 +1212,7 @@ type LocateResponse struct {
 
 func (x *LocateResponse) Reset() {
 	*x = LocateResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[8]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +1224,7 @@ func (x *LocateResponse) String() string {
 func (*LocateResponse) ProtoMessage() {}
 
 func (x *LocateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[8]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +1237,7 @@ func (x *LocateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateResponse.ProtoReflect.Descriptor instead.
 func (*LocateResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{8}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LocateResponse) GetKeyHash() uint64 {
@@ -736,7 +1278,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[9]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +1290,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[9]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +1303,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{9}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExportRequest) GetBucket() string {
@@ -780,7 +1322,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[10]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +1334,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[10]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +1347,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{10}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExportResponse) GetRecords() []*ExportRecord {
@@ -826,7 +1368,7 @@ type ExportRecord struct {
 
 func (x *ExportRecord) Reset() {
 	*x = ExportRecord{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[11]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +1380,7 @@ func (x *ExportRecord) String() string {
 func (*ExportRecord) ProtoMessage() {}
 
 func (x *ExportRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[11]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +1393,7 @@ func (x *ExportRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRecord.ProtoReflect.Descriptor instead.
 func (*ExportRecord) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{11}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ExportRecord) GetBucket() string {
@@ -891,7 +1433,7 @@ type ExportVersion struct {
 
 func (x *ExportVersion) Reset() {
 	*x = ExportVersion{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[12]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +1445,7 @@ func (x *ExportVersion) String() string {
 func (*ExportVersion) ProtoMessage() {}
 
 func (x *ExportVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[12]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1458,7 @@ func (x *ExportVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportVersion.ProtoReflect.Descriptor instead.
 func (*ExportVersion) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{12}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExportVersion) GetActor() uint32 {
@@ -981,7 +1523,7 @@ type PastEntry struct {
 
 func (x *PastEntry) Reset() {
 	*x = PastEntry{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[13]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1535,7 @@ func (x *PastEntry) String() string {
 func (*PastEntry) ProtoMessage() {}
 
 func (x *PastEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[13]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1548,7 @@ func (x *PastEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastEntry.ProtoReflect.Descriptor instead.
 func (*PastEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{13}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PastEntry) GetActor() uint32 {
@@ -1030,12 +1572,1923 @@ func (x *PastEntry) GetHoles() []uint64 {
 	return nil
 }
 
+// Change is a decision about the members. Fields that its kind does not name
+// have to be empty.
+type Change struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Kind     ChangeKind             `protobuf:"varint,1,opt,name=kind,proto3,enum=atoll.admin.v1.ChangeKind" json:"kind,omitempty"`
+	Nodes    []string               `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	By       string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	Weight   uint32                 `protobuf:"varint,4,opt,name=weight,proto3" json:"weight,omitempty"`
+	Rack     string                 `protobuf:"bytes,5,opt,name=rack,proto3" json:"rack,omitempty"`
+	Replicas uint32                 `protobuf:"varint,6,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	// Accept_loss lets a copy be made from fewer sources than safety asks for:
+	// what was acknowledged and is held by dead nodes only is lost.
+	AcceptLoss    bool `protobuf:"varint,7,opt,name=accept_loss,json=acceptLoss,proto3" json:"accept_loss,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Change) GetKind() ChangeKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ChangeKind_CHANGE_KIND_UNSPECIFIED
+}
+
+func (x *Change) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Change) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Change) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *Change) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
+}
+
+func (x *Change) GetReplicas() uint32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *Change) GetAcceptLoss() bool {
+	if x != nil {
+		return x.AcceptLoss
+	}
+	return false
+}
+
+// PlanID names what a plan was made from and what it says.
+type PlanID struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Epoch and revision of the stored topology.
+	Epoch    uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Digest of the planned moves.
+	Digest        uint64 `protobuf:"varint,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanID) Reset() {
+	*x = PlanID{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanID) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanID) ProtoMessage() {}
+
+func (x *PlanID) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanID.ProtoReflect.Descriptor instead.
+func (*PlanID) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PlanID) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *PlanID) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *PlanID) GetDigest() uint64 {
+	if x != nil {
+		return x.Digest
+	}
+	return 0
+}
+
+type PlanRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Change        *Change                `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRequest) Reset() {
+	*x = PlanRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRequest) ProtoMessage() {}
+
+func (x *PlanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
+func (*PlanRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PlanRequest) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+type PlanResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     *PlanID                `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Change *Change                `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
+	Moves  []*PlannedMove         `protobuf:"bytes,3,rep,name=moves,proto3" json:"moves,omitempty"`
+	// Minimum is the least number of copies that the change takes if racks forbid
+	// nothing; copies is that of this plan.
+	Minimum uint32 `protobuf:"varint,4,opt,name=minimum,proto3" json:"minimum,omitempty"`
+	Copies  uint32 `protobuf:"varint,5,opt,name=copies,proto3" json:"copies,omitempty"`
+	// Bytes are estimates, from what the nodes store now.
+	Bytes uint64      `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Nodes []*NodePlan `protobuf:"bytes,7,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Seconds that it takes at least, by the pace; the nodes' load may make it
+	// longer.
+	Seconds       uint64   `protobuf:"varint,8,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	Pace          *Pace    `protobuf:"bytes,9,opt,name=pace,proto3" json:"pace,omitempty"`
+	Warnings      []string `protobuf:"bytes,10,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanResponse) Reset() {
+	*x = PlanResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanResponse) ProtoMessage() {}
+
+func (x *PlanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
+func (*PlanResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PlanResponse) GetId() *PlanID {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetMoves() []*PlannedMove {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetMinimum() uint32 {
+	if x != nil {
+		return x.Minimum
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetCopies() uint32 {
+	if x != nil {
+		return x.Copies
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetNodes() []*NodePlan {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetSeconds() uint64 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+func (x *PlanResponse) GetPace() *Pace {
+	if x != nil {
+		return x.Pace
+	}
+	return nil
+}
+
+func (x *PlanResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type PlannedMove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partition     uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Slot          uint32                 `protobuf:"varint,2,opt,name=slot,proto3" json:"slot,omitempty"`
+	From          string                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedMove) Reset() {
+	*x = PlannedMove{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedMove) ProtoMessage() {}
+
+func (x *PlannedMove) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedMove.ProtoReflect.Descriptor instead.
+func (*PlannedMove) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PlannedMove) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *PlannedMove) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *PlannedMove) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *PlannedMove) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *PlannedMove) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+// NodePlan is what a plan means for one member.
+type NodePlan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	OwnedBefore   uint32                 `protobuf:"varint,2,opt,name=owned_before,json=ownedBefore,proto3" json:"owned_before,omitempty"`
+	OwnedAfter    uint32                 `protobuf:"varint,3,opt,name=owned_after,json=ownedAfter,proto3" json:"owned_after,omitempty"`
+	PrimaryBefore uint32                 `protobuf:"varint,4,opt,name=primary_before,json=primaryBefore,proto3" json:"primary_before,omitempty"`
+	PrimaryAfter  uint32                 `protobuf:"varint,5,opt,name=primary_after,json=primaryAfter,proto3" json:"primary_after,omitempty"`
+	// Fair is what the member would own afterwards if partitions could be split.
+	Fair          float64 `protobuf:"fixed64,6,opt,name=fair,proto3" json:"fair,omitempty"`
+	BytesIn       uint64  `protobuf:"varint,7,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	BytesOut      uint64  `protobuf:"varint,8,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodePlan) Reset() {
+	*x = NodePlan{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodePlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodePlan) ProtoMessage() {}
+
+func (x *NodePlan) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodePlan.ProtoReflect.Descriptor instead.
+func (*NodePlan) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *NodePlan) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *NodePlan) GetOwnedBefore() uint32 {
+	if x != nil {
+		return x.OwnedBefore
+	}
+	return 0
+}
+
+func (x *NodePlan) GetOwnedAfter() uint32 {
+	if x != nil {
+		return x.OwnedAfter
+	}
+	return 0
+}
+
+func (x *NodePlan) GetPrimaryBefore() uint32 {
+	if x != nil {
+		return x.PrimaryBefore
+	}
+	return 0
+}
+
+func (x *NodePlan) GetPrimaryAfter() uint32 {
+	if x != nil {
+		return x.PrimaryAfter
+	}
+	return 0
+}
+
+func (x *NodePlan) GetFair() float64 {
+	if x != nil {
+		return x.Fair
+	}
+	return 0
+}
+
+func (x *NodePlan) GetBytesIn() uint64 {
+	if x != nil {
+		return x.BytesIn
+	}
+	return 0
+}
+
+func (x *NodePlan) GetBytesOut() uint64 {
+	if x != nil {
+		return x.BytesOut
+	}
+	return 0
+}
+
+type CommitRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            *PlanID                `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Change        *Change                `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitRequest) Reset() {
+	*x = CommitRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitRequest) ProtoMessage() {}
+
+func (x *CommitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitRequest.ProtoReflect.Descriptor instead.
+func (*CommitRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CommitRequest) GetId() *PlanID {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *CommitRequest) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+type CommitResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          uint64                 `protobuf:"varint,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitResponse) Reset() {
+	*x = CommitResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitResponse) ProtoMessage() {}
+
+func (x *CommitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitResponse.ProtoReflect.Descriptor instead.
+func (*CommitResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *CommitResponse) GetTask() uint64 {
+	if x != nil {
+		return x.Task
+	}
+	return 0
+}
+
+// Task is a committed plan.
+type Task struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Id         uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind       TaskKind               `protobuf:"varint,2,opt,name=kind,proto3,enum=atoll.admin.v1.TaskKind" json:"kind,omitempty"`
+	Nodes      []string               `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Paused     bool                   `protobuf:"varint,4,opt,name=paused,proto3" json:"paused,omitempty"`
+	Aborted    bool                   `protobuf:"varint,5,opt,name=aborted,proto3" json:"aborted,omitempty"`
+	AcceptLoss bool                   `protobuf:"varint,6,opt,name=accept_loss,json=acceptLoss,proto3" json:"accept_loss,omitempty"`
+	// Begun_ms and ended_ms are Unix times; ended_ms is 0 while it runs.
+	BegunMs int64 `protobuf:"varint,7,opt,name=begun_ms,json=begunMs,proto3" json:"begun_ms,omitempty"`
+	EndedMs int64 `protobuf:"varint,8,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
+	// Moves in all, and how many are at each stage.
+	Moves    uint32 `protobuf:"varint,9,opt,name=moves,proto3" json:"moves,omitempty"`
+	Planned  uint32 `protobuf:"varint,10,opt,name=planned,proto3" json:"planned,omitempty"`
+	Copying  uint32 `protobuf:"varint,11,opt,name=copying,proto3" json:"copying,omitempty"`
+	Switched uint32 `protobuf:"varint,12,opt,name=switched,proto3" json:"switched,omitempty"`
+	Done     uint32 `protobuf:"varint,13,opt,name=done,proto3" json:"done,omitempty"`
+	// Bytes in all is an estimate; bytes_done grows towards it.
+	Bytes     uint64 `protobuf:"varint,14,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	BytesDone uint64 `protobuf:"varint,15,opt,name=bytes_done,json=bytesDone,proto3" json:"bytes_done,omitempty"`
+	// Bytes_per_second now, 0 when nothing is copied.
+	BytesPerSecond uint64 `protobuf:"varint,16,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// Eta_ms is the time that is left at this speed; negative when it is not
+	// known.
+	EtaMs int64 `protobuf:"varint,17,opt,name=eta_ms,json=etaMs,proto3" json:"eta_ms,omitempty"`
+	// Waits_for says why the task does not go on, if it does not.
+	WaitsFor      []string `protobuf:"bytes,18,rep,name=waits_for,json=waitsFor,proto3" json:"waits_for,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Task) Reset() {
+	*x = Task{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Task) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Task) ProtoMessage() {}
+
+func (x *Task) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Task.ProtoReflect.Descriptor instead.
+func (*Task) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Task) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Task) GetKind() TaskKind {
+	if x != nil {
+		return x.Kind
+	}
+	return TaskKind_TASK_KIND_UNSPECIFIED
+}
+
+func (x *Task) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Task) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *Task) GetAborted() bool {
+	if x != nil {
+		return x.Aborted
+	}
+	return false
+}
+
+func (x *Task) GetAcceptLoss() bool {
+	if x != nil {
+		return x.AcceptLoss
+	}
+	return false
+}
+
+func (x *Task) GetBegunMs() int64 {
+	if x != nil {
+		return x.BegunMs
+	}
+	return 0
+}
+
+func (x *Task) GetEndedMs() int64 {
+	if x != nil {
+		return x.EndedMs
+	}
+	return 0
+}
+
+func (x *Task) GetMoves() uint32 {
+	if x != nil {
+		return x.Moves
+	}
+	return 0
+}
+
+func (x *Task) GetPlanned() uint32 {
+	if x != nil {
+		return x.Planned
+	}
+	return 0
+}
+
+func (x *Task) GetCopying() uint32 {
+	if x != nil {
+		return x.Copying
+	}
+	return 0
+}
+
+func (x *Task) GetSwitched() uint32 {
+	if x != nil {
+		return x.Switched
+	}
+	return 0
+}
+
+func (x *Task) GetDone() uint32 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *Task) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Task) GetBytesDone() uint64 {
+	if x != nil {
+		return x.BytesDone
+	}
+	return 0
+}
+
+func (x *Task) GetBytesPerSecond() uint64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *Task) GetEtaMs() int64 {
+	if x != nil {
+		return x.EtaMs
+	}
+	return 0
+}
+
+func (x *Task) GetWaitsFor() []string {
+	if x != nil {
+		return x.WaitsFor
+	}
+	return nil
+}
+
+type ListTasksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTasksRequest) Reset() {
+	*x = ListTasksRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTasksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTasksRequest) ProtoMessage() {}
+
+func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
+func (*ListTasksRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{26}
+}
+
+type ListTasksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tasks         []*Task                `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	Pace          *Pace                  `protobuf:"bytes,2,opt,name=pace,proto3" json:"pace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTasksResponse) Reset() {
+	*x = ListTasksResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTasksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTasksResponse) ProtoMessage() {}
+
+func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
+func (*ListTasksResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ListTasksResponse) GetTasks() []*Task {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *ListTasksResponse) GetPace() *Pace {
+	if x != nil {
+		return x.Pace
+	}
+	return nil
+}
+
+type GetTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTaskRequest) Reset() {
+	*x = GetTaskRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTaskRequest) ProtoMessage() {}
+
+func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
+func (*GetTaskRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *GetTaskRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type GetTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTaskResponse) Reset() {
+	*x = GetTaskResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTaskResponse) ProtoMessage() {}
+
+func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
+func (*GetTaskResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *GetTaskResponse) GetTask() *Task {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
+type PauseTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseTaskRequest) Reset() {
+	*x = PauseTaskRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseTaskRequest) ProtoMessage() {}
+
+func (x *PauseTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseTaskRequest.ProtoReflect.Descriptor instead.
+func (*PauseTaskRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *PauseTaskRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type PauseTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseTaskResponse) Reset() {
+	*x = PauseTaskResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseTaskResponse) ProtoMessage() {}
+
+func (x *PauseTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseTaskResponse.ProtoReflect.Descriptor instead.
+func (*PauseTaskResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *PauseTaskResponse) GetTask() *Task {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
+type ResumeTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeTaskRequest) Reset() {
+	*x = ResumeTaskRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeTaskRequest) ProtoMessage() {}
+
+func (x *ResumeTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeTaskRequest.ProtoReflect.Descriptor instead.
+func (*ResumeTaskRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ResumeTaskRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type ResumeTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeTaskResponse) Reset() {
+	*x = ResumeTaskResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeTaskResponse) ProtoMessage() {}
+
+func (x *ResumeTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeTaskResponse.ProtoReflect.Descriptor instead.
+func (*ResumeTaskResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ResumeTaskResponse) GetTask() *Task {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
+type AbortTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortTaskRequest) Reset() {
+	*x = AbortTaskRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortTaskRequest) ProtoMessage() {}
+
+func (x *AbortTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortTaskRequest.ProtoReflect.Descriptor instead.
+func (*AbortTaskRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *AbortTaskRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type AbortTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortTaskResponse) Reset() {
+	*x = AbortTaskResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortTaskResponse) ProtoMessage() {}
+
+func (x *AbortTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortTaskResponse.ProtoReflect.Descriptor instead.
+func (*AbortTaskResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *AbortTaskResponse) GetTask() *Task {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
+// SetPaceRequest leaves as it is what is 0.
+type SetPaceRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	BytesPerSecond uint64                 `protobuf:"varint,1,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	Concurrent     uint32                 `protobuf:"varint,2,opt,name=concurrent,proto3" json:"concurrent,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SetPaceRequest) Reset() {
+	*x = SetPaceRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPaceRequest) ProtoMessage() {}
+
+func (x *SetPaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPaceRequest.ProtoReflect.Descriptor instead.
+func (*SetPaceRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *SetPaceRequest) GetBytesPerSecond() uint64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *SetPaceRequest) GetConcurrent() uint32 {
+	if x != nil {
+		return x.Concurrent
+	}
+	return 0
+}
+
+type SetPaceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pace          *Pace                  `protobuf:"bytes,1,opt,name=pace,proto3" json:"pace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPaceResponse) Reset() {
+	*x = SetPaceResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPaceResponse) ProtoMessage() {}
+
+func (x *SetPaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPaceResponse.ProtoReflect.Descriptor instead.
+func (*SetPaceResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *SetPaceResponse) GetPace() *Pace {
+	if x != nil {
+		return x.Pace
+	}
+	return nil
+}
+
+type RepairRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Deep recounts every record from the disk first, and so finds what the disk
+	// spoiled.
+	Deep bool `protobuf:"varint,1,opt,name=deep,proto3" json:"deep,omitempty"`
+	// Partition alone; absent for all.
+	Partition     *uint32 `protobuf:"varint,2,opt,name=partition,proto3,oneof" json:"partition,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairRequest) Reset() {
+	*x = RepairRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairRequest) ProtoMessage() {}
+
+func (x *RepairRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairRequest.ProtoReflect.Descriptor instead.
+func (*RepairRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *RepairRequest) GetDeep() bool {
+	if x != nil {
+		return x.Deep
+	}
+	return false
+}
+
+func (x *RepairRequest) GetPartition() uint32 {
+	if x != nil && x.Partition != nil {
+		return *x.Partition
+	}
+	return 0
+}
+
+type RepairResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Repair        *RepairProgress        `protobuf:"bytes,1,opt,name=repair,proto3" json:"repair,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairResponse) Reset() {
+	*x = RepairResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairResponse) ProtoMessage() {}
+
+func (x *RepairResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairResponse.ProtoReflect.Descriptor instead.
+func (*RepairResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *RepairResponse) GetRepair() *RepairProgress {
+	if x != nil {
+		return x.Repair
+	}
+	return nil
+}
+
+type RepairStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairStatusRequest) Reset() {
+	*x = RepairStatusRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairStatusRequest) ProtoMessage() {}
+
+func (x *RepairStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairStatusRequest.ProtoReflect.Descriptor instead.
+func (*RepairStatusRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{40}
+}
+
+type RepairStatusResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Repair        *RepairProgress        `protobuf:"bytes,1,opt,name=repair,proto3" json:"repair,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairStatusResponse) Reset() {
+	*x = RepairStatusResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairStatusResponse) ProtoMessage() {}
+
+func (x *RepairStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairStatusResponse.ProtoReflect.Descriptor instead.
+func (*RepairStatusResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *RepairStatusResponse) GetRepair() *RepairProgress {
+	if x != nil {
+		return x.Repair
+	}
+	return nil
+}
+
+type RepairProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Progress of all nodes, 0 to 1; a node that does not answer counts as 0.
+	Progress float64 `protobuf:"fixed64,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	// Running until every node is through, or failed.
+	Running       bool          `protobuf:"varint,2,opt,name=running,proto3" json:"running,omitempty"`
+	Nodes         []*NodeRepair `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairProgress) Reset() {
+	*x = RepairProgress{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairProgress) ProtoMessage() {}
+
+func (x *RepairProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairProgress.ProtoReflect.Descriptor instead.
+func (*RepairProgress) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *RepairProgress) GetProgress() float64 {
+	if x != nil {
+		return x.Progress
+	}
+	return 0
+}
+
+func (x *RepairProgress) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
+}
+
+func (x *RepairProgress) GetNodes() []*NodeRepair {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// NodeRepair is the last repair that one node was asked for.
+type NodeRepair struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Error is set when the node did not answer, or its repair broke off.
+	Error   string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	Running bool   `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
+	Deep    bool   `protobuf:"varint,4,opt,name=deep,proto3" json:"deep,omitempty"`
+	// Begun_ms and ended_ms are Unix times; 0 when there was none yet.
+	BegunMs int64 `protobuf:"varint,5,opt,name=begun_ms,json=begunMs,proto3" json:"begun_ms,omitempty"`
+	EndedMs int64 `protobuf:"varint,6,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
+	// Partitions in all, those that are through, and those of them that another
+	// owner could not be asked about.
+	Partitions uint32 `protobuf:"varint,7,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	Done       uint32 `protobuf:"varint,8,opt,name=done,proto3" json:"done,omitempty"`
+	Skipped    uint32 `protobuf:"varint,9,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	// Repaired records, and those that no owner can read.
+	RepairedKeys  uint64 `protobuf:"varint,10,opt,name=repaired_keys,json=repairedKeys,proto3" json:"repaired_keys,omitempty"`
+	Unreadable    uint64 `protobuf:"varint,11,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeRepair) Reset() {
+	*x = NodeRepair{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRepair) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRepair) ProtoMessage() {}
+
+func (x *NodeRepair) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRepair.ProtoReflect.Descriptor instead.
+func (*NodeRepair) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *NodeRepair) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *NodeRepair) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *NodeRepair) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
+}
+
+func (x *NodeRepair) GetDeep() bool {
+	if x != nil {
+		return x.Deep
+	}
+	return false
+}
+
+func (x *NodeRepair) GetBegunMs() int64 {
+	if x != nil {
+		return x.BegunMs
+	}
+	return 0
+}
+
+func (x *NodeRepair) GetEndedMs() int64 {
+	if x != nil {
+		return x.EndedMs
+	}
+	return 0
+}
+
+func (x *NodeRepair) GetPartitions() uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
+}
+
+func (x *NodeRepair) GetDone() uint32 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *NodeRepair) GetSkipped() uint32 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
+func (x *NodeRepair) GetRepairedKeys() uint64 {
+	if x != nil {
+		return x.RepairedKeys
+	}
+	return 0
+}
+
+func (x *NodeRepair) GetUnreadable() uint64 {
+	if x != nil {
+		return x.Unreadable
+	}
+	return 0
+}
+
+type HotKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Limit of keys, 1..1000; 0 for 20.
+	Limit         uint32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HotKeysRequest) Reset() {
+	*x = HotKeysRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HotKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HotKeysRequest) ProtoMessage() {}
+
+func (x *HotKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HotKeysRequest.ProtoReflect.Descriptor instead.
+func (*HotKeysRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *HotKeysRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type HotKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Keys  []*HotKey              `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	// Reads and writes a second of all keys together.
+	ReadsPerSecond  float64 `protobuf:"fixed64,2,opt,name=reads_per_second,json=readsPerSecond,proto3" json:"reads_per_second,omitempty"`
+	WritesPerSecond float64 `protobuf:"fixed64,3,opt,name=writes_per_second,json=writesPerSecond,proto3" json:"writes_per_second,omitempty"`
+	// Window_ms that the rates are taken over.
+	WindowMs int64 `protobuf:"varint,4,opt,name=window_ms,json=windowMs,proto3" json:"window_ms,omitempty"`
+	// Silent nodes did not answer: their operations are not counted.
+	Silent        []string `protobuf:"bytes,5,rep,name=silent,proto3" json:"silent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HotKeysResponse) Reset() {
+	*x = HotKeysResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HotKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HotKeysResponse) ProtoMessage() {}
+
+func (x *HotKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HotKeysResponse.ProtoReflect.Descriptor instead.
+func (*HotKeysResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *HotKeysResponse) GetKeys() []*HotKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *HotKeysResponse) GetReadsPerSecond() float64 {
+	if x != nil {
+		return x.ReadsPerSecond
+	}
+	return 0
+}
+
+func (x *HotKeysResponse) GetWritesPerSecond() float64 {
+	if x != nil {
+		return x.WritesPerSecond
+	}
+	return 0
+}
+
+func (x *HotKeysResponse) GetWindowMs() int64 {
+	if x != nil {
+		return x.WindowMs
+	}
+	return 0
+}
+
+func (x *HotKeysResponse) GetSilent() []string {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
+type HotKey struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Bucket string                 `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	Key    []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Rates are estimates that may be too high by error at most.
+	ReadsPerSecond  float64  `protobuf:"fixed64,3,opt,name=reads_per_second,json=readsPerSecond,proto3" json:"reads_per_second,omitempty"`
+	WritesPerSecond float64  `protobuf:"fixed64,4,opt,name=writes_per_second,json=writesPerSecond,proto3" json:"writes_per_second,omitempty"`
+	Error           float64  `protobuf:"fixed64,5,opt,name=error,proto3" json:"error,omitempty"`
+	Partition       uint32   `protobuf:"varint,6,opt,name=partition,proto3" json:"partition,omitempty"`
+	Owners          []string `protobuf:"bytes,7,rep,name=owners,proto3" json:"owners,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *HotKey) Reset() {
+	*x = HotKey{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HotKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HotKey) ProtoMessage() {}
+
+func (x *HotKey) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HotKey.ProtoReflect.Descriptor instead.
+func (*HotKey) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *HotKey) GetBucket() string {
+	if x != nil {
+		return x.Bucket
+	}
+	return ""
+}
+
+func (x *HotKey) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *HotKey) GetReadsPerSecond() float64 {
+	if x != nil {
+		return x.ReadsPerSecond
+	}
+	return 0
+}
+
+func (x *HotKey) GetWritesPerSecond() float64 {
+	if x != nil {
+		return x.WritesPerSecond
+	}
+	return 0
+}
+
+func (x *HotKey) GetError() float64 {
+	if x != nil {
+		return x.Error
+	}
+	return 0
+}
+
+func (x *HotKey) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *HotKey) GetOwners() []string {
+	if x != nil {
+		return x.Owners
+	}
+	return nil
+}
+
 var File_atoll_admin_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"\x1catoll/admin/v1/cluster.proto\x12\x0eatoll.admin.v1\"\x14\n" +
-	"\x12GetTopologyRequest\"\xc9\x01\n" +
+	"\x12GetTopologyRequest\"\xde\x02\n" +
 	"\x13GetTopologyResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1e\n" +
@@ -1044,20 +3497,42 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"partitions\x12\x1a\n" +
 	"\breplicas\x18\x04 \x01(\rR\breplicas\x120\n" +
 	"\amembers\x18\x05 \x03(\v2\x16.atoll.admin.v1.MemberR\amembers\x12\x16\n" +
-	"\x06owners\x18\x06 \x03(\rR\x06owners\"\x82\x01\n" +
+	"\x06owners\x18\x06 \x03(\rR\x06owners\x12'\n" +
+	"\x04rows\x18\a \x03(\v2\x13.atoll.admin.v1.RowR\x04rows\x12*\n" +
+	"\x05moves\x18\b \x03(\v2\x14.atoll.admin.v1.MoveR\x05moves\x12\x14\n" +
+	"\x05since\x18\t \x03(\x04R\x05since\x12(\n" +
+	"\x04pace\x18\n" +
+	" \x01(\v2\x14.atoll.admin.v1.PaceR\x04pace\"\x1d\n" +
+	"\x03Row\x12\x16\n" +
+	"\x06owners\x18\x01 \x03(\rR\x06owners\"\xb5\x01\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04rack\x18\x02 \x01(\tR\x04rack\x12\x16\n" +
 	"\x06weight\x18\x03 \x01(\rR\x06weight\x12\x1f\n" +
 	"\vclient_addr\x18\x04 \x01(\tR\n" +
 	"clientAddr\x12\x1b\n" +
-	"\tpeer_addr\x18\x05 \x01(\tR\bpeerAddr\"\x12\n" +
+	"\tpeer_addr\x18\x05 \x01(\tR\bpeerAddr\x121\n" +
+	"\x05state\x18\x06 \x01(\x0e2\x1b.atoll.admin.v1.MemberStateR\x05state\"\xc7\x01\n" +
+	"\x04Move\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04task\x18\x02 \x01(\x04R\x04task\x12\x1c\n" +
+	"\tpartition\x18\x03 \x01(\rR\tpartition\x12\x12\n" +
+	"\x04slot\x18\x04 \x01(\rR\x04slot\x12\x12\n" +
+	"\x04from\x18\x05 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x06 \x01(\tR\x02to\x12/\n" +
+	"\x05stage\x18\a \x01(\x0e2\x19.atoll.admin.v1.MoveStageR\x05stage\x12\x14\n" +
+	"\x05began\x18\b \x01(\x04R\x05began\"P\n" +
+	"\x04Pace\x12(\n" +
+	"\x10bytes_per_second\x18\x01 \x01(\x04R\x0ebytesPerSecond\x12\x1e\n" +
+	"\n" +
+	"concurrent\x18\x02 \x01(\rR\n" +
+	"concurrent\"\x12\n" +
 	"\x10GetStatusRequest\"\xa5\x01\n" +
 	"\x11GetStatusResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x120\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x1a.atoll.admin.v1.NodeStatusR\x05nodes\x120\n" +
-	"\x05links\x18\x04 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"\xb5\x04\n" +
+	"\x05links\x18\x04 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"\xeb\x05\n" +
 	"\n" +
 	"NodeStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -1083,7 +3558,16 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\tuptime_ms\x18\x10 \x01(\x03R\buptimeMs\x12\x18\n" +
 	"\aversion\x18\x11 \x01(\tR\aversion\x12\x1d\n" +
 	"\n" +
-	"peers_down\x18\x12 \x03(\tR\tpeersDown\"\xd4\x01\n" +
+	"peers_down\x18\x12 \x03(\tR\tpeersDown\x12\x14\n" +
+	"\x05epoch\x18\x13 \x01(\x04R\x05epoch\x12+\n" +
+	"\x11partitions_behind\x18\x14 \x01(\rR\x10partitionsBehind\x12\x1c\n" +
+	"\tleftovers\x18\x15 \x01(\rR\tleftovers\x12\x14\n" +
+	"\x05hints\x18\x16 \x01(\x04R\x05hints\x12\x1d\n" +
+	"\n" +
+	"hint_bytes\x18\x17 \x01(\x04R\thintBytes\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x18 \x01(\x04R\n" +
+	"unreadable\"\xd4\x01\n" +
 	"\n" +
 	"LinkStatus\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x14\n" +
@@ -1121,12 +3605,195 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\tPastEntry\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\f\n" +
 	"\x01n\x18\x02 \x01(\x04R\x01n\x12\x14\n" +
-	"\x05holes\x18\x03 \x03(\x04R\x05holes2\xc7\x02\n" +
+	"\x05holes\x18\x03 \x03(\x04R\x05holes\"\xc7\x01\n" +
+	"\x06Change\x12.\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1a.atoll.admin.v1.ChangeKindR\x04kind\x12\x14\n" +
+	"\x05nodes\x18\x02 \x03(\tR\x05nodes\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x16\n" +
+	"\x06weight\x18\x04 \x01(\rR\x06weight\x12\x12\n" +
+	"\x04rack\x18\x05 \x01(\tR\x04rack\x12\x1a\n" +
+	"\breplicas\x18\x06 \x01(\rR\breplicas\x12\x1f\n" +
+	"\vaccept_loss\x18\a \x01(\bR\n" +
+	"acceptLoss\"R\n" +
+	"\x06PlanID\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\x04R\x06digest\"=\n" +
+	"\vPlanRequest\x12.\n" +
+	"\x06change\x18\x01 \x01(\v2\x16.atoll.admin.v1.ChangeR\x06change\"\xf1\x02\n" +
+	"\fPlanResponse\x12&\n" +
+	"\x02id\x18\x01 \x01(\v2\x16.atoll.admin.v1.PlanIDR\x02id\x12.\n" +
+	"\x06change\x18\x02 \x01(\v2\x16.atoll.admin.v1.ChangeR\x06change\x121\n" +
+	"\x05moves\x18\x03 \x03(\v2\x1b.atoll.admin.v1.PlannedMoveR\x05moves\x12\x18\n" +
+	"\aminimum\x18\x04 \x01(\rR\aminimum\x12\x16\n" +
+	"\x06copies\x18\x05 \x01(\rR\x06copies\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\x12.\n" +
+	"\x05nodes\x18\a \x03(\v2\x18.atoll.admin.v1.NodePlanR\x05nodes\x12\x18\n" +
+	"\aseconds\x18\b \x01(\x04R\aseconds\x12(\n" +
+	"\x04pace\x18\t \x01(\v2\x14.atoll.admin.v1.PaceR\x04pace\x12\x1a\n" +
+	"\bwarnings\x18\n" +
+	" \x03(\tR\bwarnings\"y\n" +
+	"\vPlannedMove\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x12\n" +
+	"\x04slot\x18\x02 \x01(\rR\x04slot\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\tR\x02to\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\"\xf6\x01\n" +
+	"\bNodePlan\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\fowned_before\x18\x02 \x01(\rR\vownedBefore\x12\x1f\n" +
+	"\vowned_after\x18\x03 \x01(\rR\n" +
+	"ownedAfter\x12%\n" +
+	"\x0eprimary_before\x18\x04 \x01(\rR\rprimaryBefore\x12#\n" +
+	"\rprimary_after\x18\x05 \x01(\rR\fprimaryAfter\x12\x12\n" +
+	"\x04fair\x18\x06 \x01(\x01R\x04fair\x12\x19\n" +
+	"\bbytes_in\x18\a \x01(\x04R\abytesIn\x12\x1b\n" +
+	"\tbytes_out\x18\b \x01(\x04R\bbytesOut\"g\n" +
+	"\rCommitRequest\x12&\n" +
+	"\x02id\x18\x01 \x01(\v2\x16.atoll.admin.v1.PlanIDR\x02id\x12.\n" +
+	"\x06change\x18\x02 \x01(\v2\x16.atoll.admin.v1.ChangeR\x06change\"$\n" +
+	"\x0eCommitResponse\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\x04R\x04task\"\xf0\x03\n" +
+	"\x04Task\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12,\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x18.atoll.admin.v1.TaskKindR\x04kind\x12\x14\n" +
+	"\x05nodes\x18\x03 \x03(\tR\x05nodes\x12\x16\n" +
+	"\x06paused\x18\x04 \x01(\bR\x06paused\x12\x18\n" +
+	"\aaborted\x18\x05 \x01(\bR\aaborted\x12\x1f\n" +
+	"\vaccept_loss\x18\x06 \x01(\bR\n" +
+	"acceptLoss\x12\x19\n" +
+	"\bbegun_ms\x18\a \x01(\x03R\abegunMs\x12\x19\n" +
+	"\bended_ms\x18\b \x01(\x03R\aendedMs\x12\x14\n" +
+	"\x05moves\x18\t \x01(\rR\x05moves\x12\x18\n" +
+	"\aplanned\x18\n" +
+	" \x01(\rR\aplanned\x12\x18\n" +
+	"\acopying\x18\v \x01(\rR\acopying\x12\x1a\n" +
+	"\bswitched\x18\f \x01(\rR\bswitched\x12\x12\n" +
+	"\x04done\x18\r \x01(\rR\x04done\x12\x14\n" +
+	"\x05bytes\x18\x0e \x01(\x04R\x05bytes\x12\x1d\n" +
+	"\n" +
+	"bytes_done\x18\x0f \x01(\x04R\tbytesDone\x12(\n" +
+	"\x10bytes_per_second\x18\x10 \x01(\x04R\x0ebytesPerSecond\x12\x15\n" +
+	"\x06eta_ms\x18\x11 \x01(\x03R\x05etaMs\x12\x1b\n" +
+	"\twaits_for\x18\x12 \x03(\tR\bwaitsFor\"\x12\n" +
+	"\x10ListTasksRequest\"i\n" +
+	"\x11ListTasksResponse\x12*\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x14.atoll.admin.v1.TaskR\x05tasks\x12(\n" +
+	"\x04pace\x18\x02 \x01(\v2\x14.atoll.admin.v1.PaceR\x04pace\" \n" +
+	"\x0eGetTaskRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\";\n" +
+	"\x0fGetTaskResponse\x12(\n" +
+	"\x04task\x18\x01 \x01(\v2\x14.atoll.admin.v1.TaskR\x04task\"\"\n" +
+	"\x10PauseTaskRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"=\n" +
+	"\x11PauseTaskResponse\x12(\n" +
+	"\x04task\x18\x01 \x01(\v2\x14.atoll.admin.v1.TaskR\x04task\"#\n" +
+	"\x11ResumeTaskRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\">\n" +
+	"\x12ResumeTaskResponse\x12(\n" +
+	"\x04task\x18\x01 \x01(\v2\x14.atoll.admin.v1.TaskR\x04task\"\"\n" +
+	"\x10AbortTaskRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"=\n" +
+	"\x11AbortTaskResponse\x12(\n" +
+	"\x04task\x18\x01 \x01(\v2\x14.atoll.admin.v1.TaskR\x04task\"Z\n" +
+	"\x0eSetPaceRequest\x12(\n" +
+	"\x10bytes_per_second\x18\x01 \x01(\x04R\x0ebytesPerSecond\x12\x1e\n" +
+	"\n" +
+	"concurrent\x18\x02 \x01(\rR\n" +
+	"concurrent\";\n" +
+	"\x0fSetPaceResponse\x12(\n" +
+	"\x04pace\x18\x01 \x01(\v2\x14.atoll.admin.v1.PaceR\x04pace\"T\n" +
+	"\rRepairRequest\x12\x12\n" +
+	"\x04deep\x18\x01 \x01(\bR\x04deep\x12!\n" +
+	"\tpartition\x18\x02 \x01(\rH\x00R\tpartition\x88\x01\x01B\f\n" +
+	"\n" +
+	"_partition\"H\n" +
+	"\x0eRepairResponse\x126\n" +
+	"\x06repair\x18\x01 \x01(\v2\x1e.atoll.admin.v1.RepairProgressR\x06repair\"\x15\n" +
+	"\x13RepairStatusRequest\"N\n" +
+	"\x14RepairStatusResponse\x126\n" +
+	"\x06repair\x18\x01 \x01(\v2\x1e.atoll.admin.v1.RepairProgressR\x06repair\"x\n" +
+	"\x0eRepairProgress\x12\x1a\n" +
+	"\bprogress\x18\x01 \x01(\x01R\bprogress\x12\x18\n" +
+	"\arunning\x18\x02 \x01(\bR\arunning\x120\n" +
+	"\x05nodes\x18\x03 \x03(\v2\x1a.atoll.admin.v1.NodeRepairR\x05nodes\"\xa9\x02\n" +
+	"\n" +
+	"NodeRepair\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x12\x18\n" +
+	"\arunning\x18\x03 \x01(\bR\arunning\x12\x12\n" +
+	"\x04deep\x18\x04 \x01(\bR\x04deep\x12\x19\n" +
+	"\bbegun_ms\x18\x05 \x01(\x03R\abegunMs\x12\x19\n" +
+	"\bended_ms\x18\x06 \x01(\x03R\aendedMs\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\a \x01(\rR\n" +
+	"partitions\x12\x12\n" +
+	"\x04done\x18\b \x01(\rR\x04done\x12\x18\n" +
+	"\askipped\x18\t \x01(\rR\askipped\x12#\n" +
+	"\rrepaired_keys\x18\n" +
+	" \x01(\x04R\frepairedKeys\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\v \x01(\x04R\n" +
+	"unreadable\"&\n" +
+	"\x0eHotKeysRequest\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\rR\x05limit\"\xc8\x01\n" +
+	"\x0fHotKeysResponse\x12*\n" +
+	"\x04keys\x18\x01 \x03(\v2\x16.atoll.admin.v1.HotKeyR\x04keys\x12(\n" +
+	"\x10reads_per_second\x18\x02 \x01(\x01R\x0ereadsPerSecond\x12*\n" +
+	"\x11writes_per_second\x18\x03 \x01(\x01R\x0fwritesPerSecond\x12\x1b\n" +
+	"\twindow_ms\x18\x04 \x01(\x03R\bwindowMs\x12\x16\n" +
+	"\x06silent\x18\x05 \x03(\tR\x06silent\"\xd4\x01\n" +
+	"\x06HotKey\x12\x16\n" +
+	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12(\n" +
+	"\x10reads_per_second\x18\x03 \x01(\x01R\x0ereadsPerSecond\x12*\n" +
+	"\x11writes_per_second\x18\x04 \x01(\x01R\x0fwritesPerSecond\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\x01R\x05error\x12\x1c\n" +
+	"\tpartition\x18\x06 \x01(\rR\tpartition\x12\x16\n" +
+	"\x06owners\x18\a \x03(\tR\x06owners*\x8c\x01\n" +
+	"\vMemberState\x12\x1c\n" +
+	"\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fMEMBER_STATE_UP\x10\x01\x12\x18\n" +
+	"\x14MEMBER_STATE_JOINING\x10\x02\x12\x19\n" +
+	"\x15MEMBER_STATE_DRAINING\x10\x03\x12\x15\n" +
+	"\x11MEMBER_STATE_LEFT\x10\x04*p\n" +
+	"\tMoveStage\x12\x1a\n" +
+	"\x16MOVE_STAGE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12MOVE_STAGE_PLANNED\x10\x01\x12\x16\n" +
+	"\x12MOVE_STAGE_COPYING\x10\x02\x12\x17\n" +
+	"\x13MOVE_STAGE_SWITCHED\x10\x03*\xb7\x01\n" +
+	"\n" +
+	"ChangeKind\x12\x1b\n" +
+	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10CHANGE_KIND_JOIN\x10\x01\x12\x15\n" +
+	"\x11CHANGE_KIND_DRAIN\x10\x02\x12\x17\n" +
+	"\x13CHANGE_KIND_REPLACE\x10\x03\x12\x16\n" +
+	"\x12CHANGE_KIND_WEIGHT\x10\x04\x12\x14\n" +
+	"\x10CHANGE_KIND_RACK\x10\x05\x12\x18\n" +
+	"\x14CHANGE_KIND_REPLICAS\x10\x06*~\n" +
+	"\bTaskKind\x12\x19\n" +
+	"\x15TASK_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13TASK_KIND_REBALANCE\x10\x01\x12\x12\n" +
+	"\x0eTASK_KIND_JOIN\x10\x02\x12\x13\n" +
+	"\x0fTASK_KIND_DRAIN\x10\x03\x12\x15\n" +
+	"\x11TASK_KIND_REPLACE\x10\x042\xa6\t\n" +
 	"\aCluster\x12V\n" +
 	"\vGetTopology\x12\".atoll.admin.v1.GetTopologyRequest\x1a#.atoll.admin.v1.GetTopologyResponse\x12P\n" +
 	"\tGetStatus\x12 .atoll.admin.v1.GetStatusRequest\x1a!.atoll.admin.v1.GetStatusResponse\x12G\n" +
 	"\x06Locate\x12\x1d.atoll.admin.v1.LocateRequest\x1a\x1e.atoll.admin.v1.LocateResponse\x12I\n" +
-	"\x06Export\x12\x1d.atoll.admin.v1.ExportRequest\x1a\x1e.atoll.admin.v1.ExportResponse0\x01B7Z5github.com/atolldb/atoll/proto/atoll/admin/v1;adminv1b\x06proto3"
+	"\x06Export\x12\x1d.atoll.admin.v1.ExportRequest\x1a\x1e.atoll.admin.v1.ExportResponse0\x01\x12A\n" +
+	"\x04Plan\x12\x1b.atoll.admin.v1.PlanRequest\x1a\x1c.atoll.admin.v1.PlanResponse\x12G\n" +
+	"\x06Commit\x12\x1d.atoll.admin.v1.CommitRequest\x1a\x1e.atoll.admin.v1.CommitResponse\x12P\n" +
+	"\tListTasks\x12 .atoll.admin.v1.ListTasksRequest\x1a!.atoll.admin.v1.ListTasksResponse\x12J\n" +
+	"\aGetTask\x12\x1e.atoll.admin.v1.GetTaskRequest\x1a\x1f.atoll.admin.v1.GetTaskResponse\x12P\n" +
+	"\tPauseTask\x12 .atoll.admin.v1.PauseTaskRequest\x1a!.atoll.admin.v1.PauseTaskResponse\x12S\n" +
+	"\n" +
+	"ResumeTask\x12!.atoll.admin.v1.ResumeTaskRequest\x1a\".atoll.admin.v1.ResumeTaskResponse\x12P\n" +
+	"\tAbortTask\x12 .atoll.admin.v1.AbortTaskRequest\x1a!.atoll.admin.v1.AbortTaskResponse\x12J\n" +
+	"\aSetPace\x12\x1e.atoll.admin.v1.SetPaceRequest\x1a\x1f.atoll.admin.v1.SetPaceResponse\x12G\n" +
+	"\x06Repair\x12\x1d.atoll.admin.v1.RepairRequest\x1a\x1e.atoll.admin.v1.RepairResponse\x12Y\n" +
+	"\fRepairStatus\x12#.atoll.admin.v1.RepairStatusRequest\x1a$.atoll.admin.v1.RepairStatusResponse\x12J\n" +
+	"\aHotKeys\x12\x1e.atoll.admin.v1.HotKeysRequest\x1a\x1f.atoll.admin.v1.HotKeysResponseB7Z5github.com/atolldb/atoll/proto/atoll/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_atoll_admin_v1_cluster_proto_rawDescOnce sync.Once
@@ -1140,43 +3807,129 @@ func file_atoll_admin_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_atoll_admin_v1_cluster_proto_rawDescData
 }
 
-var file_atoll_admin_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_atoll_admin_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_atoll_admin_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_atoll_admin_v1_cluster_proto_goTypes = []any{
-	(*GetTopologyRequest)(nil),  // 0: atoll.admin.v1.GetTopologyRequest
-	(*GetTopologyResponse)(nil), // 1: atoll.admin.v1.GetTopologyResponse
-	(*Member)(nil),              // 2: atoll.admin.v1.Member
-	(*GetStatusRequest)(nil),    // 3: atoll.admin.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),   // 4: atoll.admin.v1.GetStatusResponse
-	(*NodeStatus)(nil),          // 5: atoll.admin.v1.NodeStatus
-	(*LinkStatus)(nil),          // 6: atoll.admin.v1.LinkStatus
-	(*LocateRequest)(nil),       // 7: atoll.admin.v1.LocateRequest
-	(*LocateResponse)(nil),      // 8: atoll.admin.v1.LocateResponse
-	(*ExportRequest)(nil),       // 9: atoll.admin.v1.ExportRequest
-	(*ExportResponse)(nil),      // 10: atoll.admin.v1.ExportResponse
-	(*ExportRecord)(nil),        // 11: atoll.admin.v1.ExportRecord
-	(*ExportVersion)(nil),       // 12: atoll.admin.v1.ExportVersion
-	(*PastEntry)(nil),           // 13: atoll.admin.v1.PastEntry
+	(MemberState)(0),             // 0: atoll.admin.v1.MemberState
+	(MoveStage)(0),               // 1: atoll.admin.v1.MoveStage
+	(ChangeKind)(0),              // 2: atoll.admin.v1.ChangeKind
+	(TaskKind)(0),                // 3: atoll.admin.v1.TaskKind
+	(*GetTopologyRequest)(nil),   // 4: atoll.admin.v1.GetTopologyRequest
+	(*GetTopologyResponse)(nil),  // 5: atoll.admin.v1.GetTopologyResponse
+	(*Row)(nil),                  // 6: atoll.admin.v1.Row
+	(*Member)(nil),               // 7: atoll.admin.v1.Member
+	(*Move)(nil),                 // 8: atoll.admin.v1.Move
+	(*Pace)(nil),                 // 9: atoll.admin.v1.Pace
+	(*GetStatusRequest)(nil),     // 10: atoll.admin.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),    // 11: atoll.admin.v1.GetStatusResponse
+	(*NodeStatus)(nil),           // 12: atoll.admin.v1.NodeStatus
+	(*LinkStatus)(nil),           // 13: atoll.admin.v1.LinkStatus
+	(*LocateRequest)(nil),        // 14: atoll.admin.v1.LocateRequest
+	(*LocateResponse)(nil),       // 15: atoll.admin.v1.LocateResponse
+	(*ExportRequest)(nil),        // 16: atoll.admin.v1.ExportRequest
+	(*ExportResponse)(nil),       // 17: atoll.admin.v1.ExportResponse
+	(*ExportRecord)(nil),         // 18: atoll.admin.v1.ExportRecord
+	(*ExportVersion)(nil),        // 19: atoll.admin.v1.ExportVersion
+	(*PastEntry)(nil),            // 20: atoll.admin.v1.PastEntry
+	(*Change)(nil),               // 21: atoll.admin.v1.Change
+	(*PlanID)(nil),               // 22: atoll.admin.v1.PlanID
+	(*PlanRequest)(nil),          // 23: atoll.admin.v1.PlanRequest
+	(*PlanResponse)(nil),         // 24: atoll.admin.v1.PlanResponse
+	(*PlannedMove)(nil),          // 25: atoll.admin.v1.PlannedMove
+	(*NodePlan)(nil),             // 26: atoll.admin.v1.NodePlan
+	(*CommitRequest)(nil),        // 27: atoll.admin.v1.CommitRequest
+	(*CommitResponse)(nil),       // 28: atoll.admin.v1.CommitResponse
+	(*Task)(nil),                 // 29: atoll.admin.v1.Task
+	(*ListTasksRequest)(nil),     // 30: atoll.admin.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),    // 31: atoll.admin.v1.ListTasksResponse
+	(*GetTaskRequest)(nil),       // 32: atoll.admin.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),      // 33: atoll.admin.v1.GetTaskResponse
+	(*PauseTaskRequest)(nil),     // 34: atoll.admin.v1.PauseTaskRequest
+	(*PauseTaskResponse)(nil),    // 35: atoll.admin.v1.PauseTaskResponse
+	(*ResumeTaskRequest)(nil),    // 36: atoll.admin.v1.ResumeTaskRequest
+	(*ResumeTaskResponse)(nil),   // 37: atoll.admin.v1.ResumeTaskResponse
+	(*AbortTaskRequest)(nil),     // 38: atoll.admin.v1.AbortTaskRequest
+	(*AbortTaskResponse)(nil),    // 39: atoll.admin.v1.AbortTaskResponse
+	(*SetPaceRequest)(nil),       // 40: atoll.admin.v1.SetPaceRequest
+	(*SetPaceResponse)(nil),      // 41: atoll.admin.v1.SetPaceResponse
+	(*RepairRequest)(nil),        // 42: atoll.admin.v1.RepairRequest
+	(*RepairResponse)(nil),       // 43: atoll.admin.v1.RepairResponse
+	(*RepairStatusRequest)(nil),  // 44: atoll.admin.v1.RepairStatusRequest
+	(*RepairStatusResponse)(nil), // 45: atoll.admin.v1.RepairStatusResponse
+	(*RepairProgress)(nil),       // 46: atoll.admin.v1.RepairProgress
+	(*NodeRepair)(nil),           // 47: atoll.admin.v1.NodeRepair
+	(*HotKeysRequest)(nil),       // 48: atoll.admin.v1.HotKeysRequest
+	(*HotKeysResponse)(nil),      // 49: atoll.admin.v1.HotKeysResponse
+	(*HotKey)(nil),               // 50: atoll.admin.v1.HotKey
 }
 var file_atoll_admin_v1_cluster_proto_depIdxs = []int32{
-	2,  // 0: atoll.admin.v1.GetTopologyResponse.members:type_name -> atoll.admin.v1.Member
-	5,  // 1: atoll.admin.v1.GetStatusResponse.nodes:type_name -> atoll.admin.v1.NodeStatus
-	6,  // 2: atoll.admin.v1.GetStatusResponse.links:type_name -> atoll.admin.v1.LinkStatus
-	11, // 3: atoll.admin.v1.ExportResponse.records:type_name -> atoll.admin.v1.ExportRecord
-	12, // 4: atoll.admin.v1.ExportRecord.versions:type_name -> atoll.admin.v1.ExportVersion
-	13, // 5: atoll.admin.v1.ExportVersion.past:type_name -> atoll.admin.v1.PastEntry
-	0,  // 6: atoll.admin.v1.Cluster.GetTopology:input_type -> atoll.admin.v1.GetTopologyRequest
-	3,  // 7: atoll.admin.v1.Cluster.GetStatus:input_type -> atoll.admin.v1.GetStatusRequest
-	7,  // 8: atoll.admin.v1.Cluster.Locate:input_type -> atoll.admin.v1.LocateRequest
-	9,  // 9: atoll.admin.v1.Cluster.Export:input_type -> atoll.admin.v1.ExportRequest
-	1,  // 10: atoll.admin.v1.Cluster.GetTopology:output_type -> atoll.admin.v1.GetTopologyResponse
-	4,  // 11: atoll.admin.v1.Cluster.GetStatus:output_type -> atoll.admin.v1.GetStatusResponse
-	8,  // 12: atoll.admin.v1.Cluster.Locate:output_type -> atoll.admin.v1.LocateResponse
-	10, // 13: atoll.admin.v1.Cluster.Export:output_type -> atoll.admin.v1.ExportResponse
-	10, // [10:14] is the sub-list for method output_type
-	6,  // [6:10] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	7,  // 0: atoll.admin.v1.GetTopologyResponse.members:type_name -> atoll.admin.v1.Member
+	6,  // 1: atoll.admin.v1.GetTopologyResponse.rows:type_name -> atoll.admin.v1.Row
+	8,  // 2: atoll.admin.v1.GetTopologyResponse.moves:type_name -> atoll.admin.v1.Move
+	9,  // 3: atoll.admin.v1.GetTopologyResponse.pace:type_name -> atoll.admin.v1.Pace
+	0,  // 4: atoll.admin.v1.Member.state:type_name -> atoll.admin.v1.MemberState
+	1,  // 5: atoll.admin.v1.Move.stage:type_name -> atoll.admin.v1.MoveStage
+	12, // 6: atoll.admin.v1.GetStatusResponse.nodes:type_name -> atoll.admin.v1.NodeStatus
+	13, // 7: atoll.admin.v1.GetStatusResponse.links:type_name -> atoll.admin.v1.LinkStatus
+	18, // 8: atoll.admin.v1.ExportResponse.records:type_name -> atoll.admin.v1.ExportRecord
+	19, // 9: atoll.admin.v1.ExportRecord.versions:type_name -> atoll.admin.v1.ExportVersion
+	20, // 10: atoll.admin.v1.ExportVersion.past:type_name -> atoll.admin.v1.PastEntry
+	2,  // 11: atoll.admin.v1.Change.kind:type_name -> atoll.admin.v1.ChangeKind
+	21, // 12: atoll.admin.v1.PlanRequest.change:type_name -> atoll.admin.v1.Change
+	22, // 13: atoll.admin.v1.PlanResponse.id:type_name -> atoll.admin.v1.PlanID
+	21, // 14: atoll.admin.v1.PlanResponse.change:type_name -> atoll.admin.v1.Change
+	25, // 15: atoll.admin.v1.PlanResponse.moves:type_name -> atoll.admin.v1.PlannedMove
+	26, // 16: atoll.admin.v1.PlanResponse.nodes:type_name -> atoll.admin.v1.NodePlan
+	9,  // 17: atoll.admin.v1.PlanResponse.pace:type_name -> atoll.admin.v1.Pace
+	22, // 18: atoll.admin.v1.CommitRequest.id:type_name -> atoll.admin.v1.PlanID
+	21, // 19: atoll.admin.v1.CommitRequest.change:type_name -> atoll.admin.v1.Change
+	3,  // 20: atoll.admin.v1.Task.kind:type_name -> atoll.admin.v1.TaskKind
+	29, // 21: atoll.admin.v1.ListTasksResponse.tasks:type_name -> atoll.admin.v1.Task
+	9,  // 22: atoll.admin.v1.ListTasksResponse.pace:type_name -> atoll.admin.v1.Pace
+	29, // 23: atoll.admin.v1.GetTaskResponse.task:type_name -> atoll.admin.v1.Task
+	29, // 24: atoll.admin.v1.PauseTaskResponse.task:type_name -> atoll.admin.v1.Task
+	29, // 25: atoll.admin.v1.ResumeTaskResponse.task:type_name -> atoll.admin.v1.Task
+	29, // 26: atoll.admin.v1.AbortTaskResponse.task:type_name -> atoll.admin.v1.Task
+	9,  // 27: atoll.admin.v1.SetPaceResponse.pace:type_name -> atoll.admin.v1.Pace
+	46, // 28: atoll.admin.v1.RepairResponse.repair:type_name -> atoll.admin.v1.RepairProgress
+	46, // 29: atoll.admin.v1.RepairStatusResponse.repair:type_name -> atoll.admin.v1.RepairProgress
+	47, // 30: atoll.admin.v1.RepairProgress.nodes:type_name -> atoll.admin.v1.NodeRepair
+	50, // 31: atoll.admin.v1.HotKeysResponse.keys:type_name -> atoll.admin.v1.HotKey
+	4,  // 32: atoll.admin.v1.Cluster.GetTopology:input_type -> atoll.admin.v1.GetTopologyRequest
+	10, // 33: atoll.admin.v1.Cluster.GetStatus:input_type -> atoll.admin.v1.GetStatusRequest
+	14, // 34: atoll.admin.v1.Cluster.Locate:input_type -> atoll.admin.v1.LocateRequest
+	16, // 35: atoll.admin.v1.Cluster.Export:input_type -> atoll.admin.v1.ExportRequest
+	23, // 36: atoll.admin.v1.Cluster.Plan:input_type -> atoll.admin.v1.PlanRequest
+	27, // 37: atoll.admin.v1.Cluster.Commit:input_type -> atoll.admin.v1.CommitRequest
+	30, // 38: atoll.admin.v1.Cluster.ListTasks:input_type -> atoll.admin.v1.ListTasksRequest
+	32, // 39: atoll.admin.v1.Cluster.GetTask:input_type -> atoll.admin.v1.GetTaskRequest
+	34, // 40: atoll.admin.v1.Cluster.PauseTask:input_type -> atoll.admin.v1.PauseTaskRequest
+	36, // 41: atoll.admin.v1.Cluster.ResumeTask:input_type -> atoll.admin.v1.ResumeTaskRequest
+	38, // 42: atoll.admin.v1.Cluster.AbortTask:input_type -> atoll.admin.v1.AbortTaskRequest
+	40, // 43: atoll.admin.v1.Cluster.SetPace:input_type -> atoll.admin.v1.SetPaceRequest
+	42, // 44: atoll.admin.v1.Cluster.Repair:input_type -> atoll.admin.v1.RepairRequest
+	44, // 45: atoll.admin.v1.Cluster.RepairStatus:input_type -> atoll.admin.v1.RepairStatusRequest
+	48, // 46: atoll.admin.v1.Cluster.HotKeys:input_type -> atoll.admin.v1.HotKeysRequest
+	5,  // 47: atoll.admin.v1.Cluster.GetTopology:output_type -> atoll.admin.v1.GetTopologyResponse
+	11, // 48: atoll.admin.v1.Cluster.GetStatus:output_type -> atoll.admin.v1.GetStatusResponse
+	15, // 49: atoll.admin.v1.Cluster.Locate:output_type -> atoll.admin.v1.LocateResponse
+	17, // 50: atoll.admin.v1.Cluster.Export:output_type -> atoll.admin.v1.ExportResponse
+	24, // 51: atoll.admin.v1.Cluster.Plan:output_type -> atoll.admin.v1.PlanResponse
+	28, // 52: atoll.admin.v1.Cluster.Commit:output_type -> atoll.admin.v1.CommitResponse
+	31, // 53: atoll.admin.v1.Cluster.ListTasks:output_type -> atoll.admin.v1.ListTasksResponse
+	33, // 54: atoll.admin.v1.Cluster.GetTask:output_type -> atoll.admin.v1.GetTaskResponse
+	35, // 55: atoll.admin.v1.Cluster.PauseTask:output_type -> atoll.admin.v1.PauseTaskResponse
+	37, // 56: atoll.admin.v1.Cluster.ResumeTask:output_type -> atoll.admin.v1.ResumeTaskResponse
+	39, // 57: atoll.admin.v1.Cluster.AbortTask:output_type -> atoll.admin.v1.AbortTaskResponse
+	41, // 58: atoll.admin.v1.Cluster.SetPace:output_type -> atoll.admin.v1.SetPaceResponse
+	43, // 59: atoll.admin.v1.Cluster.Repair:output_type -> atoll.admin.v1.RepairResponse
+	45, // 60: atoll.admin.v1.Cluster.RepairStatus:output_type -> atoll.admin.v1.RepairStatusResponse
+	49, // 61: atoll.admin.v1.Cluster.HotKeys:output_type -> atoll.admin.v1.HotKeysResponse
+	47, // [47:62] is the sub-list for method output_type
+	32, // [32:47] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_atoll_admin_v1_cluster_proto_init() }
@@ -1184,18 +3937,20 @@ func file_atoll_admin_v1_cluster_proto_init() {
 	if File_atoll_admin_v1_cluster_proto != nil {
 		return
 	}
+	file_atoll_admin_v1_cluster_proto_msgTypes[38].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_admin_v1_cluster_proto_rawDesc), len(file_atoll_admin_v1_cluster_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   14,
+			NumEnums:      4,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_atoll_admin_v1_cluster_proto_goTypes,
 		DependencyIndexes: file_atoll_admin_v1_cluster_proto_depIdxs,
+		EnumInfos:         file_atoll_admin_v1_cluster_proto_enumTypes,
 		MessageInfos:      file_atoll_admin_v1_cluster_proto_msgTypes,
 	}.Build()
 	File_atoll_admin_v1_cluster_proto = out.File
