@@ -40,6 +40,17 @@ func (w *writer) bytes(p []byte) {
 	w.uvarint(uint64(len(p)))
 	w.b = append(w.b, p...)
 }
+func (w *writer) byte(c byte) { w.b = append(w.b, c) }
+func (w *writer) string(s string) {
+	w.uvarint(uint64(len(s)))
+	w.b = append(w.b, s...)
+}
+func (w *writer) strings(list []string) {
+	w.uvarint(uint64(len(list)))
+	for _, s := range list {
+		w.string(s)
+	}
+}
 func (w *writer) bool(v bool) {
 	if v {
 		w.b = append(w.b, 1)
@@ -92,6 +103,24 @@ func (r *reader) uint64() uint64 {
 	return n
 }
 
+func (r *reader) uint32() uint32 {
+	n := r.uvarint()
+	if n > 1<<32-1 {
+		r.bad = true
+	}
+	return uint32(n)
+}
+
+func (r *reader) byte() byte {
+	if r.bad || len(r.b) == 0 {
+		r.bad = true
+		return 0
+	}
+	c := r.b[0]
+	r.b = r.b[1:]
+	return c
+}
+
 // count reads the length of a list whose elements take at least size bytes.
 func (r *reader) count(size int) int {
 	n := r.uvarint()
@@ -110,6 +139,23 @@ func (r *reader) bytes() []byte {
 	p := r.b[:n:n]
 	r.b = r.b[n:]
 	return p
+}
+
+func (r *reader) string() string { return string(r.bytes()) }
+
+func (r *reader) strings() []string {
+	n := r.count(1)
+	if n > maxNodes {
+		r.bad = true
+	}
+	if r.bad || n == 0 {
+		return nil
+	}
+	list := make([]string, n)
+	for i := range list {
+		list[i] = r.string()
+	}
+	return list
 }
 
 func (r *reader) bool() bool {
