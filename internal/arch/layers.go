@@ -66,6 +66,8 @@ var table = []row{
 	{path: "hashring/capacity", layer: pure, beside: []string{"hashring"}},
 	{path: "node/quorum", layer: pure},
 	{path: "node/wire", layer: pure, beside: []string{"crdt", "hashring"}},
+	{path: "node/hotkey", layer: pure},
+	{path: "node/overload", layer: pure},
 	{path: "geo/failover", layer: pure},
 
 	{path: "node/storage", layer: seam},
