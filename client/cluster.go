@@ -247,12 +247,11 @@ func (c *cluster) adopt(t *adminv1.GetTopologyResponse) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.view.Load()
-	if c.closed || (old != nil && old.partitions > 0 && old.region == t.Region && t.Epoch < old.epoch) {
+	if c.closed || (old != nil && len(old.rows) > 0 && old.region == t.Region && t.Epoch < old.epoch) {
 		return nil
 	}
 	v := &view{
-		region: t.Region, epoch: t.Epoch, partitions: int(t.Partitions), replicas: int(t.Replicas),
-		owners: t.Owners, nodes: make([]*node, len(t.Members)),
+		region: t.Region, epoch: t.Epoch, rows: rowsOf(t), nodes: make([]*node, len(t.Members)),
 	}
 	keep := make(map[*node]bool, len(t.Members)+len(c.seeds))
 	for i, m := range t.Members {

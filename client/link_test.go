@@ -151,14 +151,14 @@ func answer(s *wireStream, c *atollv1.StreamCall) { s.ok(c) }
 // everything; the first is the primary. It must be called in a bubble.
 func region(t *testing.T, conns ...*wireConn) *Client {
 	c := newClient(newConfig(nil))
-	v := &view{partitions: 1, replicas: len(conns), region: "eu", epoch: 1}
+	v := &view{rows: make([][]uint32, 1), region: "eu", epoch: 1}
 	c.cluster.mu.Lock()
 	for i, cc := range conns {
 		if cc.serve == nil {
 			cc.serve = answer
 		}
 		v.nodes = append(v.nodes, c.cluster.addNode(fmt.Sprint("n", i), cc, func() error { return nil }))
-		v.owners = append(v.owners, uint32(i))
+		v.rows[0] = append(v.rows[0], uint32(i))
 	}
 	c.cluster.mu.Unlock()
 	c.cluster.view.Store(v)

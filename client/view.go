@@ -13,12 +13,10 @@ import (
 // view says where to send what; immutable. Without a table every node is as
 // good as another: any node answers any key.
 type view struct {
-	region     string
-	epoch      uint64
-	partitions int
-	replicas   int
-	owners     []uint32 // indexes into nodes, replicas for each partition
-	nodes      []*node
+	region string
+	epoch  uint64
+	rows   [][]uint32 // by partition, indexes into nodes
+	nodes  []*node
 }
 
 // checkTopology refuses what can not be routed by.
@@ -26,12 +24,19 @@ func checkTopology(t *adminv1.GetTopologyResponse) error {
 	switch {
 	case t.Partitions == 0 || t.Partitions > 1<<16 || bits.OnesCount32(t.Partitions) != 1:
 		return fmt.Errorf("topology has %d partitions", t.Partitions)
-	case t.Replicas == 0 || uint64(len(t.Owners)) != uint64(t.Partitions)*uint64(t.Replicas):
+	case len(t.Rows) > 0 && uint64(len(t.Rows)) != uint64(t.Partitions):
+		return fmt.Errorf("topology has %d rows for %d partitions", len(t.Rows), t.Partitions)
+	case len(t.Rows) == 0 && (t.Replicas == 0 || uint64(len(t.Owners)) != uint64(t.Partitions)*uint64(t.Replicas)):
 		return fmt.Errorf("topology has %d owners for %d partitions with %d each", len(t.Owners), t.Partitions, t.Replicas)
 	}
-	for _, o := range t.Owners {
-		if int(o) >= len(t.Members) {
-			return errors.New("topology names an owner that is not a member")
+	for p, row := range rowsOf(t) {
+		if len(row) == 0 {
+			return fmt.Errorf("topology has no owner for partition %d", p)
+		}
+		for _, o := range row {
+			if int(o) >= len(t.Members) {
+				return errors.New("topology names an owner that is not a member")
+			}
 		}
 	}
 	for _, m := range t.Members {
@@ -42,14 +47,27 @@ func checkTopology(t *adminv1.GetTopologyResponse) error {
 	return nil
 }
 
+// rowsOf returns the owners of each partition in whichever form t has them.
+func rowsOf(t *adminv1.GetTopologyResponse) [][]uint32 {
+	rows := make([][]uint32, t.Partitions)
+	for p := range rows {
+		if len(t.Rows) > 0 {
+			rows[p] = t.Rows[p].Owners
+			continue
+		}
+		n := int(t.Replicas)
+		rows[p] = t.Owners[p*n : (p+1)*n : (p+1)*n]
+	}
+	return rows
+}
+
 // ownersOf returns indexes into nodes, the primary first; none without a
 // table.
 func (v *view) ownersOf(hash uint64) []uint32 {
-	if v.partitions == 0 {
+	if len(v.rows) == 0 {
 		return nil
 	}
-	p := int(hashring.PartitionOf(hash, v.partitions))
-	return v.owners[p*v.replicas : (p+1)*v.replicas]
+	return v.rows[hashring.PartitionOf(hash, len(v.rows))]
 }
 
 // pick chooses the node for the next attempt: for a write the first owner that

@@ -17,7 +17,7 @@ func TestPick(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		count := rapid.IntRange(1, 6).Draw(t, "nodes")
 		replicas := rapid.IntRange(1, min(3, count)).Draw(t, "replicas")
-		v := &view{partitions: 1, replicas: replicas}
+		v := &view{rows: make([][]uint32, 1)}
 		down := make(map[*node]bool)
 		tried := make(map[*node]bool)
 		var triedList []*node
@@ -36,7 +36,7 @@ func TestPick(t *testing.T) {
 		owns := make(map[*node]bool)
 		var owners []*node
 		for i := range replicas {
-			v.owners = append(v.owners, uint32((first+i)%count))
+			v.rows[0] = append(v.rows[0], uint32((first+i)%count))
 			owners = append(owners, v.nodes[(first+i)%count])
 			owns[owners[i]] = true
 		}
@@ -105,7 +105,7 @@ func TestPick(t *testing.T) {
 }
 
 func TestReadsSpread(t *testing.T) {
-	v := &view{partitions: 1, replicas: 3, owners: []uint32{0, 1, 2}}
+	v := &view{rows: [][]uint32{{0, 1, 2}}}
 	seen := make(map[*node]int)
 	for range 4 {
 		v.nodes = append(v.nodes, &node{link: newLink(nil, nil)})
@@ -140,12 +140,36 @@ func TestCheckTopology(t *testing.T) {
 		"product overflows": func(r *adminv1.GetTopologyResponse) { r.Replicas = 1 << 31 },
 		"a stranger":        func(r *adminv1.GetTopologyResponse) { r.Owners[1] = 2 },
 		"no address":        func(r *adminv1.GetTopologyResponse) { r.Members[1].ClientAddr = "" },
+		"rows missing":      func(r *adminv1.GetTopologyResponse) { r.Rows = []*adminv1.Row{{Owners: []uint32{0}}} },
+		"an empty row": func(r *adminv1.GetTopologyResponse) {
+			r.Owners, r.Rows = nil, []*adminv1.Row{{Owners: []uint32{0}}, {}}
+		},
+		"a stranger in a row": func(r *adminv1.GetTopologyResponse) {
+			r.Owners, r.Rows = nil, []*adminv1.Row{{Owners: []uint32{0}}, {Owners: []uint32{2}}}
+		},
 	} {
 		r := good()
 		spoil(r)
 		if checkTopology(r) == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// While the number of replicas changes, partitions differ in their number of
+// owners.
+func TestRowsOfDifferentLengths(t *testing.T) {
+	r := &adminv1.GetTopologyResponse{
+		Region: "eu", Epoch: 1, Partitions: 2, Replicas: 2,
+		Rows:    []*adminv1.Row{{Owners: []uint32{1}}, {Owners: []uint32{0, 1}}},
+		Members: []*adminv1.Member{{Id: "a", ClientAddr: "a:1"}, {Id: "b", ClientAddr: "b:1"}},
+	}
+	if err := checkTopology(r); err != nil {
+		t.Fatal(err)
+	}
+	v := &view{rows: rowsOf(r)}
+	if low, high := v.ownersOf(0), v.ownersOf(1<<63); len(low) != 1 || low[0] != 1 || len(high) != 2 {
+		t.Errorf("owners %v and %v", low, high)
 	}
 }
 

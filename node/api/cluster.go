@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"strconv"
 
 	"google.golang.org/grpc/status"
@@ -27,54 +26,6 @@ type ClusterService struct {
 // NewClusterService serves what c knows and what ops can do.
 func NewClusterService(c Cluster, ops Operations) *ClusterService {
 	return &ClusterService{cluster: c, ops: ops}
-}
-
-func (s *ClusterService) GetTopology(
-	context.Context, *adminv1.GetTopologyRequest,
-) (*adminv1.GetTopologyResponse, error) {
-	res, err := encodeTopology(s.cluster.Topology())
-	if err != nil {
-		return nil, ToStatus(classify(err, false)).Err()
-	}
-	return res, nil
-}
-
-// encodeTopology fails when an owner is not a member or rows differ in length,
-// which no planner makes.
-func encodeTopology(t *topology.Topology) (*adminv1.GetTopologyResponse, error) {
-	parts := t.Table.Partitions()
-	res := &adminv1.GetTopologyResponse{
-		Region:     string(t.Region),
-		Epoch:      uint64(t.Epoch),
-		Partitions: uint32(parts),
-		Members:    make([]*adminv1.Member, len(t.Members)),
-	}
-	index := make(map[string]uint32, len(t.Members))
-	for i, m := range t.Members {
-		index[string(m.ID)] = uint32(i)
-		res.Members[i] = &adminv1.Member{
-			Id: string(m.ID), Rack: m.Rack, Weight: uint32(m.Weight),
-			ClientAddr: m.ClientAddr, PeerAddr: m.PeerAddr,
-		}
-	}
-	for p := range parts {
-		row := t.Owners(hashring.Partition(p))
-		if p == 0 {
-			res.Replicas = uint32(len(row))
-			res.Owners = make([]uint32, 0, parts*len(row))
-		}
-		if len(row) != int(res.Replicas) {
-			return nil, errors.New("the topology's partitions differ in their number of owners")
-		}
-		for _, id := range row {
-			i, ok := index[id]
-			if !ok {
-				return nil, errors.New("the topology names an owner that is not a member")
-			}
-			res.Owners = append(res.Owners, i)
-		}
-	}
-	return res, nil
 }
 
 func (s *ClusterService) GetStatus(
@@ -114,6 +65,8 @@ func nodeStatus(n *NodeStatus) *adminv1.NodeStatus {
 		RepairedKeys: n.RepairedKeys, ReadRepairs: n.ReadRepairs,
 		StoreBytes: n.StoreBytes, DiskFree: n.DiskFree, DiskTotal: n.DiskTotal,
 		GeoPending: n.GeoPending, UptimeMs: n.Uptime.Milliseconds(), Version: n.Version, PeersDown: down,
+		Epoch: uint64(n.Epoch), PartitionsBehind: uint32(n.PartitionsBehind), Leftovers: uint32(n.Leftovers),
+		Hints: n.Hints, HintBytes: n.HintBytes, Unreadable: n.Unreadable,
 	}
 }
 
@@ -124,19 +77,22 @@ func (s *ClusterService) Locate(_ context.Context, q *adminv1.LocateRequest) (*a
 			Limit: "1.." + strconv.Itoa(coord.MaxKey) + " bytes", Seen: strconv.Itoa(n) + " bytes",
 		}).Err()
 	}
-	bucket := q.Bucket
+	t := s.cluster.Topology()
+	hash, p := locate(t, q.Bucket, q.Key)
+	return &adminv1.LocateResponse{
+		KeyHash: hash, Partition: uint32(p), Owners: names(servers(t, p)), Epoch: uint64(t.Epoch),
+	}, nil
+}
+
+// locate a key of a bucket, "" for the default one.
+func locate(t *topology.Topology, bucket string, key []byte) (hash uint64, p hashring.Partition) {
 	if bucket == "" {
 		bucket = coord.DefaultBucket
 	}
-	full := make([]byte, 0, len(bucket)+1+len(q.Key))
-	full = append(append(append(full, bucket...), 0), q.Key...)
-
-	t := s.cluster.Topology()
-	hash := hashring.KeyHash(full)
-	p := hashring.PartitionOf(hash, t.Table.Partitions())
-	return &adminv1.LocateResponse{
-		KeyHash: hash, Partition: uint32(p), Owners: t.Owners(p), Epoch: uint64(t.Epoch),
-	}, nil
+	full := make([]byte, 0, len(bucket)+1+len(key))
+	full = append(append(append(full, bucket...), 0), key...)
+	hash = hashring.KeyHash(full)
+	return hash, hashring.PartitionOf(hash, t.Table.Partitions())
 }
 
 func (s *ClusterService) Export(q *adminv1.ExportRequest, stream adminv1.Cluster_ExportServer) error {

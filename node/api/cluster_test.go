@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,7 +134,8 @@ func TestStatus(t *testing.T) {
 		top: &topology.Topology{Region: "eu", Epoch: 3},
 		st: api.Status{
 			Nodes: []api.NodeStatus{
-				{ID: "n1", Actor: 65, Ready: true, OpenGaps: 4, Uptime: 3 * time.Second, PeersDown: []topology.NodeID{"n2"}},
+				{ID: "n1", Actor: 65, Ready: true, OpenGaps: 4, Uptime: 3 * time.Second, PeersDown: []topology.NodeID{"n2"},
+					Epoch: 3, PartitionsBehind: 1, Leftovers: 2, Hints: 3, HintBytes: 4, Unreadable: 5},
 				{ID: "n2", Error: "connection refused", Actor: 66},
 			},
 			Links: []api.LinkStatus{{Origin: "us", Node: "n1", Alive: true, Pending: 7, Oldest: 1500 * time.Millisecond}},
@@ -146,7 +149,8 @@ func TestStatus(t *testing.T) {
 	want := &adminv1.GetStatusResponse{
 		Region: "eu", Epoch: 3,
 		Nodes: []*adminv1.NodeStatus{
-			{Id: "n1", Actor: 65, Ready: true, OpenGaps: 4, UptimeMs: 3000, PeersDown: []string{"n2"}},
+			{Id: "n1", Actor: 65, Ready: true, OpenGaps: 4, UptimeMs: 3000, PeersDown: []string{"n2"},
+				Epoch: 3, PartitionsBehind: 1, Leftovers: 2, Hints: 3, HintBytes: 4, Unreadable: 5},
 			{Id: "n2", Error: "connection refused"},
 		},
 		Links: []*adminv1.LinkStatus{{Origin: "us", Node: "n1", Alive: true, Pending: 7, OldestMs: 1500}},
@@ -162,14 +166,54 @@ func TestStatus(t *testing.T) {
 }
 
 func TestTopologyThatMakesNoSense(t *testing.T) {
-	members := []topology.Member{{ID: "a"}, {ID: "b"}}
-	for name, rows := range map[string][][]string{
-		"stranger": {{"a"}, {"c"}},
-		"uneven":   {{"a", "b"}, {"a"}},
+	top := &topology.Topology{
+		Members: []topology.Member{{ID: "a"}, {ID: "c", State: topology.Left}},
+		Table:   hashring.MakeTable([][]string{{"a"}, {"c"}}),
+	}
+	if _, err := api.NewClusterService(&fixed{top: top}, api.Operations{}).GetTopology(t.Context(), nil); err == nil {
+		t.Error("an owner that has left is no error")
+	}
+}
+
+func TestTopologyInTransition(t *testing.T) {
+	table := hashring.MakeTable([][]string{{"a", "b"}, {"b", "a"}})
+	members := []topology.Member{
+		{ID: "a"}, {ID: "gone", State: topology.Left}, {ID: "b", State: topology.Draining}, {ID: "c", State: topology.Joining},
+	}
+	for _, c := range []struct {
+		name   string
+		moves  []topology.Move
+		owners []uint32
+		rows   string
+	}{
+		{"at rest", nil, []uint32{0, 1, 1, 0}, ""},
+		{"copying", []topology.Move{{Partition: 1, From: "b", To: "c", Stage: topology.Copying}}, []uint32{0, 1, 1, 0}, ""},
+		{"switched", []topology.Move{{Partition: 1, From: "b", To: "c", Stage: topology.Switched}}, []uint32{0, 1, 2, 0}, ""},
+		{"one more", []topology.Move{{Partition: 1, Slot: 2, To: "c", Stage: topology.Switched}}, nil, "[0 1] [1 0 2]"},
+		{"one less", []topology.Move{{Partition: 0, Slot: 0, From: "a", Stage: topology.Switched}}, nil, "[1] [1 0]"},
 	} {
-		top := &topology.Topology{Members: members, Table: hashring.MakeTable(rows)}
-		if _, err := api.NewClusterService(&fixed{top: top}, api.Operations{}).GetTopology(t.Context(), nil); err == nil {
-			t.Errorf("%s: no error", name)
+		top := &topology.Topology{
+			Region: "eu", Epoch: 9, Members: members, Table: table, Moves: c.moves, Since: []topology.Epoch{3, 9},
+			Rules: hashring.Rules{Replicas: 2},
+		}
+		got, err := api.NewClusterService(&fixed{top: top}, api.Operations{}).GetTopology(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rows []string
+		for _, r := range got.Rows {
+			rows = append(rows, fmt.Sprint(r.Owners))
+		}
+		if !slices.Equal(got.Owners, c.owners) || strings.Join(rows, " ") != c.rows || got.Replicas != 2 {
+			t.Errorf("%s: owners %v, rows %v", c.name, got.Owners, rows)
+		}
+		if len(got.Moves) != len(c.moves) || len(c.moves) > 0 && int(got.Moves[0].Stage) != int(c.moves[0].Stage)+1 {
+			t.Errorf("%s: moves %v", c.name, got.Moves)
+		}
+		if len(got.Members) != 3 || !slices.Equal(got.Left, []string{"gone"}) || !slices.Equal(got.Since, []uint64{3, 9}) ||
+			got.Members[1].State != adminv1.MemberState_MEMBER_STATE_DRAINING ||
+			got.Pace.BytesPerSecond != 64<<20 || got.Pace.Concurrent != 16 {
+			t.Errorf("%s: %v", c.name, got)
 		}
 	}
 }

@@ -313,8 +313,10 @@ type GetTopologyResponse struct {
 	Moves []*Move `protobuf:"bytes,8,rep,name=moves,proto3" json:"moves,omitempty"`
 	// Since is, per partition, the epoch of the last change of its owners or of
 	// a stage of its moves. Empty stands for 1 everywhere.
-	Since         []uint64 `protobuf:"varint,9,rep,packed,name=since,proto3" json:"since,omitempty"`
-	Pace          *Pace    `protobuf:"bytes,10,opt,name=pace,proto3" json:"pace,omitempty"`
+	Since []uint64 `protobuf:"varint,9,rep,packed,name=since,proto3" json:"since,omitempty"`
+	Pace  *Pace    `protobuf:"bytes,10,opt,name=pace,proto3" json:"pace,omitempty"`
+	// Left are the ids that may not come back. They are no members.
+	Left          []string `protobuf:"bytes,11,rep,name=left,proto3" json:"left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -415,6 +417,13 @@ func (x *GetTopologyResponse) GetSince() []uint64 {
 func (x *GetTopologyResponse) GetPace() *Pace {
 	if x != nil {
 		return x.Pace
+	}
+	return nil
+}
+
+func (x *GetTopologyResponse) GetLeft() []string {
+	if x != nil {
+		return x.Left
 	}
 	return nil
 }
@@ -3488,7 +3497,7 @@ var File_atoll_admin_v1_cluster_proto protoreflect.FileDescriptor
 const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"\x1catoll/admin/v1/cluster.proto\x12\x0eatoll.admin.v1\"\x14\n" +
-	"\x12GetTopologyRequest\"\xde\x02\n" +
+	"\x12GetTopologyRequest\"\xf2\x02\n" +
 	"\x13GetTopologyResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1e\n" +
@@ -3502,7 +3511,8 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x05moves\x18\b \x03(\v2\x14.atoll.admin.v1.MoveR\x05moves\x12\x14\n" +
 	"\x05since\x18\t \x03(\x04R\x05since\x12(\n" +
 	"\x04pace\x18\n" +
-	" \x01(\v2\x14.atoll.admin.v1.PaceR\x04pace\"\x1d\n" +
+	" \x01(\v2\x14.atoll.admin.v1.PaceR\x04pace\x12\x12\n" +
+	"\x04left\x18\v \x03(\tR\x04left\"\x1d\n" +
 	"\x03Row\x12\x16\n" +
 	"\x06owners\x18\x01 \x03(\rR\x06owners\"\xb5\x01\n" +
 	"\x06Member\x12\x0e\n" +
