@@ -64,7 +64,7 @@ func (n *Node) PeersDown() []topology.NodeID {
 // Lag reports what this node lacks of the regions that it drains, now; nil if
 // it drains none.
 func (n *Node) Lag() []geo.LagReport {
-	if n.lag == nil {
+	if n.lag == nil || !n.onDuty() {
 		return nil
 	}
 	return n.lag.Report(time.Now())

@@ -62,7 +62,8 @@ type Deps struct {
 	// Transport reaches the nodes of all regions.
 	Transport peer.Transport
 	// GeoLog is the own region's delivery log, and Feeds those of the others
-	// by name. Both are nil where there is one region.
+	// by name. Both are nil where there is one region. All nodes have them; who
+	// pulls is decided as members come and go.
 	GeoLog geo.Log
 	Feeds  map[topology.Region]geo.Feed
 	// HLC is on the physical source that this node believes.
@@ -85,7 +86,7 @@ type Node struct {
 	pump    *geo.Pump
 	drains  []*geo.Drain
 	herald  *geo.Announcer
-	lag     *geo.Lag // nil on nodes that drain nothing
+	lag     *geo.Lag // nil without feeds
 
 	topology atomic.Pointer[topology.Topology]
 	gap      chan struct{}
@@ -213,7 +214,7 @@ func (n *Node) wireGeo() {
 		}
 	}
 	if len(origins) == 0 {
-		return // other nodes of this region drain
+		return
 	}
 	n.lag = geo.NewLag(time.Now(), origins, n.replica)
 	for _, origin := range origins {

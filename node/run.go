@@ -27,7 +27,7 @@ type loop struct {
 func (n *Node) phases() [][]loop {
 	first := []loop{{"liveness", n.alive.Run}, {"skew", skewMonitor{n}.Run}, {"repair", n.repair.Run}}
 	for _, d := range n.drains {
-		first = append(first, loop{"drain", d.Run})
+		first = append(first, loop{"drain", duty{n, d}.Run})
 	}
 	out := [][]loop{first}
 	if n.pump != nil {

@@ -186,10 +186,7 @@ func (w *World) Start(m *member) {
 		for r, other := range w.tops {
 			if r != m.region {
 				cfg.Others = append(cfg.Others, other)
-				// Two nodes of a region share the draining of each other one.
-				if m.id == top.Members[0].ID || m.id == top.Members[1].ID {
-					deps.Feeds[other.Region] = w.cloud.Feed(string(other.Region), string(top.Region))
-				}
+				deps.Feeds[other.Region] = w.cloud.Feed(string(other.Region), string(top.Region))
 			}
 		}
 	}
