@@ -137,7 +137,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass}, repair.Deps{
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology,
 		Alive: n.alive.Alive, Up: up, Gap: n.gap,
-		Regions: n.regions(), ApplyRemote: n.applyRemote,
+		Regions: n.regions, ApplyRemote: n.applyRemote,
 		Rand: n.rand(), Log: deps.Logger.Named("repair"),
 	})
 	n.wireGeo()
@@ -189,7 +189,7 @@ func (n *Node) replicated(owned []hashring.Partition) bool {
 func (n *Node) regions() []repair.Region {
 	var out []repair.Region
 	for _, t := range n.cfg.Others {
-		out = append(out, repair.Region{Name: t.Region, Owners: t.Owners})
+		out = append(out, repair.Region{Name: t.Region, Topology: t})
 	}
 	return out
 }

@@ -2,93 +2,110 @@ package repair
 
 import (
 	"context"
-	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/topology"
-	"github.com/atolldb/atoll/node/wire"
 )
 
 // far is another region. For each partition the first live owner here compares
 // itself with one owner there, in turn, and spreads what it fetches over this
 // region's owners.
 type far struct {
-	Region
-	nodes  map[topology.NodeID]*other
-	turn   int
-	urgent bool
+	busy, urgent atomic.Bool
+
+	// The rest is touched by rounds only, which follow one another.
+	nodes map[topology.NodeID]*other
+	turn  int
 }
 
-func (r *Repairer) farRegion(g Region) *far {
-	return &far{Region: g, nodes: map[topology.NodeID]*other{}}
+// farLoop begins a round with every region each beat, and at once when a log
+// has a gap.
+func (r *Repairer) farLoop(ctx context.Context) {
+	var rounds sync.WaitGroup
+	defer rounds.Wait()
+	begin := func(urgent bool) {
+		for _, g := range r.Regions() {
+			if g.Topology == nil {
+				continue
+			}
+			f := r.regions[g.Name]
+			if f == nil {
+				f = &far{nodes: map[topology.NodeID]*other{}}
+				r.regions[g.Name] = f
+			}
+			if urgent {
+				f.urgent.Store(true)
+			}
+			if f.busy.CompareAndSwap(false, true) {
+				rounds.Go(func() {
+					defer f.busy.Store(false)
+					r.farRound(ctx, g, f)
+				})
+			}
+		}
+	}
+	beat := time.NewTimer(r.jitter(r.cfg.RegionBeat))
+	defer beat.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.Gap:
+			begin(true)
+		case <-beat.C:
+			begin(false)
+			beat.Reset(r.jitter(r.cfg.RegionBeat))
+		}
+	}
 }
 
 // farRound compares the partitions that are this node's to look after.
-func (r *Repairer) farRound(ctx context.Context, f *far) {
+func (r *Repairer) farRound(ctx context.Context, g Region, f *far) {
 	f.turn++
+	urgent := f.urgent.Swap(false)
+	top := r.Topology()
 	parts := map[topology.NodeID][]hashring.Partition{}
-	for _, p := range r.Replica.Owned() {
-		if !r.firstLive(p) {
+	for _, p := range r.parts(top) {
+		if int(p) >= g.Topology.Table.Partitions() || !r.firstLive(top, p) {
 			continue
 		}
-		owners := f.Owners(p)
-		if len(owners) == 0 {
-			continue
+		if there := servers(g.Topology, p); len(there) > 0 {
+			// The same one for two rounds, since a gap must be seen twice.
+			id := there[f.turn/2%len(there)]
+			parts[id] = append(parts[id], p)
 		}
-		// The same one for two rounds, since a gap must be seen twice.
-		id := topology.NodeID(owners[f.turn/2%len(owners)])
-		parts[id] = append(parts[id], p)
 	}
-	for id, ps := range parts {
-		o := f.nodes[id]
-		if o == nil {
-			o = r.other(id, nil, r.applySpread(f.Name))
-			o.joinClock = r.joinClockSpread(f.Name)
-			f.nodes[id] = o
+	ids := slices.Sorted(maps.Keys(parts))
+	for _, id := range ids {
+		if f.nodes[id] == nil {
+			f.nodes[id] = newOther(link{id: id, region: g.Name})
 		}
-		o.parts = ps
-		o.urgent = o.urgent || f.urgent
-		r.round(ctx, o)
+		f.nodes[id].share(g.Topology, parts[id])
+		if urgent {
+			f.nodes[id].urgent.Store(true)
+		}
 	}
-	f.urgent = false
+	each(farNodes, len(ids), func(i int) {
+		if ctx.Err() == nil {
+			r.round(ctx, f.nodes[ids[i]])
+		}
+	})
 }
 
-func (r *Repairer) firstLive(p hashring.Partition) bool {
-	for _, o := range r.Topology().Owners(p) {
-		if id := topology.NodeID(o); id == r.cfg.Self {
+// firstLive reports whether this node is the first live one that serves p.
+func (r *Repairer) firstLive(top *topology.Topology, p hashring.Partition) bool {
+	for _, id := range servers(top, p) {
+		if id == r.cfg.Self {
 			return true
-		} else if r.Alive(id) {
+		}
+		if r.Alive(id) {
 			return false
 		}
 	}
 	return false
-}
-
-// applySpread applies entries here and then has the region's other owners take
-// them, of which a quorum is enough. Here first: the clock of this node says
-// what is still to be fetched, and after a full sync it speaks for what was
-// (A2).
-func (r *Repairer) applySpread(origin topology.Region) func(context.Context, []wire.Entry) (int, error) {
-	return func(ctx context.Context, entries []wire.Entry) (int, error) {
-		if len(entries) == 0 {
-			return 0, nil
-		}
-		changed, err := r.applyHere(ctx, entries)
-		if err != nil {
-			return 0, err
-		}
-		return changed, r.ApplyRemote(ctx, string(origin), entries)
-	}
-}
-
-// joinClockSpread marks the clock here only: the region's other owners learn
-// it by comparing themselves with this one.
-func (r *Repairer) joinClockSpread(origin topology.Region) func(context.Context, hashring.Partition, *crdt.Clock) error {
-	return func(ctx context.Context, p hashring.Partition, c *crdt.Clock) error {
-		if err := r.joinClockHere(ctx, p, c); err != nil {
-			return fmt.Errorf("join clock of region %s: %w", origin, err)
-		}
-		return nil
-	}
 }

@@ -16,22 +16,32 @@ const smallRange = 64
 
 // mend finds the records of p that differ although the clocks are equal, by
 // descending through digests of hash prefixes, and joins them both ways.
-func (r *Repairer) mend(ctx context.Context, o *other, p hashring.Partition) error {
-	r.stats.Mismatches.Add(1)
+func (r *Repairer) mend(ctx context.Context, l link, p hashring.Partition) error {
+	r.count(l.task, 1, mismatches)
 	// A kept digest may speak for records that are gone, or the other way
 	// round: first make sure of our own.
-	r.recount(p)
+	r.recount(ctx, p, l.task)
 	r.Log.Warn("equal clocks but different records: somebody lost or rolled back something; joining both ways",
-		"peer", string(o.id), "partition", int(p))
+		"peer", string(l.id), "partition", int(p))
+	return r.meld(ctx, l, p)
+}
+
+// meld joins what differs in the stores of p, whatever their sums say.
+func (r *Repairer) meld(ctx context.Context, l link, p hashring.Partition) error {
+	release, err := r.claimsOf(l).take(ctx, p)
+	if err != nil {
+		return fmt.Errorf("mend partition %d: %w", p, err)
+	}
+	defer release()
 	top := wire.Buckets{Bits: uint8(bits.Len(uint(r.Topology().Table.Partitions())) - 1), Prefix: uint64(p)}
-	if err := r.descend(ctx, o, p, top); err != nil {
+	if err := r.descend(ctx, l, p, top); err != nil {
 		return fmt.Errorf("mend partition %d: %w", p, err)
 	}
 	return nil
 }
 
-func (r *Repairer) descend(ctx context.Context, o *other, p hashring.Partition, q wire.Buckets) error {
-	b, err := r.call(ctx, o.id, peer.VerbBuckets, wire.AppendBuckets(nil, q))
+func (r *Repairer) descend(ctx context.Context, l link, p hashring.Partition, q wire.Buckets) error {
+	b, err := r.fetch(ctx, l, peer.VerbBuckets, wire.AppendBuckets(nil, q))
 	if err != nil {
 		return err
 	}
@@ -52,12 +62,12 @@ func (r *Repairer) descend(ctx context.Context, o *other, p hashring.Partition, 
 		}
 		child := wire.Buckets{Bits: q.Bits + 8, Prefix: q.Prefix<<8 | uint64(i)}
 		if max(mine[i].Keys, theirs[i].Keys) > smallRange && child.Bits <= 56 {
-			if err := r.descend(ctx, o, p, child); err != nil {
+			if err := r.descend(ctx, l, p, child); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := r.exchange(ctx, o, p, q, i); err != nil {
+		if err := r.exchange(ctx, l, p, q, i); err != nil {
 			return err
 		}
 	}
@@ -65,13 +75,12 @@ func (r *Repairer) descend(ctx context.Context, o *other, p hashring.Partition, 
 }
 
 // exchange joins part i of the range q both ways.
-func (r *Repairer) exchange(ctx context.Context, o *other, p hashring.Partition, q wire.Buckets, i int) error {
+func (r *Repairer) exchange(ctx context.Context, l link, p hashring.Partition, q wire.Buckets, i int) error {
 	first, last := replica.BucketRange(q, i)
 	scan := wire.Scan{Partition: p, First: first, Last: last, MaxBytes: r.cfg.PageBytes}
-	err := r.scan(ctx, o, scan, func(page wire.Page) error {
-		changed, err := o.apply(ctx, page.Entries)
-		r.stats.MismatchedKeys.Add(uint64(changed))
-		r.stats.RepairedKeys.Add(uint64(changed))
+	err := r.scan(ctx, l, scan, func(page wire.Page) error {
+		changed, err := r.apply(ctx, l, page.Entries)
+		r.count(l.task, changed, mismatchedKeys)
 		return err
 	})
 	if err != nil {
@@ -82,7 +91,11 @@ func (r *Repairer) exchange(ctx context.Context, o *other, p hashring.Partition,
 		if err != nil || len(page.Entries) == 0 {
 			return err
 		}
-		if _, err := r.call(ctx, o.id, peer.VerbApply, wire.AppendApply(nil, wire.Apply{Entries: page.Entries})); err != nil {
+		body := wire.AppendApply(nil, wire.Apply{Entries: page.Entries})
+		if _, err := r.call(ctx, l, peer.VerbApply, body); err != nil {
+			return err
+		}
+		if err := r.pay(ctx, len(body)); err != nil {
 			return err
 		}
 		if !page.More {

@@ -10,12 +10,21 @@ import (
 	"github.com/atolldb/atoll/node/wire"
 )
 
-// pull fetches the records behind all dots of p that o has and this node has
+// pull fetches the records behind all dots of p that l has and this node has
 // not, page by page.
-func (r *Repairer) pull(ctx context.Context, o *other, p hashring.Partition) error {
+func (r *Repairer) pull(ctx context.Context, l link, p hashring.Partition) error {
+	release, err := r.claimsOf(l).take(ctx, p)
+	if err != nil {
+		return fmt.Errorf("pull partition %d: %w", p, err)
+	}
+	defer release()
 	for {
-		ask := wire.Pull{Partition: p, Clock: r.Replica.Clock(p), MaxBytes: r.cfg.PageBytes}
-		b, err := r.call(ctx, o.id, peer.VerbPull, wire.AppendPull(nil, ask))
+		mine := r.Replica.Clock(p)
+		if mine == nil {
+			return nil // given away meanwhile
+		}
+		ask := wire.Pull{Partition: p, Clock: mine, MaxBytes: r.cfg.PageBytes}
+		b, err := r.fetch(ctx, l, peer.VerbPull, wire.AppendPull(nil, ask))
 		if err != nil {
 			return fmt.Errorf("pull partition %d: %w", p, err)
 		}
@@ -23,16 +32,12 @@ func (r *Repairer) pull(ctx context.Context, o *other, p hashring.Partition) err
 		if err != nil {
 			return fmt.Errorf("pull partition %d: %w", p, err)
 		}
-		if len(got.Entries) > 0 {
-			changed, err := o.apply(ctx, got.Entries)
-			if err != nil {
-				return fmt.Errorf("apply %d pulled records of partition %d: %w", len(got.Entries), p, err)
-			}
-			r.stats.PulledKeys.Add(uint64(len(got.Entries)))
-			r.stats.RepairedKeys.Add(uint64(changed))
+		if _, err := r.apply(ctx, l, got.Entries); err != nil {
+			return fmt.Errorf("apply %d pulled records of partition %d: %w", len(got.Entries), p, err)
 		}
+		r.count(l.task, len(got.Entries), pulledKeys)
 		if got.Full {
-			return r.fullSync(ctx, o, p)
+			return r.fullSync(ctx, l, p)
 		}
 		if !got.More || len(got.Entries) == 0 {
 			return nil
@@ -40,35 +45,34 @@ func (r *Repairer) pull(ctx context.Context, o *other, p hashring.Partition) err
 	}
 }
 
-// fullSync joins all records of p at o, and then the clock that o had before
+// fullSync joins all records of p at l, and then the clock that l had before
 // the first of them was read.
-func (r *Repairer) fullSync(ctx context.Context, o *other, p hashring.Partition) error {
-	r.stats.FullSyncs.Add(1)
-	r.Log.Info("full sync of a partition", "peer", string(o.id), "partition", int(p))
+func (r *Repairer) fullSync(ctx context.Context, l link, p hashring.Partition) error {
+	r.count(l.task, 1, fullSyncs)
+	r.Log.Info("full sync of a partition", "peer", string(l.id), "partition", int(p))
 	first, last := hashring.Range(p, r.Topology().Table.Partitions())
 	var clock *crdt.Clock
-	err := r.scan(ctx, o, wire.Scan{Partition: p, First: first, Last: last}, func(page wire.Page) error {
+	err := r.scan(ctx, l, wire.Scan{Partition: p, First: first, Last: last}, func(page wire.Page) error {
 		if clock == nil {
 			clock = page.Clock
 		}
-		changed, err := o.apply(ctx, page.Entries)
-		r.stats.RepairedKeys.Add(uint64(changed))
+		_, err := r.apply(ctx, l, page.Entries)
 		return err
 	})
+	if err == nil {
+		err = r.joinClock(p, clock)
+	}
 	if err != nil {
 		return fmt.Errorf("full sync of partition %d: %w", p, err)
-	}
-	if err := o.joinClock(ctx, p, clock); err != nil {
-		return fmt.Errorf("join clock of partition %d: %w", p, err)
 	}
 	return nil
 }
 
-// scan pages through a range of o's records.
-func (r *Repairer) scan(ctx context.Context, o *other, q wire.Scan, each func(wire.Page) error) error {
+// scan pages through a range of l's records.
+func (r *Repairer) scan(ctx context.Context, l link, q wire.Scan, each func(wire.Page) error) error {
 	q.MaxBytes = r.cfg.PageBytes
 	for {
-		b, err := r.call(ctx, o.id, peer.VerbScan, wire.AppendScan(nil, q))
+		b, err := r.fetch(ctx, l, peer.VerbScan, wire.AppendScan(nil, q))
 		if err != nil {
 			return err
 		}

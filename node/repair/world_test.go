@@ -167,11 +167,7 @@ func (m *member) start() {
 		Replica: m.Replica, Transport: m.wire, Topology: func() *topology.Topology { return top }, Alive: m.w.alive, Up: m.up, Gap: m.gap,
 		ApplyRemote: m.spread, Rand: rand.New(rand.NewPCG(1, 2)), Log: hclog.NewNullLogger(),
 	}
-	for r, other := range m.w.tops {
-		if r != m.region {
-			deps.Regions = append(deps.Regions, repair.Region{Name: other.Region, Owners: other.Owners})
-		}
-	}
+	deps.Regions = m.regions
 	m.repair = repair.New(repair.Config{Self: m.id, Beat: m.w.beat, PageBytes: m.w.page, ScrubPass: 10 * time.Second}, deps)
 	ctx, stop := context.WithCancel(context.Background())
 	repairing, stopRepair := context.WithCancel(context.Background())
@@ -196,6 +192,19 @@ func (m *member) start() {
 		}
 		engine.Close()
 	})
+}
+
+// regions that are not m's.
+func (m *member) regions() []repair.Region {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	var out []repair.Region
+	for r, other := range m.w.tops {
+		if r != m.region {
+			out = append(out, repair.Region{Name: other.Region, Topology: other})
+		}
+	}
+	return out
 }
 
 func (m *member) spread(ctx context.Context, origin string, entries []wire.Entry) error {

@@ -1,0 +1,192 @@
+package repair
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/planted"
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+func (r *Repairer) round(ctx context.Context, o *other) {
+	r.stats.Rounds.Add(1)
+	urgent := o.urgent.Swap(false)
+	if err := r.compare(ctx, o, urgent); err != nil {
+		if urgent {
+			o.urgent.Store(true)
+		}
+		if ctx.Err() == nil {
+			r.stats.Failed.Add(1)
+			r.Log.Debug("anti-entropy round broken off", "peer", string(o.id), "error", err)
+		}
+	}
+}
+
+// compare asks for the differences and settles them. A partition that cannot
+// be settled, at the other or here, does not keep the next ones from it; an
+// other that no longer answers does.
+func (r *Repairer) compare(ctx context.Context, o *other, urgent bool) error {
+	top, parts := o.shared()
+	behind := map[hashring.Partition]bool{}
+	for _, p := range parts {
+		if r.Replica.Behind(p) {
+			behind[p] = true
+		}
+	}
+	differences, err := r.ask(ctx, o.link, parts)
+	if err != nil {
+		return err
+	}
+	last := o.past
+	if urgent {
+		last.seen = map[hashring.Partition]*crdt.Clock{}
+		for _, d := range differences {
+			last.seen[d.Partition] = d.Clock
+		}
+	}
+	o.past = past{seen: map[hashring.Partition]*crdt.Clock{}, suspect: map[hashring.Partition]bool{}}
+	verdicts := r.settleAll(ctx, o.link, differences, last)
+	var failed error
+	for i, v := range verdicts {
+		p := differences[i].Partition
+		if v.lacking != nil {
+			o.past.seen[p] = v.lacking
+			delete(behind, p)
+		}
+		if v.suspect {
+			o.past.suspect[p] = true
+		}
+		if v.err != nil {
+			delete(behind, p)
+			failed = v.err
+		}
+	}
+	r.meet(top, o, behind)
+	return failed
+}
+
+// ask returns l's state of those of the partitions that differ, and notes what
+// l is known to have.
+func (r *Repairer) ask(ctx context.Context, l link, parts []hashring.Partition) ([]wire.Difference, error) {
+	ask := wire.Compare{Sums: make([]wire.Sum, 0, len(parts))}
+	clocks := make(map[hashring.Partition]*crdt.Clock)
+	for _, p := range parts {
+		if !r.Replica.Owns(p) {
+			continue // the topology is ahead of the replica, or behind it
+		}
+		sum := r.Replica.Sum(p)
+		if !r.known.upToDate(l.id, p, sum.Clock) {
+			// The clock of exactly this sum, or none.
+			clock := r.Replica.Clock(p)
+			if again := r.Replica.Sum(p); again.Clock == sum.Clock {
+				clocks[p] = clock
+			}
+		}
+		ask.Sums = append(ask.Sums, sum)
+	}
+	b, err := r.call(ctx, l, peer.VerbCompare, wire.AppendCompare(nil, ask))
+	if err != nil {
+		return nil, fmt.Errorf("compare: %w", err)
+	}
+	differences, err := wire.DecodeDifferences(b)
+	if err != nil {
+		return nil, fmt.Errorf("compare: %w", err)
+	}
+	for _, d := range differences {
+		delete(clocks, d.Partition)
+		r.known.note(l.id, d.Partition, d.Sum.Clock, d.Clock)
+	}
+	for _, s := range ask.Sums {
+		if c := clocks[s.Partition]; c != nil {
+			r.known.note(l.id, s.Partition, s.Clock, c)
+		}
+	}
+	return differences, nil
+}
+
+// verdict on one difference.
+type verdict struct {
+	// lacking is the other's clock, nil if this node has all of it.
+	lacking *crdt.Clock
+	// suspect: equal clocks and different digests.
+	suspect bool
+	err     error
+}
+
+var errBroken = errors.New("the rest of the round was broken off")
+
+// settleAll settles a few differences at a time, until the other one does not
+// answer any more.
+func (r *Repairer) settleAll(ctx context.Context, l link, differences []wire.Difference, last past) []verdict {
+	ctx, breakOff := context.WithCancelCause(ctx)
+	defer breakOff(nil)
+	out := make([]verdict, len(differences))
+	each(settlers, len(differences), func(i int) {
+		d := differences[i]
+		if ctx.Err() != nil {
+			out[i] = verdict{lacking: cmp.Or(last.seen[d.Partition], d.Clock), err: context.Cause(ctx)}
+			return
+		}
+		if out[i] = r.settle(ctx, l, d, last); unanswered(out[i].err) {
+			breakOff(errBroken)
+		}
+	})
+	return out
+}
+
+// settle mends a difference that is no accident of timing: dots that the other
+// had a round ago and that are still missing here, and digests that differ at
+// equal clocks twice.
+func (r *Repairer) settle(ctx context.Context, l link, d wire.Difference, last past) (v verdict) {
+	p := d.Partition
+	mine := r.Replica.Clock(p)
+	if mine == nil {
+		return verdict{lacking: d.Clock}
+	}
+	if planted.Bug(planted.ClockFirst) && !mine.Covers(d.Clock) {
+		if err := r.joinClock(p, d.Clock); err != nil {
+			return verdict{err: err}
+		}
+	}
+	if !mine.Covers(d.Clock) {
+		v.lacking = d.Clock
+	}
+	if overdue := last.seen[p]; overdue != nil && !mine.Covers(overdue) {
+		if v.err = r.pull(ctx, l, p); v.err != nil {
+			return v
+		}
+		if now := r.Replica.Clock(p); now != nil && now.Covers(d.Clock) {
+			v.lacking = nil
+		}
+	}
+	if sum := r.Replica.Sum(p); sum.Clock != d.Sum.Clock || sum.Digest == d.Digest {
+		return v
+	}
+	v.suspect = true
+	if last.suspect[p] && !planted.Bug(planted.TrustClocks) {
+		v.err = r.mend(ctx, l, p)
+	}
+	return v
+}
+
+// meet notes the partitions that this node was behind in when the round began,
+// and that lack nothing of o's any more. When a partition lacks nothing of any
+// server's, the node answers for it.
+func (r *Repairer) meet(top *topology.Topology, o *other, behind map[hashring.Partition]bool) {
+	if top == nil || len(behind) == 0 || o.region != "" {
+		return
+	}
+	now := r.Topology()
+	for p := range behind {
+		r.met.note(o.id, p, top.SinceOf(p))
+		if r.met.all(servers(now, p), r.cfg.Self, p, now.SinceOf(p)) {
+			r.Replica.CaughtUp(p)
+		}
+	}
+}

@@ -1,0 +1,178 @@
+package repair_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// Regions compare themselves, too: what no log delivered is fetched, spread over
+// the region, and counted once.
+func TestFarRegions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.page = 2000
+		w.startAll()
+		a, b := w.nodes["a1"], w.nodes["b1"]
+		for i := range 60 {
+			if _, err := a.put(coord.Put{Key: fmt.Append(nil, "a", i), Value: []byte("v")}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.put(coord.Put{Key: fmt.Append(nil, "b", i), Value: []byte("v")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pass(30 * time.Second)
+		w.equal()
+		var full, pulled uint64
+		for _, m := range w.all() {
+			pulled += m.repair.Stats().PulledKeys.Load()
+			if m.has("a7") != "v" || m.has("b7") != "v" {
+				t.Errorf("%s has %q and %q", m.id, m.has("a7"), m.has("b7"))
+			}
+			full += m.repair.Stats().FullSyncs.Load()
+		}
+		if full != 0 || pulled < 120 || pulled > 150 {
+			t.Errorf("%d full syncs, %d records pulled for 120", full, pulled)
+		}
+	})
+}
+
+// The owners of the other region are asked in turn: one that is down holds
+// nothing up for long.
+func TestFarOwnerDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.startAll()
+		for i := range 20 {
+			if _, err := w.nodes["a1"].put(coord.Put{Key: fmt.Append(nil, "k", i), Value: []byte("v")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pass(100 * time.Millisecond)
+		w.nodes["a2"].halt()
+		w.pass(2 * time.Minute)
+		for i := range 20 {
+			if got := w.nodes["b3"].has(fmt.Sprint("k", i)); got != "v" {
+				t.Errorf("b3 has %q of k%d", got, i)
+			}
+		}
+	})
+}
+
+// A gap in the log is a reason to compare at once, and not to wait for a second
+// look.
+func TestGapIsUrgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.startAll()
+		if _, err := w.nodes["a1"].put(coord.Put{Key: []byte("k"), Value: []byte("v")}); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(100 * time.Millisecond)
+		for _, m := range w.all()[3:] {
+			if m.has("k") != "" {
+				t.Errorf("%s has it before it was told", m.id)
+			}
+			m.gap <- struct{}{}
+		}
+		w.pass(100 * time.Millisecond)
+		for _, m := range w.all()[3:] {
+			if m.has("k") != "v" {
+				t.Errorf("%s has %q", m.id, m.has("k"))
+			}
+		}
+	})
+}
+
+// A full sync between regions: the clock is joined only by who has the records
+// (A2), though others of the region took them.
+func TestFarFullSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.startAll()
+		p := hashring.Partition(3)
+		keys := keysIn(p, 30)
+		east := w.all()[:3]
+		for _, m := range w.all()[3:] {
+			m.halt()
+		}
+		var dots []crdt.Dot
+		for _, k := range keys {
+			dots = append(dots, east[0].write(k, "v"))
+		}
+		w.pass(5 * time.Second)
+		for _, m := range east {
+			for _, d := range dots[:5] {
+				m.disk.LoseRecord(indexKey(p, d))
+			}
+		}
+		for _, m := range w.all()[3:] {
+			m.back()
+		}
+		w.pass(time.Minute)
+		w.equal()
+		for _, k := range keys {
+			if got := w.nodes["b2"].has(k); got != "v" {
+				t.Errorf("b2 has %q of %s", got, k)
+			}
+		}
+	})
+}
+
+// A quorum of the region took what this node fetched, and this node itself did
+// not: it does not fetch the same again and again without end, and its clock
+// does not speak for what it has not got (A2).
+func TestFarWithoutThisNode(t *testing.T) {
+	for name, damage := range map[string]bool{"by clocks": false, "full sync": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2)
+				w.page = 200
+				w.startAll()
+				b := w.nodes["b1"]
+				p := hashring.Partition(0)
+				for q := range hashring.Partition(partitions) {
+					if w.tops[1].Owners(q)[0] == string(b.id) {
+						p = q
+					}
+				}
+				var taken int
+				b.applyRemote = func(_ context.Context, _ string, entries []wire.Entry) error {
+					taken += len(entries) // by the others
+					return nil
+				}
+				for _, m := range w.all()[4:] {
+					m.halt() // nor do they tell this node
+				}
+				keys := keysIn(p, 20)
+				dots := make([]crdt.Dot, len(keys))
+				for i, k := range keys {
+					dots[i] = w.nodes["a1"].write(k, "v")
+				}
+				w.pass(2500 * time.Millisecond)
+				if damage {
+					for _, m := range w.all()[:3] {
+						m.disk.LoseRecord(indexKey(p, dots[0]))
+					}
+				}
+				w.pass(30 * time.Second)
+				if taken == 0 || taken > 20*len(keys) {
+					t.Errorf("spread %d entries", taken)
+				}
+				for i, k := range keys {
+					if b.Clock(p).Contains(dots[i]) && b.has(k) != "v" {
+						t.Errorf("the clock speaks for %s, of which it has %q", k, b.has(k))
+					}
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,140 @@
+package repair
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// pruneLoop looks each PruneBeat which dots everybody has.
+func (r *Repairer) pruneLoop(ctx context.Context) {
+	pruned := map[hashring.Partition]*crdt.Clock{}
+	for sleep(ctx, r.jitter(r.cfg.PruneBeat)) {
+		r.prune(ctx, pruned)
+	}
+}
+
+// prune asks all owners of this node's partitions, in all regions, what they
+// have, and gives up the index entries of the dots that everybody has. An owner
+// that does not answer is taken at its last word; of one that never gave any,
+// nothing is taken. pruned is what was given up before.
+func (r *Repairer) prune(ctx context.Context, pruned map[hashring.Partition]*crdt.Clock) {
+	top, others := r.Topology(), r.Regions()
+	parts := r.parts(top)
+	shares, ok := sharesOf(top, others, parts, r.cfg.Self)
+	if !ok {
+		return
+	}
+	r.known.retain(shares)
+	r.askEverybody(ctx, shares)
+	owners := map[hashring.Partition][]topology.NodeID{}
+	for l, ps := range shares {
+		for p := range ps {
+			owners[p] = append(owners[p], l.id)
+		}
+	}
+	maps.DeleteFunc(pruned, func(p hashring.Partition, _ *crdt.Clock) bool { return !r.Replica.Owns(p) })
+	for _, p := range parts {
+		clocks, ok := r.known.clocks(p, owners[p])
+		mine := r.Replica.Clock(p)
+		if !ok || mine == nil {
+			continue
+		}
+		base := commonBase(append(clocks, mine))
+		if old := pruned[p]; old != nil && old.Covers(base) || len(base.Actors()) == 0 {
+			continue // nothing new
+		}
+		began := time.Now()
+		if err := r.pruneIndex(p, base); err != nil {
+			r.Log.Warn("pruning of an index failed", "partition", int(p), "error", err)
+			continue
+		}
+		pruned[p] = base
+		r.stats.Prunings.Add(1)
+		if !sleep(ctx, rest(time.Since(began), r.Busy())) {
+			return
+		}
+	}
+}
+
+// shares are the partitions by the nodes that take writes of them.
+type shares map[link]map[hashring.Partition]bool
+
+// sharesOf returns who, in all regions, takes writes of parts, self excepted.
+// It reports false when some region's topology is not known: then nobody can
+// tell who the owners are.
+func sharesOf(top *topology.Topology, others []Region, parts []hashring.Partition, self topology.NodeID) (shares, bool) {
+	out := shares{}
+	add := func(region topology.Region, t *topology.Topology, p hashring.Partition) {
+		for _, id := range t.Takers(p) {
+			l := link{id: id, region: region}
+			if id == self {
+				continue
+			}
+			if out[l] == nil {
+				out[l] = map[hashring.Partition]bool{}
+			}
+			out[l][p] = true
+		}
+	}
+	for _, p := range parts {
+		add("", top, p)
+		for _, g := range others {
+			if g.Topology == nil || int(p) >= g.Topology.Table.Partitions() {
+				return nil, false
+			}
+			add(g.Name, g.Topology, p)
+		}
+	}
+	return out, true
+}
+
+// links in order, so that equal nodes do equal things.
+func (s shares) links() []link {
+	return slices.SortedFunc(maps.Keys(s), func(a, b link) int {
+		return cmp.Or(cmp.Compare(a.region, b.region), cmp.Compare(a.id, b.id))
+	})
+}
+
+// askEverybody notes what all of them have. A region of which a node does not
+// answer is left alone for this time.
+func (r *Repairer) askEverybody(ctx context.Context, s shares) {
+	var mu sync.Mutex
+	mute := map[topology.Region]bool{}
+	links := s.links()
+	each(farNodes, len(links), func(i int) {
+		l := links[i]
+		mu.Lock()
+		skip := mute[l.region] || l.region == "" && !r.Alive(l.id)
+		mu.Unlock()
+		if skip || ctx.Err() != nil {
+			return
+		}
+		if _, err := r.ask(ctx, l, slices.Sorted(maps.Keys(s[l]))); unanswered(err) && l.region != "" {
+			mu.Lock()
+			mute[l.region] = true
+			mu.Unlock()
+		}
+	})
+}
+
+type indexPruner interface {
+	PruneIndex(p hashring.Partition, held *crdt.Clock, done func(error))
+}
+
+func (r *Repairer) pruneIndex(p hashring.Partition, held *crdt.Clock) error {
+	pruner, ok := any(r.Replica).(indexPruner)
+	if !ok {
+		return nil
+	}
+	done := make(chan error, 1)
+	pruner.PruneIndex(p, held, func(err error) { done <- err })
+	return <-done
+}
