@@ -6,6 +6,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
 
@@ -13,19 +14,28 @@ import (
 // anti-entropy, other regions. done gets how many records changed, when all of
 // them are durable; it runs on the committer's goroutine and must not block.
 // A record that is not one gives an error that wraps wire.ErrMalformed, and
-// none of the entries is applied.
+// none of the entries is applied; so does a partition in which this node has no
+// role, with ErrNotOwner.
 func (r *Replica) Apply(entries []wire.Entry, done func(changed int, err error)) {
-	op := &applyOp{r: r, done: done, items: make([]applyItem, len(entries))}
+	r.ApplyAt(0, entries, done)
+}
+
+// ApplyAt is Apply for who counts on this node as an owner by the topology of
+// that epoch: it is refused with ErrStale when a partition's row has changed
+// since, however long it waited here. Epoch 0 is not fenced.
+func (r *Replica) ApplyAt(epoch topology.Epoch, entries []wire.Entry, done func(changed int, err error)) {
+	op := &applyOp{r: r, epoch: epoch, done: done, items: make([]applyItem, len(entries))}
+	v := r.view.Load()
 	for i, e := range entries {
 		it := &op.items[i]
 		it.Entry = e
 		it.keyHash = hashring.KeyHash(e.Key)
-		it.part = r.parts[r.Partition(it.keyHash)]
-		if it.part == nil {
-			done(0, ErrNotOwner)
+		it.partition = r.Partition(it.keyHash)
+		err := v.standing(it.partition).takes(epoch)
+		if err != nil {
+			done(0, err)
 			return
 		}
-		var err error
 		if it.in, err = crdt.DecodeRecord(it.keyHash, e.Record); err != nil {
 			done(0, fmt.Errorf("%w: %w", wire.ErrMalformed, err))
 			return
@@ -44,6 +54,7 @@ func (r *Replica) Apply(entries []wire.Entry, done func(changed int, err error))
 
 type applyOp struct {
 	r       *Replica
+	epoch   topology.Epoch
 	items   []applyItem
 	size    int
 	changed int
@@ -52,12 +63,12 @@ type applyOp struct {
 
 type applyItem struct {
 	wire.Entry
-	keyHash  uint64
-	part     *partition
-	in       crdt.Record
-	old, out crdt.Record
-	encoded  []byte // of out, if it is to be written
-	effect   effect
+	keyHash   uint64
+	partition hashring.Partition
+	in        crdt.Record
+	old, out  crdt.Record
+	encoded   []byte // of out, if it is to be written
+	effect    effect
 }
 
 // indexSize is about what the index entries of all its dots take.
@@ -79,6 +90,10 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 	}
 	for i := range o.items {
 		it := &o.items[i]
+		if err := o.r.decidedStanding(it.partition).takes(o.epoch); err != nil {
+			return err
+		}
+		it.effect.part = o.r.held[it.partition]
 		if j, ok := earlier[string(it.Key)]; ok {
 			it.old = o.items[j].out
 		} else {
@@ -122,8 +137,7 @@ func (it *applyItem) encode() {
 }
 
 func (r *Replica) join(tx storage.Txn, it *applyItem) error {
-	clock := it.part.decided.clock
-	it.effect = effect{part: it.part}
+	clock := it.effect.part.decided.clock
 	take := func(d crdt.Dot) {
 		if r.minter != 0 && d.Actor == r.minter && r.lost(it, d) {
 			r.forget()
@@ -153,9 +167,14 @@ func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 
 // lost reports whether d, a dot of this node's own actor, shows that the node
 // has lost something: it never minted d as far as it knows, or it did and the
-// record no longer shows it.
+// record no longer shows it. What it minted before it dropped the partition is
+// no proof.
 func (r *Replica) lost(it *applyItem, d crdt.Dot) bool {
-	return !it.part.decided.clock.Contains(d) || !it.old.Covers(d)
+	part := it.effect.part
+	if d.Actor == part.own.Actor && d.N <= part.own.N {
+		return false
+	}
+	return !part.decided.clock.Contains(d) || !it.old.Covers(d)
 }
 
 func contains(dots []crdt.Dot, d crdt.Dot) bool {
@@ -182,16 +201,16 @@ func (o *applyOp) Done(err error) {
 // JoinClock marks everything in c as delivered to partition p: the last step
 // of a full sync, after all records of the one who gave c were applied.
 func (r *Replica) JoinClock(p hashring.Partition, c *crdt.Clock, done func(error)) {
-	part := r.part(p)
-	if part == nil {
+	if !r.Owns(p) {
 		done(ErrNotOwner)
 		return
 	}
-	r.submit(&clockOp{r: r, effect: effect{part: part, clock: c}, done: done})
+	r.submit(&clockOp{r: r, p: p, effect: effect{clock: c}, done: done})
 }
 
 type clockOp struct {
 	r      *Replica
+	p      hashring.Partition
 	effect effect
 	done   func(error)
 }
@@ -200,11 +219,16 @@ func (o *clockOp) Size() int { return 256 }
 func (o *clockOp) Decided()  {}
 
 func (o *clockOp) Decide(tx storage.Txn) error {
-	if a := o.r.minter; a != 0 && o.effect.clock.Max(a) > o.effect.part.decided.clock.Max(a) {
+	part, err := o.r.decidedPart(o.p)
+	if err != nil {
+		return err
+	}
+	if a := o.r.minter; a != 0 && o.effect.clock.Max(a) > part.highest(a) {
 		o.r.forget()
 	}
-	o.effect.part.decided.take(&o.effect)
-	return o.effect.part.putSnapshot(tx)
+	o.effect.part = part
+	part.decided.take(&o.effect)
+	return part.putSnapshot(tx)
 }
 
 func (o *clockOp) Done(err error) {

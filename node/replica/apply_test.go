@@ -251,8 +251,12 @@ func TestSnapshotBoundary(t *testing.T) {
 					p.mustApply(some...)
 				}
 				snapshot := []byte{'s', byte(part >> 8), byte(part)}
-				if _, err := p.engine.Get(snapshot); (err == nil) != (n >= every) {
-					t.Errorf("snapshot after %d dots: %v", n, err)
+				b, err := p.engine.Get(snapshot)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c, _, err := crdt.DecodeClock(b[8:]); err != nil || c.Base(stranger) != uint64(n/every*every) {
+					t.Errorf("snapshot after %d dots: %v, %v", n, c, err)
 				}
 				p.digests()
 				p.crash(true)
@@ -378,7 +382,7 @@ func TestClockHoldsDurableDots(t *testing.T) {
 				if p.Clock(partOf(key)).Contains(m.Dot) {
 					t.Error("the clock holds a dot before its sync")
 				}
-				if b, err := p.Read(hashring.KeyHash([]byte(key)), []byte(key)); b != nil || err != nil {
+				if b, err := p.Read(0, hashring.KeyHash([]byte(key)), []byte(key)); b != nil || err != nil {
 					t.Errorf("a read shows %x, %v before the sync", b, err)
 				}
 			},

@@ -6,99 +6,155 @@ import (
 
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/topology"
 )
 
-// A replica that starts on an empty directory, or on one that has lost
-// something, does not know what it once acknowledged. Until it has caught up
-// with every other owner of a partition it is *behind* there: it takes Applies
-// and answers whoever repairs, but it answers no reads, not even with "absent",
-// and mints nothing. So a quorum of reads still meets every quorum of writes,
-// although one of the writers was wiped. The state is durable: it is left only
-// by catching up.
+// A node that begins to hold a partition, or that has lost something, does not
+// know what the partition's other owners acknowledged, nor what it once
+// acknowledged itself. Until it has caught up with them it is *behind* there:
+// it takes Applies and answers whoever repairs, but it answers no reads, not
+// even with "absent", and mints nothing. So a quorum of reads still meets every
+// quorum of writes, although one of the writers was wiped.
+//
+// The mark is durable and each partition's own. It is set
+//
+//	when the node becomes Pending, or Pending for another move: the copy is not
+//	    there yet;
+//	when the node is to serve what it had no role in: it was wiped while the
+//	    partition was moved to it;
+//	for all partitions with a role when the directory is new, has lost
+//	    something, or is a copy;
+//
+// and it is left only by catching up. A Pending partition whose mark was
+// cleared before the switch serves from the switch on. A partition that nobody
+// else has is never behind.
 
-// ErrBehind says that this node's disk is new or has lost something, and that
-// it has not caught up with the other owners of the partition yet.
+// ErrBehind says that this node does not have all of the partition, and that
+// it has not caught up with the other owners yet.
 var ErrBehind = errors.New("this node is still catching up on the partition")
 
-var keyBehind = []byte("mbehind")
+// keyAllBehind is how former versions marked all partitions at once.
+var keyAllBehind = []byte("mbehind")
 
-// loadBehind finds out at the start whether the node is behind.
-func (r *Replica) loadBehind(report storage.MarkerReport) error {
-	if !r.cfg.Replicated {
-		return nil // there is nobody to catch up with
+// falls reports whether a node that was one thing to a partition and is to be
+// another has to catch up first.
+func falls(was, is standing) bool {
+	switch is.role {
+	case topology.Pending:
+		return was.role != topology.Pending || was.since != is.since
+	case topology.Serving, topology.Parting:
+		return was.role == topology.None
 	}
-	_, err := r.engine.Get(keyBehind)
-	switch {
-	case err == nil:
-	case !isNotFound(err):
-		return fmt.Errorf("read whether the node is behind: %w", err)
-	case report.Fresh() || report.Lost():
-		tx, err := r.engine.Begin()
-		if err != nil {
-			return fmt.Errorf("note that the node is behind: %w", err)
-		}
-		defer tx.Discard()
-		if err := tx.Put(keyBehind, []byte{1}); err != nil {
-			return fmt.Errorf("note that the node is behind: %w", err)
-		}
-		if err := tx.Commit(); err != nil {
-			return fmt.Errorf("note that the node is behind: %w", err)
-		}
-	default:
-		return nil
+	return false
+}
+
+// markBehind decides that part is behind, from now on and anew.
+func (r *Replica) markBehind(tx storage.Txn, part *partition) error {
+	if err := tx.Put(behindKey(part.id), []byte{1}); err != nil {
+		return fmt.Errorf("note that partition %d is behind: %w", part.id, err)
 	}
-	r.setBehind()
+	part.stand.mark = r.newMark()
 	return nil
 }
 
-func (r *Replica) setBehind() {
-	for _, p := range r.parts {
-		if p != nil {
-			p.behind.Store(true)
+func (r *Replica) newMark() uint64 {
+	r.lastMark++
+	return r.lastMark
+}
+
+// markAll marks every partition in which the node has a role.
+func (r *Replica) markAll(tx storage.Txn) error {
+	for _, part := range r.held {
+		if part == nil || part.stand.role == topology.None || !r.others(part.id) {
+			continue
+		}
+		if err := r.markBehind(tx, part); err != nil {
+			return err
 		}
 	}
-	r.behind.Store(int32(len(r.cfg.Owned)))
+	return nil
 }
 
-// Behind reports whether the node does not answer for p yet.
-func (r *Replica) Behind(p hashring.Partition) bool {
-	part := r.part(p)
-	return part != nil && part.behind.Load()
+// Behind reports whether the node lacks something of p and has not caught up.
+func (r *Replica) Behind(p hashring.Partition) bool { return r.BehindMark(p) != 0 }
+
+// BehindMark is not 0 while the node is behind on p, and another number each
+// time it falls behind. Take it before you begin to compare the partition with
+// others, and give it to CaughtUp.
+func (r *Replica) BehindMark(p hashring.Partition) uint64 {
+	return r.view.Load().standing(p).mark
 }
 
-// BehindCount is how many partitions the node does not answer for yet.
+// BehindCount is how many partitions that the node is to answer for it does
+// not answer for yet.
 func (r *Replica) BehindCount() int { return int(r.behind.Load()) }
 
 // CaughtUp says that this node has everything of p that any other owner had
-// after this node had started.
-func (r *Replica) CaughtUp(p hashring.Partition) {
-	part := r.part(p)
-	if part == nil || !part.behind.CompareAndSwap(true, false) {
+// at some time after BehindMark returned mark. It does nothing if the node has
+// fallen behind anew since, or is not behind.
+func (r *Replica) CaughtUp(p hashring.Partition, mark uint64) {
+	if mark == 0 || r.BehindMark(p) != mark {
 		return
 	}
-	if r.behind.Add(-1) == 0 {
-		r.submit(&behindOp{})
+	r.submit(&caughtUpOp{r: r, p: p, mark: mark})
+}
+
+type caughtUpOp struct {
+	r    *Replica
+	p    hashring.Partition
+	mark uint64
+}
+
+func (o *caughtUpOp) Size() int { return 0 }
+func (o *caughtUpOp) Decided()  {}
+
+func (o *caughtUpOp) Decide(tx storage.Txn) error {
+	part := o.r.held[o.p]
+	if part == nil || part.stand.mark != o.mark {
+		return nil
+	}
+	part.stand.mark = 0
+	return tx.Delete(behindKey(o.p))
+}
+
+func (o *caughtUpOp) Done(err error) {
+	if part := o.r.held[o.p]; err == nil && part != nil {
+		o.r.showMark(part)
 	}
 }
 
-// behindOp makes the state durable: none is behind, or (set) all are.
-type behindOp struct {
-	set  bool
-	done chan error // may be nil
+// showMark publishes one partition's mark.
+func (r *Replica) showMark(part *partition) {
+	was := part.shown.Load()
+	part.show()
+	if was.mark != 0 && part.stand.mark == 0 && was.role != topology.Pending && was.role != topology.None {
+		r.behind.Add(-1)
+	}
 }
 
-func (o *behindOp) Size() int { return 0 }
-func (o *behindOp) Decided()  {}
-
-func (o *behindOp) Decide(tx storage.Txn) error {
-	if o.set {
-		return tx.Put(keyBehind, []byte{1})
-	}
-	return tx.Delete(keyBehind)
+// fallBehindOp marks all partitions with a role.
+type fallBehindOp struct {
+	r    *Replica
+	done chan error
 }
 
-func (o *behindOp) Done(err error) {
-	if o.done != nil {
-		o.done <- err
+func (o *fallBehindOp) Size() int                   { return 0 }
+func (o *fallBehindOp) Decided()                    {}
+func (o *fallBehindOp) Decide(tx storage.Txn) error { return o.r.markAll(tx) }
+
+func (o *fallBehindOp) Done(err error) {
+	if err == nil {
+		o.r.publish()
 	}
+	o.done <- err
+}
+
+// fallBehind makes the node catch up before it answers.
+func (r *Replica) fallBehind() error {
+	done := make(chan error, 1)
+	r.enqueue(&fallBehindOp{r: r, done: done})
+	if err := <-done; err != nil {
+		return fmt.Errorf("note that the node is behind: %w", err)
+	}
+	return nil
 }

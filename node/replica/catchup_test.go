@@ -15,14 +15,14 @@ import (
 // replicated is a replica whose partitions have other owners.
 func replicated(t *testing.T) *place {
 	p := newPlace(t, "n1", memtopo.New(1), memstore.Config{})
-	p.cfg.Replicated = true
+	p.cfg.Topology = rows(1, "n1 n2", "n1 n2", "n2 n1", "n2 n1")
 	p.start()
 	return p
 }
 
 func (p *place) catchUp() {
 	for _, part := range p.Owned() {
-		p.CaughtUp(part)
+		p.CaughtUp(part, p.BehindMark(part))
 	}
 	p.settle()
 }
@@ -35,7 +35,7 @@ func TestBehind(t *testing.T) {
 		hash := hashring.KeyHash([]byte(key))
 		refused := func() {
 			t.Helper()
-			_, err := p.Read(hash, []byte(key))
+			_, err := p.Read(0, hash, []byte(key))
 			wantError(t, err, replica.ErrBehind)
 			_, err = p.write(replica.Mint{Key: []byte(key)})
 			wantError(t, err, replica.ErrBehind)
@@ -53,15 +53,22 @@ func TestBehind(t *testing.T) {
 		p.start()
 		refused()
 		other := (partOf(key) + 1) % partitions
-		p.CaughtUp(other)
-		p.CaughtUp(other)
+		mark := p.BehindMark(other)
+		p.CaughtUp(other, mark+100)
+		p.settle()
+		if !p.Behind(other) {
+			t.Error("caught up since another time")
+		}
+		p.CaughtUp(other, mark)
+		p.CaughtUp(other, mark)
+		p.settle()
 		if p.Behind(other) || !p.Behind(partOf(key)) || p.BehindCount() != partitions-1 {
 			t.Errorf("%d partitions behind", p.BehindCount())
 		}
 		refused()
 		p.put(keysIn(other, 1)[0], "v")
-		p.restart() // what was caught up with in part is not remembered
-		if p.BehindCount() != partitions {
+		p.restart()
+		if p.BehindCount() != partitions-1 || p.Behind(other) {
 			t.Errorf("%d partitions behind", p.BehindCount())
 		}
 		p.catchUp()

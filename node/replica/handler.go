@@ -17,7 +17,7 @@ const maxReplyBytes = 4 << 20
 func (r *Replica) Handle(req peer.Request, reply peer.Done) bool {
 	switch req.Verb {
 	case peer.VerbRead:
-		b, err := r.Read(hashring.KeyHash(req.Body), req.Body)
+		b, err := r.Read(req.Epoch, hashring.KeyHash(req.Body), req.Body)
 		reply(b, Refuse(err))
 	case peer.VerbApply:
 		m, err := wire.DecodeApply(req.Body)
@@ -25,7 +25,7 @@ func (r *Replica) Handle(req peer.Request, reply peer.Done) bool {
 			reply(nil, Refuse(err))
 			return true
 		}
-		r.Apply(m.Entries, func(_ int, err error) { reply(nil, Refuse(err)) })
+		r.ApplyAt(req.Epoch, m.Entries, func(_ int, err error) { reply(nil, Refuse(err)) })
 	case peer.VerbCompare:
 		r.answer(reply, func() ([]byte, error) {
 			m, err := wire.DecodeCompare(req.Body)
@@ -102,6 +102,8 @@ func Refuse(err error) error {
 		code = peer.CodeFull
 	case errors.Is(err, storage.ErrOverloaded):
 		code = peer.CodeOverloaded
+	case errors.Is(err, ErrStale):
+		code = peer.CodeStaleEpoch
 	case errors.Is(err, ErrNotOwner):
 		code = peer.CodeNotOwner
 	case errors.Is(err, ErrBehind):

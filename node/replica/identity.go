@@ -32,7 +32,8 @@ type owner struct {
 const directoryFormat = 1
 
 func (r *Replica) checkOwner() error {
-	want := owner{directoryFormat, r.cfg.Node, r.cfg.Region, uint8(r.cfg.RegionID), r.cfg.Partitions}
+	top := r.cfg.Topology
+	want := owner{directoryFormat, r.cfg.Node, top.Region, uint8(top.RegionID), r.partitions}
 	b, err := r.engine.Get(keyIdentity)
 	if isNotFound(err) {
 		return r.writeOwner(want)
@@ -104,11 +105,12 @@ func (r *Replica) readCleanMarker(report storage.MarkerReport) (*topology.Identi
 	return &topology.Identity{Actor: m.Actor, Nonce: m.Nonce}, "", nil
 }
 
-// fingerprint hashes all decided clocks and digests.
+// fingerprint hashes all decided clocks and digests, and what keeps the dots
+// of dropped partitions from being minted again.
 func (r *Replica) fingerprint() uint64 {
 	h := xxhash.New()
 	var buf []byte
-	for _, p := range r.parts {
+	for _, p := range r.held {
 		if p == nil {
 			continue
 		}
@@ -117,7 +119,11 @@ func (r *Replica) fingerprint() uint64 {
 		buf = crdt.AppendClock(buf, p.decided.clock)
 		h.Write(buf)
 	}
-	return h.Sum64()
+	sum := h.Sum64()
+	for p, d := range r.floors {
+		sum ^= xxhash.Sum64(encodeOwn(partitionKey(spaceOwn, p), d))
+	}
+	return sum
 }
 
 // forget ends the actor: called on the committer's goroutine.
@@ -199,29 +205,13 @@ func (r *Replica) ask(ctx context.Context) (id topology.Identity, resumed bool, 
 	return id, false, nil
 }
 
-// fallBehind makes the node catch up before it answers.
-func (r *Replica) fallBehind() error {
-	if !r.cfg.Replicated {
-		return nil
-	}
-	done := make(chan error, 1)
-	r.enqueue(&behindOp{set: true, done: done})
-	if err := <-done; err != nil {
-		return fmt.Errorf("note that the node is behind: %w", err)
-	}
-	r.setBehind()
-	return nil
-}
-
 // highestActor of this region in any clock.
 func (r *Replica) highestActor() crdt.Actor {
-	var top crdt.Actor
-	for _, p := range r.parts {
-		if p == nil {
-			continue
-		}
-		for _, a := range p.Clock().Actors() {
-			if a.Region() == uint8(r.cfg.RegionID) {
+	v := r.view.Load()
+	top := crdt.Actor(r.seenActor.Load())
+	for _, p := range v.held {
+		for _, a := range v.parts[p].Clock().Actors() {
+			if a.Region() == uint8(v.top.RegionID) {
 				top = max(top, a)
 			}
 		}
@@ -317,7 +307,7 @@ func (o *leaveOp) Decided()       {}
 func (o *leaveOp) Done(err error) { o.done <- err }
 
 func (o *leaveOp) Decide(tx storage.Txn) error {
-	for _, p := range o.r.parts {
+	for _, p := range o.r.held {
 		if p == nil || p.unsaved == 0 {
 			continue
 		}

@@ -164,9 +164,9 @@ func copyDisk(t *testing.T, from, to *memstore.Disk) {
 func TestForeignDirectory(t *testing.T) {
 	for name, change := range map[string]func(*replica.Config){
 		"node":       func(c *replica.Config) { c.Node = "n9" },
-		"region":     func(c *replica.Config) { c.Region = "west" },
-		"region id":  func(c *replica.Config) { c.RegionID = 2 },
-		"partitions": func(c *replica.Config) { c.Partitions, c.Owned = 8, nil },
+		"region":     func(c *replica.Config) { c.Topology = c.Topology.Clone(); c.Topology.Region = "west" },
+		"region id":  func(c *replica.Config) { c.Topology = c.Topology.Clone(); c.Topology.RegionID = 2 },
+		"partitions": func(c *replica.Config) { c.Topology = rows(1, "n1", "n1", "n1", "n1", "n1", "n1", "n1", "n1") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -176,7 +176,7 @@ func TestForeignDirectory(t *testing.T) {
 				change(&p.cfg)
 				err := p.tryStart()
 				wantError(t, err, replica.ErrForeignDirectory)
-				for _, part := range []string{"node n1", "region east", "4 partitions", "node " + string(p.cfg.Node), "region " + string(p.cfg.Region)} {
+				for _, part := range []string{"node n1", "region east", "4 partitions", "node " + string(p.cfg.Node), "region " + string(p.cfg.Topology.Region)} {
 					if !strings.Contains(err.Error(), part) {
 						t.Errorf("%q does not say %q", err, part)
 					}
@@ -366,11 +366,11 @@ func TestNotOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlace(t, "n1", memtopo.New(1), memstore.Config{})
 		part := partOf(key)
-		p.cfg.Owned = []hashring.Partition{(part + 1) % partitions}
+		p.cfg.Topology = onlyOwner((part + 1) % partitions)
 		p.start()
 		_, err := p.write(replica.Mint{Key: []byte(key)})
 		wantError(t, err, replica.ErrNotOwner)
-		_, err = p.Read(hashring.KeyHash([]byte(key)), []byte(key))
+		_, err = p.Read(0, hashring.KeyHash([]byte(key)), []byte(key))
 		wantError(t, err, replica.ErrNotOwner)
 		mine := keysIn((part+1)%partitions, 1)[0]
 		_, err = p.apply(foreign(mine, stranger, 1, nil, "v"), foreign(key, stranger, 1, nil, "v"))

@@ -14,6 +14,10 @@ import (
 //	'i' partition(2) actor(4) n(8)      -> digest delta (8), full key
 //	's' partition(2)                    -> digest (8), clock
 //	'c' partition(2) actor(4)           -> counter (8): what the geo log has
+//	'b' partition(2)                    -> 1: the node is behind there
+//	'd' partition(2)                    -> 1: being dropped; see drop.go
+//	'o' partition(2)                    -> actor (4), n (8): the highest dot of
+//	                                       this node's in what was dropped
 //	'm' name                            -> the node's own facts
 //
 // The partition is the top of the key hash, so a partition's records, and any
@@ -23,6 +27,9 @@ const (
 	spaceIndex    = 'i'
 	spaceSnapshot = 's'
 	spaceCursor   = 'c'
+	spaceBehind   = 'b'
+	spaceDropping = 'd'
+	spaceOwn      = 'o'
 )
 
 var (
@@ -70,9 +77,14 @@ func splitIndexKey(k []byte) crdt.Dot {
 	}
 }
 
-func snapshotKey(p hashring.Partition) []byte {
-	return binary.BigEndian.AppendUint16([]byte{spaceSnapshot}, uint16(p))
+func partitionKey(space byte, p hashring.Partition) []byte {
+	return binary.BigEndian.AppendUint16([]byte{space}, uint16(p))
 }
+
+func snapshotKey(p hashring.Partition) []byte { return partitionKey(spaceSnapshot, p) }
+func behindKey(p hashring.Partition) []byte   { return partitionKey(spaceBehind, p) }
+func droppingKey(p hashring.Partition) []byte { return partitionKey(spaceDropping, p) }
+func ownKey(p hashring.Partition) []byte      { return partitionKey(spaceOwn, p) }
 
 func cursorKey(p hashring.Partition, a crdt.Actor) []byte {
 	k := binary.BigEndian.AppendUint16([]byte{spaceCursor}, uint16(p))

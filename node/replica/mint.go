@@ -10,6 +10,7 @@ import (
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/topology"
 )
 
 var (
@@ -18,8 +19,6 @@ var (
 	// ErrTooManySiblings says that a write would leave more siblings than a
 	// key may have; see SiblingsError.
 	ErrTooManySiblings = errors.New("too many siblings")
-	// ErrNotOwner says that this node does not store the partition.
-	ErrNotOwner = errors.New("not an owner of the partition")
 	// ErrStopping says that the node is on its way down.
 	ErrStopping = errors.New("node is stopping")
 	// ErrClockSkew says that this node's clock is too far from its peers'.
@@ -45,6 +44,8 @@ func (e *SiblingsError) Unwrap() error { return ErrTooManySiblings }
 type Mint struct {
 	Key     []byte // full key
 	KeyHash uint64
+	// Epoch of the topology by which this node was chosen; 0 is not fenced.
+	Epoch topology.Epoch
 	// Context of the read that the write follows; zero for a blind one.
 	Context crdt.Context
 	// Overwrite: the write also follows whatever is stored here.
@@ -73,20 +74,20 @@ type Minted struct {
 	Record []byte
 }
 
-// Mint queues m. It returns at once.
+// Mint queues m. It returns at once. It is refused with ErrStale when m.Epoch is
+// too old for the partition, and with ErrNotOwner or ErrBehind when this node
+// does not serve it.
 func (r *Replica) Mint(m Mint) {
-	part := r.parts[r.Partition(m.KeyHash)]
-	if part == nil {
-		m.Done(nil, ErrNotOwner)
+	if err := r.view.Load().standing(r.Partition(m.KeyHash)).serves(m.Epoch); err != nil {
+		m.Done(nil, err)
 		return
 	}
-	r.submit(&mintOp{r: r, Mint: m, part: part})
+	r.submit(&mintOp{r: r, Mint: m})
 }
 
 type mintOp struct {
 	r *Replica
 	Mint
-	part   *partition
 	minted Minted
 	effect effect
 }
@@ -94,6 +95,11 @@ type mintOp struct {
 func (o *mintOp) Size() int { return len(o.Key)*2 + len(o.Value) + 160 }
 
 func (o *mintOp) Decide(tx storage.Txn) error {
+	p := o.r.Partition(o.KeyHash)
+	if err := o.r.decidedStanding(p).serves(o.Epoch); err != nil {
+		return err
+	}
+	part := o.r.held[p]
 	actor := o.r.minter
 	if actor == 0 {
 		return ErrNoActor
@@ -101,11 +107,7 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	if o.r.skewed.Load() {
 		return ErrClockSkew
 	}
-	if o.part.behind.Load() {
-		return ErrBehind
-	}
-	clock := o.part.decided.clock
-	n := clock.Max(actor)
+	n := part.highest(actor)
 	if o.Context.Seen.Get(actor) > n {
 		o.r.forget()
 		return ErrAmnesia
@@ -143,7 +145,7 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	}
 	o.minted = Minted{Dot: v.Dot, Stamp: v.Stamp, Context: after, Record: encoded}
 	o.effect = effect{
-		part:  o.part,
+		part:  part,
 		dots:  []crdt.Dot{v.Dot},
 		delta: o.r.digest(o.KeyHash, old) ^ o.r.digest(o.KeyHash, rec),
 	}
@@ -191,7 +193,7 @@ func (o *mintOp) Done(err error) {
 		return
 	}
 	o.effect.harden()
-	o.r.outbox.add(o.part.id, o.minted.Dot, o.Key, o.minted.Record)
+	o.r.outbox.add(o.effect.part.id, o.minted.Dot, o.Key, o.minted.Record)
 	o.Mint.Done(&o.minted, nil)
 }
 
@@ -257,5 +259,5 @@ func isNotFound(err error) bool { return errors.Is(err, storage.ErrNotFound) }
 
 // Partition of a key hash.
 func (r *Replica) Partition(keyHash uint64) hashring.Partition {
-	return hashring.PartitionOf(keyHash, len(r.parts))
+	return hashring.PartitionOf(keyHash, r.partitions)
 }

@@ -153,10 +153,9 @@ func (o *Outbox) Rewind() {
 func (o *Outbox) rewind() {
 	o.turn++
 	o.fresh, o.freshSize, o.backlog = nil, 0, nil
-	for _, part := range o.r.parts {
-		if part == nil {
-			continue
-		}
+	v := o.r.view.Load()
+	for _, p := range v.held {
+		part := v.parts[p]
 		for _, a := range o.actors {
 			s := slot{part.id, a}
 			part.mu.Lock()
@@ -309,6 +308,22 @@ func (o *Outbox) remember(marks []geo.Mark) bool {
 		return false
 	}
 	o.saving, o.lastSave = true, now
+	return true
+}
+
+// shipped reports whether the log has everything of p that was minted by any
+// of actors and is in c.
+func (o *Outbox) shipped(p hashring.Partition, actors []crdt.Actor, c *crdt.Clock) bool {
+	if !o.r.cfg.Ship {
+		return true
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, a := range actors {
+		if o.confirmed[slot{p, a}] < c.Max(a) {
+			return false
+		}
+	}
 	return true
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,13 +41,8 @@ type place struct {
 }
 
 func newPlace(t testing.TB, node string, registry *memtopo.Registry, disk memstore.Config) *place {
-	cfg := replica.Config{Node: "n1", Region: "east", RegionID: 1, Partitions: partitions, DigestSeed: 7}
-	if node != "" {
-		cfg.Node = topology.NodeID(node)
-	}
-	for p := range partitions {
-		cfg.Owned = append(cfg.Owned, hashring.Partition(p))
-	}
+	cfg := replica.Config{Node: topology.NodeID(node), DigestSeed: 7}
+	cfg.Topology = rows(1, node, node, node, node)
 	p := &place{t: t, cfg: cfg, disk: memstore.NewDisk(disk), registry: registry}
 	t.Cleanup(func() {
 		if p.Replica != nil { // the test has failed
@@ -54,6 +50,25 @@ func newPlace(t testing.TB, node string, registry *memtopo.Registry, disk memsto
 		}
 	})
 	return p
+}
+
+// rows is a topology at an epoch: the owners of each partition, with spaces
+// between them.
+func rows(epoch topology.Epoch, owners ...string) *topology.Topology {
+	t := &topology.Topology{Region: "east", RegionID: 1, Epoch: epoch, Rules: hashring.Rules{Partitions: len(owners), Replicas: 1}}
+	table := make([][]string, len(owners))
+	for p := range table {
+		table[p] = strings.Fields(owners[p])
+	}
+	t.Table = hashring.MakeTable(table)
+	return t
+}
+
+// onlyOwner is the topology in which n1 owns one partition and n9 the others.
+func onlyOwner(part hashring.Partition) *topology.Topology {
+	owners := []string{"n9", "n9", "n9", "n9"}
+	owners[part] = "n1"
+	return rows(1, owners...)
 }
 
 // owner is a replica that has its actor.
@@ -189,7 +204,7 @@ func (p *place) joinClock(part hashring.Partition, c *crdt.Clock) error {
 func (p *place) record(key string) crdt.Record {
 	p.t.Helper()
 	hash := hashring.KeyHash([]byte(key))
-	b, err := p.Read(hash, []byte(key))
+	b, err := p.Read(0, hash, []byte(key))
 	if err != nil {
 		p.t.Fatalf("read %q: %v", key, err)
 	}

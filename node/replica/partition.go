@@ -28,8 +28,15 @@ type partition struct {
 	decided state
 	// unsaved counts dots since the last snapshot was decided.
 	unsaved int
-	// behind: see catchup.go.
-	behind atomic.Bool
+	// saved: there is a snapshot.
+	saved bool
+	// stand is decided, as is decided.
+	stand standing
+	// own is the highest dot that this node minted here before it dropped the
+	// partition and got it again; see drop.go.
+	own crdt.Dot
+
+	shown atomic.Pointer[standing]
 
 	mu      sync.Mutex
 	durable state
@@ -40,6 +47,28 @@ type partition struct {
 type state struct {
 	clock  *crdt.Clock
 	digest uint64
+}
+
+func newPartition(id hashring.Partition) *partition {
+	p := &partition{id: id, decided: state{clock: &crdt.Clock{}}, durable: state{clock: &crdt.Clock{}}}
+	p.show()
+	return p
+}
+
+// show publishes the standing that was decided and is durable by now.
+func (p *partition) show() {
+	s := p.stand
+	p.shown.Store(&s)
+}
+
+// highest is the counter of the highest dot of a in the decided clock, or of
+// those that this node minted in an earlier stay.
+func (p *partition) highest(a crdt.Actor) uint64 {
+	n := p.decided.clock.Max(a)
+	if p.own.Actor == a {
+		n = max(n, p.own.N)
+	}
+	return n
 }
 
 // effect is what one decided operation does to a partition's state.
@@ -104,14 +133,14 @@ func (p *partition) putSnapshot(tx storage.Txn) error {
 	if err := tx.Put(snapshotKey(p.id), crdt.AppendClock(b, p.decided.clock)); err != nil {
 		return fmt.Errorf("write clock snapshot of partition %d: %w", p.id, err)
 	}
-	p.unsaved = 0
+	p.unsaved, p.saved = 0, true
 	return nil
 }
 
 // recoverPartition reads snapshot and index entries: the snapshot may be older
 // than the records, and the index entries above it say what it lacks.
 func recoverPartition(r storage.Reader, id hashring.Partition) (*partition, error) {
-	p := &partition{id: id, decided: state{clock: &crdt.Clock{}}}
+	p := newPartition(id)
 	s, err := loadSnapshot(r, id)
 	if err != nil {
 		return nil, fmt.Errorf("read clock snapshot of partition %d: %w", id, err)

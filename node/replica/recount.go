@@ -35,7 +35,7 @@ func (r *Replica) Recount(p hashring.Partition) (differed bool, err error) {
 		return false, nil
 	}
 	done := make(chan error, 1)
-	r.submit(&correctOp{effect: effect{part: part, delta: digest ^ begin.kept}, done: done})
+	r.submit(&correctOp{r: r, effect: effect{part: part, delta: digest ^ begin.kept}, done: done})
 	return true, <-done
 }
 
@@ -53,6 +53,9 @@ func (o *recountOp) Size() int { return 0 }
 func (o *recountOp) Decided()  {}
 
 func (o *recountOp) Decide(storage.Txn) error {
+	if o.r.held[o.part.id] != o.part {
+		return ErrNotOwner // dropped meanwhile
+	}
 	o.moment = o.r.engine.Snapshot()
 	o.part.mu.Lock()
 	o.kept = o.part.durable.digest
@@ -68,6 +71,7 @@ func (o *recountOp) Done(err error) {
 }
 
 type correctOp struct {
+	r      *Replica
 	effect effect
 	done   chan error
 }
@@ -76,6 +80,9 @@ func (o *correctOp) Size() int { return 0 }
 func (o *correctOp) Decided()  {}
 
 func (o *correctOp) Decide(tx storage.Txn) error {
+	if o.r.held[o.effect.part.id] != o.effect.part {
+		return ErrNotOwner
+	}
 	o.effect.part.decided.take(&o.effect)
 	return o.effect.part.putSnapshot(tx)
 }
@@ -94,7 +101,7 @@ func (r *Replica) DigestFromStore(p hashring.Partition) (uint64, error) {
 }
 
 func (r *Replica) digestOf(from storage.Reader, p hashring.Partition) (uint64, error) {
-	first, last := hashring.Range(p, len(r.parts))
+	first, last := hashring.Range(p, r.partitions)
 	lo, hi := recordRange(first, last)
 	var digest uint64
 	var failed error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
@@ -19,34 +20,41 @@ import (
 
 // Config of a replica.
 type Config struct {
-	Node     topology.NodeID
-	Region   topology.Region
-	RegionID topology.RegionID
-	// Partitions in all, and those that this node owns.
-	Partitions int
-	Owned      []hashring.Partition
+	Node topology.NodeID
+	// Topology to start with; see Open. Region and number of partitions are
+	// those of the data directory for ever.
+	Topology *topology.Topology
 	// DigestSeed keys the digests; the same in all regions.
 	DigestSeed uint64
 	// Ship keeps what was minted for the outbox: true when there are other
 	// regions.
 	Ship bool
-	// Replicated: every partition has other owners, to catch up with.
-	Replicated bool
 	// Committer bounds the group committer; see there.
 	Committer storage.CommitterConfig
 }
 
-// Replica is the state of the partitions that this node owns.
+// Replica is the state of the partitions that this node holds.
 type Replica struct {
-	cfg      Config
-	engine   storage.Engine
-	commit   *storage.Committer
-	registry topology.Registry
-	hlc      *hlc.Clock
-	log      hclog.Logger
+	cfg        Config
+	partitions int
+	engine     storage.Engine
+	commit     *storage.Committer
+	registry   topology.Registry
+	hlc        *hlc.Clock
+	log        hclog.Logger
 
-	parts  []*partition // by partition; nil: not owned
+	// What is held and by which topology, as decided. Only the committer's
+	// goroutine touches it; view is what others see.
+	held     []*partition // by partition; nil: not held
+	current  *topology.Topology
+	dropping map[hashring.Partition]bool
+	// floors are the highest dots of this node in what it has dropped.
+	floors   map[hashring.Partition]crdt.Dot
+	lastMark uint64
+	view     atomic.Pointer[view]
+
 	outbox *Outbox
+	drops  drops
 
 	// minter is the actor that mints now, 0 for none. Only the committer's
 	// goroutine touches it; actor is what others see.
@@ -57,6 +65,8 @@ type Replica struct {
 	nonce  string
 	// wantActor wakes Run when an actor is needed.
 	wantActor chan struct{}
+	// seenActor is the highest of the region in partitions that were dropped.
+	seenActor atomic.Uint32
 	stopping  atomic.Bool
 	abandoned atomic.Bool
 	skewed    atomic.Bool
@@ -66,43 +76,8 @@ type Replica struct {
 	unclean string // why the last stop was not a clean one, "" if it was
 }
 
-// Open reads the state of a data directory and checks that it belongs to this
-// node. Nothing is minted before Run has obtained an actor.
-func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *hlc.Clock, log hclog.Logger) (*Replica, error) {
-	r := &Replica{
-		cfg: cfg, engine: engine, registry: registry, hlc: clock, log: log,
-		parts:     make([]*partition, cfg.Partitions),
-		wantActor: make(chan struct{}, 1),
-	}
-	if err := r.checkOwner(); err != nil {
-		return nil, err
-	}
-	for _, p := range cfg.Owned {
-		part, err := recoverPartition(engine, p)
-		if err != nil {
-			return nil, err
-		}
-		r.parts[p] = part
-	}
-	report, err := storage.CheckMarkers(engine)
-	if err != nil {
-		return nil, fmt.Errorf("check group markers: %w", err)
-	}
-	if r.resume, r.unclean, err = r.readCleanMarker(report); err != nil {
-		return nil, err
-	}
-	if err := r.loadBehind(report); err != nil {
-		return nil, err
-	}
-	cfg.Committer.Markers = &report
-	r.commit = storage.NewCommitter(engine, cfg.Committer)
-	if r.outbox, err = openOutbox(r); err != nil {
-		return nil, err
-	}
-	return r, nil
-}
-
-// Run owns the committer and obtains actors until ctx ends; then it refuses
+// Run owns the committer, obtains actors and deletes what was dropped until ctx
+// ends; then it refuses
 // new work, writes what a clean stop leaves and returns. It returns early with
 // an error that wraps storage.ErrFailed when the engine has failed.
 func (r *Replica) Run(ctx context.Context) error {
@@ -110,15 +85,13 @@ func (r *Replica) Run(ctx context.Context) error {
 	defer stop()
 	failed := make(chan error, 1)
 	go func() { failed <- r.commit.Run(committing) }()
-	acquiring, stopAcquiring := context.WithCancel(ctx)
-	acquired := make(chan struct{})
-	go func() {
-		defer close(acquired)
-		r.acquireActors(acquiring)
-	}()
+	beside, stopBeside := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { r.acquireActors(beside) })
+	running.Go(func() { r.runDrops(beside) })
 	defer func() {
-		stopAcquiring()
-		<-acquired
+		stopBeside()
+		running.Wait()
 	}()
 
 	select {
@@ -127,8 +100,8 @@ func (r *Replica) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	r.stopping.Store(true)
-	stopAcquiring()
-	<-acquired
+	stopBeside()
+	running.Wait()
 	var leaveErr error
 	if !r.abandoned.Load() {
 		leaveErr = r.leaveClean()
@@ -162,24 +135,14 @@ func (r *Replica) enqueue(op storage.Op) {
 	}
 }
 
-// Owns reports whether this node stores p.
-func (r *Replica) Owns(p hashring.Partition) bool { return r.part(p) != nil }
-
-func (r *Replica) part(p hashring.Partition) *partition {
-	if int(p) >= len(r.parts) {
-		return nil
-	}
-	return r.parts[p]
-}
-
-// Read returns the encoding of a key's record, nil for an absent key.
-func (r *Replica) Read(keyHash uint64, fullKey []byte) ([]byte, error) {
-	part := r.parts[r.Partition(keyHash)]
-	if part == nil {
-		return nil, ErrNotOwner
-	}
-	if part.behind.Load() && !planted.Bug(planted.ServeBehind) {
-		return nil, ErrBehind
+// Read returns the encoding of a key's record, nil for an absent key. It is
+// refused with ErrStale when epoch, that of the topology by which this node was
+// asked, is too old for the partition (0 is not fenced), and with ErrNotOwner
+// or ErrBehind when this node does not serve it.
+func (r *Replica) Read(epoch topology.Epoch, keyHash uint64, fullKey []byte) ([]byte, error) {
+	st := r.view.Load().standing(r.Partition(keyHash))
+	if err := st.serves(epoch); err != nil && !(planted.Bug(planted.ServeBehind) && errors.Is(err, ErrBehind)) {
+		return nil, err
 	}
 	return r.load(keyHash, fullKey)
 }
@@ -197,10 +160,7 @@ func (r *Replica) load(keyHash uint64, fullKey []byte) ([]byte, error) {
 // Actor that this node mints with, 0 while it has none.
 func (r *Replica) Actor() crdt.Actor { return crdt.Actor(r.actor.Load()) }
 
-// Owned returns the partitions that this node stores.
-func (r *Replica) Owned() []hashring.Partition { return r.cfg.Owned }
-
-// Clock returns a copy of the delivery clock of an owned partition, nil for
+// Clock returns a copy of the delivery clock of a held partition, nil for
 // another.
 func (r *Replica) Clock(p hashring.Partition) *crdt.Clock {
 	part := r.part(p)
@@ -210,7 +170,7 @@ func (r *Replica) Clock(p hashring.Partition) *crdt.Clock {
 	return part.Clock()
 }
 
-// Sum returns the state of an owned partition in short.
+// Sum returns the state of a held partition in short.
 func (r *Replica) Sum(p hashring.Partition) wire.Sum {
 	if part := r.part(p); part != nil {
 		return part.Sum()
@@ -218,7 +178,7 @@ func (r *Replica) Sum(p hashring.Partition) wire.Sum {
 	return wire.Sum{Partition: p}
 }
 
-// Gaps counts the dots that an owned partition's clock lacks below its highest.
+// Gaps counts the dots that a held partition's clock lacks below its highest.
 func (r *Replica) Gaps(p hashring.Partition) uint64 {
 	part := r.part(p)
 	if part == nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // Differing returns this node's state of those of the given partitions that it
-// owns and whose clock or digest is another here.
+// holds and whose clock or digest is another here.
 func (r *Replica) Differing(sums []wire.Sum) []wire.Difference {
 	var out []wire.Difference
 	for _, s := range sums {
@@ -72,13 +72,22 @@ func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 			return wire.Pulled{}, fmt.Errorf("read dot index of partition %d: %w", q.Partition, err)
 		}
 		if out.More {
-			return out, nil
+			return out, r.stillHeld(part)
 		}
 		if next <= run.Hi {
 			out.Full = true
 		}
 	}
-	return out, nil
+	return out, r.stillHeld(part)
+}
+
+// stillHeld returns an error if part was dropped since it was looked up: what
+// has been read of it since may not be all.
+func (r *Replica) stillHeld(part *partition) error {
+	if r.part(part.id) != part {
+		return ErrNotOwner
+	}
+	return nil
 }
 
 // bucketFan is how many parts a Buckets reply has.
@@ -96,11 +105,19 @@ func BucketRange(q wire.Buckets, i int) (first, last uint64) {
 }
 
 // Buckets returns the digests of the parts of a range of key hashes, computed
-// from the store.
+// from the store. All of the range must be held.
 func (r *Replica) Buckets(q wire.Buckets) ([]wire.Bucket, error) {
 	out := make([]wire.Bucket, bucketFan)
 	first, _ := BucketRange(q, 0)
 	_, last := BucketRange(q, bucketFan-1)
+	var parts []*partition
+	for p := r.Partition(first); p <= r.Partition(last); p++ {
+		part := r.part(p)
+		if part == nil {
+			return nil, ErrNotOwner
+		}
+		parts = append(parts, part)
+	}
 	lo, hi := recordRange(first, last)
 	var failed error
 	err := r.engine.Scan(lo, hi, func(kv storage.KV) bool {
@@ -121,6 +138,11 @@ func (r *Replica) Buckets(q wire.Buckets) ([]wire.Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("digest records: %w", err)
 	}
+	for _, part := range parts {
+		if err := r.stillHeld(part); err != nil {
+			return nil, err
+		}
+	}
 	return out, nil
 }
 
@@ -130,8 +152,8 @@ func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 	if part == nil {
 		return wire.Page{}, ErrNotOwner
 	}
-	page := wire.Page{Clock: part.Clock(), Behind: part.behind.Load()}
-	first, last := hashring.Range(q.Partition, len(r.parts))
+	page := wire.Page{Clock: part.Clock(), Behind: part.shown.Load().mark != 0}
+	first, last := hashring.Range(q.Partition, r.partitions)
 	lo, hi := recordRange(max(first, q.First), min(last, q.Last))
 	if len(q.After) > 0 {
 		lo = append(recordKey(nil, hashring.KeyHash(q.After), q.After), 0)
@@ -151,5 +173,5 @@ func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 	if err != nil {
 		return wire.Page{}, fmt.Errorf("scan partition %d: %w", q.Partition, err)
 	}
-	return page, nil
+	return page, r.stillHeld(part)
 }

@@ -452,7 +452,7 @@ func TestHandleRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlace(t, "n1", memtopo.New(1), memstore.Config{})
 		part := partOf(key)
-		p.cfg.Owned = []hashring.Partition{part}
+		p.cfg.Topology = onlyOwner(part)
 		p.start()
 		other := keysIn((part+1)%partitions, 1)[0]
 		apply := func(es ...wire.Entry) []byte { return wire.AppendApply(nil, wire.Apply{Entries: es}) }
