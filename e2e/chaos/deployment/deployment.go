@@ -1,0 +1,176 @@
+//go:build linux
+
+package deployment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/atolldb/atoll/e2e/chaos/machine"
+)
+
+// Config of a deployment.
+type Config struct {
+	// Binary is the program.
+	Binary string
+	// Dir gets configurations and logs.
+	Dir string
+	// Regions by name; region i has the id i+1. Nodes of each; with three or
+	// more the first three run a NATS server.
+	Regions []string
+	Nodes   int
+	// Partitions of the key space.
+	Partitions int
+	Network    machine.Network
+	// NewDisk makes a node's disk.
+	NewDisk func(name string) (*machine.Disk, error)
+}
+
+// Deployment is regions of nodes.
+type Deployment struct {
+	cfg   Config
+	Nodes []*Node // all, region by region
+}
+
+const (
+	metaServers = 3
+	memtable    = "8MiB" // the smallest: files of all kinds come early
+	maxStore    = "256MiB"
+)
+
+// New adds hosts and disks and writes the configurations; nothing runs yet.
+func New(cfg Config) (*Deployment, error) {
+	d := &Deployment{cfg: cfg}
+	if err := os.WriteFile(d.secret(), []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
+		return nil, fmt.Errorf("write secret: %w", err)
+	}
+	for i, region := range cfg.Regions {
+		for j := range cfg.Nodes {
+			if err := d.add(region, i+1, j); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, n := range d.Nodes {
+		if err := os.WriteFile(n.config, []byte(d.yaml(n)), 0o600); err != nil {
+			return nil, fmt.Errorf("write configuration: %w", err)
+		}
+	}
+	return d, nil
+}
+
+func (d *Deployment) secret() string { return filepath.Join(d.cfg.Dir, "secret") }
+
+func (d *Deployment) add(region string, regionID, j int) error {
+	id := fmt.Sprintf("%s-%d", region, j+1)
+	if err := d.cfg.Network.Add(id); err != nil {
+		return fmt.Errorf("add host %s: %w", id, err)
+	}
+	disk, err := d.cfg.NewDisk(id)
+	if err != nil {
+		return fmt.Errorf("make disk of %s: %w", id, err)
+	}
+	d.Nodes = append(d.Nodes, &Node{
+		ID: id, Region: region, Disk: disk, network: d.cfg.Network, binary: d.cfg.Binary,
+		regionID: regionID, meta: j < metaServers && (d.cfg.Nodes >= metaServers || j == 0),
+		config: filepath.Join(d.cfg.Dir, id+".yaml"), log: filepath.Join(d.cfg.Dir, id+".log"),
+	})
+	return nil
+}
+
+// Region returns its nodes.
+func (d *Deployment) Region(name string) []*Node {
+	var out []*Node
+	for _, n := range d.Nodes {
+		if n.Region == name {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// Regions returns their names.
+func (d *Deployment) Regions() []string { return d.cfg.Regions }
+
+// Target is what clients of a region connect to.
+func (d *Deployment) Target(region string) string {
+	var out []string
+	for _, n := range d.Region(region) {
+		out = append(out, n.Addr("client"))
+	}
+	return strings.Join(out, ",")
+}
+
+// DialOptions make gRPC connect through the deployment's network.
+func (d *Deployment) DialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			return d.cfg.Network.Dial(ctx, addr)
+		}),
+	}
+}
+
+// Close kills what still runs, and takes the disks away.
+func (d *Deployment) Close() error {
+	var errs []error
+	for _, n := range d.Nodes {
+		errs = append(errs, n.Kill())
+	}
+	for _, n := range d.Nodes {
+		errs = append(errs, n.Disk.Remove())
+	}
+	return errors.Join(errs...)
+}
+
+// yaml is a node's configuration.
+func (d *Deployment) yaml(n *Node) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `node: %s
+region: %s
+data_dir: %s
+secret_file: %s
+partitions: %d
+insecure: %v
+listen: {client: %q, peer: %q, admin: %q}
+memory: {memtable: %s, block_cache: 16MiB}
+log: {level: info, format: text}
+nats:
+  max_store: %s
+`, n.ID, n.Region, n.DataDir(), d.secret(), d.cfg.Partitions, !d.cfg.Network.Loopback(),
+		n.listen("client"), n.listen("peer"), n.listen("admin"), memtable, maxStore)
+	if n.meta {
+		fmt.Fprintf(&b, "  listen: %q\n", n.listen("nats"))
+		if d.cfg.Nodes >= metaServers {
+			fmt.Fprintf(&b, "  cluster:\n    listen: %q\n    routes: [", n.listen("routes"))
+			for _, o := range d.Region(n.Region) {
+				if o.meta {
+					fmt.Fprintf(&b, "%q, ", o.listen("routes"))
+				}
+			}
+			b.WriteString("]\n")
+		}
+	}
+	b.WriteString("regions:\n")
+	for i, region := range d.cfg.Regions {
+		fmt.Fprintf(&b, "  - name: %s\n    id: %d\n    nats: [", region, i+1)
+		for _, o := range d.Region(region) {
+			if o.meta {
+				fmt.Fprintf(&b, "%q, ", "nats://"+o.listen("nats"))
+			}
+		}
+		b.WriteString("]\n    members:\n")
+		for j, o := range d.Region(region) {
+			fmt.Fprintf(&b, "      - {id: %s, rack: r%d, client: %q, peer: %q}\n", o.ID, j+1, o.Addr("client"), o.Addr("peer"))
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,23 @@
+// Package chaos runs real processes of one or two regions under faults, with
+// clients whose history is checked afterwards. Its tests have the build tag
+// chaos; run them with make chaos.
+//
+// A scenario is one kind of fault, injected into a region that was just made;
+// the random mix is many kinds, one after another or together, chosen by a
+// seed. After the faults everything is healed, and then has to hold:
+//
+//	C1  No violation of package history: nothing acknowledged is lost, nothing
+//	    deleted comes back, nothing refused is seen, every value is intact.
+//	C2  The region heals by itself: within a bound all nodes answer, clocks
+//	    have no gaps, clocks and data are equal on all nodes, and a scan at
+//	    LOCAL_ALL finds nothing to repair. Regions export the same bytes.
+//	C3  No process ends that was not killed, except where ending is what is
+//	    wanted of it, and none writes of a panic.
+//
+// What breaks C2 or C3 and is known is listed, with its reason, in known.go: it
+// is printed as such, and a run fails as well when it no longer happens. C1 has
+// no exceptions.
+//
+// What a machine cannot do (not root, tools missing) is reported by name and
+// reason as NOT RUN.
+package chaos

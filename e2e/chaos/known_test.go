@@ -1,0 +1,7 @@
+//go:build chaos && linux
+
+package chaos
+
+// known lists what is known to break C2 or C3, by the name that a scenario
+// gives it, with the reason. An entry that no longer happens fails the run.
+var known = map[string]string{}

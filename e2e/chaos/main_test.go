@@ -1,0 +1,85 @@
+//go:build chaos && linux
+
+package chaos
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/atolldb/atoll/e2e/chaos/machine"
+)
+
+var (
+	binaryFlag = flag.String("chaos.binary", "", "the program; without it, built from the tree")
+	seedFlag   = flag.Uint64("chaos.seed", 1, "what chance is drawn from")
+	timesFlag  = flag.Int("chaos.times", 1, "how often each scenario injects its faults")
+	pauseFlag  = flag.Duration("chaos.pause", 12*time.Second, "how long a process is paused")
+	awayFlag   = flag.Duration("chaos.away", 10*time.Second, "how long the node that catches up is away")
+	randomFlag = flag.Duration("chaos.random", 30*time.Second, "how long the random mix injects faults")
+	rateFlag   = flag.Float64("chaos.rate", 300, "operations per second that clients ask for")
+	reportFlag = flag.String("chaos.report", "", "write the results to this file, as JSON lines")
+	keepFlag   = flag.String("chaos.keep", "", "copy the logs of failed scenarios into this directory")
+)
+
+// What all scenarios share: the run's part of the machine, what the machine
+// cannot do, the pool of disks, and the results.
+var shared struct {
+	run     *machine.Run
+	missing map[machine.Ability]error
+	pool    *machine.Pool // nil where no disk can be mounted
+	binary  string
+	report  report
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	fail := func(err error) int {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		return 1
+	}
+	r, err := machine.NewRun()
+	if err != nil {
+		return fail(err)
+	}
+	shared.run = r
+	defer func() {
+		if err := r.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "chaos: clean up:", err)
+		}
+	}()
+	shared.binary = *binaryFlag
+	if shared.binary == "" {
+		shared.binary = filepath.Join(r.Dir, "atoll")
+		build := exec.Command("go", "build", "-o", shared.binary, "../../cmd/atoll")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fail(fmt.Errorf("build the binary: %w\n%s", err, out))
+		}
+	}
+	shared.missing = r.Probe()
+	for a, why := range shared.missing {
+		fmt.Printf("this machine has no %s: %v\n", a, why)
+	}
+	if shared.missing[machine.Disks] == nil {
+		if shared.pool, err = r.NewPool(64<<30, shared.missing[machine.Cloning] == nil); err != nil {
+			return fail(err)
+		}
+	}
+	code := m.Run()
+	shared.report.table(os.Stdout)
+	if *reportFlag != "" {
+		if err := shared.report.save(*reportFlag); err != nil {
+			return fail(err)
+		}
+	}
+	return code
+}

@@ -1,0 +1,63 @@
+//go:build chaos && linux
+
+package chaos
+
+import (
+	"testing"
+	"time"
+
+	"github.com/atolldb/atoll/e2e/chaos/machine"
+)
+
+// scenario is one kind of fault.
+type scenario struct {
+	name string
+	// needs of the machine; without them the scenario is NOT RUN.
+	needs []machine.Ability
+	// regions, one ("eu") unless said otherwise, of three nodes each.
+	regions []string
+	faults  func(r *rig)
+}
+
+var scenarios = []scenario{
+	{name: "kill-one", faults: killOne},
+	{name: "kill-all", faults: killAll},
+}
+
+func TestChaos(t *testing.T) {
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			for _, a := range s.needs {
+				if why := shared.missing[a]; why != nil {
+					shared.report.add(&result{Scenario: s.name, NotRun: string(a) + ": " + why.Error()})
+					t.Skipf("NOT RUN: %s: %v", a, why)
+				}
+			}
+			regions := s.regions
+			if regions == nil {
+				regions = []string{"eu"}
+			}
+			r := newRig(t, s.name, regions, 3)
+			r.work()
+			for range *timesFlag {
+				s.faults(r)
+			}
+			r.finish()
+		})
+	}
+}
+
+// readyTime bounds how long a restarted node takes until it serves.
+const readyTime = 30 * time.Second
+
+// back waits for nodes that were started, and says how long they took.
+func (r *rig) back(nodes ...*node) {
+	r.t.Helper()
+	for _, n := range nodes {
+		if took, err := r.ready(n, readyTime); err != nil {
+			r.unmet("ready", "%s does not serve %v after its start: %v", n.ID, readyTime, err)
+		} else {
+			r.t.Logf("%5.1f s  %s serves after %v", time.Since(r.began).Seconds(), n.ID, took.Round(10*time.Millisecond))
+		}
+	}
+}

@@ -1,0 +1,328 @@
+package traffic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/e2e/chaos/history"
+)
+
+// Config of the clients.
+type Config struct {
+	// Clients by region; workers are spread over them.
+	Clients map[string]*client.Client
+	Regions []string
+	// Workers, each a client of its own in the history. First is the number
+	// of the first: unique in a history.
+	Workers int
+	First   int
+	// Rate of operations per second, of all workers together.
+	Rate float64
+	// Sets that are added to at a time, and Registers of each worker.
+	Sets, Registers int
+	// Pad is how many bytes values have beside their elements: 0..Pad.
+	Pad     int
+	Seed    uint64
+	History *history.History
+}
+
+// setLimit is how many elements a set may have before another one takes its
+// place, so that values stay small.
+const setLimit = 150
+
+// Traffic is running clients.
+type Traffic struct {
+	cfg   Config
+	sets  []slot
+	Tally Tally
+}
+
+type slot struct {
+	mu         sync.Mutex
+	generation int
+	attempted  int
+}
+
+// New returns clients that do nothing yet.
+func New(cfg Config) *Traffic { return &Traffic{cfg: cfg, sets: make([]slot, cfg.Sets)} }
+
+// Run works until ctx ends.
+func (t *Traffic) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for i := range t.cfg.Workers {
+		wg.Go(func() { t.worker(ctx, i) })
+	}
+	wg.Wait()
+}
+
+// worker is one client. Operations under way when ctx ends are finished, so
+// that no outcome is unknown for the test's own reasons.
+type worker struct {
+	t      *Traffic
+	region string
+	c      *client.Client
+	id     uint16
+	n      uint64
+	rng    *rand.Rand
+	regs   []register
+	next   int // number of the next register
+}
+
+type register struct {
+	reg     *history.Register
+	version client.Version
+}
+
+func (t *Traffic) worker(ctx context.Context, i int) {
+	id := t.cfg.First + i
+	region := t.cfg.Regions[i%len(t.cfg.Regions)]
+	w := &worker{
+		t: t, region: region, c: t.cfg.Clients[region], id: uint16(id),
+		rng: rand.New(rand.NewPCG(t.cfg.Seed, uint64(id))), regs: make([]register, t.cfg.Registers),
+	}
+	tick := time.NewTicker(time.Duration(float64(time.Second) * float64(t.cfg.Workers) / t.cfg.Rate))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			w.step(context.WithoutCancel(ctx))
+		}
+	}
+}
+
+func (w *worker) step(ctx context.Context) {
+	switch p := w.rng.IntN(100); {
+	case p < 40:
+		w.add(ctx)
+	case p < 50:
+		w.addBlind(ctx)
+	case p < 92:
+		w.register(ctx)
+	default:
+		w.glance(ctx)
+	}
+}
+
+func (w *worker) element() history.Element {
+	w.n++
+	return history.NewElement(w.id, w.n)
+}
+
+func (w *worker) pad() int {
+	if w.t.cfg.Pad == 0 {
+		return 0
+	}
+	return w.rng.IntN(w.t.cfg.Pad)
+}
+
+// set returns the key of a set to add to.
+func (w *worker) set(adding bool) string {
+	i := w.rng.IntN(len(w.t.sets))
+	s := &w.t.sets[i]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if adding {
+		s.attempted++
+		if s.attempted > setLimit {
+			s.generation, s.attempted = s.generation+1, 1
+		}
+	}
+	return fmt.Sprintf("set/%d/%d/%d", w.t.cfg.First, i, s.generation)
+}
+
+// add reads a set, and writes it with one element more.
+func (w *worker) add(ctx context.Context) {
+	key := w.set(true)
+	obj, err := w.c.Get(ctx, key)
+	if w.t.Tally.read(err); err != nil && !there(err) {
+		return
+	}
+	union := Elements(w.t.cfg.History.Saw(key, Values(obj)))
+	e := w.element()
+	w.put(ctx, key, e, history.Value{Key: key, By: e, Elements: history.Union(union, []history.Element{e})}, true, obj.Version())
+}
+
+func (w *worker) addBlind(ctx context.Context) {
+	key, e := w.set(true), w.element()
+	w.put(ctx, key, e, history.Value{Key: key, By: e, Elements: []history.Element{e}}, true, client.Version{})
+}
+
+func (w *worker) put(
+	ctx context.Context, key string, e history.Element, v history.Value, isSet bool, after client.Version,
+) (client.Version, history.Outcome) {
+	if isSet {
+		w.t.cfg.History.Begin(key, e, true)
+	}
+	version, err := w.c.Put(ctx, key, history.Encode(v, w.pad()), client.After(after))
+	o := OutcomeOf(err)
+	w.t.Tally.write(o, err)
+	if isSet {
+		w.t.cfg.History.End(e, o)
+	}
+	return version, o
+}
+
+// register does something to one of the worker's own keys.
+func (w *worker) register(ctx context.Context) {
+	r := &w.regs[w.rng.IntN(len(w.regs))]
+	if r.reg == nil || r.reg.Retired() {
+		*r = register{reg: w.t.cfg.History.Register(fmt.Sprintf("reg/%d/%d", w.id, w.next))}
+		w.next++
+	}
+	switch p := w.rng.IntN(10); {
+	case p < 4:
+		e := w.element()
+		r.reg.BeginPut(e)
+		v, o := w.put(ctx, r.reg.Key(), e, history.Value{Key: r.reg.Key(), By: e}, false, r.version)
+		r.reg.EndPut(e, o)
+		if o == history.Acked {
+			r.version = v
+		}
+	case p < 6:
+		if r.version.IsZero() {
+			return // a delete without a version deletes what it happens to see
+		}
+		r.reg.BeginDelete()
+		v, err := w.c.Delete(ctx, r.reg.Key(), client.After(r.version))
+		o := OutcomeOf(err)
+		w.t.Tally.write(o, err)
+		r.reg.EndDelete(o)
+		if o == history.Acked {
+			r.version = v
+		}
+	default:
+		obj, err := w.c.Get(ctx, r.reg.Key(), client.LocalQuorum)
+		if w.t.Tally.read(err); err == nil || there(err) {
+			r.reg.Read(w.region, Values(obj))
+		}
+	}
+}
+
+// glance reads a set at the weakest level: what it sees may be old, but not
+// wrong.
+func (w *worker) glance(ctx context.Context) {
+	key := w.set(false)
+	obj, err := w.c.Get(ctx, key, client.LocalOne)
+	if w.t.Tally.read(err); err == nil || there(err) {
+		w.t.cfg.History.Saw(key, Values(obj))
+	}
+}
+
+// there says that an error of a read comes with an answer.
+func there(err error) bool {
+	return errors.Is(err, client.ErrNotFound) || errors.Is(err, client.ErrSiblings)
+}
+
+// Values are the values of all siblings that are not deletes.
+func Values(obj client.Object) [][]byte {
+	var out [][]byte
+	for _, s := range obj.Siblings() {
+		if !s.Deleted {
+			out = append(out, s.Value)
+		}
+	}
+	return out
+}
+
+// Elements is the union of what values hold.
+func Elements(vs []history.Value) []history.Element {
+	var all [][]history.Element
+	for _, v := range vs {
+		all = append(all, v.Elements)
+	}
+	return history.Union(all...)
+}
+
+// OutcomeOf is what an error of a write says.
+func OutcomeOf(err error) history.Outcome {
+	var e *client.Error
+	switch {
+	case err == nil:
+		return history.Acked
+	case errors.As(err, &e) && e.Outcome == client.NotApplied:
+		return history.Refused
+	default:
+		return history.Unknown
+	}
+}
+
+// Tally counts what clients were told, and remembers when operations failed.
+type Tally struct {
+	ok, failed atomic.Int64
+	mu         sync.Mutex
+	reasons    map[string]int
+	failures   []failure
+}
+
+type failure struct {
+	at     time.Time
+	reason string
+}
+
+func (t *Tally) write(o history.Outcome, err error) {
+	if o == history.Acked {
+		t.ok.Add(1)
+		return
+	}
+	t.fail(err)
+}
+
+func (t *Tally) read(err error) {
+	if err == nil || there(err) {
+		t.ok.Add(1)
+		return
+	}
+	t.fail(err)
+}
+
+func (t *Tally) fail(err error) {
+	reason := "UNTYPED"
+	var e *client.Error
+	if errors.As(err, &e) {
+		reason = e.Reason
+	}
+	t.failed.Add(1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reasons == nil {
+		t.reasons = map[string]int{}
+	}
+	t.reasons[reason]++
+	t.failures = append(t.failures, failure{time.Now(), reason})
+}
+
+// OK counts the operations that succeeded, Failed the others.
+func (t *Tally) OK() int64     { return t.ok.Load() }
+func (t *Tally) Failed() int64 { return t.failed.Load() }
+
+// Reasons counts failures by the SDK's names for them.
+func (t *Tally) Reasons() map[string]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := map[string]int{}
+	for r, n := range t.reasons {
+		out[r] = n
+	}
+	return out
+}
+
+// FailedBetween counts failures by reason in a span of time.
+func (t *Tally) FailedBetween(from, to time.Time) map[string]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := map[string]int{}
+	for _, f := range t.failures {
+		if f.at.After(from) && f.at.Before(to) {
+			out[f.reason]++
+		}
+	}
+	return out
+}
