@@ -19,8 +19,18 @@ import (
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/storage/badgerstore"
 	"github.com/atolldb/atoll/node/storage/memstore"
+	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/topology/memtopo"
 )
+
+// alone is the topology of a region of one node.
+func alone(t *testing.T, partitions int) *topology.Topology {
+	top, err := topology.Static("east", 1, []topology.Member{{ID: "n1", Weight: 1}}, hashring.Rules{Partitions: partitions, Replicas: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return top
+}
 
 // What a replica writes for a write is what the formulas say, byte by byte.
 func TestStoreOfReplica(t *testing.T) {
@@ -34,10 +44,7 @@ func TestStoreOfReplica(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer engine.Close()
-		cfg := replica.Config{Node: "n1", Region: "east", RegionID: 1, Partitions: partitions, DigestSeed: 7}
-		for p := range partitions {
-			cfg.Owned = append(cfg.Owned, hashring.Partition(p))
-		}
+		cfg := replica.Config{Node: "n1", Topology: alone(t, partitions), DigestSeed: 7}
 		r, err := replica.Open(cfg, engine, memtopo.New(1), hlc.New(time.Now), hclog.NewNullLogger())
 		if err != nil {
 			t.Fatal(err)
@@ -175,10 +182,9 @@ func TestPartitionMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := replica.Config{Node: "n1", Region: "east", RegionID: 1, Partitions: partitions, DigestSeed: 7}
+	cfg := replica.Config{Node: "n1", Topology: alone(t, partitions), DigestSeed: 7}
 	snapshot := crdt.AppendClock(make([]byte, 8), clockOf(actors, 1000, 5_000_000))
 	for p := range partitions {
-		cfg.Owned = append(cfg.Owned, hashring.Partition(p))
 		if err := tx.Put(binary.BigEndian.AppendUint16([]byte{'s'}, uint16(p)), snapshot); err != nil {
 			t.Fatal(err)
 		}
