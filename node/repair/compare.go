@@ -33,10 +33,10 @@ func (r *Repairer) round(ctx context.Context, o *other) {
 // other that no longer answers does.
 func (r *Repairer) compare(ctx context.Context, o *other, urgent bool) error {
 	top, parts := o.shared()
-	behind := map[hashring.Partition]bool{}
+	behind := map[hashring.Partition]uint64{}
 	for _, p := range parts {
-		if r.Replica.Behind(p) {
-			behind[p] = true
+		if mark := r.Replica.BehindMark(p); mark != 0 {
+			behind[p] = mark
 		}
 	}
 	differences, err := r.ask(ctx, o.link, parts)
@@ -178,15 +178,15 @@ func (r *Repairer) settle(ctx context.Context, l link, d wire.Difference, last p
 // meet notes the partitions that this node was behind in when the round began,
 // and that lack nothing of o's any more. When a partition lacks nothing of any
 // server's, the node answers for it.
-func (r *Repairer) meet(top *topology.Topology, o *other, behind map[hashring.Partition]bool) {
+func (r *Repairer) meet(top *topology.Topology, o *other, behind map[hashring.Partition]uint64) {
 	if top == nil || len(behind) == 0 || o.region != "" {
 		return
 	}
 	now := r.Topology()
-	for p := range behind {
+	for p, mark := range behind {
 		r.met.note(o.id, p, top.SinceOf(p))
 		if r.met.all(servers(now, p), r.cfg.Self, p, now.SinceOf(p)) {
-			r.Replica.CaughtUp(p)
+			r.Replica.CaughtUp(p, mark)
 		}
 	}
 }

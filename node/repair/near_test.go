@@ -135,7 +135,7 @@ func TestOnlyWhatIsOverdueIsPulled(t *testing.T) {
 func entryOf(t *testing.T, m *member, key string) wire.Entry {
 	t.Helper()
 	full := fullKey(key)
-	b, err := m.Read(hashring.KeyHash(full), full)
+	b, err := m.Read(0, hashring.KeyHash(full), full)
 	if err != nil || b == nil {
 		t.Fatalf("%s has no %s: %v", m.id, key, err)
 	}

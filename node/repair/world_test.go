@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -139,12 +138,7 @@ func (m *member) start() {
 		t.Fatal(err)
 	}
 	top := m.w.tops[m.region]
-	cfg := replica.Config{Node: m.id, Region: top.Region, RegionID: top.RegionID, Partitions: partitions, DigestSeed: 7, Replicated: true}
-	for p := range hashring.Partition(partitions) {
-		if slices.Contains(top.Owners(p), string(m.id)) {
-			cfg.Owned = append(cfg.Owned, p)
-		}
-	}
+	cfg := replica.Config{Node: m.id, Topology: top, DigestSeed: 7}
 	clock := hlc.New(time.Now)
 	if m.Replica, err = replica.Open(cfg, engine, m.registry, clock, hclog.NewNullLogger()); err != nil {
 		t.Fatal(err)
@@ -306,7 +300,7 @@ func (m *member) write(key, value string) crdt.Dot {
 func (m *member) has(key string) string {
 	m.w.t.Helper()
 	full := fullKey(key)
-	b, err := m.Read(hashring.KeyHash(full), full)
+	b, err := m.Read(0, hashring.KeyHash(full), full)
 	if err != nil {
 		return err.Error()
 	}
