@@ -33,7 +33,7 @@ func (r *Repairer) round(ctx context.Context, o *other) {
 // other that no longer answers does.
 func (r *Repairer) compare(ctx context.Context, o *other, urgent bool) error {
 	top, parts := o.shared()
-	behind := map[hashring.Partition]uint64{}
+	behind := map[hashring.Partition]uint64{} // and its mark, before asking
 	for _, p := range parts {
 		if mark := r.Replica.BehindMark(p); mark != 0 {
 			behind[p] = mark
@@ -179,13 +179,13 @@ func (r *Repairer) settle(ctx context.Context, l link, d wire.Difference, last p
 // and that lack nothing of o's any more. When a partition lacks nothing of any
 // server's, the node answers for it.
 func (r *Repairer) meet(top *topology.Topology, o *other, behind map[hashring.Partition]uint64) {
-	if top == nil || len(behind) == 0 || o.region != "" {
+	if len(behind) == 0 || o.region != "" {
 		return
 	}
 	now := r.Topology()
 	for p, mark := range behind {
-		r.met.note(o.id, p, top.SinceOf(p))
-		if r.met.all(servers(now, p), r.cfg.Self, p, now.SinceOf(p)) {
+		r.met.note(o.id, p, meeting{top.SinceOf(p), mark})
+		if r.met.all(servers(now, p), r.cfg.Self, p, meeting{now.SinceOf(p), mark}) {
 			r.Replica.CaughtUp(p, mark)
 		}
 	}

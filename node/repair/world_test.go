@@ -105,6 +105,34 @@ func (w *world) all() []*member {
 	return out
 }
 
+// top is the topology of a region that is published.
+func (w *world) top(region int) *topology.Topology {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tops[region]
+}
+
+// change publishes a topology, which all running nodes of the region adopt.
+func (w *world) change(region int, edit func(*topology.Topology)) {
+	w.t.Helper()
+	next := w.top(region).Clone()
+	next.Epoch++
+	edit(next)
+	w.mu.Lock()
+	w.tops[region] = next
+	w.mu.Unlock()
+	for _, m := range w.all() {
+		if m.region != region || m.Replica == nil {
+			continue
+		}
+		done := make(chan error, 1)
+		m.Adopt(next, func(err error) { done <- err })
+		if err := <-done; err != nil {
+			w.t.Fatalf("%s adopts: %v", m.id, err)
+		}
+	}
+}
+
 func (w *world) pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -137,8 +165,7 @@ func (m *member) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	top := m.w.tops[m.region]
-	cfg := replica.Config{Node: m.id, Topology: top, DigestSeed: 7}
+	cfg := replica.Config{Node: m.id, Topology: m.w.top(m.region), DigestSeed: 7}
 	clock := hlc.New(time.Now)
 	if m.Replica, err = replica.Open(cfg, engine, m.registry, clock, hclog.NewNullLogger()); err != nil {
 		t.Fatal(err)
@@ -152,13 +179,13 @@ func (m *member) start() {
 		}
 	})
 	co = coord.New(coord.Config{Self: m.id, Secret: crdt.Secret("s")}, coord.Deps{
-		Replica: m.Replica, Transport: m.wire, Topology: func() *topology.Topology { return top }, HLC: clock,
+		Replica: m.Replica, Transport: m.wire, Topology: rep.Topology, HLC: clock,
 		Alive: m.w.alive, Observe: func(topology.NodeID, error) {},
 	})
 	m.coord = co
 	m.up, m.gap = make(chan topology.NodeID, 1), make(chan struct{}, 1)
 	deps := repair.Deps{
-		Replica: m.Replica, Transport: m.wire, Topology: func() *topology.Topology { return top }, Alive: m.w.alive, Up: m.up, Gap: m.gap,
+		Replica: m.Replica, Transport: m.wire, Topology: rep.Topology, Alive: m.w.alive, Up: m.up, Gap: m.gap,
 		ApplyRemote: m.spread, Rand: rand.New(rand.NewPCG(1, 2)), Log: hclog.NewNullLogger(),
 	}
 	deps.Regions = m.regions
