@@ -185,9 +185,7 @@ func TestEqualCostsNothing(t *testing.T) {
 		w.equal()
 		repaired, pulled := b.repair.Stats().RepairedKeys.Load(), b.repair.Stats().PulledKeys.Load()
 		rounds := b.repair.Stats().Rounds.Load()
-		b.wire.mu.Lock()
-		clear(b.wire.sent)
-		b.wire.mu.Unlock()
+		b.wire.reset()
 		w.pass(10 * time.Second)
 		s := b.repair.Stats()
 		if s.RepairedKeys.Load() != repaired || s.PulledKeys.Load() != pulled || s.Mismatches.Load() != 0 || s.FullSyncs.Load() != 0 || s.Failed.Load() != 0 {

@@ -112,6 +112,18 @@ func (w *world) top(region int) *topology.Topology {
 	return w.tops[region]
 }
 
+// join makes a new node a member of a region, without partitions.
+func (w *world) join(region int, id topology.NodeID) *member {
+	w.t.Helper()
+	m := &member{w: w, id: id, region: region, disk: memstore.NewDisk(memstore.Config{}), registry: w.nodes[w.top(region).Members[0].ID].registry}
+	w.nodes[id] = m
+	w.change(region, func(t *topology.Topology) {
+		t.Members = append(t.Members, topology.Member{ID: id, Rack: "new", Weight: 1})
+	})
+	m.start()
+	return m
+}
+
 // change publishes a topology, which all running nodes of the region adopt.
 func (w *world) change(region int, edit func(*topology.Topology)) {
 	w.t.Helper()
@@ -170,7 +182,7 @@ func (m *member) start() {
 	if m.Replica, err = replica.Open(cfg, engine, m.registry, clock, hclog.NewNullLogger()); err != nil {
 		t.Fatal(err)
 	}
-	m.wire = &counter{sent: map[peer.Verb]int{}}
+	m.wire = newCounter()
 	rep := m.Replica
 	var co *coord.Coordinator
 	m.wire.Transport = m.w.fabric.Node(m.id, func(_ topology.NodeID, req peer.Request, reply peer.Done) {
@@ -259,13 +271,52 @@ type counter struct {
 	peer.Transport
 	mu   sync.Mutex
 	sent map[peer.Verb]int
+	// bytes of requests and replies.
+	bytes map[peer.Verb]int
+	// asked counts requests by receiver.
+	asked map[topology.NodeID]int
+}
+
+func newCounter() *counter {
+	return &counter{sent: map[peer.Verb]int{}, bytes: map[peer.Verb]int{}, asked: map[topology.NodeID]int{}}
 }
 
 func (c *counter) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 	c.mu.Lock()
 	c.sent[req.Verb]++
+	c.asked[to]++
+	c.bytes[req.Verb] += len(req.Body)
 	c.mu.Unlock()
-	c.Transport.Send(to, req, done)
+	c.Transport.Send(to, req, func(b []byte, err error) {
+		c.mu.Lock()
+		c.bytes[req.Verb] += len(b)
+		c.mu.Unlock()
+		done(b, err)
+	})
+}
+
+// reset forgets what was counted.
+func (c *counter) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.sent)
+	clear(c.bytes)
+	clear(c.asked)
+}
+
+func (c *counter) total() (bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.bytes {
+		bytes += n
+	}
+	return bytes
+}
+
+func (c *counter) askedOf(id topology.NodeID) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked[id]
 }
 
 func (c *counter) count(v peer.Verb) int {
@@ -352,19 +403,23 @@ func (m *member) lose(key string) {
 	}
 }
 
-// equal fails unless all nodes of all regions agree on clocks and digests, and
+// equal fails unless all servers of all regions agree on clocks and digests, and
 // these are those of their records.
 func (w *world) equal() {
 	w.t.Helper()
 	for p := range hashring.Partition(partitions) {
 		var first wire.Sum
-		for i, m := range w.all() {
+		var of topology.NodeID
+		for _, m := range w.all() {
+			if w.top(m.region).Role(p, m.id) != topology.Serving {
+				continue
+			}
 			sum := m.Sum(p)
-			if i == 0 {
-				first = sum
+			if of == "" {
+				first, of = sum, m.id
 			}
 			if sum != first {
-				w.t.Errorf("partition %d: %s has %+v, %s has %+v", p, w.all()[0].id, first, m.id, sum)
+				w.t.Errorf("partition %d: %s has %+v, %s has %+v", p, of, first, m.id, sum)
 			}
 			if d, err := m.DigestFromStore(p); err != nil || d != sum.Digest {
 				w.t.Errorf("partition %d of %s: kept digest %x, records give %x, %v", p, m.id, sum.Digest, d, err)
