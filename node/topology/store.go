@@ -18,8 +18,10 @@ type Revision uint64
 type Store interface {
 	// Load returns what is stored; nil and 0 when nothing is.
 	Load(ctx context.Context) (*Topology, Revision, error)
-	// Swap stores t if the revision still is at, else it returns ErrConflict.
-	// After any other error it is not known whether t was stored.
+	// Swap stores t, which must be valid, if the revision still is at and what
+	// is stored has a lower epoch, else it returns ErrConflict. After any other
+	// error it is not known whether t was stored. (The epoch guards against
+	// revisions of a store that has lost its state and counts anew.)
 	Swap(ctx context.Context, t *Topology, at Revision) (Revision, error)
 	// Watch calls each with what is stored, if anything is, and with what is
 	// stored later, until ctx ends; it may leave out all but the newest. It

@@ -1,5 +1,7 @@
-// Package memtopo is a topology registry in memory, for simulation: it is lost
-// with the process, and otherwise does what the real one does.
+// Package memtopo is a topology registry and a topology store in memory, for
+// simulation: they are lost with the process, and otherwise do what the real
+// ones do. Neither has a goroutine, and time is the package time's, so that
+// both work in a testing/synctest bubble.
 package memtopo
 
 import (
@@ -12,8 +14,9 @@ import (
 	"github.com/atolldb/atoll/node/topology"
 )
 
-// ErrDown is what a registry answers that a test has switched off.
-var ErrDown = errors.New("registry is down")
+// ErrDown is what a registry answers that a test has switched off; a store that
+// is switched off does not answer, and says so when the caller gives up.
+var ErrDown = errors.New("metadata store is down")
 
 // Registry hands out the actors of one region. All nodes of the region share
 // it.

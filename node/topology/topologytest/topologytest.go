@@ -1,4 +1,5 @@
-// Package topologytest is the conformance suite of topology.Registry.
+// Package topologytest holds the conformance suites of topology.Registry and
+// topology.Store.
 package topologytest
 
 import (
