@@ -57,9 +57,10 @@ type Error struct {
 	Needed, Acks int
 	// RetryAfterMs is a hint, 0 for none.
 	RetryAfterMs int
-	// again says that another owner may do better; NotApplied. It is between
+	// again says that another owner may do better, stale that the node that was
+	// asked to mint may not, by what it knows. Both are NotApplied, and between
 	// coordinators only.
-	again bool
+	again, stale bool
 }
 
 func (e *Error) Error() string {

@@ -39,27 +39,46 @@ func (c *Coordinator) Export(ctx context.Context, bucket string, yield func(Expo
 	return nil
 }
 
+// errMoved says that the owners of a partition changed while it was exported.
+var errMoved = errors.New("the owners of the partition have changed")
+
+// exportPartition exports from a majority of the slots' servers. When they
+// change it goes on behind the last key with those of then: the old ones take
+// no writes any more, and delete what they have.
 func (c *Coordinator) exportPartition(ctx context.Context, p hashring.Partition, bucket string, yield func(Exported) error) error {
-	owners := c.Topology().Owners(p)
-	need := len(owners)/2 + 1
+	var after []byte
+	for {
+		err := c.exportFrom(ctx, c.Topology(), p, bucket, &after, yield)
+		if !errors.Is(err, errMoved) {
+			return err
+		}
+	}
+}
+
+func (c *Coordinator) exportFrom(ctx context.Context, top *topology.Topology, p hashring.Partition, bucket string, after *[]byte, yield func(Exported) error) error {
+	slots := top.Row(p).Slots
+	need := len(slots)/2 + 1
 	var sources []*pager
 	var failed error
-	for _, o := range owners {
+	for _, s := range slots {
 		if len(sources) == need {
 			break
 		}
-		if !c.alive(o) {
+		if !c.alive(s.Serves()) {
 			continue
 		}
-		s := &pager{c: c, p: p, from: topology.NodeID(o), more: true}
+		s := &pager{c: c, p: p, from: s.Serves(), top: top, more: true, after: *after}
 		if err := s.fill(ctx); err != nil {
+			if errors.Is(err, errMoved) {
+				return err
+			}
 			failed = err
 			continue
 		}
 		sources = append(sources, s)
 	}
 	if len(sources) < need {
-		return &Error{Code: CodeUnavailable, Detail: errors.Join(fmt.Errorf("an export needs %d of %d owners, %d answered", need, len(owners), len(sources)), failed).Error()}
+		return &Error{Code: CodeUnavailable, Detail: errors.Join(fmt.Errorf("an export needs %d of %d owners, %d answered", need, len(slots), len(sources)), failed).Error()}
 	}
 	for {
 		var least []byte
@@ -85,6 +104,7 @@ func (c *Coordinator) exportPartition(ctx context.Context, p hashring.Partition,
 				rec = crdt.Join(rec, r)
 			}
 		}
+		*after = least
 		b, key := SplitKey(least)
 		if bucket != "" && b != bucket {
 			continue
@@ -108,6 +128,7 @@ type pager struct {
 	c     *Coordinator
 	p     hashring.Partition
 	from  topology.NodeID
+	top   *topology.Topology
 	page  []wire.Entry
 	after []byte
 	more  bool
@@ -133,6 +154,9 @@ func (s *pager) fill(ctx context.Context) error {
 	}
 	q := wire.Scan{Partition: s.p, Last: 1<<64 - 1, After: s.after, MaxBytes: pageBytes}
 	page, err := s.c.scan(ctx, s.from, q)
+	if s.c.Topology().SinceOf(s.p) > s.top.SinceOf(s.p) {
+		return errMoved
+	}
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", s.from, err)
 	}

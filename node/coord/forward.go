@@ -1,10 +1,9 @@
 package coord
 
 import (
-	"encoding/binary"
+	"fmt"
 	"time"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/quorum"
@@ -12,166 +11,71 @@ import (
 	"github.com/atolldb/atoll/node/wire"
 )
 
-// A forwarded write and its reply, packed: uvarints, length-prefixed bytes and
-// single bytes in the order written here.
-
-const (
-	putDelete    = 1
-	putOverwrite = 2
-)
-
-func appendPut(dst []byte, p *Put) []byte {
-	dst = appendBytes(dst, []byte(p.Bucket))
-	dst = appendBytes(dst, p.Key)
-	dst = appendBytes(dst, p.Value)
-	dst = appendBytes(dst, p.Context)
-	dst = append(dst, byte(p.Level))
-	dst = binary.AppendUvarint(dst, uint64(p.W))
-	dst = binary.AppendUvarint(dst, uint64(p.TTL/time.Millisecond))
-	var flags byte
-	if p.Delete {
-		flags |= putDelete
+func packPut(p *Put) *wire.Forward {
+	return &wire.Forward{
+		Bucket: p.Bucket, Key: p.Key, Value: p.Value, Context: p.Context,
+		Level: uint8(p.Level), W: uint32(p.W), TTL: uint64(p.TTL / time.Millisecond),
+		Delete: p.Delete, Overwrite: p.Overwrite, Sloppy: p.Sloppy,
 	}
-	if p.Overwrite {
-		flags |= putOverwrite
-	}
-	return append(dst, flags)
 }
 
-func decodePut(b []byte) (Put, error) {
-	u := unpacker{b: b}
-	p := Put{
-		Bucket:  string(u.bytes()),
-		Key:     u.bytes(),
-		Value:   u.bytes(),
-		Context: u.bytes(),
-		Level:   quorum.Level(u.byte()),
-		W:       int(min(u.uvarint(), 1<<16)),
-		TTL:     time.Duration(min(u.uvarint(), uint64(maxTTL/time.Millisecond))) * time.Millisecond,
+// unpackPut takes what is out of range as something that prepare refuses.
+func unpackPut(m *wire.Forward) Put {
+	return Put{
+		Bucket: m.Bucket, Key: m.Key, Value: m.Value, Context: m.Context,
+		Level: quorum.Level(m.Level), W: int(min(m.W, 1<<16)),
+		TTL:    time.Duration(min(m.TTL, uint64(2*maxTTL/time.Millisecond))) * time.Millisecond,
+		Delete: m.Delete, Overwrite: m.Overwrite, Sloppy: m.Sloppy,
 	}
-	flags := u.byte()
-	p.Delete, p.Overwrite = flags&putDelete != 0, flags&putOverwrite != 0
-	u.bad = u.bad || flags&^(putDelete|putOverwrite) != 0
-	return p, u.end()
 }
 
-func appendPutReply(dst []byte, r PutResult, e *Error) []byte {
+func packReply(r PutResult, e *Error) []byte {
 	if e != nil {
-		dst = append(dst, 1, byte(e.Code), byte(e.Outcome))
-		var again byte
-		if e.again {
-			again = 1
-		}
-		dst = append(dst, again)
-		for _, s := range []string{e.Detail, e.Field, e.Limit, e.Seen} {
-			dst = appendBytes(dst, []byte(s))
-		}
-		dst = binary.AppendUvarint(dst, uint64(e.Needed))
-		dst = binary.AppendUvarint(dst, uint64(e.Acks))
-		return binary.AppendUvarint(dst, uint64(e.RetryAfterMs))
+		return wire.AppendForwarded(nil, &wire.Forwarded{Failed: &wire.ForwardFailed{
+			Code: uint8(e.Code), Outcome: uint8(e.Outcome), Again: e.again,
+			Detail: e.Detail, Field: e.Field, Limit: e.Limit, Seen: e.Seen,
+			Needed: uint32(e.Needed), Acks: uint32(e.Acks), RetryAfterMs: uint32(e.RetryAfterMs),
+		}})
 	}
-	dst = append(dst, 0)
-	dst = binary.AppendUvarint(dst, uint64(r.Version.Actor))
-	dst = binary.AppendUvarint(dst, r.Version.N)
-	dst = binary.AppendUvarint(dst, uint64(r.Stamp))
-	dst = appendBytes(dst, r.Context)
-	dst = append(dst, byte(r.Achieved.Level))
-	dst = binary.AppendUvarint(dst, uint64(r.Achieved.Needed))
-	var degraded byte
-	if r.Achieved.Degraded {
-		degraded = 1
-	}
-	dst = append(dst, degraded)
-	dst = appendBytes(dst, []byte(r.Achieved.Coordinator))
-	dst = binary.AppendUvarint(dst, uint64(len(r.Achieved.Replicas)))
-	for _, id := range r.Achieved.Replicas {
-		dst = appendBytes(dst, []byte(id))
-	}
-	return dst
+	a := r.Achieved
+	return wire.AppendForwarded(nil, &wire.Forwarded{Done: wire.ForwardDone{
+		Version: r.Version, Stamp: uint64(r.Stamp), Context: r.Context,
+		Level: uint8(a.Level), Needed: uint32(a.Needed), Degraded: a.Degraded, Coordinator: string(a.Coordinator),
+		Replicas: recast[string](a.Replicas), Hinted: recast[string](a.Hinted),
+	}})
 }
 
-func decodePutReply(b []byte) (PutResult, *Error, error) {
-	u := unpacker{b: b}
-	if u.bool() {
-		e := &Error{Code: Code(u.byte()), Outcome: Outcome(u.byte()), again: u.bool()}
-		for _, s := range []*string{&e.Detail, &e.Field, &e.Limit, &e.Seen} {
-			*s = string(u.bytes())
-		}
-		for _, n := range []*int{&e.Needed, &e.Acks, &e.RetryAfterMs} {
-			*n = int(min(u.uvarint(), 1<<30))
-		}
-		return PutResult{}, e, u.end()
+func unpackReply(b []byte) (PutResult, *Error, error) {
+	m, err := wire.DecodeForwarded(b)
+	if err != nil {
+		return PutResult{}, nil, err
 	}
-	r := PutResult{
-		Version: crdt.Dot{Actor: crdt.Actor(u.uvarint()), N: u.uvarint()},
-		Stamp:   hlc.Stamp(u.uvarint()),
-		Context: u.bytes(),
+	if f := m.Failed; f != nil {
+		return PutResult{}, &Error{
+			Code: Code(f.Code), Outcome: Outcome(f.Outcome), again: f.Again,
+			Detail: f.Detail, Field: f.Field, Limit: f.Limit, Seen: f.Seen,
+			Needed: int(f.Needed), Acks: int(f.Acks), RetryAfterMs: int(f.RetryAfterMs),
+		}, nil
+	}
+	d := &m.Done
+	return PutResult{
+		Version: d.Version, Stamp: hlc.Stamp(d.Stamp), Context: d.Context,
 		Achieved: Achieved{
-			Level:    quorum.Level(u.byte()),
-			Needed:   int(min(u.uvarint(), 1<<16)),
-			Degraded: u.bool(),
+			Level: quorum.Level(d.Level), Needed: int(d.Needed), Degraded: d.Degraded, Coordinator: topology.NodeID(d.Coordinator),
+			Replicas: recast[topology.NodeID](d.Replicas), Hinted: recast[topology.NodeID](d.Hinted),
 		},
-	}
-	r.Achieved.Coordinator = topology.NodeID(u.bytes())
-	for range min(u.uvarint(), 64) {
-		r.Achieved.Replicas = append(r.Achieved.Replicas, topology.NodeID(u.bytes()))
-	}
-	return r, nil, u.end()
+	}, nil, nil
 }
 
-func appendBytes(dst, b []byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(b)))
-	return append(dst, b...)
-}
-
-// unpacker reads strictly; the first violation sets bad.
-type unpacker struct {
-	b   []byte
-	bad bool
-}
-
-func (u *unpacker) uvarint() uint64 {
-	n, size := binary.Uvarint(u.b)
-	if size <= 0 {
-		u.bad, u.b = true, nil
-		return 0
-	}
-	u.b = u.b[size:]
-	return n
-}
-
-func (u *unpacker) byte() byte {
-	if len(u.b) == 0 {
-		u.bad = true
-		return 0
-	}
-	c := u.b[0]
-	u.b = u.b[1:]
-	return c
-}
-
-func (u *unpacker) bool() bool {
-	c := u.byte()
-	u.bad = u.bad || c > 1
-	return c == 1
-}
-
-func (u *unpacker) bytes() []byte {
-	n := u.uvarint()
-	if n > uint64(len(u.b)) {
-		u.bad, u.b = true, nil
+func recast[T, F ~string](in []F) []T {
+	if in == nil {
 		return nil
 	}
-	p := u.b[:n:n]
-	u.b = u.b[n:]
-	return p
-}
-
-func (u *unpacker) end() error {
-	if u.bad || len(u.b) != 0 {
-		return wire.ErrMalformed
+	out := make([]T, len(in))
+	for i, s := range in {
+		out[i] = T(s)
 	}
-	return nil
+	return out
 }
 
 // Handle serves forwarded writes; it reports whether req was one.
@@ -179,19 +83,35 @@ func (c *Coordinator) Handle(req peer.Request, reply peer.Done) bool {
 	if req.Verb != peer.VerbForward {
 		return false
 	}
-	p, err := decodePut(req.Body)
+	m, err := wire.DecodeForward(req.Body)
 	if err != nil {
 		reply(nil, &peer.Refusal{Code: peer.CodeInvalid, Detail: err.Error()})
 		return true
 	}
+	p := unpackPut(&m)
 	p.Deadline = time.Now().Add(req.Timeout)
-	answer := func(r PutResult, e *Error) { reply(appendPutReply(nil, r, e), nil) }
 	w, e := c.prepare(p)
 	if e != nil {
-		answer(PutResult{}, e)
+		reply(packReply(PutResult{}, e), nil)
 		return true
 	}
-	w.done, w.forwarded = answer, true
+	if since := w.k.top.SinceOf(w.k.part); req.Epoch != 0 && req.Epoch < since {
+		reply(nil, &peer.Refusal{Code: peer.CodeStaleEpoch, Detail: fmt.Sprintf("epoch %d, partition %d changed in %d", req.Epoch, w.k.part, since)})
+		return true
+	}
+	w.forwarded = true
+	w.done = func(r PutResult, e *Error) {
+		if e != nil && e.stale {
+			reply(nil, &peer.Refusal{Code: peer.CodeNotOwner, Detail: e.Detail})
+			return
+		}
+		reply(packReply(r, e), nil)
+	}
+	if w.k.place(c.cfg.Self) < 0 {
+		w.behind = true
+		w.unrouted()
+		return true
+	}
 	w.route(0)
 	return true
 }

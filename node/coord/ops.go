@@ -48,7 +48,10 @@ type Put struct {
 	// Overwrite makes a blind write replace what the minting owner holds.
 	Overwrite bool
 	Delete    bool
-	Deadline  time.Time
+	// Sloppy has healthy nodes that do not own the key stand in where too few
+	// owners can acknowledge; see docs/durability.md. One owner must be there.
+	Sloppy   bool
+	Deadline time.Time
 }
 
 // PutResult is the answer to a Put.
@@ -62,14 +65,19 @@ type PutResult struct {
 
 // Achieved says what an answer rests on.
 type Achieved struct {
-	// Level that was asked for, and how many owners it took.
+	// Level that was asked for, and how many owners it took. (While the
+	// partition moves, two nodes may be one owner.)
 	Level  quorum.Level
 	Needed int
 	// Replicas that acknowledged a write or took part in a read.
 	Replicas []topology.NodeID
 	// Coordinator is the node that ran the operation.
 	Coordinator topology.NodeID
-	// Degraded: some owners were not asked because they are down.
+	// Hinted are the nodes that stood in for owners: they have the write durably
+	// and hand it over when the owners are back. They count.
+	Hinted []topology.NodeID
+	// Degraded: some owners were not asked because they are down, or others
+	// stood in for them.
 	Degraded bool
 }
 

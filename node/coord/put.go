@@ -2,19 +2,15 @@ package coord
 
 import (
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/peer"
-	"github.com/atolldb/atoll/node/quorum"
-	"github.com/atolldb/atoll/node/replica"
-	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
 
-// Put writes, wherever the first live owner of the key is.
+// Put writes, wherever the first live server of the key is.
 func (c *Coordinator) Put(p Put, done func(PutResult, error)) {
 	c.stats.Puts.Add(1)
 	finish := func(res PutResult, err *Error) {
@@ -33,7 +29,7 @@ func (c *Coordinator) Put(p Put, done func(PutResult, error)) {
 	w.done = finish
 	if p.Delete && len(p.Context) == 0 {
 		// A delete covers what is there, so it has to look first.
-		c.read(w.k, p.Level, w.need, p.Deadline, func(rec crdt.Record, _ Achieved, err *Error) {
+		c.read(w.k, w.want, p.Deadline, func(rec crdt.Record, _ Achieved, err *Error) {
 			if err != nil {
 				finish(PutResult{}, err)
 				return
@@ -66,15 +62,14 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 	if p.TTL%time.Millisecond != 0 { // less than one would be for ever
 		return nil, invalid("ttl", "whole milliseconds", p.TTL.String(), "ttl is too fine")
 	}
-	n, err := need(&k, p.Level, p.W, "w")
-	if err != nil {
+	w := &write{c: c, k: k, p: p, want: want{p.Level, p.W, "w"}}
+	if w.need, err = k.need(w.want); err != nil {
 		return nil, err
 	}
-	ctx, err := c.context(&k, p.Context)
-	if err != nil {
+	if w.ctx, err = c.context(&k, p.Context); err != nil {
 		return nil, err
 	}
-	return &write{c: c, k: k, p: p, ctx: ctx, need: n}, nil
+	return w, nil
 }
 
 // write is one Put under way.
@@ -83,16 +78,21 @@ type write struct {
 	k    key
 	p    Put
 	ctx  crdt.Context
-	need int
+	want want
+	need int // slots
 	done func(PutResult, *Error)
 	// forwarded: this node was asked by the coordinator to mint.
 	forwarded bool
-	// refused is why the last owner that was tried would not mint.
+	// refused is why the last server that was tried would not mint.
 	refused *Error
+	// behind: some server goes by an older topology than this node.
+	behind bool
+	// turns and waits are how often it was routed anew; see stale.go.
+	turns, waits int
 }
 
-// route finds the owner that mints, from index i of the row on: the first
-// live one. It goes on to the next only after an outcome that is known to have
+// route finds the node that mints: the first live server from slot i of the
+// row on. It goes on to the next only after an outcome that is known to have
 // had no effect (K4).
 func (w *write) route(i int) {
 	c := w.c
@@ -100,27 +100,49 @@ func (w *write) route(i int) {
 		w.done(PutResult{}, &Error{Code: CodeDeadline, Detail: "the deadline passed before an owner could take the write"})
 		return
 	}
-	live := 0
-	for _, o := range w.k.owners {
-		if c.alive(o) {
-			live++
-		}
-	}
-	if live < w.need {
-		w.done(PutResult{}, c.unavailable(&w.k, w.p.Level, w.need, live, NotApplied))
+	if live := w.live(); live < w.need {
+		w.done(PutResult{}, c.unavailable(&w.k, w.want, w.need, live, NotApplied))
 		return
 	}
-	for ; i < len(w.k.owners); i++ {
-		if w.k.owners[i] == string(c.cfg.Self) {
+	for ; i < len(w.k.row.Slots); i++ {
+		id := w.k.server(i)
+		if id == c.cfg.Self {
 			w.mint(i)
 			return
 		}
-		if !w.forwarded && c.Alive(topology.NodeID(w.k.owners[i])) {
+		if !w.forwarded && c.Alive(id) {
 			w.forward(i)
 			return
 		}
 	}
-	e := &Error{Code: CodeUnavailable, Detail: "no live owner of the key could take the write", RetryAfterMs: 100}
+	w.unrouted()
+}
+
+// live is how many slots could acknowledge, as far as this node knows.
+func (w *write) live() int {
+	n := 0
+	for _, s := range w.k.row.Slots {
+		if w.c.alive(s.Owner) && (!s.Moving() || w.c.alive(s.Next)) {
+			n++
+		}
+	}
+	if extra := w.k.row.Extra; extra != "" && w.want.everybody() && !w.c.alive(extra) {
+		n--
+	}
+	return n
+}
+
+// unrouted ends a write that no server has taken.
+func (w *write) unrouted() {
+	if w.behind && !w.forwarded {
+		if d, ok := pause(w.waits, w.p.Deadline); ok {
+			w.waits++
+			w.behind = false
+			time.AfterFunc(d, w.anew)
+			return
+		}
+	}
+	e := &Error{Code: CodeUnavailable, Detail: "no live owner of the key could take the write", RetryAfterMs: 100, stale: w.behind}
 	if w.refused != nil {
 		e.Code = w.refused.Code
 		e.Detail += "; the last one: " + w.refused.Detail
@@ -128,13 +150,39 @@ func (w *write) route(i int) {
 	w.done(PutResult{}, e)
 }
 
-// forward has owner i mint and coordinate.
+// anew routes the write by the topology that holds now. Nothing was minted.
+func (w *write) anew() {
+	w.k.resolve(w.c.Topology())
+	n, err := w.k.need(w.want)
+	if err != nil {
+		w.done(PutResult{}, err)
+		return
+	}
+	w.need = n
+	w.route(0)
+}
+
+// elsewhere goes on after slot i's server refused because it, or this node, is
+// behind.
+func (w *write) elsewhere(i int, refused *Error) {
+	w.c.learn(w.k.server(i), w.k.top.Epoch, func(newer bool) {
+		if newer && w.turns < maxTurns {
+			w.turns++
+			w.anew()
+			return
+		}
+		w.behind, w.refused = true, refused
+		w.route(i + 1)
+	})
+}
+
+// forward has slot i's server mint and coordinate.
 func (w *write) forward(i int) {
 	w.c.stats.Forwards.Add(1)
-	to := topology.NodeID(w.k.owners[i])
-	w.c.send(to, peer.VerbForward, appendPut(nil, &w.p), w.p.Deadline, func(reply []byte, err error) {
+	to := w.k.server(i)
+	w.c.send(to, w.k.top.Epoch, peer.VerbForward, wire.AppendForward(nil, packPut(&w.p)), w.p.Deadline, func(reply []byte, err error) {
 		if err == nil {
-			res, failed, bad := decodePutReply(reply)
+			res, failed, bad := unpackReply(reply)
 			switch {
 			case bad != nil:
 				w.done(PutResult{}, &Error{Code: CodeInternal, Outcome: Unknown, Detail: fmt.Sprintf("reply of %s: %v", to, bad)})
@@ -146,184 +194,13 @@ func (w *write) forward(i int) {
 			}
 			return
 		}
-		if noEffect(err) || planted.Bug(planted.MintTwice) {
+		switch {
+		case stale(err):
+			w.elsewhere(i, &Error{Code: CodeUnavailable, Detail: fmt.Sprintf("%s: %v", to, err)})
+		case noEffect(err) || planted.Bug(planted.MintTwice):
 			w.route(i + 1)
-			return
+		default:
+			w.done(PutResult{}, &Error{Code: CodeUnavailable, Outcome: Unknown, Detail: fmt.Sprintf("%s may or may not have taken the write: %v", to, err)})
 		}
-		w.done(PutResult{}, &Error{Code: CodeUnavailable, Outcome: Unknown, Detail: fmt.Sprintf("%s may or may not have taken the write: %v", to, err)})
 	})
-}
-
-// mint decides the version here; this node is owner i.
-func (w *write) mint(i int) {
-	f := &fanout{write: w, self: i, tally: quorum.NewTally(w.need, len(w.k.owners))}
-	m := replica.Mint{
-		Key: w.k.full, KeyHash: w.k.hash,
-		Context:     w.ctx,
-		Overwrite:   w.p.Overwrite || w.k.bucket.Kind == crdt.LWW,
-		Dead:        w.p.Delete,
-		Value:       w.p.Value,
-		TTL:         int64(w.p.TTL / time.Millisecond),
-		MaxSiblings: MaxSiblings,
-		Decided:     f.decided,
-		Done:        f.local,
-	}
-	// A stalled disk here must not keep the client beyond its deadline.
-	f.mu.Lock()
-	f.timer = time.AfterFunc(max(time.Until(w.p.Deadline), 1), f.expire)
-	f.mu.Unlock()
-	w.c.Replica.Mint(m)
-}
-
-// fanout is a minted write on its way to the other owners, which overlaps the
-// local sync.
-type fanout struct {
-	*write
-	self int
-
-	mu     sync.Mutex
-	tally  quorum.Tally
-	minted *replica.Minted
-	closed bool
-	timer  *time.Timer
-}
-
-// decided runs on the committer's goroutine, before the sync.
-func (f *fanout) decided(m *replica.Minted) {
-	f.minted = m
-	if planted.Bug(planted.AckBeforeSync) {
-		f.vote(f.self, nil)
-	}
-	record := m.Record
-	if planted.Bug(planted.DenseDelta) {
-		record = denseDelta(f.k.hash, m)
-	}
-	var body []byte
-	for i, o := range f.k.owners {
-		if i == f.self {
-			continue
-		}
-		id := topology.NodeID(o)
-		if !f.c.Alive(id) {
-			f.c.stats.Missed.Add(1)
-			f.vote(i, peer.ErrNotSent)
-			continue
-		}
-		if body == nil {
-			body = wire.AppendApply(make([]byte, 0, len(m.Record)+len(f.k.full)+16),
-				wire.Apply{Entries: []wire.Entry{{Key: f.k.full, Record: record}}})
-		}
-		f.c.send(id, peer.VerbApply, body, f.p.Deadline, func(_ []byte, err error) {
-			if err != nil {
-				f.c.stats.Missed.Add(1)
-			}
-			f.vote(i, err)
-		})
-	}
-}
-
-// local runs when the local group is durable, or was not.
-func (f *fanout) local(_ *replica.Minted, err error) {
-	if err == nil {
-		f.vote(f.self, nil)
-		return
-	}
-	e := f.c.localError(err)
-	if f.minted != nil {
-		// It was decided and may be on its way to others.
-		e.Outcome, e.again = Unknown, false
-	}
-	if !e.again || f.forwarded {
-		f.fail(e)
-	} else if f.close() {
-		f.refused = e
-		f.route(f.self + 1)
-	}
-}
-
-// denseDelta is a planted bug: the new version alone, with a context that
-// claims the rest.
-func denseDelta(keyHash uint64, m *replica.Minted) []byte {
-	rec, err := crdt.DecodeRecord(keyHash, m.Record)
-	if err != nil {
-		return m.Record
-	}
-	v := *rec.Find(m.Dot)
-	others := crdt.Without(rec, []crdt.Dot{m.Dot})
-	v.Past = v.Past.Join(others.Context().Seen)
-	if !v.Past.Covers(v.Dot) {
-		return crdt.AppendRecord(nil, keyHash, crdt.Record{Versions: []crdt.Version{v}})
-	}
-	return m.Record
-}
-
-func (f *fanout) vote(i int, err error) {
-	f.mu.Lock()
-	var v quorum.Verdict
-	if err == nil {
-		v = f.tally.Ack(i)
-	} else {
-		v = f.tally.Fail(i)
-	}
-	if f.closed || v == quorum.Pending {
-		f.mu.Unlock()
-		return
-	}
-	f.closed = true
-	f.timer.Stop()
-	var who []topology.NodeID
-	for j, o := range f.k.owners {
-		if f.tally.Acked(j) {
-			who = append(who, topology.NodeID(o))
-		}
-	}
-	yes := f.tally.Yes()
-	f.mu.Unlock()
-
-	if v == quorum.Lost {
-		outcome := Unknown
-		if planted.Bug(planted.SayNotApplied) {
-			outcome = NotApplied
-		}
-		f.done(PutResult{}, f.c.unavailable(&f.k, f.p.Level, f.need, yes, outcome))
-		return
-	}
-	a := Achieved{Level: f.p.Level, Needed: f.need, Replicas: who, Coordinator: f.c.cfg.Self}
-	for _, o := range f.k.owners {
-		a.Degraded = a.Degraded || !f.c.alive(o)
-	}
-	f.done(PutResult{
-		Version:  f.minted.Dot,
-		Stamp:    f.minted.Stamp,
-		Context:  f.c.token(&f.k, f.minted.Context),
-		Achieved: a,
-	}, nil)
-}
-
-// expire ends the wait. The write may still be decided or acknowledged.
-func (f *fanout) expire() {
-	f.mu.Lock()
-	yes := f.tally.Yes()
-	f.mu.Unlock()
-	e := f.c.unavailable(&f.k, f.p.Level, f.need, yes, Unknown)
-	e.Code = CodeDeadline
-	f.fail(e)
-}
-
-func (f *fanout) fail(e *Error) {
-	if f.close() {
-		f.done(PutResult{}, e)
-	}
-}
-
-// close ends the wait; it reports whether the caller is the one to answer.
-func (f *fanout) close() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return false
-	}
-	f.closed = true
-	f.timer.Stop()
-	return true
 }

@@ -57,7 +57,28 @@ func newRegion(t *testing.T, n int) *region {
 	return newRegionOn(t, n, memtopo.New(1), memstore.Config{})
 }
 
-func newRegionOn(t *testing.T, n int, registry *memtopo.Registry, disk memstore.Config, change ...func(*replica.Config)) *region {
+func newRegionOn(t *testing.T, n int, registry *memtopo.Registry, disk memstore.Config) *region {
+	r := makeRegion(t, n, registry, disk)
+	for _, m := range r.nodes {
+		r.catchUp(m)
+	}
+	return r
+}
+
+// newRegionBehind is newRegion before anybody has caught up.
+func newRegionBehind(t *testing.T, n int) *region {
+	return makeRegion(t, n, memtopo.New(1), memstore.Config{})
+}
+
+// catchUp has a node believe that it has all of its partitions.
+func (r *region) catchUp(m *member) {
+	for _, p := range m.replica.Owned() {
+		m.replica.CaughtUp(p, m.replica.BehindMark(p))
+	}
+	r.settle()
+}
+
+func makeRegion(t *testing.T, n int, registry *memtopo.Registry, disk memstore.Config) *region {
 	var members []topology.Member
 	for i := range n {
 		members = append(members, topology.Member{ID: topology.NodeID(fmt.Sprint("n", i+1)), Rack: fmt.Sprint("r", i), Weight: 1})
@@ -76,27 +97,19 @@ func newRegionOn(t *testing.T, n int, registry *memtopo.Registry, disk memstore.
 		},
 	}
 	for _, m := range members {
-		r.start(m.ID, memstore.NewDisk(disk), change...)
+		r.start(m.ID, memstore.NewDisk(disk))
 	}
 	r.settle()
 	t.Cleanup(r.close)
 	return r
 }
 
-func (r *region) start(id topology.NodeID, disk *memstore.Disk, change ...func(*replica.Config)) {
+func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
 	engine, err := disk.Open()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	cfg := replica.Config{Node: id, Region: "east", RegionID: 1, Partitions: 8}
-	for p := range hashring.Partition(8) {
-		if slices.Contains(r.top.Owners(p), string(id)) {
-			cfg.Owned = append(cfg.Owned, p)
-		}
-	}
-	for _, f := range change {
-		f(&cfg)
-	}
+	cfg := replica.Config{Node: id, Topology: r.top}
 	m := &member{id: id, disk: disk, ended: make(chan error, 1)}
 	clock := hlc.New(func() time.Time { return time.Now().Add(m.skew) })
 	if m.replica, err = replica.Open(cfg, engine, r.registry, clock, hclog.NewNullLogger()); err != nil {
@@ -186,7 +199,7 @@ func (r *region) outsider(bucket, k string) *member {
 func (m *member) held(t *testing.T, bucket, k string) crdt.Record {
 	t.Helper()
 	full := coord.FullKey(bucket, []byte(k))
-	b, err := m.replica.Read(hashring.KeyHash(full), full)
+	b, err := m.replica.Read(0, hashring.KeyHash(full), full)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,89 +17,119 @@ import (
 
 var _ geo.Sink = (*Coordinator)(nil)
 
-// ApplyRemote applies entries from another region: all owners are asked, and
-// it returns nil when each entry is durable at a quorum of them. An error wraps
-// geo.ErrPoison if an owner said that what it got is nothing to apply.
+// ApplyRemote applies entries from another region: all who take writes are
+// asked, and it returns nil when each entry is durable at a majority of its
+// partition's slots. An error wraps geo.ErrPoison if an owner said that what it
+// got is nothing to apply.
 func (c *Coordinator) ApplyRemote(ctx context.Context, origin string, entries []geo.Entry) error {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(DefaultTimeout)
 	}
-	s := &spread{done: make(chan error, 1), tallies: map[hashring.Partition]*quorum.Tally{}}
-	shares := map[string]*share{}
-	for _, e := range entries {
-		p := hashring.PartitionOf(hashring.KeyHash(e.Key), c.Topology().Table.Partitions())
-		owners := c.Topology().Owners(p)
-		fresh := s.tallies[p] == nil
-		if fresh {
-			t := quorum.NewTally(len(owners)/2+1, len(owners))
-			s.tallies[p] = &t
+	for turn := 0; ; turn++ {
+		top := c.Topology()
+		err := c.spread(ctx, top, entries, deadline)
+		switch {
+		case err == nil:
+			return nil
+		case stale(err) && turn < maxTurns && c.Topology().Epoch > top.Epoch && ctx.Err() == nil:
+			continue // nothing counts but what was sent by one topology
 		}
-		for i, o := range owners {
-			sh := shares[o]
+		return fmt.Errorf("apply %d entries of region %s: %w", len(entries), origin, err)
+	}
+}
+
+// spread is one turn of ApplyRemote.
+func (c *Coordinator) spread(ctx context.Context, top *topology.Topology, entries []geo.Entry, deadline time.Time) error {
+	s := &spread{top: top, done: make(chan error, 1), tallies: map[hashring.Partition]*quorum.Slots{}}
+	shares := map[topology.NodeID]*share{}
+	for _, e := range entries {
+		p := hashring.PartitionOf(hashring.KeyHash(e.Key), top.Table.Partitions())
+		row := top.Row(p)
+		fresh := s.tallies[p] == nil
+		give := func(id topology.NodeID, st seat) {
+			sh := shares[id]
 			if sh == nil {
 				sh = &share{}
-				shares[o] = sh
+				shares[id] = sh
 			}
 			sh.entries = append(sh.entries, wire.Entry{Key: e.Key, Record: e.Record, Dots: e.Dots})
 			if fresh {
-				sh.seats = append(sh.seats, seat{p, i})
+				sh.seats = append(sh.seats, st)
 			}
+		}
+		var moving uint64
+		for i, slot := range row.Slots {
+			give(slot.Owner, seat{p, i, false})
+			if slot.Moving() {
+				moving |= 1 << i
+				give(slot.Next, seat{p, i, true})
+			}
+		}
+		if row.Extra != "" {
+			give(row.Extra, seat{p, -1, false})
+		}
+		if fresh {
+			t := quorum.NewSlots(len(row.Slots)/2+1, len(row.Slots), moving)
+			s.tallies[p] = &t
 		}
 	}
 	s.open = len(s.tallies)
 	if s.open == 0 {
 		return nil
 	}
-	for o, sh := range shares {
-		c.applyAt(topology.NodeID(o), sh, deadline, s)
+	for id, sh := range shares {
+		c.applyAt(id, sh, deadline, s)
 	}
 	select {
 	case err := <-s.done:
-		if err != nil {
-			return fmt.Errorf("apply %d entries of region %s: %w", len(entries), origin, err)
-		}
-		return nil
+		return err
 	case <-ctx.Done():
-		return fmt.Errorf("apply %d entries of region %s: %w", len(entries), origin, ctx.Err())
+		return ctx.Err()
 	}
 }
 
 func (c *Coordinator) applyAt(id topology.NodeID, sh *share, deadline time.Time, s *spread) {
-	if id == c.cfg.Self {
-		c.Replica.Apply(sh.entries, func(_ int, err error) { s.vote(sh.seats, err) })
-		return
-	}
-	if !c.Alive(id) {
-		c.stats.Missed.Add(uint64(len(sh.entries)))
-		s.vote(sh.seats, peer.ErrNotSent)
-		return
-	}
-	body := wire.AppendApply(nil, wire.Apply{Entries: sh.entries})
-	c.send(id, peer.VerbApply, body, deadline, func(_ []byte, err error) {
+	answer := func(err error) {
 		if err != nil {
 			c.stats.Missed.Add(uint64(len(sh.entries)))
 		}
+		if err != nil && stale(err) {
+			c.learn(id, s.top.Epoch, func(bool) { s.vote(sh.seats, err) })
+			return
+		}
 		s.vote(sh.seats, err)
-	})
+	}
+	switch {
+	case id == c.cfg.Self:
+		c.Replica.ApplyAt(s.top.Epoch, sh.entries, func(_ int, err error) { answer(err) })
+	case !c.Alive(id):
+		answer(peer.ErrNotSent)
+	default:
+		body := wire.AppendApply(nil, wire.Apply{Entries: sh.entries})
+		c.send(id, s.top.Epoch, peer.VerbApply, body, deadline, func(_ []byte, err error) { answer(err) })
+	}
 }
 
-// share is what one owner gets of a spread, and where it votes.
+// share is what one node gets of a spread, and where it votes.
 type share struct {
 	entries []wire.Entry
 	seats   []seat
 }
 
-// seat is an owner's place in a partition's row.
+// seat is a node's place in a partition's row: a slot, and whether it is the
+// second node of it; -1 is that of Extra, which does not count.
 type seat struct {
-	p     hashring.Partition
-	index int
+	p      hashring.Partition
+	slot   int
+	second bool
 }
 
-// spread is an ApplyRemote under way.
+// spread is the entries of an ApplyRemote on their way, by one topology.
 type spread struct {
+	top     *topology.Topology
 	mu      sync.Mutex
-	tallies map[hashring.Partition]*quorum.Tally
+	tallies map[hashring.Partition]*quorum.Slots
 	open    int
 	ended   bool
 	done    chan error
@@ -109,13 +139,16 @@ func (s *spread) vote(seats []seat, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, st := range seats {
+		if st.slot < 0 {
+			continue
+		}
 		t := s.tallies[st.p]
 		before := t.Verdict()
 		after := before
 		if err == nil {
-			after = t.Ack(st.index)
+			after = t.Ack(st.slot, st.second)
 		} else {
-			after = t.Fail(st.index)
+			after = t.Fail(st.slot, st.second)
 		}
 		if s.ended || before != quorum.Pending {
 			continue

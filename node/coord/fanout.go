@@ -1,0 +1,333 @@
+package coord
+
+import (
+	"sync"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/internal/planted"
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/quorum"
+	"github.com/atolldb/atoll/node/replica"
+	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// mint decides the version here; this node serves slot i.
+func (w *write) mint(i int) {
+	f := &fanout{write: w, slot: i}
+	f.first.open(f, &w.k, w.need)
+	f.round = &f.first
+	m := replica.Mint{
+		Key: w.k.full, KeyHash: w.k.hash, Epoch: w.k.top.Epoch,
+		Context:     w.ctx,
+		Overwrite:   w.p.Overwrite || w.k.bucket.Kind == crdt.LWW,
+		Dead:        w.p.Delete,
+		Value:       w.p.Value,
+		TTL:         int64(w.p.TTL / time.Millisecond),
+		MaxSiblings: MaxSiblings,
+		Decided:     f.decided,
+		Done:        f.local,
+	}
+	// A stalled disk here must not keep the client beyond its deadline.
+	f.mu.Lock()
+	f.timer = time.AfterFunc(max(time.Until(w.p.Deadline), 1), f.expire)
+	f.mu.Unlock()
+	w.c.Replica.Mint(m)
+}
+
+// fanout is a minted write on its way to all who take it, which overlaps the
+// local sync.
+type fanout struct {
+	*write
+	slot int // that this node served when it minted
+
+	mu     sync.Mutex
+	minted *replica.Minted
+	closed bool
+	timer  *time.Timer
+	// round is the one that counts; the first one is allocated with the fanout.
+	round *round
+	first round
+	turns int
+	// body is the Apply that all rounds send.
+	body []byte
+}
+
+// round is a minted write sent, and counted, by one topology.
+type round struct {
+	*fanout
+	k     key
+	tally quorum.Slots
+	// everybody: Extra counts, as one slot more.
+	everybody bool
+}
+
+func (r *round) open(f *fanout, k *key, need int) {
+	r.fanout, r.k = f, *k
+	slots := len(k.row.Slots)
+	var moving uint64
+	for i, s := range k.row.Slots {
+		if s.Moving() {
+			moving |= 1 << i
+		}
+	}
+	if r.everybody = f.want.everybody() && k.row.Extra != ""; r.everybody {
+		slots, need = slots+1, need+1
+	}
+	r.tally = quorum.NewSlots(need, slots, moving)
+}
+
+// decided runs on the committer's goroutine, before the sync.
+func (f *fanout) decided(m *replica.Minted) {
+	f.minted = m
+	if planted.Bug(planted.AckBeforeSync) {
+		f.first.vote(f.slot, false, nil)
+	}
+	record := m.Record
+	if planted.Bug(planted.DenseDelta) {
+		record = denseDelta(f.k.hash, m)
+	}
+	f.body = wire.AppendApply(make([]byte, 0, len(record)+len(f.k.full)+16),
+		wire.Apply{Entries: []wire.Entry{{Key: f.k.full, Record: record}}})
+	f.first.spread()
+}
+
+// spread sends the record to all who take it by the round's topology. This node
+// votes for the first round when its own group is durable; see local.
+func (r *round) spread() {
+	for i, s := range r.k.row.Slots {
+		r.give(i, false, s.Owner)
+		if s.Moving() {
+			r.give(i, true, s.Next)
+		}
+	}
+	if r.k.row.Extra != "" {
+		r.give(len(r.k.row.Slots), false, r.k.row.Extra)
+	}
+}
+
+// give has one node apply the record and vote.
+func (r *round) give(i int, second bool, id topology.NodeID) {
+	c := r.c
+	if id == c.cfg.Self {
+		if r != &r.first {
+			entries := []wire.Entry{{Key: r.k.full, Record: r.minted.Record}}
+			c.Replica.ApplyAt(r.k.top.Epoch, entries, func(_ int, err error) { r.answer(i, second, id, 0, err) })
+		}
+		return
+	}
+	if !c.Alive(id) {
+		c.stats.Missed.Add(1)
+		r.vote(i, second, peer.ErrNotSent)
+		return
+	}
+	r.sendTo(i, second, id, 0)
+}
+
+// sendTo sends to a node, for the n-th time after the first.
+func (r *round) sendTo(i int, second bool, id topology.NodeID, n int) {
+	r.c.send(id, r.k.top.Epoch, peer.VerbApply, r.body, r.p.Deadline, func(_ []byte, err error) {
+		r.answer(i, second, id, n, err)
+	})
+}
+
+// answer takes what a node said to its n-th further try. One that is behind is
+// asked again after a while; if this node is, a new round begins.
+func (r *round) answer(i int, second bool, id topology.NodeID, n int, err error) {
+	if err == nil || !stale(err) {
+		if err != nil {
+			r.c.stats.Missed.Add(1)
+		}
+		r.vote(i, second, err)
+		return
+	}
+	r.c.learn(id, r.k.top.Epoch, func(newer bool) {
+		if newer && r.renew() {
+			return
+		}
+		if d, ok := pause(n, r.p.Deadline); ok && id != r.c.cfg.Self && r.waiting() {
+			time.AfterFunc(d, func() { r.sendTo(i, second, id, n+1) })
+			return
+		}
+		r.c.stats.Missed.Add(1)
+		r.vote(i, second, err)
+	})
+}
+
+// waiting reports whether this round still counts.
+func (r *round) waiting() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.closed && r.round == r
+}
+
+// renew begins a round by the topology that holds now; it reports false if the
+// write may not begin another one. A round that counts no more is nobody's
+// business.
+func (r *round) renew() bool {
+	f := r.fanout
+	next := &round{}
+	k := r.k
+	k.resolve(f.c.Topology())
+	need, err := k.need(f.want)
+	if err != nil {
+		return false
+	}
+	next.open(f, &k, need)
+	f.mu.Lock()
+	switch {
+	case f.closed || f.round != r:
+		f.mu.Unlock()
+		return true
+	case f.turns == maxTurns:
+		f.mu.Unlock()
+		return false
+	}
+	f.turns++
+	f.round = next
+	f.mu.Unlock()
+	next.spread()
+	return true
+}
+
+// local runs when the local group is durable, or was not.
+func (f *fanout) local(_ *replica.Minted, err error) {
+	if err == nil {
+		f.first.vote(f.slot, f.second(), nil)
+		return
+	}
+	e := f.c.localError(err)
+	if f.minted != nil {
+		// It was decided and may be on its way to others.
+		e.Outcome, e.again = Unknown, false
+		f.fail(e)
+		return
+	}
+	if e.again && f.close() {
+		f.refused = e
+		if stale(err) {
+			f.elsewhere(f.slot, e)
+			return
+		}
+		if f.forwarded {
+			f.done(PutResult{}, e)
+			return
+		}
+		f.route(f.slot + 1)
+		return
+	}
+	f.fail(e)
+}
+
+// second reports whether this node is the second one of the slot for which it
+// minted.
+func (f *fanout) second() bool { return f.first.k.row.Slots[f.slot].Owner != f.c.cfg.Self }
+
+// denseDelta is a planted bug: the new version alone, with a context that
+// claims the rest.
+func denseDelta(keyHash uint64, m *replica.Minted) []byte {
+	rec, err := crdt.DecodeRecord(keyHash, m.Record)
+	if err != nil {
+		return m.Record
+	}
+	v := *rec.Find(m.Dot)
+	others := crdt.Without(rec, []crdt.Dot{m.Dot})
+	v.Past = v.Past.Join(others.Context().Seen)
+	if !v.Past.Covers(v.Dot) {
+		return crdt.AppendRecord(nil, keyHash, crdt.Record{Versions: []crdt.Version{v}})
+	}
+	return m.Record
+}
+
+// vote counts what a node of slot i finally said.
+func (r *round) vote(i int, second bool, err error) {
+	if i == len(r.k.row.Slots) && !r.everybody {
+		return // Extra
+	}
+	f := r.fanout
+	f.mu.Lock()
+	var v quorum.Verdict
+	if err == nil {
+		v = r.tally.Ack(i, second)
+	} else {
+		v = r.tally.Fail(i, second)
+	}
+	if f.closed || f.round != r || v == quorum.Pending {
+		f.mu.Unlock()
+		return
+	}
+	f.closed = true
+	f.timer.Stop()
+	a := r.achieved()
+	yes := r.tally.Yes()
+	f.mu.Unlock()
+
+	if v == quorum.Lost {
+		outcome := Unknown
+		if planted.Bug(planted.SayNotApplied) {
+			outcome = NotApplied
+		}
+		f.done(PutResult{}, f.c.unavailable(&r.k, f.want, r.tally.Need(), yes, outcome))
+		return
+	}
+	f.done(PutResult{
+		Version:  f.minted.Dot,
+		Stamp:    f.minted.Stamp,
+		Context:  f.c.token(&r.k, f.minted.Context),
+		Achieved: a,
+	}, nil)
+}
+
+// achieved says who has the write. Called with the lock held.
+func (r *round) achieved() Achieved {
+	a := Achieved{
+		Level: r.want.level, Needed: r.tally.Need(), Coordinator: r.c.cfg.Self,
+		Replicas: make([]topology.NodeID, 0, len(r.k.row.Slots)+1),
+	}
+	note := func(i int, second bool, id topology.NodeID) {
+		if r.tally.Acked(i, second) {
+			a.Replicas = append(a.Replicas, id)
+		}
+		a.Degraded = a.Degraded || !r.c.alive(id)
+	}
+	for i, s := range r.k.row.Slots {
+		note(i, false, s.Owner)
+		if s.Moving() {
+			note(i, true, s.Next)
+		}
+	}
+	if r.everybody {
+		note(len(r.k.row.Slots), false, r.k.row.Extra)
+	}
+	return a
+}
+
+// expire ends the wait. The write may still be decided or acknowledged.
+func (f *fanout) expire() {
+	f.mu.Lock()
+	r := f.round
+	yes := r.tally.Yes()
+	f.mu.Unlock()
+	e := f.c.unavailable(&r.k, f.want, r.tally.Need(), yes, Unknown)
+	e.Code = CodeDeadline
+	f.fail(e)
+}
+
+func (f *fanout) fail(e *Error) {
+	if f.close() {
+		f.done(PutResult{}, e)
+	}
+}
+
+// close ends the wait; it reports whether the caller is the one to answer.
+func (f *fanout) close() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	f.closed = true
+	f.timer.Stop()
+	return true
+}

@@ -1,0 +1,320 @@
+package coord
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/quorum"
+	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// readDone takes what a read found, or why it failed.
+type readDone func(crdt.Record, Achieved, *Error)
+
+// read gathers the join of as many servers' records as w wants. It asks that
+// many, this node first, and one more for each that fails or is slow.
+func (c *Coordinator) read(k key, w want, deadline time.Time, done readDone) {
+	r := &read{c: c, k: k, want: w, deadline: deadline, done: done}
+	r.begin()
+}
+
+func decode(k *key, b []byte) (crdt.Record, error) {
+	if len(b) == 0 {
+		return crdt.Record{}, nil
+	}
+	return crdt.DecodeRecord(k.hash, b)
+}
+
+// read is one turn of a read: all that it asks goes by one topology.
+type read struct {
+	c        *Coordinator
+	k        key
+	want     want
+	deadline time.Time
+	done     readDone
+	// turns and waits are how often the read began anew; see stale.go.
+	turns, waits int
+
+	mu       sync.Mutex
+	tally    quorum.Tally
+	self     int   // the slot that this node serves, -1 for none
+	queue    []int // slots not yet asked
+	replies  []readReply
+	timer    *time.Timer
+	finished bool
+	behind   bool // a peer goes by an older topology than this node
+	lastErr  error
+	// outbound requests are sent, and the answer given, outside the lock.
+	outbound []int
+	result   func()
+}
+
+type readReply struct {
+	slot   int
+	record []byte
+}
+
+func (r *read) begin() {
+	n, e := r.k.need(r.want)
+	if e != nil {
+		r.done(crdt.Record{}, Achieved{}, e)
+		return
+	}
+	r.tally = quorum.NewTally(n, len(r.k.row.Slots))
+	left := time.Until(r.deadline)
+	if left <= 0 {
+		r.expired()
+		return
+	}
+	r.self = r.k.place(r.c.cfg.Self)
+	if n == 1 && r.self >= 0 {
+		// The common case needs no lock, timer or fan-out.
+		if b, err := r.c.Replica.Read(r.k.top.Epoch, r.k.hash, r.k.full); err == nil {
+			if rec, err := decode(&r.k, b); err == nil {
+				r.done(rec, r.achieved([]topology.NodeID{r.c.cfg.Self}), nil)
+				return
+			}
+		}
+	}
+	r.order()
+	r.mu.Lock()
+	for range n {
+		r.askNext()
+	}
+	r.timer = time.AfterFunc(min(r.c.cfg.HedgeAfter, left), r.tick)
+	r.mu.Unlock()
+	r.flush()
+}
+
+// again starts a turn by the topology that holds now.
+func (r *read) again(turns, waits int) {
+	next := &read{c: r.c, k: r.k, want: r.want, deadline: r.deadline, done: r.done, turns: turns, waits: waits}
+	next.k.resolve(r.c.Topology())
+	next.begin()
+}
+
+// order puts this node first, then live servers, then the rest.
+func (r *read) order() {
+	slots := len(r.k.row.Slots)
+	r.queue = make([]int, 0, slots)
+	if r.self >= 0 {
+		r.queue = append(r.queue, r.self)
+	}
+	start := int(r.k.hash & 0xff) // spread the reads of those who serve no slot
+	for _, live := range []bool{true, false} {
+		for j := range slots {
+			i := (start + j) % slots
+			if i != r.self && r.c.Alive(r.k.server(i)) == live {
+				r.queue = append(r.queue, i)
+			}
+		}
+	}
+}
+
+// askNext takes one more server. Called with the lock held.
+func (r *read) askNext() {
+	if len(r.queue) > 0 {
+		r.outbound = append(r.outbound, r.queue[0])
+		r.queue = r.queue[1:]
+	}
+}
+
+// flush does what was decided under the lock.
+func (r *read) flush() {
+	for {
+		r.mu.Lock()
+		out, result := r.outbound, r.result
+		r.outbound, r.result = nil, nil
+		r.mu.Unlock()
+		if len(out) == 0 && result == nil {
+			return
+		}
+		for _, i := range out {
+			r.ask(i)
+		}
+		if result != nil {
+			result()
+		}
+	}
+}
+
+func (r *read) ask(i int) {
+	if i == r.self {
+		b, err := r.c.Replica.Read(r.k.top.Epoch, r.k.hash, r.k.full)
+		r.answer(i, b, err)
+		return
+	}
+	r.c.send(r.k.server(i), r.k.top.Epoch, peer.VerbRead, r.k.full, r.deadline, func(b []byte, err error) {
+		r.answer(i, b, err)
+		r.flush()
+	})
+}
+
+// answer takes the reply of slot i's server; flush must follow.
+func (r *read) answer(i int, b []byte, err error) {
+	if err == nil && len(b) > 0 {
+		// A record that does not decode is a failure of its owner.
+		if _, bad := decode(&r.k, b); bad != nil {
+			err = fmt.Errorf("record of %s: %w", r.k.server(i), bad)
+		}
+	}
+	if err != nil && (stale(err) || unaware(r.k.row.Slots[i], err)) {
+		r.refused(i, err)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.finished {
+		return
+	}
+	if err != nil {
+		r.fail(i, err)
+		return
+	}
+	r.replies = append(r.replies, readReply{i, b})
+	if r.tally.Ack(i) == quorum.Met {
+		r.finish(r.met)
+	}
+}
+
+// fail gives up slot i. Called with the lock held.
+func (r *read) fail(i int, err error) {
+	r.lastErr = err
+	r.askNext()
+	if r.tally.Fail(i) == quorum.Lost {
+		r.finish(r.lost)
+	}
+}
+
+// refused finds out who is behind: this node, or slot i's server. The others
+// may meet the read meanwhile.
+func (r *read) refused(i int, err error) {
+	r.mu.Lock()
+	if r.finished {
+		r.mu.Unlock()
+		return
+	}
+	r.askNext()
+	r.mu.Unlock()
+	r.c.learn(r.k.server(i), r.k.top.Epoch, func(newer bool) {
+		r.mu.Lock()
+		switch {
+		case r.finished:
+		case newer && r.turns < maxTurns:
+			r.finish(func() { r.again(r.turns+1, r.waits) })
+		default:
+			r.behind = true
+			r.fail(i, err)
+		}
+		r.mu.Unlock()
+		r.flush()
+	})
+}
+
+func (r *read) finish(f func()) {
+	r.finished = true
+	r.timer.Stop()
+	r.outbound = nil
+	r.result = f
+}
+
+// tick asks one more server, and in the end gives up.
+func (r *read) tick() {
+	r.mu.Lock()
+	left := time.Until(r.deadline)
+	switch {
+	case r.finished:
+	case left <= 0:
+		r.finish(r.expired)
+	default:
+		if len(r.queue) > 0 {
+			r.c.stats.Hedges.Add(1)
+			r.askNext()
+			r.timer.Reset(min(r.c.cfg.HedgeAfter, left))
+		} else {
+			r.timer.Reset(left)
+		}
+	}
+	r.mu.Unlock()
+	r.flush()
+}
+
+func (r *read) lost() {
+	if r.behind {
+		// A server that does not know of its office yet will soon.
+		if d, ok := pause(r.waits, r.deadline); ok {
+			time.AfterFunc(d, func() { r.again(r.turns, r.waits+1) })
+			return
+		}
+	}
+	r.tell(CodeUnavailable)
+}
+
+func (r *read) expired() { r.tell(CodeDeadline) }
+
+func (r *read) tell(code Code) {
+	e := r.c.unavailable(&r.k, r.want, r.tally.Need(), r.tally.Yes(), NotApplied)
+	e.Code = code
+	if r.lastErr != nil {
+		e.Detail += ": " + r.lastErr.Error()
+	}
+	r.done(crdt.Record{}, Achieved{}, e)
+}
+
+func (r *read) met() {
+	who := make([]topology.NodeID, 0, len(r.replies))
+	same := true
+	for _, rep := range r.replies {
+		who = append(who, r.k.server(rep.slot))
+		same = same && bytes.Equal(rep.record, r.replies[0].record)
+	}
+	rec, _ := decode(&r.k, r.replies[0].record) // checked by answer
+	if !same {
+		for _, rep := range r.replies[1:] {
+			other, _ := decode(&r.k, rep.record)
+			rec = crdt.Join(rec, other)
+		}
+	}
+	r.done(rec, r.achieved(who), nil)
+	if !same {
+		r.repair(rec)
+	}
+}
+
+func (r *read) achieved(who []topology.NodeID) Achieved {
+	a := Achieved{Level: r.want.level, Needed: r.tally.Need(), Replicas: who, Coordinator: r.c.cfg.Self}
+	for i := range r.k.row.Slots {
+		a.Degraded = a.Degraded || !r.c.alive(r.k.server(i))
+	}
+	return a
+}
+
+// repair gives the join to those whose record was another.
+func (r *read) repair(rec crdt.Record) {
+	encoded := crdt.AppendRecord(nil, r.k.hash, rec)
+	entries := []wire.Entry{{Key: r.k.full, Record: encoded}}
+	var body []byte
+	for _, rep := range r.replies {
+		if bytes.Equal(rep.record, encoded) {
+			continue
+		}
+		r.c.stats.ReadRepairs.Add(1)
+		if rep.slot == r.self {
+			r.c.Replica.Apply(entries, func(int, error) {})
+			continue
+		}
+		if body == nil {
+			body = wire.AppendApply(nil, wire.Apply{Entries: entries})
+		}
+		r.c.send(r.k.server(rep.slot), r.k.top.Epoch, peer.VerbApply, body, time.Now().Add(DefaultTimeout), func(_ []byte, err error) {
+			if err != nil {
+				r.c.stats.Missed.Add(1)
+			}
+		})
+	}
+}

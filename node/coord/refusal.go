@@ -1,0 +1,61 @@
+package coord
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/replica"
+	"github.com/atolldb/atoll/node/storage"
+)
+
+// noEffect reports whether err is a peer's answer or a request that never got
+// there: in both cases the request had no effect.
+func noEffect(err error) bool {
+	if errors.Is(err, peer.ErrNotSent) {
+		return true
+	}
+	var r *peer.Refusal
+	return errors.As(err, &r) && r.Code != peer.CodeUnknown && r.Code != peer.CodeInternal
+}
+
+// localError turns what the replica says into an operation's error.
+func (c *Coordinator) localError(err error) *Error {
+	if s := (*replica.SiblingsError)(nil); errors.As(err, &s) {
+		return c.tooManySiblings(s)
+	}
+	e := &Error{Code: CodeInternal, Detail: err.Error()}
+	switch {
+	case errors.Is(err, replica.ErrNoActor), errors.Is(err, replica.ErrAmnesia):
+		e.Code, e.again = CodeUnavailable, true
+	case errors.Is(err, replica.ErrClockSkew):
+		e.Code, e.again = CodeClockSkew, true
+	case errors.Is(err, replica.ErrBehind):
+		e.Code, e.again = CodeUnavailable, true
+	case errors.Is(err, replica.ErrNotOwner), errors.Is(err, replica.ErrStale):
+		e.Code, e.again = CodeUnavailable, true
+	case errors.Is(err, replica.ErrStopping), errors.Is(err, storage.ErrClosed):
+		e.Code, e.again = CodeStopping, true
+	case errors.Is(err, storage.ErrFull):
+		e.Code, e.again = CodeDiskFull, true
+	case errors.Is(err, storage.ErrCorrupt):
+		e.Code, e.again = CodeCorrupt, true
+	case errors.Is(err, storage.ErrFailed):
+		e.Code, e.Outcome = CodeInternal, Unknown
+	case errors.Is(err, storage.ErrOverloaded):
+		e.Code, e.RetryAfterMs = CodeOverloaded, 50
+	case errors.Is(err, storage.ErrTooLarge):
+		e.Code = CodeInvalid
+	}
+	return e
+}
+
+// tooManySiblings names the fix.
+func (c *Coordinator) tooManySiblings(s *replica.SiblingsError) *Error {
+	return &Error{
+		Code: CodeTooManySiblings, Field: "siblings",
+		Detail: "the key has too many siblings for one more: read it, resolve, and write with the context of the read",
+		Limit:  fmt.Sprintf("%d of %d bytes together", MaxSiblings, c.Replica.MaxRecord()),
+		Seen:   fmt.Sprintf("%d of %d bytes", s.Versions, s.Bytes),
+	}
+}
