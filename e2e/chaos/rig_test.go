@@ -105,7 +105,7 @@ func (r *rig) open(region string) {
 			r.clients[region] = c
 			r.t.Cleanup(func() { _ = c.Close() })
 		}
-		_, err := c.Put(ctx, "first/"+region, []byte("x"), client.LocalAll)
+		_, err := c.Put(ctx, "first/"+region, []byte("x"), client.LocalAll, client.Overwrite())
 		return err
 	})
 	if err != nil {
@@ -371,4 +371,20 @@ func (r *rig) keep(dir string) {
 func tail(s string, lines int) string {
 	all := strings.Split(strings.TrimSpace(s), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// writes waits until each region takes a write on all its nodes.
+func (r *rig) writes(within time.Duration) error {
+	ctx, cancel := context.WithTimeout(r.ctx, within)
+	defer cancel()
+	for region, c := range r.clients {
+		if err := r.eventually(ctx, func() error {
+			r.alive()
+			_, err := c.Put(ctx, "first/"+region, []byte("x"), client.LocalAll, client.Overwrite())
+			return err
+		}); err != nil {
+			return fmt.Errorf("region %s: %w", region, err)
+		}
+	}
+	return nil
 }

@@ -22,7 +22,22 @@ type scenario struct {
 var scenarios = []scenario{
 	{name: "kill-one", faults: killOne},
 	{name: "kill-all", faults: killAll},
+	{name: "pause", faults: pauseOne},
+	{name: "isolate", needs: cutting, faults: isolate},
+	{name: "one-way", needs: cutting, faults: oneWay},
+	{name: "bridge", needs: cutting, faults: bridge},
+	{name: "flaky", needs: cutting, faults: flaky},
+	{name: "wipe", faults: wipe},
+	{name: "full-disk", needs: []machine.Ability{machine.Disks}, faults: fullDisk},
+	{name: "full-disks", needs: []machine.Ability{machine.Disks}, faults: fullDisks},
+	{name: "sync-error", needs: []machine.Ability{machine.Injecting}, faults: syncError},
+	{name: "power-cut", needs: []machine.Ability{machine.Cloning}, faults: powerCut},
+	{name: "power-cut-all", needs: []machine.Ability{machine.Cloning}, faults: powerCutAll},
+	{name: "slow-disk", needs: []machine.Ability{machine.Disks, machine.Throttling}, faults: slowDisk},
+	{name: "regions-cut", needs: cutting, regions: []string{"eu", "us"}, faults: cutRegions},
 }
+
+var cutting = []machine.Ability{machine.Cutting}
 
 func TestChaos(t *testing.T) {
 	for _, s := range scenarios {

@@ -141,8 +141,9 @@ func (w *worker) set(adding bool) string {
 // add reads a set, and writes it with one element more.
 func (w *worker) add(ctx context.Context) {
 	key := w.set(true)
+	began := time.Now()
 	obj, err := w.c.Get(ctx, key)
-	if w.t.Tally.read(err); err != nil && !there(err) {
+	if w.t.Tally.read(began, err); err != nil && !there(err) {
 		return
 	}
 	union := Elements(w.t.cfg.History.Saw(key, Values(obj)))
@@ -161,9 +162,10 @@ func (w *worker) put(
 	if isSet {
 		w.t.cfg.History.Begin(key, e, true)
 	}
+	began := time.Now()
 	version, err := w.c.Put(ctx, key, history.Encode(v, w.pad()), client.After(after))
 	o := OutcomeOf(err)
-	w.t.Tally.write(o, err)
+	w.t.Tally.write(began, o, err)
 	if isSet {
 		w.t.cfg.History.End(e, o)
 	}
@@ -191,16 +193,18 @@ func (w *worker) register(ctx context.Context) {
 			return // a delete without a version deletes what it happens to see
 		}
 		r.reg.BeginDelete()
+		began := time.Now()
 		v, err := w.c.Delete(ctx, r.reg.Key(), client.After(r.version))
 		o := OutcomeOf(err)
-		w.t.Tally.write(o, err)
+		w.t.Tally.write(began, o, err)
 		r.reg.EndDelete(o)
 		if o == history.Acked {
 			r.version = v
 		}
 	default:
+		began := time.Now()
 		obj, err := w.c.Get(ctx, r.reg.Key(), client.LocalQuorum)
-		if w.t.Tally.read(err); err == nil || there(err) {
+		if w.t.Tally.read(began, err); err == nil || there(err) {
 			r.reg.Read(w.region, Values(obj))
 		}
 	}
@@ -210,8 +214,9 @@ func (w *worker) register(ctx context.Context) {
 // wrong.
 func (w *worker) glance(ctx context.Context) {
 	key := w.set(false)
+	began := time.Now()
 	obj, err := w.c.Get(ctx, key, client.LocalOne)
-	if w.t.Tally.read(err); err == nil || there(err) {
+	if w.t.Tally.read(began, err); err == nil || there(err) {
 		w.t.cfg.History.Saw(key, Values(obj))
 	}
 }
@@ -254,7 +259,8 @@ func OutcomeOf(err error) history.Outcome {
 	}
 }
 
-// Tally counts what clients were told, and remembers when operations failed.
+// Tally counts what clients were told, and remembers when operations began that
+// failed.
 type Tally struct {
 	ok, failed atomic.Int64
 	mu         sync.Mutex
@@ -263,27 +269,27 @@ type Tally struct {
 }
 
 type failure struct {
-	at     time.Time
+	began  time.Time
 	reason string
 }
 
-func (t *Tally) write(o history.Outcome, err error) {
+func (t *Tally) write(began time.Time, o history.Outcome, err error) {
 	if o == history.Acked {
 		t.ok.Add(1)
 		return
 	}
-	t.fail(err)
+	t.fail(began, err)
 }
 
-func (t *Tally) read(err error) {
+func (t *Tally) read(began time.Time, err error) {
 	if err == nil || there(err) {
 		t.ok.Add(1)
 		return
 	}
-	t.fail(err)
+	t.fail(began, err)
 }
 
-func (t *Tally) fail(err error) {
+func (t *Tally) fail(began time.Time, err error) {
 	reason := "UNTYPED"
 	var e *client.Error
 	if errors.As(err, &e) {
@@ -296,7 +302,7 @@ func (t *Tally) fail(err error) {
 		t.reasons = map[string]int{}
 	}
 	t.reasons[reason]++
-	t.failures = append(t.failures, failure{time.Now(), reason})
+	t.failures = append(t.failures, failure{began, reason})
 }
 
 // OK counts the operations that succeeded, Failed the others.
@@ -314,13 +320,14 @@ func (t *Tally) Reasons() map[string]int {
 	return out
 }
 
-// FailedBetween counts failures by reason in a span of time.
+// FailedBetween counts, by reason, the operations that began in a span of time
+// and failed, whenever that was.
 func (t *Tally) FailedBetween(from, to time.Time) map[string]int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := map[string]int{}
 	for _, f := range t.failures {
-		if f.at.After(from) && f.at.Before(to) {
+		if f.began.After(from) && f.began.Before(to) {
 			out[f.reason]++
 		}
 	}
