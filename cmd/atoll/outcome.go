@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/node/api"
+	"github.com/atolldb/atoll/node/coord"
 )
 
 // The exit codes of commands that speak to a server. They are promised: new
@@ -32,14 +34,15 @@ const exitCodesHelp = `The exit codes of all commands:
      invalid (too large a value, a context of another key, no such bucket);
      nothing was written
   3  the key has no value
-  4  a condition does not hold (too many siblings for a blind write);
-     nothing was written
+  4  a condition does not hold (too many siblings for a blind write, a plan
+     of a topology that has changed); nothing was written
   5  the key has siblings that nobody has resolved
   6  unavailable: too few owners or no node answered in time, the server is
      too busy or its disk is full; nothing was written
   7  the outcome is unknown: the write may have been applied. Read the key
-     before writing again
-  8  degraded: the cluster answers, but a node or a link is down (status)
+     before writing again ('atoll task ls' before changing members again)
+  8  degraded: the cluster answers, but a node or a link is down (status), or
+     not everything could be repaired (repair --wait)
 
 A command over many keys (import) ends with the code of the worst that
 happened to one of them: 7 before 6 before 1.`
@@ -149,12 +152,29 @@ func adminFailure(doing string, err error) error {
 	st := status.Convert(err)
 	text := doing + ": " + st.Message()
 	switch st.Code() {
+	case codes.Unimplemented:
+		return withCode(exitError, described{text + "\n  next: see 'atoll version' there: the node may be older than this program", err})
 	case codes.InvalidArgument, codes.NotFound: // a bucket: no call asks for a key's value
 		return withCode(exitUsage, described{text, err})
 	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted:
 		return withCode(exitUnavailable, described{text, err})
 	}
 	return withCode(exitError, described{text, err})
+}
+
+// changeFailure is failure for calls of the Cluster service that change
+// something.
+func changeFailure(doing string, err error) error {
+	e, ok := api.FromStatus(status.Convert(err))
+	text := doing + ": " + status.Convert(err).Message()
+	switch {
+	case ok && e.Outcome == coord.Unknown,
+		!ok && status.Code(err) != codes.Unimplemented: // the connection broke while it was under way
+		return withCode(exitUnknown, described{text + "\n  next: see 'atoll task ls': it may have been done", err})
+	case ok && e.Field == "plan":
+		return withCode(exitPrecondition, described{text + "\n  next: plan again, and look at what is different", err})
+	}
+	return adminFailure(doing, err)
 }
 
 func shorten(s string, n int) string {

@@ -58,11 +58,19 @@ func printJSON(w io.Writer, v any) error {
 // printProto prints a message of the public protocol as one line, by its field
 // names there; 64-bit numbers are strings, as in all JSON of protobuf.
 func printProto(w io.Writer, m proto.Message) error {
-	b, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.Marshal(m)
+	b, err := marshalProto(m)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
+		return err
 	}
 	return printJSON(w, json.RawMessage(b)) // which also evens out the white space
+}
+
+func marshalProto(m proto.Message) ([]byte, error) {
+	b, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
+	}
+	return b, nil
 }
 
 // newTable has no borders and no colours, so that it is the same on a terminal

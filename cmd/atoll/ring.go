@@ -17,11 +17,11 @@ func actorText(a uint32) string { return crdt.Actor(a).String() }
 func ringCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ring",
-		Short: "Show which node owns what",
+		Short: "Show which node owns what, and change it in two steps",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(ringOwnerCommand(), ringShowCommand())
+	cmd.AddCommand(ringOwnerCommand(), ringShowCommand(), ringPlanCommand(), ringCommitCommand())
 	return cmd
 }
 
@@ -61,18 +61,25 @@ func ringOwnerCommand() *cobra.Command {
 
 func ringShowCommand() *cobra.Command {
 	var q request
-	var each bool
+	var each, moves bool
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Show the region's members and how many partitions each owns",
+		Long: `Show the region's members and how many partitions each owns: it answers for
+them now. While partitions move, GETS and GIVES are what is still to switch.`,
 		Example: `  atoll ring show
-  atoll ring show --partitions`,
+  atoll ring show --partitions
+  atoll ring show --moves`,
 		Args: cobra.NoArgs,
 	}
 	q.serverFlags(cmd, defaultTimeout)
 	cmd.Flags().BoolVar(&each, "partitions", false, "list each partition with its owners instead")
+	cmd.Flags().BoolVar(&moves, "moves", false, "list the moves that are planned or under way instead")
 	out := formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := atMostOne(cmd, "partitions", "moves"); err != nil {
+			return err
+		}
 		c, err := q.dialCluster(cmd)
 		if err != nil {
 			return err
@@ -84,25 +91,13 @@ func ringShowCommand() *cobra.Command {
 		case each:
 			partitionTable(cmd.OutOrStdout(), c.topology)
 			return nil
+		case moves:
+			moveTable(cmd.OutOrStdout(), c.topology)
+			return nil
 		}
 		return memberTable(cmd.OutOrStdout(), c.topology)
 	}
 	return cmd
-}
-
-// ownerNames of partition p, the primary first.
-func ownerNames(t *adminv1.GetTopologyResponse, p int) []string {
-	n := int(t.Replicas)
-	if (p+1)*n > len(t.Owners) {
-		return nil
-	}
-	var names []string
-	for _, i := range t.Owners[p*n : (p+1)*n] {
-		if int(i) < len(t.Members) {
-			names = append(names, t.Members[i].Id)
-		}
-	}
-	return names
 }
 
 func partitionTable(w io.Writer, t *adminv1.GetTopologyResponse) {
@@ -114,29 +109,51 @@ func partitionTable(w io.Writer, t *adminv1.GetTopologyResponse) {
 }
 
 func memberTable(w io.Writer, t *adminv1.GetTopologyResponse) error {
-	if _, err := fmt.Fprintf(w, "region %s, epoch %d, %d partitions with %d owners each\n\n",
-		t.Region, t.Epoch, t.Partitions, t.Replicas); err != nil {
+	owners := fmt.Sprintf("%d owners each", t.Replicas)
+	if len(t.Rows) > 0 {
+		owners = fmt.Sprintf("different numbers of owners, on the way to %d", t.Replicas)
+	}
+	if _, err := fmt.Fprintf(w, "region %s, epoch %d, %d partitions with %s\n%s\n",
+		t.Region, t.Epoch, t.Partitions, owners, transition(t)); err != nil {
 		return err
 	}
-	primary, owned := map[string]int{}, map[string]int{}
-	for p := range int(t.Partitions) {
-		for i, id := range ownerNames(t, p) {
-			owned[id]++
-			if i == 0 {
-				primary[id]++
-			}
-		}
+	by, copies := holdingsOf(t)
+	header := []any{"node", "state", "rack", "weight", "owned", "primary", "share"}
+	if len(t.Moves) > 0 {
+		header = append(header, "gets", "gives")
 	}
-	rows := newTable(w, "node", "rack", "weight", "owned", "primary", "share", "clients", "peers")
+	rows := newTable(w, append(header, "clients", "peers")...)
 	for _, m := range t.Members {
+		h := by[m.Id]
 		share := 0.0
-		if len(t.Owners) > 0 {
-			share = 100 * float64(owned[m.Id]) / float64(len(t.Owners))
+		if copies > 0 {
+			share = 100 * float64(h.owned) / float64(copies)
 		}
-		rows.AppendRow([]any{
-			m.Id, m.Rack, m.Weight, owned[m.Id], primary[m.Id], fmt.Sprintf("%.1f %%", share), m.ClientAddr, m.PeerAddr,
-		})
+		row := []any{m.Id, stateText(m.State), m.Rack, m.Weight, h.owned, h.primary, fmt.Sprintf("%.1f %%", share)}
+		if len(t.Moves) > 0 {
+			row = append(row, h.gets, h.gives)
+		}
+		rows.AppendRow(append(row, m.ClientAddr, m.PeerAddr))
 	}
 	rows.Render()
 	return nil
+}
+
+// transition is a line about the moves, with its end, or nothing.
+func transition(t *adminv1.GetTopologyResponse) string {
+	if len(t.Moves) == 0 {
+		return ""
+	}
+	n := stagesOf(t.Moves)
+	return fmt.Sprintf("moves: %d planned, %d copying, %d switched; at most %d partitions at a time, %s a second for each node\n",
+		n.planned, n.copying, n.switched, t.Pace.GetConcurrent(), sizeText(int64(t.Pace.GetBytesPerSecond())))
+}
+
+// moveTable lists the moves in the order in which they are taken up.
+func moveTable(w io.Writer, t *adminv1.GetTopologyResponse) {
+	rows := newTable(w, "task", "partition", "slot", "from", "to", "stage", "since epoch")
+	for _, m := range t.Moves {
+		rows.AppendRow([]any{m.Task, m.Partition, m.Slot, nobody(m.From), nobody(m.To), stageText(m.Stage), m.Began})
+	}
+	rows.Render()
 }

@@ -14,6 +14,7 @@ func commands() []func() *cobra.Command {
 		startCommand, configCommand, versionCommand,
 		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand,
 		statusCommand, ringCommand,
+		nodeCommand, taskCommand, paceCommand, repairCommand, hotkeysCommand,
 		importCommand, exportCommand, benchCommand, planCommand,
 		demoCommand,
 		exitCodesTopic,

@@ -19,10 +19,12 @@ func statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show the nodes of the region and what it lacks of others",
 		Long: `Show the nodes of the region, and its links from other regions. The exit code
-is 8 when a node or a link is down or not ready, and standard error says why.
+is 8 when a node or a link is down or not ready, or a record is unreadable, and
+standard error says why.
 
-  ST        UN up, serving. UJ up, not serving yet: it starts or catches up.
-            DN down: it did not answer.
+  ST        U up, D down: it did not answer. Then N normal; J joining: it
+            starts, catches up, or has registered and owns nothing yet; L leaving:
+            it is being drained
   PARTS     partitions owned, and of these primary
   REPAIRED  records that anti-entropy changed there since it started; READS
             the same by read repair
@@ -59,7 +61,7 @@ func runStatus(cmd *cobra.Command, q *request, out *format) error {
 	if out.value == "json" {
 		err = printProto(cmd.OutOrStdout(), st)
 	} else {
-		err = statusTables(cmd.OutOrStdout(), st)
+		err = statusTables(cmd.OutOrStdout(), c.topology, st)
 	}
 	if err != nil {
 		return err
@@ -80,6 +82,9 @@ func degraded(st *adminv1.GetStatusResponse) []string {
 			bad = append(bad, fmt.Sprintf("node %s does not answer: %s", n.Id, n.Error))
 		case !n.Ready:
 			bad = append(bad, fmt.Sprintf("node %s is not ready", n.Id))
+		}
+		if n.Unreadable > 0 {
+			bad = append(bad, fmt.Sprintf("node %s cannot read %d records; 'atoll repair' fetches them from other owners", n.Id, n.Unreadable))
 		}
 		if len(n.PeersDown) > 0 {
 			bad = append(bad, fmt.Sprintf("node %s does not reach %s", n.Id, strings.Join(n.PeersDown, ", ")))
@@ -105,35 +110,67 @@ func neverHeard(l *adminv1.LinkStatus) bool {
 // linkAlive is how young a heartbeat has to be.
 const linkAlive = 3 * time.Second
 
-// nodeState is U(p) or D(own), then N(ormal) or J(oining).
-func nodeState(n *adminv1.NodeStatus) string {
-	switch {
-	case n.Error != "":
-		return "DN"
-	case !n.Ready:
-		return "UJ"
+// nodeState is U(p) or D(own), then N(ormal), J(oining) or L(eaving).
+func nodeState(t *adminv1.GetTopologyResponse, n *adminv1.NodeStatus) string {
+	seen, state := "U", "N"
+	if n.Error != "" {
+		seen = "D"
+	} else if !n.Ready {
+		state = "J"
 	}
-	return "UN"
+	for _, m := range t.Members {
+		switch {
+		case m.Id != n.Id:
+		case m.State == adminv1.MemberState_MEMBER_STATE_JOINING:
+			state = "J"
+		case m.State == adminv1.MemberState_MEMBER_STATE_DRAINING:
+			state = "L"
+		}
+	}
+	return seen + state
 }
 
-func statusTables(w io.Writer, st *adminv1.GetStatusResponse) error {
-	if _, err := fmt.Fprintf(w, "region %s, epoch %d\n\n", st.Region, st.Epoch); err != nil {
+// nodeNotes are what is worth saying of a node that serves.
+func nodeNotes(n *adminv1.NodeStatus) (notes []string) {
+	if n.PartitionsBehind > 0 {
+		notes = append(notes, fmt.Sprintf("catches up with %d partitions", n.PartitionsBehind))
+	}
+	if n.Leftovers > 0 {
+		notes = append(notes, fmt.Sprintf("holds %d partitions that it has given away, and deletes them later", n.Leftovers))
+	}
+	if n.Hints > 0 {
+		notes = append(notes, fmt.Sprintf("keeps %d hints (%s) for owners that were away", n.Hints, sizeText(int64(n.HintBytes))))
+	}
+	return notes
+}
+
+func statusTables(w io.Writer, t *adminv1.GetTopologyResponse, st *adminv1.GetStatusResponse) error {
+	if _, err := fmt.Fprintf(w, "region %s, epoch %d\n%s\n", st.Region, st.Epoch, transition(t)); err != nil {
 		return err
 	}
+	notes := ""
 	nodes := newTable(w, "st", "node", "actor", "parts", "repaired", "reads", "gaps", "clocks", "data",
 		"store", "disk free", "geo", "up", "version")
 	for _, n := range st.Nodes {
 		if n.Error != "" {
-			nodes.AppendRow([]any{nodeState(n), n.Id})
+			nodes.AppendRow([]any{nodeState(t, n), n.Id})
 			continue
 		}
 		nodes.AppendRow([]any{
-			nodeState(n), n.Id, actorText(n.Actor), fmt.Sprintf("%d/%d", n.PartitionsOwned, n.PartitionsPrimary),
+			nodeState(t, n), n.Id, actorText(n.Actor), fmt.Sprintf("%d/%d", n.PartitionsOwned, n.PartitionsPrimary),
 			n.RepairedKeys, n.ReadRepairs, n.OpenGaps, digestText(n.ClockDigest), digestText(n.DataDigest),
 			sizeText(n.StoreBytes), diskText(n), n.GeoPending, millisText(n.UptimeMs), n.Version,
 		})
+		for _, note := range nodeNotes(n) {
+			notes += n.Id + " " + note + "\n"
+		}
 	}
 	nodes.Render()
+	if notes != "" {
+		if _, err := io.WriteString(w, "\n"+notes); err != nil {
+			return err
+		}
+	}
 	if len(st.Links) == 0 {
 		return nil
 	}

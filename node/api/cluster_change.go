@@ -75,8 +75,8 @@ func invalid(field, detail, limit, seen string) *coord.Error {
 
 // decodeChange checks what can be checked without a topology.
 func decodeChange(w *adminv1.Change) (Change, *coord.Error) {
-	if k := w.GetKind(); k < adminv1.ChangeKind(ChangeJoin) || k > adminv1.ChangeKind(ChangeReplicas) {
-		return Change{}, invalid("kind", "no such change", "join, drain, replace, weight, rack or replicas", k.String())
+	if k := w.GetKind(); k < adminv1.ChangeKind(ChangeJoin) || k > adminv1.ChangeKind(ChangeRebalance) {
+		return Change{}, invalid("kind", "no such change", "join, drain, replace, weight, rack, replicas or rebalance", k.String())
 	}
 	c := Change{
 		Kind: ChangeKind(w.GetKind()), By: topology.NodeID(w.GetBy()), Weight: int(w.GetWeight()), Rack: w.GetRack(),
@@ -104,7 +104,7 @@ func (c *Change) checkNodes() *coord.Error {
 	switch c.Kind {
 	case ChangeReplace:
 		most = 1
-	case ChangeReplicas:
+	case ChangeReplicas, ChangeRebalance:
 		least, most = 0, 0
 	}
 	if n := len(c.Nodes); n < least || n > most {
@@ -172,7 +172,7 @@ func encodePlan(p *Plan, c *adminv1.Change) *adminv1.PlanResponse {
 		res.Nodes = append(res.Nodes, &adminv1.NodePlan{
 			Id: string(n.ID), OwnedBefore: uint32(n.OwnedBefore), OwnedAfter: uint32(n.OwnedAfter),
 			PrimaryBefore: uint32(n.PrimaryBefore), PrimaryAfter: uint32(n.PrimaryAfter),
-			Fair: n.Fair, BytesIn: n.BytesIn, BytesOut: n.BytesOut,
+			FairBefore: n.FairBefore, FairAfter: n.FairAfter, BytesIn: n.BytesIn, BytesOut: n.BytesOut,
 		})
 	}
 	return res

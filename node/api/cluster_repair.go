@@ -99,10 +99,10 @@ func (s *ClusterService) HotKeys(ctx context.Context, q *adminv1.HotKeysRequest)
 	}
 	res := &adminv1.HotKeysResponse{
 		ReadsPerSecond: hot.Reads, WritesPerSecond: hot.Writes,
-		WindowMs: hot.Window.Milliseconds(), Silent: names(hot.Silent),
+		Floor: hot.Floor, Silent: names(hot.Silent),
 	}
 	t := s.cluster.Topology()
-	for _, k := range hot.Keys[:min(limit, len(hot.Keys))] {
+	for _, k := range hot.Entries[:min(limit, len(hot.Entries))] {
 		_, p := locate(t, k.Bucket, k.Key)
 		res.Keys = append(res.Keys, &adminv1.HotKey{
 			Bucket: k.Bucket, Key: k.Key, ReadsPerSecond: k.Reads, WritesPerSecond: k.Writes, Error: k.Error,

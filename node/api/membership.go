@@ -8,6 +8,7 @@ import (
 
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/hotkey"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -64,12 +65,13 @@ type ChangeKind uint8
 
 // The kinds of changes.
 const (
-	ChangeJoin     ChangeKind = iota + 1 // Nodes get their share
-	ChangeDrain                          // Nodes give all away and leave
-	ChangeReplace                        // By takes what Nodes[0], which is dead, owns
-	ChangeWeight                         // Nodes get Weight
-	ChangeRack                           // Nodes are in Rack
-	ChangeReplicas                       // every partition gets Replicas owners
+	ChangeJoin      ChangeKind = iota + 1 // Nodes get their share
+	ChangeDrain                           // Nodes give all away and leave
+	ChangeReplace                         // By takes what Nodes[0], which is dead, owns
+	ChangeWeight                          // Nodes get Weight
+	ChangeRack                            // Nodes are in Rack
+	ChangeReplicas                        // every partition gets Replicas owners
+	ChangeRebalance                       // nothing but who owns what, as after an abort
 )
 
 // Change is a decision about the members. The fields that its kind does not
@@ -124,9 +126,10 @@ type NodePlan struct {
 	ID                          topology.NodeID
 	OwnedBefore, OwnedAfter     int
 	PrimaryBefore, PrimaryAfter int
-	// Fair is what it would own afterwards if partitions could be split.
-	Fair              float64
-	BytesIn, BytesOut uint64
+	// FairBefore and FairAfter are what it would own if partitions could be
+	// split; 0 for a member that is to own nothing.
+	FairBefore, FairAfter float64
+	BytesIn, BytesOut     uint64
 }
 
 // Task is a committed plan, and how far it is.
@@ -177,7 +180,8 @@ type NodeRepair struct {
 	// Partitions in all, those that are through, and those of them that another
 	// owner could not be asked about.
 	Partitions, Done, Skipped int
-	// RepairedKeys changed; Unreadable records are those that no owner can read.
+	// RepairedKeys changed; Unreadable partitions have a record that could
+	// neither be read nor be fetched from another owner.
 	RepairedKeys, Unreadable uint64
 }
 
@@ -189,18 +193,7 @@ type HotKeys interface {
 
 // Hot keys of a region.
 type Hot struct {
-	Keys []HotKey
-	// Reads and Writes a second of all keys together.
-	Reads, Writes float64
-	// Window that the rates are taken over.
-	Window time.Duration
+	hotkey.Report
 	// Silent nodes did not answer: what they served is not counted.
 	Silent []topology.NodeID
-}
-
-// HotKey is one of them. Its rates, a second, may be too high by Error at most.
-type HotKey struct {
-	Bucket               string
-	Key                  []byte
-	Reads, Writes, Error float64
 }

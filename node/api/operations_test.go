@@ -15,6 +15,7 @@ import (
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/hotkey"
 	"github.com/atolldb/atoll/node/topology"
 	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
 )
@@ -141,7 +142,7 @@ func TestPlanAndCommit(t *testing.T) {
 	s := &scripted{plan: api.Plan{
 		ID:    api.PlanID{Epoch: 3, Revision: 5, Digest: 0xabc},
 		Moves: []api.PlannedMove{{Partition: 1, Slot: 1, From: "a", To: "n4", Bytes: 100}},
-		Nodes: []api.NodePlan{{ID: "n4", OwnedAfter: 1, PrimaryAfter: 1, Fair: 0.75, BytesIn: 100}},
+		Nodes: []api.NodePlan{{ID: "n4", OwnedAfter: 1, PrimaryAfter: 1, FairBefore: 0.5, FairAfter: 0.75, BytesIn: 100}},
 		Bytes: 100, Copies: 1, Minimum: 1, Lasts: 90 * time.Second, Warnings: []string{"one rack"},
 	}}
 	change := &adminv1.Change{Kind: adminv1.ChangeKind_CHANGE_KIND_DRAIN, Nodes: []string{"a"}, AcceptLoss: true}
@@ -152,7 +153,7 @@ func TestPlanAndCommit(t *testing.T) {
 	want := &adminv1.PlanResponse{
 		Id: &adminv1.PlanID{Epoch: 3, Revision: 5, Digest: 0xabc}, Change: change,
 		Moves: []*adminv1.PlannedMove{{Partition: 1, Slot: 1, From: "a", To: "n4", Bytes: 100}},
-		Nodes: []*adminv1.NodePlan{{Id: "n4", OwnedAfter: 1, PrimaryAfter: 1, Fair: 0.75, BytesIn: 100}},
+		Nodes: []*adminv1.NodePlan{{Id: "n4", OwnedAfter: 1, PrimaryAfter: 1, FairBefore: 0.5, FairAfter: 0.75, BytesIn: 100}},
 		Bytes: 100, Copies: 1, Minimum: 1, Seconds: 90, Warnings: []string{"one rack"},
 		Pace: &adminv1.Pace{BytesPerSecond: 64 << 20, Concurrent: 16},
 	}
@@ -293,8 +294,11 @@ func TestRepair(t *testing.T) {
 
 func TestHotKeys(t *testing.T) {
 	s := &scripted{hot: api.Hot{
-		Keys:  []api.HotKey{{Bucket: "b", Key: []byte("k"), Reads: 10, Writes: 2, Error: 1}, {Bucket: "b", Key: []byte("l")}},
-		Reads: 100, Writes: 20, Window: time.Minute, Silent: []topology.NodeID{"b"},
+		Report: hotkey.Report{
+			Entries: []hotkey.Entry{{Bucket: "b", Key: []byte("k"), Reads: 10, Writes: 2, Error: 1}, {Bucket: "b", Key: []byte("l")}},
+			Reads:   100, Writes: 20, Floor: 3,
+		},
+		Silent: []topology.NodeID{"b"},
 	}}
 	got, err := service(s).HotKeys(t.Context(), &adminv1.HotKeysRequest{Limit: 1})
 	if err != nil {
@@ -304,7 +308,7 @@ func TestHotKeys(t *testing.T) {
 	owners := [][]string{{"a", "b"}, {"b", "a"}}[p]
 	want := &adminv1.HotKeysResponse{
 		Keys:           []*adminv1.HotKey{{Bucket: "b", Key: []byte("k"), ReadsPerSecond: 10, WritesPerSecond: 2, Error: 1, Partition: p, Owners: owners}},
-		ReadsPerSecond: 100, WritesPerSecond: 20, WindowMs: 60_000, Silent: []string{"b"},
+		ReadsPerSecond: 100, WritesPerSecond: 20, Floor: 3, Silent: []string{"b"},
 	}
 	if !proto.Equal(got, want) {
 		t.Errorf("got %v\nwant %v", got, want)

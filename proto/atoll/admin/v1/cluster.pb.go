@@ -151,6 +151,8 @@ const (
 	ChangeKind_CHANGE_KIND_RACK   ChangeKind = 5
 	// Every partition gets another number of owners.
 	ChangeKind_CHANGE_KIND_REPLICAS ChangeKind = 6
+	// Nothing but who owns what, as after a task was aborted.
+	ChangeKind_CHANGE_KIND_REBALANCE ChangeKind = 7
 )
 
 // Enum value maps for ChangeKind.
@@ -163,6 +165,7 @@ var (
 		4: "CHANGE_KIND_WEIGHT",
 		5: "CHANGE_KIND_RACK",
 		6: "CHANGE_KIND_REPLICAS",
+		7: "CHANGE_KIND_REBALANCE",
 	}
 	ChangeKind_value = map[string]int32{
 		"CHANGE_KIND_UNSPECIFIED": 0,
@@ -172,6 +175,7 @@ var (
 		"CHANGE_KIND_WEIGHT":      4,
 		"CHANGE_KIND_RACK":        5,
 		"CHANGE_KIND_REPLICAS":    6,
+		"CHANGE_KIND_REBALANCE":   7,
 	}
 )
 
@@ -1989,10 +1993,12 @@ type NodePlan struct {
 	OwnedAfter    uint32                 `protobuf:"varint,3,opt,name=owned_after,json=ownedAfter,proto3" json:"owned_after,omitempty"`
 	PrimaryBefore uint32                 `protobuf:"varint,4,opt,name=primary_before,json=primaryBefore,proto3" json:"primary_before,omitempty"`
 	PrimaryAfter  uint32                 `protobuf:"varint,5,opt,name=primary_after,json=primaryAfter,proto3" json:"primary_after,omitempty"`
-	// Fair is what the member would own afterwards if partitions could be split.
-	Fair          float64 `protobuf:"fixed64,6,opt,name=fair,proto3" json:"fair,omitempty"`
-	BytesIn       uint64  `protobuf:"varint,7,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
-	BytesOut      uint64  `protobuf:"varint,8,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
+	// Fair_before and fair_after are what the member would own if partitions
+	// could be split; 0 for one that is to own nothing.
+	FairBefore    float64 `protobuf:"fixed64,6,opt,name=fair_before,json=fairBefore,proto3" json:"fair_before,omitempty"`
+	FairAfter     float64 `protobuf:"fixed64,7,opt,name=fair_after,json=fairAfter,proto3" json:"fair_after,omitempty"`
+	BytesIn       uint64  `protobuf:"varint,8,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	BytesOut      uint64  `protobuf:"varint,9,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2062,9 +2068,16 @@ func (x *NodePlan) GetPrimaryAfter() uint32 {
 	return 0
 }
 
-func (x *NodePlan) GetFair() float64 {
+func (x *NodePlan) GetFairBefore() float64 {
 	if x != nil {
-		return x.Fair
+		return x.FairBefore
+	}
+	return 0
+}
+
+func (x *NodePlan) GetFairAfter() float64 {
+	if x != nil {
+		return x.FairAfter
 	}
 	return 0
 }
@@ -3161,7 +3174,8 @@ type NodeRepair struct {
 	Partitions uint32 `protobuf:"varint,7,opt,name=partitions,proto3" json:"partitions,omitempty"`
 	Done       uint32 `protobuf:"varint,8,opt,name=done,proto3" json:"done,omitempty"`
 	Skipped    uint32 `protobuf:"varint,9,opt,name=skipped,proto3" json:"skipped,omitempty"`
-	// Repaired records, and those that no owner can read.
+	// Repaired_keys changed, and unreadable partitions have a record that could
+	// neither be read nor be fetched from another owner.
 	RepairedKeys  uint64 `protobuf:"varint,10,opt,name=repaired_keys,json=repairedKeys,proto3" json:"repaired_keys,omitempty"`
 	Unreadable    uint64 `protobuf:"varint,11,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3326,8 +3340,8 @@ type HotKeysResponse struct {
 	// Reads and writes a second of all keys together.
 	ReadsPerSecond  float64 `protobuf:"fixed64,2,opt,name=reads_per_second,json=readsPerSecond,proto3" json:"reads_per_second,omitempty"`
 	WritesPerSecond float64 `protobuf:"fixed64,3,opt,name=writes_per_second,json=writesPerSecond,proto3" json:"writes_per_second,omitempty"`
-	// Window_ms that the rates are taken over.
-	WindowMs int64 `protobuf:"varint,4,opt,name=window_ms,json=windowMs,proto3" json:"window_ms,omitempty"`
+	// Floor is the rate that a key which is not listed may have at most.
+	Floor float64 `protobuf:"fixed64,4,opt,name=floor,proto3" json:"floor,omitempty"`
 	// Silent nodes did not answer: their operations are not counted.
 	Silent        []string `protobuf:"bytes,5,rep,name=silent,proto3" json:"silent,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3385,9 +3399,9 @@ func (x *HotKeysResponse) GetWritesPerSecond() float64 {
 	return 0
 }
 
-func (x *HotKeysResponse) GetWindowMs() int64 {
+func (x *HotKeysResponse) GetFloor() float64 {
 	if x != nil {
-		return x.WindowMs
+		return x.Floor
 	}
 	return 0
 }
@@ -3648,17 +3662,20 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x04slot\x18\x02 \x01(\rR\x04slot\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x04 \x01(\tR\x02to\x12\x14\n" +
-	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\"\xf6\x01\n" +
+	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\"\xa2\x02\n" +
 	"\bNodePlan\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fowned_before\x18\x02 \x01(\rR\vownedBefore\x12\x1f\n" +
 	"\vowned_after\x18\x03 \x01(\rR\n" +
 	"ownedAfter\x12%\n" +
 	"\x0eprimary_before\x18\x04 \x01(\rR\rprimaryBefore\x12#\n" +
-	"\rprimary_after\x18\x05 \x01(\rR\fprimaryAfter\x12\x12\n" +
-	"\x04fair\x18\x06 \x01(\x01R\x04fair\x12\x19\n" +
-	"\bbytes_in\x18\a \x01(\x04R\abytesIn\x12\x1b\n" +
-	"\tbytes_out\x18\b \x01(\x04R\bbytesOut\"g\n" +
+	"\rprimary_after\x18\x05 \x01(\rR\fprimaryAfter\x12\x1f\n" +
+	"\vfair_before\x18\x06 \x01(\x01R\n" +
+	"fairBefore\x12\x1d\n" +
+	"\n" +
+	"fair_after\x18\a \x01(\x01R\tfairAfter\x12\x19\n" +
+	"\bbytes_in\x18\b \x01(\x04R\abytesIn\x12\x1b\n" +
+	"\tbytes_out\x18\t \x01(\x04R\bbytesOut\"g\n" +
 	"\rCommitRequest\x12&\n" +
 	"\x02id\x18\x01 \x01(\v2\x16.atoll.admin.v1.PlanIDR\x02id\x12.\n" +
 	"\x06change\x18\x02 \x01(\v2\x16.atoll.admin.v1.ChangeR\x06change\"$\n" +
@@ -3746,12 +3763,12 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"unreadable\x18\v \x01(\x04R\n" +
 	"unreadable\"&\n" +
 	"\x0eHotKeysRequest\x12\x14\n" +
-	"\x05limit\x18\x01 \x01(\rR\x05limit\"\xc8\x01\n" +
+	"\x05limit\x18\x01 \x01(\rR\x05limit\"\xc1\x01\n" +
 	"\x0fHotKeysResponse\x12*\n" +
 	"\x04keys\x18\x01 \x03(\v2\x16.atoll.admin.v1.HotKeyR\x04keys\x12(\n" +
 	"\x10reads_per_second\x18\x02 \x01(\x01R\x0ereadsPerSecond\x12*\n" +
-	"\x11writes_per_second\x18\x03 \x01(\x01R\x0fwritesPerSecond\x12\x1b\n" +
-	"\twindow_ms\x18\x04 \x01(\x03R\bwindowMs\x12\x16\n" +
+	"\x11writes_per_second\x18\x03 \x01(\x01R\x0fwritesPerSecond\x12\x14\n" +
+	"\x05floor\x18\x04 \x01(\x01R\x05floor\x12\x16\n" +
 	"\x06silent\x18\x05 \x03(\tR\x06silent\"\xd4\x01\n" +
 	"\x06HotKey\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
@@ -3771,7 +3788,7 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x16MOVE_STAGE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12MOVE_STAGE_PLANNED\x10\x01\x12\x16\n" +
 	"\x12MOVE_STAGE_COPYING\x10\x02\x12\x17\n" +
-	"\x13MOVE_STAGE_SWITCHED\x10\x03*\xb7\x01\n" +
+	"\x13MOVE_STAGE_SWITCHED\x10\x03*\xd2\x01\n" +
 	"\n" +
 	"ChangeKind\x12\x1b\n" +
 	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
@@ -3780,7 +3797,8 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x13CHANGE_KIND_REPLACE\x10\x03\x12\x16\n" +
 	"\x12CHANGE_KIND_WEIGHT\x10\x04\x12\x14\n" +
 	"\x10CHANGE_KIND_RACK\x10\x05\x12\x18\n" +
-	"\x14CHANGE_KIND_REPLICAS\x10\x06*~\n" +
+	"\x14CHANGE_KIND_REPLICAS\x10\x06\x12\x19\n" +
+	"\x15CHANGE_KIND_REBALANCE\x10\a*~\n" +
 	"\bTaskKind\x12\x19\n" +
 	"\x15TASK_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13TASK_KIND_REBALANCE\x10\x01\x12\x12\n" +
