@@ -109,6 +109,16 @@ func (p *place) tryStart() error {
 	return nil
 }
 
+// stored is the topology in the store of a replica that is stopped.
+func (p *place) stored() (*topology.Topology, error) {
+	engine, err := p.disk.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer engine.Close()
+	return replica.Stored(engine)
+}
+
 // settle waits until nothing moves any more, syncs included.
 func (p *place) settle() {
 	time.Sleep(20 * time.Millisecond)
@@ -175,13 +185,15 @@ func (p *place) follow(key, value string) *replica.Minted {
 	return m
 }
 
-func (p *place) apply(entries ...wire.Entry) (int, error) {
+func (p *place) apply(entries ...wire.Entry) (int, error) { return p.applyAt(0, entries...) }
+
+func (p *place) applyAt(epoch topology.Epoch, entries ...wire.Entry) (int, error) {
 	type outcome struct {
 		changed int
 		err     error
 	}
 	ch := make(chan outcome, 1)
-	p.Apply(entries, func(changed int, err error) { ch <- outcome{changed, err} })
+	p.ApplyAt(epoch, entries, func(changed int, err error) { ch <- outcome{changed, err} })
 	o := <-ch
 	return o.changed, o.err
 }
