@@ -10,6 +10,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/peer/memnet"
 	"github.com/atolldb/atoll/node/wire"
 )
 
@@ -175,4 +176,66 @@ func TestFarWithoutThisNode(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A region that swallows everything holds up its own rounds only: peers are
+// compared with at every beat, and so is another region.
+func TestSilentRegionHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		w.startAll()
+		hole := memnet.Faults{Drop: 1}
+		for _, m := range w.all()[:3] {
+			for _, far := range w.all()[3:6] {
+				w.fabric.SetLink(m.id, far.id, hole)
+				w.fabric.SetLink(far.id, m.id, hole)
+			}
+		}
+		w.pass(10 * time.Second)
+		a := w.nodes["a1"]
+		a.wire.reset()
+		if _, err := w.nodes["c1"].put(coord.Put{Key: []byte("k"), Value: []byte("v")}); err != nil {
+			t.Fatal(err)
+		}
+		w.nodes["a3"].write("near", "v")
+		w.pass(3 * time.Second)
+		if a.has("near") != "v" {
+			t.Errorf("a1 has %q of what a peer has", a.has("near"))
+		}
+		w.pass(17 * time.Second)
+		if n := a.wire.askedOf("a2"); n < 18 {
+			t.Errorf("asked a peer %d times in 20 beats", n)
+		}
+		if a.has("k") != "v" {
+			t.Errorf("a1 has %q of what the third region has", a.has("k"))
+		}
+		if a.wire.askedOf("b1")+a.wire.askedOf("b2")+a.wire.askedOf("b3") == 0 || a.repair.Stats().Failed.Load() == 0 {
+			t.Error("the silent region was not asked")
+		}
+	})
+}
+
+// A region that is learned of later is compared with from then on, and one that
+// is not known yet does no harm.
+func TestRegionLearnedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.hidden = true
+		w.startAll()
+		if _, err := w.nodes["a1"].put(coord.Put{Key: []byte("k"), Value: []byte("v")}); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(30 * time.Second)
+		if w.nodes["b1"].has("k") != "" {
+			t.Fatal("compared with a region that nobody knows")
+		}
+		w.mu.Lock()
+		w.hidden = false
+		w.mu.Unlock()
+		w.pass(30 * time.Second)
+		w.equal()
+		if w.nodes["b1"].has("k") != "v" {
+			t.Error("not compared with the region that is known now")
+		}
+	})
 }

@@ -37,9 +37,16 @@ type world struct {
 	nodes  map[topology.NodeID]*member
 	beat   time.Duration
 	page   int
+	scrub  time.Duration
+	prune  time.Duration
+	budget uint64 // bytes a second
+	store  memstore.Config
 
 	mu   sync.Mutex
 	dead map[topology.NodeID]bool
+	busy float64 // all nodes
+	// hidden: nobody knows the topologies of other regions.
+	hidden bool
 }
 
 type member struct {
@@ -64,7 +71,7 @@ type member struct {
 // newWorld starts regions of three nodes each.
 func newWorld(t *testing.T, regions int) *world {
 	w := &world{
-		t: t, nodes: map[topology.NodeID]*member{}, dead: map[topology.NodeID]bool{}, beat: time.Second,
+		t: t, nodes: map[topology.NodeID]*member{}, dead: map[topology.NodeID]bool{}, beat: time.Second, scrub: 10 * time.Second, prune: time.Hour,
 		fabric: memnet.New(1, memnet.Config{DialDelay: time.Millisecond, Faults: memnet.Faults{MinDelay: time.Millisecond, MaxDelay: time.Millisecond}}),
 	}
 	for r := range regions {
@@ -165,6 +172,18 @@ func (w *world) alive(id topology.NodeID) bool {
 	return !w.dead[id]
 }
 
+func (w *world) load() float64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.busy
+}
+
+func (w *world) setLoad(busy float64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.busy = busy
+}
+
 func (w *world) believe(id topology.NodeID, dead bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -198,10 +217,12 @@ func (m *member) start() {
 	m.up, m.gap = make(chan topology.NodeID, 1), make(chan struct{}, 1)
 	deps := repair.Deps{
 		Replica: m.Replica, Transport: m.wire, Topology: rep.Topology, Alive: m.w.alive, Up: m.up, Gap: m.gap,
-		ApplyRemote: m.spread, Rand: rand.New(rand.NewPCG(1, 2)), Log: hclog.NewNullLogger(),
+		ApplyRemote: m.spread, Busy: m.w.load, Rand: rand.New(rand.NewPCG(1, 2)), Log: hclog.NewNullLogger(),
 	}
 	deps.Regions = m.regions
-	m.repair = repair.New(repair.Config{Self: m.id, Beat: m.w.beat, PageBytes: m.w.page, ScrubPass: 10 * time.Second}, deps)
+	m.repair = repair.New(repair.Config{
+		Self: m.id, Beat: m.w.beat, PageBytes: m.w.page, ScrubPass: m.w.scrub, PruneBeat: m.w.prune, RepairBytes: m.w.budget,
+	}, deps)
 	ctx, stop := context.WithCancel(context.Background())
 	repairing, stopRepair := context.WithCancel(context.Background())
 	m.stop, m.ended = stop, &sync.WaitGroup{}
@@ -233,7 +254,11 @@ func (m *member) regions() []repair.Region {
 	defer m.w.mu.Unlock()
 	var out []repair.Region
 	for r, other := range m.w.tops {
-		if r != m.region {
+		switch {
+		case r == m.region:
+		case m.w.hidden:
+			out = append(out, repair.Region{Name: other.Region})
+		default:
 			out = append(out, repair.Region{Name: other.Region, Topology: other})
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,6 +155,19 @@ func (d *Disk) Wipe() error {
 	d.root, d.history = nil, nil
 	clear(d.beside)
 	return nil
+}
+
+// Copy returns another disk with what is durable on this one: a backup of the
+// whole directory. Later writes to either are not seen by the other.
+func (d *Disk) Copy() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := NewDisk(d.cfg)
+	out.root, out.history, out.capacity = d.root, slices.Clone(d.history), d.capacity
+	for name, b := range d.beside {
+		out.beside[name] = slices.Clone(b)
+	}
+	return out
 }
 
 // FullAt sets the size of the disk in bytes of keys and values. A Commit that
