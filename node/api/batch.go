@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/status"
 
@@ -78,7 +79,7 @@ func (s *KVService) BatchGet(ctx context.Context, q *atollv1.BatchGetRequest) (*
 		results[i] = &atollv1.GetResult{Result: &atollv1.GetResult_Error{Error: ToProto(e)}}
 	}
 	var total atomic.Int64
-	at, w := deadline(ctx), newWindow()
+	at, w, conn := deadline(ctx), newWindow(), connection(ctx)
 	for i, item := range q.Items {
 		g, bad := parseGet(item, at)
 		if bad != nil {
@@ -88,7 +89,7 @@ func (s *KVService) BatchGet(ctx context.Context, q *atollv1.BatchGetRequest) (*
 		if err := w.begin(ctx); err != nil {
 			return nil, status.FromContextError(err).Err()
 		}
-		s.coord.Get(g, func(r coord.GetResult, err error) {
+		s.get(time.Now(), conn, holds+len(g.Key), g, func(r coord.GetResult, err error) {
 			defer w.end()
 			if err != nil {
 				fail(i, classify(err, false))
@@ -126,7 +127,7 @@ func (s *KVService) BatchPut(ctx context.Context, q *atollv1.BatchPutRequest) (*
 	fail := func(i int, e *coord.Error) {
 		results[i] = &atollv1.PutResult{Result: &atollv1.PutResult_Error{Error: ToProto(e)}}
 	}
-	at, w := deadline(ctx), newWindow()
+	at, w, conn := deadline(ctx), newWindow(), connection(ctx)
 	for i, item := range q.Items {
 		p, bad := parsePut(item, at)
 		if bad != nil {
@@ -139,7 +140,7 @@ func (s *KVService) BatchPut(ctx context.Context, q *atollv1.BatchPutRequest) (*
 				Code: coord.CodeDeadline, Outcome: coord.Unknown, Detail: err.Error(),
 			}).Err()
 		}
-		s.coord.Put(p, func(r coord.PutResult, err error) {
+		s.put(time.Now(), conn, putSize(&p), p, func(r coord.PutResult, err error) {
 			defer w.end()
 			if err != nil {
 				fail(i, classify(err, true))

@@ -13,9 +13,14 @@
 //	A4  An error of a write says what became of the write. What is not known
 //	    to be without effect is unknown.
 //	A5  A deadline is always set: 2 s by default, 60 s at most.
+//	A6  Every operation passes one gate (limiter), however it came. What the
+//	    node has no room for is refused before anything was done, as
+//	    OVERLOADED with the time after which to try again; what has waited
+//	    until its deadline is not begun.
 //
 // Goroutines: gRPC runs one for each unary call. A Stream has two, one that
 // receives and one that sends, however many calls it carries; both end with
-// the stream. The coordinator's callbacks run in the coordinator's goroutines
+// the stream. The limiter's runners start what has waited; they end when
+// nothing waits. The coordinator's callbacks run in the coordinator's goroutines
 // and never block here.
 package api

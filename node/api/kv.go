@@ -3,12 +3,14 @@ package api
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc/status"
 
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/overload"
 	"github.com/atolldb/atoll/node/topology"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
@@ -17,8 +19,12 @@ import (
 type KVService struct {
 	atollv1.UnimplementedKVServer
 	wire
-	coord Coordinator
-	log   hclog.Logger
+	coord  Coordinator
+	log    hclog.Logger
+	limits *limiter
+	hot    *hotCounter
+	// encoded is the last refusal on a stream: most are equal.
+	encoded atomic.Pointer[encodedRefusal]
 
 	stopping chan struct{}
 	stop     sync.Once
@@ -35,9 +41,15 @@ func NewKVService(
 		wire:     wire{region: string(region), regionName: regionName},
 		coord:    c,
 		log:      log,
+		limits:   newLimiter(overload.Config{}),
+		hot:      newHotCounter(),
 		stopping: make(chan struct{}),
 	}
 }
+
+// SetLimits replaces the bounds of what runs and waits at a time. Call it
+// before the service serves anybody; without it the defaults hold.
+func (s *KVService) SetLimits(cfg overload.Config) { s.limits = newLimiter(cfg) }
 
 // Drain refuses new calls with STOPPING from now on and ends each stream when
 // what it had started is answered. It returns when the streams have ended, or
@@ -96,7 +108,7 @@ func (s *KVService) Get(ctx context.Context, q *atollv1.GetRequest) (*atollv1.Ge
 		err error
 	}
 	ch := make(chan answer, 1)
-	s.coord.Get(g, func(r coord.GetResult, err error) { ch <- answer{r, err} })
+	s.get(time.Now(), connection(ctx), holds+len(g.Key), g, func(r coord.GetResult, err error) { ch <- answer{r, err} })
 	select {
 	case a := <-ch:
 		if a.err != nil {
@@ -145,7 +157,7 @@ func (s *KVService) write(ctx context.Context, p coord.Put) (coord.PutResult, er
 		err error
 	}
 	ch := make(chan answer, 1)
-	s.coord.Put(p, func(r coord.PutResult, err error) { ch <- answer{r, err} })
+	s.put(time.Now(), connection(ctx), putSize(&p), p, func(r coord.PutResult, err error) { ch <- answer{r, err} })
 	select {
 	case a := <-ch:
 		if a.err != nil {
@@ -158,3 +170,8 @@ func (s *KVService) write(ctx context.Context, p coord.Put) (coord.PutResult, er
 		}).Err()
 	}
 }
+
+// holds is about what an operation takes besides its key, value and context.
+const holds = 64
+
+func putSize(p *coord.Put) int { return holds + len(p.Key) + len(p.Value) + len(p.Context) }

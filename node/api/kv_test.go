@@ -469,9 +469,14 @@ func TestPanicIsAnInternalError(t *testing.T) {
 	if err := s.Send(&atollv1.StreamRequest{Calls: []*atollv1.StreamCall{call}}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.Recv()
-	if e := statusError(t, err); e.Code != coord.CodeInternal || e.Outcome != coord.Unknown {
+	// It costs the call, not the stream.
+	got, _ := collect(t, s, 1)
+	if e := api.FromProto(got[1].GetError()); e.Code != coord.CodeInternal || e.Outcome != coord.Unknown {
 		t.Errorf("stream: %+v", e)
+	}
+	send(t, s, get(2, "k"))
+	if got, _ = collect(t, s, 1); got[2].GetGet() == nil {
+		t.Errorf("the stream did not survive: %v", got)
 	}
 	if _, err := kv.Get(ctx, &atollv1.GetRequest{Key: []byte("k")}); err != nil {
 		t.Errorf("the node did not survive: %v", err)

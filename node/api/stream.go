@@ -39,6 +39,7 @@ type session struct {
 	kv     *KVService
 	stream atollv1.KV_StreamServer
 	wake   chan struct{} // capacity 1: something for the sender to look at
+	conn   uint64        // identifies the connection to the limiter
 
 	mu       sync.Mutex
 	room     sync.Cond // signalled when inFlight or ended changes
@@ -67,7 +68,7 @@ func (s *KVService) Stream(stream atollv1.KV_StreamServer) error {
 	s.entry.RUnlock()
 	defer s.streams.Done()
 
-	ses := &session{kv: s, stream: stream, wake: make(chan struct{}, 1)}
+	ses := &session{kv: s, stream: stream, wake: make(chan struct{}, 1), conn: connection(stream.Context())}
 	ses.room.L = &ses.mu
 	go func() {
 		// The receiver outlives the sender by the moment gRPC takes to cancel
@@ -229,7 +230,7 @@ func (s *session) dispatch(call *atollv1.StreamCall, now time.Time) bool {
 		return false
 	}
 	if refusal != nil {
-		s.finish(errorReply(id, refusal), 0, false)
+		s.finish(s.kv.errorReply(id, refusal), 0, false)
 		return true
 	}
 	timeout := coord.DefaultTimeout
@@ -243,15 +244,15 @@ func (s *session) dispatch(call *atollv1.StreamCall, now time.Time) bool {
 	case *atollv1.StreamCall_Get:
 		var g coord.Get
 		if g, bad = parseGet(op.Get, deadline); bad == nil {
-			s.kv.coord.Get(g, func(r coord.GetResult, err error) { s.gotten(id, size, r, err) })
+			s.kv.get(now, s.conn, size, g, func(r coord.GetResult, err error) { s.gotten(id, size, r, err) })
 			return true
 		}
 	case *atollv1.StreamCall_Put:
 		var p coord.Put
 		if p, bad = parsePut(op.Put, deadline); bad == nil {
-			s.kv.coord.Put(p, func(r coord.PutResult, err error) {
+			s.kv.put(now, s.conn, size, p, func(r coord.PutResult, err error) {
 				if err != nil {
-					s.finish(errorReply(id, classify(err, true)), size, true)
+					s.finish(s.kv.errorReply(id, classify(err, true)), size, true)
 					return
 				}
 				res := &atollv1.StreamReply_Put{Put: s.kv.putResponse(r)}
@@ -262,9 +263,9 @@ func (s *session) dispatch(call *atollv1.StreamCall, now time.Time) bool {
 	case *atollv1.StreamCall_Delete:
 		var p coord.Put
 		if p, bad = parseDelete(op.Delete, deadline); bad == nil {
-			s.kv.coord.Put(p, func(r coord.PutResult, err error) {
+			s.kv.put(now, s.conn, size, p, func(r coord.PutResult, err error) {
 				if err != nil {
-					s.finish(errorReply(id, classify(err, true)), size, true)
+					s.finish(s.kv.errorReply(id, classify(err, true)), size, true)
 					return
 				}
 				res := &atollv1.StreamReply_Delete{Delete: s.kv.deleteResponse(r)}
@@ -278,7 +279,7 @@ func (s *session) dispatch(call *atollv1.StreamCall, now time.Time) bool {
 			Field: "op", Limit: "get, put or delete", Seen: fmt.Sprintf("%T", op),
 		}
 	}
-	s.finish(errorReply(id, bad), size, true)
+	s.finish(s.kv.errorReply(id, bad), size, true)
 	return true
 }
 
@@ -309,12 +310,12 @@ func (s *session) admit(size int) (refusal *coord.Error, ok bool) {
 
 func (s *session) gotten(id uint64, size int, r coord.GetResult, err error) {
 	if err != nil {
-		s.finish(errorReply(id, classify(err, false)), size, true)
+		s.finish(s.kv.errorReply(id, classify(err, false)), size, true)
 		return
 	}
 	res := s.kv.getResponse(r)
 	if n := replySize(res); n > MaxStreamReply {
-		s.finish(errorReply(id, tooLargeReply(MaxStreamReply, n)), size, true)
+		s.finish(s.kv.errorReply(id, tooLargeReply(MaxStreamReply, n)), size, true)
 		return
 	}
 	s.finish(&atollv1.StreamReply{Id: id, Result: &atollv1.StreamReply_Get{Get: res}}, size, true)
@@ -338,7 +339,7 @@ func (s *session) finish(msg *atollv1.StreamReply, size int, ran bool) {
 	}
 	if n > 64 && s.held+n > maxStreamHeld {
 		// The client does not take its replies; this one is dropped for it.
-		msg, n = errorReply(msg.Id, overloaded("too many bytes queued on this stream")), 64
+		msg, n = s.kv.errorReply(msg.Id, overloaded("too many bytes queued on this stream")), 64
 	}
 	s.held += n
 	s.queue = append(s.queue, reply{msg, n})
@@ -349,8 +350,23 @@ func (s *session) finish(msg *atollv1.StreamReply, size int, ran bool) {
 	}
 }
 
-func errorReply(id uint64, e *coord.Error) *atollv1.StreamReply {
-	return &atollv1.StreamReply{Id: id, Result: &atollv1.StreamReply_Error{Error: ToProto(e)}}
+// encodedRefusal is an error and its form on a stream.
+type encodedRefusal struct {
+	err *coord.Error
+	out *atollv1.StreamReply_Error
+}
+
+// errorReply makes nothing anew for a refusal like the last one: under
+// overload there are more of them than of anything else.
+func (s *KVService) errorReply(id uint64, e *coord.Error) *atollv1.StreamReply {
+	if last := s.encoded.Load(); last != nil && last.err == e {
+		return &atollv1.StreamReply{Id: id, Result: last.out}
+	}
+	out := &atollv1.StreamReply_Error{Error: ToProto(e)}
+	if e.Code == coord.CodeOverloaded {
+		s.encoded.Store(&encodedRefusal{e, out})
+	}
+	return &atollv1.StreamReply{Id: id, Result: out}
 }
 
 func callSize(c *atollv1.StreamCall) int {

@@ -31,25 +31,28 @@ type Report struct {
 	Floor float64
 }
 
-// add puts what a sketch of reads, or of writes, says into the report. A key
-// is in one sketch of a kind only.
-func (r *Report) add(s *Sketch, now int64, writes bool, index map[string]int) (floor float64) {
-	counts, total, floor := s.Counts(now)
-	if writes {
-		r.Writes += total
-	} else {
-		r.Reads += total
-	}
+// add puts what sketches of reads, or of writes, say into the report.
+func (r *Report) add(counts []Counts, writes bool, index map[string]int) {
+	total, floor := 0.0, 0.0
 	for _, c := range counts {
-		e := r.entry(index, c.Bucket, c.Key)
-		if writes {
-			e.Writes += c.Rate
-		} else {
-			e.Reads += c.Rate
+		total += c.Total
+		floor = max(floor, c.Floor) // a key belongs to one of them
+		for _, k := range c.Keys {
+			e := r.entry(index, k.Bucket, k.Key)
+			if writes {
+				e.Writes += k.Rate
+			} else {
+				e.Reads += k.Rate
+			}
+			e.Error += k.Error
 		}
-		e.Error += c.Error
 	}
-	return floor
+	if writes {
+		r.Writes = total
+	} else {
+		r.Reads = total
+	}
+	r.Floor += floor
 }
 
 // entry finds or makes a key's. The pointer is valid until the next call.
@@ -86,19 +89,13 @@ func (r *Report) cut(n int) {
 	}
 }
 
-// Collect makes the report of one node: its n hottest keys of the sketches of
-// reads and of writes. A key is in one sketch of a kind only.
-func Collect(now int64, n int, reads, writes []*Sketch) Report {
+// Collect makes the report of one node: its n hottest keys by the sketches of
+// reads and of writes. A key is counted by one sketch of a kind only.
+func Collect(n int, reads, writes []Counts) Report {
 	var r Report
 	index := map[string]int{}
-	var floors [2]float64
-	for _, s := range reads {
-		floors[0] = max(floors[0], r.add(s, now, false, index))
-	}
-	for _, s := range writes {
-		floors[1] = max(floors[1], r.add(s, now, true, index))
-	}
-	r.Floor = floors[0] + floors[1]
+	r.add(reads, false, index)
+	r.add(writes, true, index)
 	r.cut(n)
 	return r
 }

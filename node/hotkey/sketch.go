@@ -234,27 +234,33 @@ type Count struct {
 	Rate, Error float64
 }
 
-// Counts returns the sketch's keys in no order, the rate of all requests, and
-// the floor: what a key that is not among them can have at most.
-func (s *Sketch) Counts(now int64) (counts []Count, total, floor float64) {
+// Counts is what a sketch has counted: its keys in no order, the rate of all
+// requests, and the floor: what a key that is not listed can have at most.
+type Counts struct {
+	Keys         []Count
+	Total, Floor float64
+}
+
+// Counts returns what the sketch holds; it shares nothing with it.
+func (s *Sketch) Counts(now int64) Counts {
 	if s.used == 0 {
-		return nil, 0, 0
+		return Counts{}
 	}
 	now = max(now, s.last)
 	// A steady rate r has the faded count r * window * (1 - e^(-age/window)).
 	// Less than a second is too little to speak of a rate.
 	age := float64(max(now-s.born, 1000)) / Window
 	scale := math.Exp(-float64(now-s.zero)/Window) / (Window / 1000 * (1 - math.Exp(-age)))
-	counts = make([]Count, s.used)
-	for i := range counts {
+	c := Counts{Keys: make([]Count, s.used), Total: s.total * scale}
+	for i := range c.Keys {
 		sl := &s.slots[i]
-		counts[i] = Count{
+		c.Keys[i] = Count{
 			Bucket: string(sl.key[:sl.name]), Key: bytes.Clone(sl.key[sl.name:]),
 			Rate: sl.count * scale, Error: sl.err * scale,
 		}
 	}
 	if s.used == len(s.slots) {
-		floor = s.slots[s.heap[0]].count * scale
+		c.Floor = s.slots[s.heap[0]].count * scale
 	}
-	return counts, s.total * scale, floor
+	return c
 }

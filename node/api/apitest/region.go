@@ -14,6 +14,7 @@ import (
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/overload"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -49,9 +50,12 @@ type Node struct {
 
 // Region is some nodes over one store.
 type Region struct {
-	Name     topology.Region
-	Store    *Store
-	Nodes    []*Node
+	Name  topology.Region
+	Store *Store
+	Nodes []*Node
+	// Limits of the rim of nodes that start: none to speak of, because tests
+	// hold many operations on purpose.
+	Limits   overload.Config
 	topology atomic.Pointer[topology.Topology]
 }
 
@@ -77,7 +81,7 @@ func RegionName(id topology.RegionID) topology.Region {
 
 // NewRegion starts n nodes, which end with the test.
 func NewRegion(t TB, n int) *Region {
-	r := &Region{Name: RegionName(regionID), Store: NewStore()}
+	r := &Region{Name: RegionName(regionID), Store: NewStore(), Limits: overload.Config{Start: 1 << 20, Min: 1 << 20, Max: 1 << 20}}
 	for i := range n {
 		node := &Node{
 			ID:     topology.NodeID(fmt.Sprintf("n%d", i+1)),
@@ -155,6 +159,7 @@ func (n *Node) listen(t TB, addr string) {
 	log := hclog.NewNullLogger()
 	n.Addr = lis.Addr().String()
 	n.KV = api.NewKVService(n, n.region.Name, RegionName, log)
+	n.KV.SetLimits(n.region.Limits)
 	srv := grpc.NewServer(api.ServerOptions(log)...)
 	api.Register(srv, n.KV, api.NewClusterService(n.region, api.Operations{}))
 	n.mu.Lock()

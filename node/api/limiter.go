@@ -1,0 +1,214 @@
+package api
+
+import (
+	"context"
+	"encoding/binary"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"google.golang.org/grpc/peer"
+
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/overload"
+)
+
+// limiter drives the gate that every operation of a client passes, however it
+// came: unary, on a stream, or as an item of a batch.
+//
+// What is admitted at once starts on its caller's goroutine. What has waited
+// starts on a runner, because the end of another operation, which made room
+// for it, may be told on a goroutine that must not do its work. Runners end
+// when nothing is to be started; there are never more than processors.
+type limiter struct {
+	epoch time.Time
+	// replyBytes is what a read's reply takes, on a moving average.
+	replyBytes atomic.Int64
+
+	mu       sync.Mutex
+	gate     *overload.Gate
+	timer    *time.Timer // nil: nothing waits
+	ready    []decided
+	runners  int
+	refusals [overload.Classes]refusal
+}
+
+// operation is what passes the gate. Exactly one of the methods is called,
+// once.
+type operation interface {
+	// begin starts it; leave must follow when it has ended.
+	begin()
+	refuse(e *coord.Error)
+}
+
+type decided struct {
+	op      operation
+	refusal *coord.Error // nil: begin
+}
+
+// refusal is the last error that was made of a refusal: most are equal.
+type refusal struct {
+	retryMs int
+	err     *coord.Error
+}
+
+func newLimiter(cfg overload.Config) *limiter {
+	return &limiter{epoch: time.Now(), gate: overload.New(cfg)}
+}
+
+// clock is the time since the limiter was made, in nanoseconds.
+func (l *limiter) clock() int64 { return int64(time.Since(l.epoch)) }
+
+// at is t on the limiter's clock.
+func (l *limiter) at(t time.Time) int64 { return int64(t.Sub(l.epoch)) }
+
+// enter offers an operation. r.Owner must be the operation.
+func (l *limiter) enter(now int64, r *overload.Request) {
+	if r.Class == overload.Read {
+		r.Bytes += int(l.replyBytes.Load())
+	}
+	l.mu.Lock()
+	v := l.gate.Offer(now, r)
+	var e *coord.Error
+	switch v {
+	case overload.Admitted:
+	case overload.Waiting:
+		l.step(now)
+		if l.timer == nil {
+			l.timer = time.AfterFunc(time.Duration(l.gate.Idle()), l.tick)
+		}
+	default:
+		e = l.refused(r, v)
+	}
+	l.mu.Unlock()
+	op := r.Owner.(operation)
+	switch {
+	case e != nil:
+		op.refuse(e)
+	case v == overload.Admitted:
+		op.begin()
+	}
+}
+
+// leave ends an operation that has begun. replyBytes of a read that failed are
+// negative.
+func (l *limiter) leave(r *overload.Request, replyBytes int) {
+	if r.Class == overload.Read && replyBytes >= 0 {
+		// Lost updates do no harm to an average.
+		old := l.replyBytes.Load()
+		l.replyBytes.Store(old + (int64(replyBytes)-old)/16)
+	}
+	now := l.clock()
+	l.mu.Lock()
+	l.gate.Done(now, r)
+	l.step(now)
+	l.mu.Unlock()
+}
+
+// tick runs while something waits.
+func (l *limiter) tick() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.step(l.clock())
+	if idle := l.gate.Idle(); idle > 0 {
+		l.timer.Reset(time.Duration(idle))
+	} else {
+		l.timer = nil
+	}
+}
+
+// step takes what is decided now to the runners. Called with mu held.
+func (l *limiter) step(now int64) {
+	for {
+		r, v := l.gate.Next(now)
+		if r == nil {
+			break
+		}
+		d := decided{op: r.Owner.(operation)}
+		if v != overload.Admitted {
+			d.refusal = l.refused(r, v)
+		}
+		l.ready = append(l.ready, d)
+	}
+	if len(l.ready) > l.runners && l.runners < runtime.GOMAXPROCS(0) {
+		l.runners++
+		go l.run()
+	}
+}
+
+// run is a runner.
+func (l *limiter) run() {
+	l.mu.Lock()
+	for len(l.ready) > 0 {
+		last := len(l.ready) - 1
+		d := l.ready[last]
+		l.ready[last] = decided{}
+		l.ready = l.ready[:last]
+		l.mu.Unlock()
+		if d.refusal != nil {
+			d.op.refuse(d.refusal)
+		} else {
+			d.op.begin()
+		}
+		l.mu.Lock()
+	}
+	l.ready = nil
+	l.runners--
+	l.mu.Unlock()
+}
+
+// refused is the error of a verdict. Called with mu held.
+func (l *limiter) refused(r *overload.Request, v overload.Verdict) *coord.Error {
+	if v == overload.RefusedExpired {
+		return &coord.Error{Code: coord.CodeDeadline, Detail: "the deadline passed before the operation began"}
+	}
+	last := &l.refusals[r.Class]
+	if ms := l.gate.RetryAfter(r.Class); last.err == nil || last.retryMs != ms {
+		*last = refusal{ms, &coord.Error{
+			Code: coord.CodeOverloaded, RetryAfterMs: ms,
+			Detail: "the node is asked for more " + r.Class.String() + "s than it can do",
+		}}
+	}
+	return last.err
+}
+
+// LimiterStats tell how busy the rim is. Classes are indexed by
+// overload.Class.
+type LimiterStats struct {
+	Classes [overload.Classes]overload.Stats
+	// Bytes held by operations that run or wait.
+	Bytes int
+}
+
+// Limits returns what the rim lets through now.
+func (s *KVService) Limits() LimiterStats {
+	l := s.limits
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var st LimiterStats
+	for c := range overload.Classes {
+		st.Classes[c] = l.gate.Stats(c)
+	}
+	st.Bytes = l.gate.Bytes()
+	return st
+}
+
+// connection identifies the connection that a call came by.
+func connection(ctx context.Context) uint64 {
+	p, ok := peer.FromContext(ctx)
+	if !ok || p.Addr == nil {
+		return 0
+	}
+	if tcp, ok := p.Addr.(*net.TCPAddr); ok {
+		var b [18]byte
+		at := tcp.AddrPort()
+		ip := at.Addr().As16()
+		copy(b[:], ip[:])
+		binary.BigEndian.PutUint16(b[16:], at.Port())
+		return xxhash.Sum64(b[:])
+	}
+	return xxhash.Sum64String(p.Addr.String())
+}

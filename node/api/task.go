@@ -1,0 +1,123 @@
+package api
+
+import (
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/hotkey"
+	"github.com/atolldb/atoll/node/overload"
+)
+
+// get is a read on its way through the gate to the coordinator.
+type get struct {
+	passage
+	op   coord.Get
+	done func(coord.GetResult, error)
+}
+
+// put is a write on the same way.
+type put struct {
+	passage
+	op   coord.Put
+	done func(coord.PutResult, error)
+}
+
+// passage is what reads and writes have in common.
+type passage struct {
+	overload.Request
+	kv    *KVService
+	ended atomic.Bool
+}
+
+// end takes the operation out of the gate; it reports false when that was done
+// before.
+func (p *passage) end(replyBytes int) bool {
+	if p.ended.Swap(true) {
+		return false
+	}
+	p.kv.limits.leave(&p.Request, replyBytes)
+	return true
+}
+
+// recovered logs a panic. It reports whether the operation is still to be
+// answered.
+func (p *passage) recovered(what any) bool {
+	p.kv.log.Error("panic while an operation began", "panic", what, "stack", string(debug.Stack()))
+	return p.end(-1)
+}
+
+// get reads, when the gate lets it. It returns at once; done is called exactly
+// once, as a Coordinator's. size is what the request holds in bytes.
+func (s *KVService) get(now time.Time, conn uint64, size int, op coord.Get, done func(coord.GetResult, error)) {
+	at := s.limits.at(now)
+	t := &get{op: op, done: done}
+	t.enter(s, overload.Read, at, conn, size, op.Bucket, op.Key, op.Deadline, t)
+}
+
+// put writes, as get reads.
+func (s *KVService) put(now time.Time, conn uint64, size int, op coord.Put, done func(coord.PutResult, error)) {
+	at := s.limits.at(now)
+	t := &put{op: op, done: done}
+	t.enter(s, overload.Write, at, conn, size, op.Bucket, op.Key, op.Deadline, t)
+}
+
+func (p *passage) enter(
+	s *KVService, class overload.Class, at int64, conn uint64, size int,
+	bucket string, key []byte, deadline time.Time, owner operation,
+) {
+	if bucket == "" {
+		bucket = coord.DefaultBucket
+	}
+	hash := hotkey.Hash(bucket, key)
+	s.hot.add(at/int64(time.Millisecond), class == overload.Write, hash, bucket, key)
+	p.kv = s
+	p.Request = overload.Request{
+		Class: class, Conn: conn, Key: hash, Bytes: size, Deadline: s.limits.at(deadline), Owner: owner,
+	}
+	s.limits.enter(at, &p.Request)
+}
+
+func (t *get) begin() {
+	defer func() {
+		if p := recover(); p != nil && t.recovered(p) {
+			t.done(coord.GetResult{}, panicked())
+		}
+	}()
+	t.kv.coord.Get(t.op, func(r coord.GetResult, err error) {
+		n := -1
+		if err == nil {
+			n = resultBytes(&r)
+		}
+		if t.end(n) {
+			t.done(r, err)
+		}
+	})
+}
+
+func (t *get) refuse(e *coord.Error) { t.done(coord.GetResult{}, e) }
+
+func (t *put) begin() {
+	defer func() {
+		if p := recover(); p != nil && t.recovered(p) {
+			t.done(coord.PutResult{}, panicked())
+		}
+	}()
+	t.kv.coord.Put(t.op, func(r coord.PutResult, err error) {
+		if t.end(0) {
+			t.done(r, err)
+		}
+	})
+}
+
+func (t *put) refuse(e *coord.Error) { t.done(coord.PutResult{}, e) }
+
+// resultBytes is about what a read's result holds.
+func resultBytes(r *coord.GetResult) int {
+	n := len(r.Context)
+	for i := range r.View.Live {
+		n += len(r.View.Live[i].Value)
+	}
+	return n
+}
