@@ -23,6 +23,7 @@ import (
 	"github.com/atolldb/atoll/node/storage/memstore"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/topology/memtopo"
+	"github.com/atolldb/atoll/node/wire"
 )
 
 var secret = crdt.Secret("secret")
@@ -122,7 +123,7 @@ func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
 		}
 	})
 	m.Coordinator = coord.New(coord.Config{Self: id, Secret: secret, Buckets: r.buckets}, coord.Deps{
-		Replica: m.replica, Transport: m.wire, Topology: func() *topology.Topology { return r.top }, HLC: clock,
+		Replica: m.replica, Transport: m.wire, Topology: m.replica.Topology, Learn: r.learn(m), HLC: clock,
 		Alive: r.alive, Observe: func(topology.NodeID, error) {},
 	})
 	var ctx context.Context
@@ -195,22 +196,40 @@ func (r *region) outsider(bucket, k string) *member {
 	return nil
 }
 
-// held is what a node's own disk has of a key.
+// held is what a node's own disk has of a key, whether or not the node would
+// answer for it.
 func (m *member) held(t *testing.T, bucket, k string) crdt.Record {
 	t.Helper()
 	full := coord.FullKey(bucket, []byte(k))
-	b, err := m.replica.Read(0, hashring.KeyHash(full), full)
+	hash := keyHash(full)
+	p := hashring.PartitionOf(hash, 8)
+	page, err := m.replica.Scan(wire.Scan{Partition: p, First: hash, Last: hash, MaxBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b == nil {
-		return crdt.Record{}
+	for _, e := range page.Entries {
+		if bytes.Equal(e.Key, full) {
+			rec, err := crdt.DecodeRecord(hash, e.Record)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return rec
+		}
 	}
-	rec, err := crdt.DecodeRecord(hashring.KeyHash(full), b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rec
+	return crdt.Record{}
+}
+
+// copyTo gives a node what another one has of a key.
+func (r *region) copyTo(to, from *member, k string) {
+	r.t.Helper()
+	full := coord.FullKey("default", []byte(k))
+	record := crdt.AppendRecord(nil, keyHash(full), from.held(r.t, "default", k))
+	to.replica.Apply([]wire.Entry{{Key: full, Record: record}}, func(_ int, err error) {
+		if err != nil {
+			r.t.Error(err)
+		}
+	})
+	r.settle()
 }
 
 // once checks K1: an operation is answered once. Its value is what was said.
@@ -365,6 +384,13 @@ func (w *tap) reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.sent = nil
+}
+
+// clear has all requests go to the network again.
+func (w *tap) clear() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answer = nil
 }
 
 // answers makes requests of a verb to a node (or "" for all) end with err.
