@@ -27,9 +27,13 @@ func moving(epoch topology.Epoch, last *topology.Topology, roles ...topology.Rol
 	table := make([][]string, len(roles))
 	t.Since = make([]topology.Epoch, len(roles))
 	move := func(p int, from, to topology.NodeID, stage topology.Stage) {
-		t.Moves = append(t.Moves, topology.Move{ID: topology.MoveID(p + 1), Task: 1, Partition: hashring.Partition(p), Slot: 0, From: from, To: to, Stage: stage, Began: epoch})
+		t.Moves = append(t.Moves, topology.Move{ID: topology.MoveID(p + 1), Task: 1, Partition: hashring.Partition(p), Slot: 0, From: from, To: to, Stage: stage, Began: t.Since[p]})
 	}
 	for p, role := range roles {
+		t.Since[p] = epoch
+		if q := hashring.Partition(p); last != nil && last.Role(q, "n1") == role {
+			t.Since[p] = last.SinceOf(q)
+		}
 		switch role {
 		case topology.None:
 			table[p] = []string{"n3", "n2"}
@@ -41,10 +45,6 @@ func moving(epoch topology.Epoch, last *topology.Topology, roles ...topology.Rol
 		case topology.Parting:
 			table[p] = []string{"n1", "n2"}
 			move(p, "n1", "n3", topology.Switched)
-		}
-		t.Since[p] = epoch
-		if q := hashring.Partition(p); last != nil && last.Role(q, "n1") == role {
-			t.Since[p] = last.SinceOf(q)
 		}
 	}
 	t.Table = hashring.MakeTable(table)
@@ -360,7 +360,7 @@ func TestMovesAndBehind(t *testing.T) {
 				for i, s := range steps {
 					next := moving(top.Epoch+1, top, s.role, none, none, none)
 					if touched {
-						next.Since[0] = next.Epoch
+						next.Since[0], next.Moves[0].Began = next.Epoch, next.Epoch
 					}
 					if i == 0 || s.role != top.Role(0, "n1") || touched {
 						p.adopt(next)

@@ -87,6 +87,22 @@ func (p *place) start() {
 }
 
 func (p *place) tryStart() error {
+	err := p.run()
+	if err == nil {
+		p.settle()
+	}
+	return err
+}
+
+// startNow does not wait until the replica has settled.
+func (p *place) startNow() {
+	p.t.Helper()
+	if err := p.run(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *place) run() error {
 	engine, err := p.disk.Open()
 	if err != nil {
 		return err
@@ -105,7 +121,6 @@ func (p *place) tryStart() error {
 	ctx, p.end = context.WithCancel(context.Background())
 	p.ended = make(chan error, 1)
 	go func(ended chan error) { ended <- r.Run(ctx) }(p.ended)
-	p.settle()
 	return nil
 }
 
