@@ -262,6 +262,7 @@ func TestDropWaitsForTheOutbox(t *testing.T) {
 		}
 		wantError(t, p.drop(0), replica.ErrUnshipped)
 		p.confirm(nil) // so that the next one is not written at once
+		p.settle()
 		p.confirm(marks)
 		if err := p.drop(0); err != nil {
 			t.Fatal(err)

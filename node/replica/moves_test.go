@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,16 +128,6 @@ func (m *moves) burst(p hashring.Partition) {
 	for i := range queued {
 		if i == at {
 			next = m.next(was)
-			m.Adopt(next, func(err error) {
-				if err != nil {
-					m.t.Error(err)
-				}
-				for _, a := range queued[i:] {
-					if a != nil {
-						a.late = true
-					}
-				}
-			})
 		}
 		a := &answer{epoch: max(was.Epoch, 3) - topology.Epoch(m.rng.IntN(3)), key: keys[m.rng.IntN(2)], after: next != nil}
 		switch m.rng.IntN(8) {
@@ -148,7 +139,18 @@ func (m *moves) burst(p hashring.Partition) {
 			}
 		}
 		queued[i] = a
-		m.send(p, a)
+	}
+	var adopted atomic.Bool
+	for i, a := range queued {
+		if i == at {
+			m.Adopt(next, func(err error) {
+				adopted.Store(true)
+				if err != nil {
+					m.t.Error(err)
+				}
+			})
+		}
+		m.send(p, a, &adopted)
 	}
 	m.settle()
 	if next != nil {
@@ -190,13 +192,14 @@ type answer struct {
 	entry       wire.Entry
 }
 
-func (m *moves) send(p hashring.Partition, a *answer) {
+func (m *moves) send(p hashring.Partition, a *answer, adopted *atomic.Bool) {
+	done := func(err error) { a.done, a.err, a.late = true, err, adopted.Load() }
 	a.mint = m.rng.IntN(2) == 0
 	if !a.mint {
 		m.sayings[p]++
 		a.entry = foreign(a.key, stranger, m.sayings[p], nil, "v")
 		a.entry.Dots = []crdt.Dot{{Actor: stranger, N: m.sayings[p]}}
-		m.ApplyAt(a.epoch, []wire.Entry{a.entry}, func(_ int, err error) { a.done, a.err = true, err })
+		m.ApplyAt(a.epoch, []wire.Entry{a.entry}, func(_ int, err error) { done(err) })
 		return
 	}
 	m.Mint(replica.Mint{
@@ -208,7 +211,7 @@ func (m *moves) send(p hashring.Partition, a *answer) {
 			m.minted[partDot{p, x.Dot}] = true
 			a.entry = wire.Entry{Key: []byte(a.key), Record: x.Record, Dots: []crdt.Dot{x.Dot}}
 		},
-		Done: func(_ *replica.Minted, err error) { a.done, a.err = true, err },
+		Done: func(_ *replica.Minted, err error) { done(err) },
 	})
 }
 
