@@ -52,7 +52,8 @@ type Deps struct {
 type Coordinator struct {
 	cfg Config
 	Deps
-	stats Stats
+	stats   Stats
+	flights flights
 }
 
 // Stats count since start.
@@ -63,6 +64,8 @@ type Stats struct {
 	// Missed counts applies that an owner did not confirm: anti-entropy will
 	// find them.
 	Missed atomic.Uint64
+	// Joined counts reads that shared another one's answer.
+	Joined atomic.Uint64
 	// Stale counts requests that were refused because the topology of this node,
 	// or the peer's, was not the newest; see stale.go.
 	Stale    atomic.Uint64
@@ -79,7 +82,9 @@ func New(cfg Config, deps Deps) *Coordinator {
 		buckets[name] = b
 	}
 	cfg.Buckets = buckets
-	return &Coordinator{cfg: cfg, Deps: deps}
+	c := &Coordinator{cfg: cfg, Deps: deps}
+	c.flights.init()
+	return c
 }
 
 // Stats of this coordinator.

@@ -1,8 +1,10 @@
 package coord
 
-import "github.com/atolldb/atoll/crdt"
+import (
+	"github.com/atolldb/atoll/crdt"
+)
 
-// Get reads a key.
+// Get reads a key. Its result may be shared with other readers of the same key.
 func (c *Coordinator) Get(g Get, done func(GetResult, error)) {
 	c.stats.Gets.Add(1)
 	k, e := c.key(g.Bucket, g.Key)
@@ -10,19 +12,36 @@ func (c *Coordinator) Get(g Get, done func(GetResult, error)) {
 		done(GetResult{}, e)
 		return
 	}
-	c.read(k, want{g.Level, g.R, "r"}, g.Deadline, func(rec crdt.Record, who Achieved, err *Error) {
-		if err != nil {
-			c.stats.Failures.Add(1)
-			done(GetResult{}, err)
-			return
-		}
-		res := GetResult{View: crdt.Read(rec, k.bucket.Kind, c.HLC.Now()), Achieved: who}
-		if len(res.View.Live) > 1 {
-			c.stats.Siblings.Add(1)
-		}
-		if len(rec.Versions) > 0 {
-			res.Context = c.token(&k, rec.Context())
-		}
-		done(res, nil)
-	})
+	w := want{g.Level, g.R, "r"}
+	n, e := k.need(w)
+	if e != nil {
+		c.stats.Failures.Add(1)
+		done(GetResult{}, e)
+		return
+	}
+	if n == 1 && k.place(c.cfg.Self) >= 0 {
+		// It costs less than to find out whether somebody else asks for it.
+		c.read(k, w, g.Deadline, func(rec crdt.Record, who Achieved, err *Error) {
+			res, e := c.result(&k, rec, who, err)
+			done(res, e)
+		})
+		return
+	}
+	c.joined(k, w, reader{g.Deadline, done})
+}
+
+// result turns what a read found into the answer for a client.
+func (c *Coordinator) result(k *key, rec crdt.Record, who Achieved, err *Error) (GetResult, error) {
+	if err != nil {
+		c.stats.Failures.Add(1)
+		return GetResult{}, err
+	}
+	res := GetResult{View: crdt.Read(rec, k.bucket.Kind, c.HLC.Now()), Achieved: who}
+	if len(res.View.Live) > 1 {
+		c.stats.Siblings.Add(1)
+	}
+	if len(rec.Versions) > 0 {
+		res.Context = c.token(k, rec.Context())
+	}
+	return res, nil
 }
