@@ -82,38 +82,47 @@ func TestJoinedReadsSeeWhatCameBefore(t *testing.T) {
 
 // Each reader is answered at its own deadline, whoever it waits with.
 func TestJoinedReadsHaveTheirOwnDeadlines(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRegion(t, 4)
-		out := r.outsider("default", "k")
-		for _, o := range r.owners("default", "k") {
-			out.wire.answers(peer.VerbRead, o.id, time.Hour, peer.ErrTimeout)
-		}
-		began := time.Now()
-		var readers []*once[coord.GetResult]
-		deadlines := []time.Duration{2000, 500, 3000, 100, 1000, 2500, 4000, 2000}
-		for _, d := range deadlines {
-			g := get("k")
-			g.Deadline = began.Add(d * time.Millisecond)
-			readers = append(readers, out.startGet(t, g))
-		}
-		// One that comes when all who waited have gone.
-		time.Sleep(1500 * time.Millisecond)
-		g := get("k")
-		g.Deadline = began.Add(1700 * time.Millisecond)
-		readers, deadlines = append(readers, out.startGet(t, g)), append(deadlines, 1700)
-		for i, o := range readers {
-			_, err := o.wait()
-			if took := o.at.Sub(began); err == nil || err.Code != coord.CodeDeadline || err.Needed != 2 || took != deadlines[i]*time.Millisecond {
-				t.Errorf("reader %d, deadline %v: after %v: %+v", i, deadlines[i]*time.Millisecond, took, err)
-			}
-		}
-		if n := out.Stats().Failures.Load(); n != uint64(len(readers)) {
-			t.Errorf("%d failures", n)
-		}
-		time.Sleep(2 * time.Hour)
-		out.wire.clear()
-		out.mustGet(t, get("k")) // nothing is left of it
-	})
+	for name, deadlines := range map[string][]time.Duration{ // in milliseconds
+		"mixed":                         {2000, 500, 3000, 100, 1000, 2500, 4000, 2000},
+		"all who waited have gone":      {2000, 100, 200},
+		"the one that runs is the last": {4000, 100, 2000},
+		"alone":                         {500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRegion(t, 4)
+				out := r.outsider("default", "k")
+				for _, o := range r.owners("default", "k") {
+					out.wire.answers(peer.VerbRead, o.id, time.Hour, peer.ErrTimeout)
+				}
+				began := time.Now()
+				var readers []*once[coord.GetResult]
+				start := func(ms time.Duration) {
+					g := get("k")
+					g.Deadline = began.Add(ms * time.Millisecond)
+					readers = append(readers, out.startGet(t, g))
+				}
+				for _, ms := range deadlines {
+					start(ms)
+				}
+				time.Sleep(300 * time.Millisecond)
+				start(1700)
+				for i, o := range readers {
+					want := append(deadlines, 1700)[i] * time.Millisecond
+					_, err := o.wait()
+					if took := o.at.Sub(began); err == nil || err.Code != coord.CodeDeadline || err.Needed != 2 || took != want {
+						t.Errorf("reader %d, deadline %v: after %v: %+v", i, want, took, err)
+					}
+				}
+				if n := out.Stats().Failures.Load(); n != uint64(len(readers)) {
+					t.Errorf("%d failures", n)
+				}
+				time.Sleep(2 * time.Hour)
+				out.wire.clear()
+				out.mustGet(t, get("k")) // nothing is left of it
+			})
+		})
+	}
 }
 
 // A read that waits for a crowd does not wait for ever: those beyond the bound
