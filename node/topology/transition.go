@@ -174,8 +174,11 @@ func (d *draft) settle(now int64) bool {
 			continue
 		}
 		task.Ended, task.Paused, changed = max(now, 1), false, true
+		if task.Aborted || task.Kind != KindJoin && task.Kind != KindReplace {
+			continue // another weight or rack brings nobody in
+		}
 		for _, id := range task.Nodes {
-			if m := d.Member(id); m != nil && m.State == Joining && !task.Aborted {
+			if m := d.Member(id); m != nil && m.State == Joining {
 				m.State = Up
 			}
 		}
