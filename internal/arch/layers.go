@@ -100,7 +100,8 @@ var table = []row{
 	{path: "geo/memlog", layer: adapter},
 	{path: "geo/geotest", layer: adapter},
 	{path: "node/api", layer: adapter},
-	{path: "node/api/apitest", layer: adapter, beside: []string{"node/api"}},
+	{path: "node/api/members", layer: adapter, beside: []string{"node/api"}},
+	{path: "node/api/apitest", layer: adapter, beside: []string{"node/api", "node/api/members", "node/topology/memtopo"}},
 	{path: "node/admin", layer: adapter, beside: []string{"node/api"}},
 	{path: "client", layer: adapter},
 

@@ -56,6 +56,8 @@ type Region struct {
 	// Limits of the rim of nodes that start: none to speak of, because tests
 	// hold many operations on purpose.
 	Limits   overload.Config
+	Members  *Members
+	repairs  repairs
 	topology atomic.Pointer[topology.Topology]
 }
 
@@ -82,6 +84,7 @@ func RegionName(id topology.RegionID) topology.Region {
 // NewRegion starts n nodes, which end with the test.
 func NewRegion(t TB, n int) *Region {
 	r := &Region{Name: RegionName(regionID), Store: NewStore(), Limits: overload.Config{Start: 1 << 20, Min: 1 << 20, Max: 1 << 20}}
+	r.Members, r.repairs.region = newMembers(r), r
 	for i := range n {
 		node := &Node{
 			ID:     topology.NodeID(fmt.Sprintf("n%d", i+1)),
@@ -96,9 +99,13 @@ func NewRegion(t TB, n int) *Region {
 	return r
 }
 
-// Publish makes all nodes the members of the topology at an epoch.
+// Publish makes all nodes the members of the topology at an epoch, which is
+// stored anew.
 func (r *Region) Publish(epoch topology.Epoch) {
-	t := &topology.Topology{Region: r.Name, RegionID: regionID, Epoch: epoch}
+	t := &topology.Topology{
+		Region: r.Name, RegionID: regionID, Epoch: epoch,
+		Rules: hashring.Rules{Partitions: partitions, Replicas: replicas},
+	}
 	for _, n := range r.Nodes {
 		t.Members = append(t.Members, topology.Member{ID: n.ID, Weight: 1, ClientAddr: n.Addr})
 	}
@@ -110,6 +117,7 @@ func (r *Region) Publish(epoch topology.Epoch) {
 	}
 	t.Table = hashring.MakeTable(rows)
 	r.topology.Store(t)
+	r.Members.begin(t)
 }
 
 // Owners of a key in the default bucket, the primary first.
@@ -141,7 +149,7 @@ func (r *Region) Topology() *topology.Topology { return r.topology.Load() }
 func (r *Region) Status(context.Context) (api.Status, error) {
 	var st api.Status
 	for _, n := range r.Nodes {
-		st.Nodes = append(st.Nodes, api.NodeStatus{ID: n.ID, Actor: n.Actor, Ready: true})
+		st.Nodes = append(st.Nodes, api.NodeStatus{ID: n.ID, Actor: n.Actor, Ready: true, Epoch: r.Topology().Epoch})
 	}
 	return st, nil
 }
@@ -161,7 +169,7 @@ func (n *Node) listen(t TB, addr string) {
 	n.KV = api.NewKVService(n, n.region.Name, RegionName, log)
 	n.KV.SetLimits(n.region.Limits)
 	srv := grpc.NewServer(api.ServerOptions(log)...)
-	api.Register(srv, n.KV, api.NewClusterService(n.region, api.Operations{}))
+	api.Register(srv, n.KV, api.NewClusterService(n.region, n.region.operations()))
 	n.mu.Lock()
 	n.server = srv
 	n.mu.Unlock()
