@@ -26,6 +26,7 @@ func (w *write) mint(i int) {
 		Value:       w.p.Value,
 		TTL:         int64(w.p.TTL / time.Millisecond),
 		MaxSiblings: MaxSiblings,
+		Expires:     w.p.Deadline,
 		Decided:     f.decided,
 		Done:        f.local,
 	}

@@ -28,6 +28,8 @@ func (c *Coordinator) localError(err error) *Error {
 	switch {
 	case errors.Is(err, replica.ErrNoActor), errors.Is(err, replica.ErrAmnesia):
 		e.Code, e.again = CodeUnavailable, true
+	case errors.Is(err, replica.ErrExpired):
+		e.Code = CodeDeadline
 	case errors.Is(err, replica.ErrClockSkew):
 		e.Code, e.again = CodeClockSkew, true
 	case errors.Is(err, replica.ErrBehind):

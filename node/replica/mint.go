@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
@@ -21,6 +22,8 @@ var (
 	ErrTooManySiblings = errors.New("too many siblings")
 	// ErrStopping says that the node is on its way down.
 	ErrStopping = errors.New("node is stopping")
+	// ErrExpired says that a write's time was over before it was decided.
+	ErrExpired = errors.New("the write's deadline passed before it was decided")
 	// ErrClockSkew says that this node's clock is too far from its peers'.
 	ErrClockSkew = errors.New("this node's clock is more than 250 ms off its peers'")
 	// ErrAmnesia says that the client's context shows a dot of this node's
@@ -57,6 +60,9 @@ type Mint struct {
 	// MaxSiblings bounds the versions that a write which adds one may leave, 0
 	// for no bound.
 	MaxSiblings int
+	// Expires is when nobody waits for the write any more, zero for never: one
+	// that is still in the queue then is not decided.
+	Expires time.Time
 	// Decided is called when the version exists and before it is durable here;
 	// Done when it is durable, or with an error. Both run on the committer's
 	// goroutine and must not block. Decided may be nil.
@@ -95,6 +101,9 @@ type mintOp struct {
 func (o *mintOp) Size() int { return len(o.Key)*2 + len(o.Value) + 160 }
 
 func (o *mintOp) Decide(tx storage.Txn) error {
+	if !o.Expires.IsZero() && time.Now().After(o.Expires) {
+		return ErrExpired
+	}
 	p := o.r.Partition(o.KeyHash)
 	if err := o.r.decidedStanding(p).serves(o.Epoch); err != nil {
 		return err
