@@ -8,6 +8,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
 
@@ -93,4 +94,128 @@ func TestFullSyncUnderWrites(t *testing.T) {
 		w.pass(10 * time.Second)
 		w.equal()
 	})
+}
+
+// prune gives up all index entries of p at m that the others know of too, as a
+// long-lived owner has.
+func (w *world) pruneAll(m *member, p hashring.Partition) {
+	w.t.Helper()
+	for _, run := range m.Clock(p).All() {
+		for n := run.Lo; n <= run.Hi; n++ {
+			m.disk.LoseRecord(indexKey(p, crdt.Dot{Actor: run.Actor, N: n}))
+		}
+	}
+}
+
+// What comes back with an old disk, when the others no longer have an index of
+// what it lacks, is healed by a full sync; nothing is lost on either side.
+func TestOldDiskAndPrunedIndex(t *testing.T) {
+	for name, old := range map[string]func(t *testing.T, w *world, m *member){
+		"rolled back": func(t *testing.T, w *world, m *member) {
+			m.halt()
+			if n, err := m.disk.RollBack(20); err != nil || n != 20 {
+				t.Fatalf("rolled back %d, %v", n, err)
+			}
+		},
+		"wiped": func(t *testing.T, w *world, m *member) {
+			m.halt()
+			if err := m.disk.Wipe(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1)
+				w.startAll()
+				a, b, c := w.nodes["a1"], w.nodes["a2"], w.nodes["a3"]
+				p := hashring.Partition(3)
+				keys := keysIn(p, 120)
+				for i, k := range keys[:100] {
+					w.nodes[topology.NodeID(fmt.Sprint("a", 1+i%3))].write(k, "v")
+				}
+				w.pass(5 * time.Second)
+				w.equal()
+				old(t, w, b)
+				w.pruneAll(a, p)
+				w.pruneAll(c, p)
+				for _, k := range keys[100:] {
+					a.write(k, "later")
+				}
+				b.back()
+				w.pass(10 * time.Second)
+				w.equal()
+				for i, k := range keys {
+					want := "v"
+					if i >= 100 {
+						want = "later"
+					}
+					for _, m := range []*member{a, b, c} {
+						if m.has(k) != want {
+							t.Errorf("%s has %q of %s", m.id, m.has(k), k)
+						}
+					}
+				}
+				if n := b.repair.Stats().FullSyncs.Load(); n == 0 {
+					t.Error("no full sync")
+				}
+				if b.Actor() == crdt.MakeActor(2, 1) || b.Behind(p) {
+					t.Errorf("actor %v after its disk had lost something, behind: %v", b.Actor(), b.Behind(p))
+				}
+			})
+		})
+	}
+}
+
+// A backup of the whole data directory, restored after the node has gone on,
+// has everything about it in order but its age.
+func TestRestoredBackup(t *testing.T) {
+	for _, pruned := range []bool{false, true} {
+		t.Run(fmt.Sprintf("pruned=%v", pruned), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1)
+				w.startAll()
+				a, b, c := w.nodes["a1"], w.nodes["a2"], w.nodes["a3"]
+				p := hashring.Partition(3)
+				keys := keysIn(p, 90)
+				for _, k := range keys[:30] {
+					b.write(k, "before")
+				}
+				w.pass(5 * time.Second)
+				b.halt()
+				backup := b.disk.Copy()
+				b.back()
+				w.pass(time.Second)
+				for _, k := range keys[30:60] {
+					b.write(k, "after")
+				}
+				w.pass(5 * time.Second)
+				actor := b.Actor()
+				b.halt()
+				b.disk = backup
+				if pruned {
+					w.pruneAll(a, p)
+					w.pruneAll(c, p)
+				}
+				b.back()
+				w.pass(10 * time.Second)
+				for _, k := range keys[60:] {
+					b.write(k, "new")
+				}
+				w.pass(5 * time.Second)
+				w.equal()
+				for i, k := range keys {
+					if got, want := a.has(k), []string{"before", "after", "new"}[i/30]; got != want || b.has(k) != want {
+						t.Errorf("%s: a has %q, b has %q, want %q", k, got, b.has(k), want)
+					}
+				}
+				if n := b.repair.Stats().FullSyncs.Load(); pruned != (n > 0) {
+					t.Errorf("%d full syncs", n)
+				}
+				if b.Actor() == actor {
+					t.Error("the backup goes on with the actor that went on without it")
+				}
+			})
+		})
+	}
 }

@@ -3,7 +3,9 @@ package repair
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"math/bits"
+	"slices"
 
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
@@ -11,8 +13,13 @@ import (
 	"github.com/atolldb/atoll/node/wire"
 )
 
-// smallRange is how many keys are exchanged rather than digested further.
-const smallRange = 64
+const (
+	// smallRange is how many keys are exchanged rather than digested further.
+	smallRange = 8
+	// wholesaleKeys is how many keys are exchanged at once where every part of a
+	// range differs.
+	wholesaleKeys = 4096
+)
 
 // mend finds the records of p that differ although the clocks are equal, by
 // descending through digests of hash prefixes, and joins them both ways.
@@ -40,45 +47,88 @@ func (r *Repairer) meld(ctx context.Context, l link, p hashring.Partition) error
 	return nil
 }
 
+// descend compares the parts of the range that q names. Neighbours that differ
+// and are small are exchanged together.
 func (r *Repairer) descend(ctx context.Context, l link, p hashring.Partition, q wire.Buckets) error {
-	b, err := r.fetch(ctx, l, peer.VerbBuckets, wire.AppendBuckets(nil, q))
+	mine, theirs, err := r.buckets(ctx, l, q)
 	if err != nil {
 		return err
 	}
-	theirs, err := wire.DecodeBucketList(b)
-	if err != nil {
-		return err
+	if wholesale(mine, theirs) {
+		first, _ := replica.BucketRange(q, 0)
+		_, last := replica.BucketRange(q, len(mine)-1)
+		return r.exchange(ctx, l, p, first, last)
 	}
-	mine, err := r.Replica.Buckets(q)
-	if err != nil {
-		return err
-	}
-	if len(theirs) != len(mine) {
-		return wire.ErrMalformed
+	from := 0 // of the parts to exchange
+	flush := func(to int) error {
+		if from == to {
+			return nil
+		}
+		first, _ := replica.BucketRange(q, from)
+		_, last := replica.BucketRange(q, to-1)
+		return r.exchange(ctx, l, p, first, last)
 	}
 	for i := range mine {
-		if mine[i] == theirs[i] {
+		child := wire.Buckets{Bits: q.Bits + wire.BucketBits, Prefix: q.Prefix<<wire.BucketBits | uint64(i)}
+		large := max(mine[i].Keys, theirs[i].Keys) > smallRange && child.Bits <= 64-wire.BucketBits
+		differ := mine[i] != theirs[i]
+		if differ && !large {
 			continue
 		}
-		child := wire.Buckets{Bits: q.Bits + 8, Prefix: q.Prefix<<8 | uint64(i)}
-		if max(mine[i].Keys, theirs[i].Keys) > smallRange && child.Bits <= 56 {
+		if err := flush(i); err != nil {
+			return err
+		}
+		from = i + 1
+		if differ {
 			if err := r.descend(ctx, l, p, child); err != nil {
 				return err
 			}
-			continue
-		}
-		if err := r.exchange(ctx, l, p, q, i); err != nil {
-			return err
 		}
 	}
-	return nil
+	return flush(len(mine))
 }
 
-// exchange joins part i of the range q both ways.
-func (r *Repairer) exchange(ctx context.Context, l link, p hashring.Partition, q wire.Buckets, i int) error {
-	first, last := replica.BucketRange(q, i)
+// wholesale reports whether so much differs in so small a range that it is
+// exchanged as a whole.
+func wholesale(mine, theirs []wire.Bucket) bool {
+	var keys uint64
+	for i := range mine {
+		if mine[i] == theirs[i] {
+			return false
+		}
+		keys += max(mine[i].Keys, theirs[i].Keys)
+	}
+	return keys <= wholesaleKeys
+}
+
+func (r *Repairer) buckets(ctx context.Context, l link, q wire.Buckets) (mine, theirs []wire.Bucket, err error) {
+	b, err := r.fetch(ctx, l, peer.VerbBuckets, wire.AppendBuckets(nil, q))
+	if err != nil {
+		return nil, nil, err
+	}
+	if theirs, err = wire.DecodeBucketList(b); err != nil {
+		return nil, nil, err
+	}
+	if mine, err = r.Replica.Buckets(q); err != nil {
+		return nil, nil, err
+	}
+	if len(theirs) != len(mine) {
+		return nil, nil, wire.ErrMalformed
+	}
+	return mine, theirs, nil
+}
+
+// exchange joins the records whose key hash is in first..last both ways.
+func (r *Repairer) exchange(ctx context.Context, l link, p hashring.Partition, first, last uint64) error {
 	scan := wire.Scan{Partition: p, First: first, Last: last, MaxBytes: r.cfg.PageBytes}
+	// What l has is not sent back to it.
+	seed, theirs := maphash.MakeSeed(), map[string]uint64{}
 	err := r.scan(ctx, l, scan, func(page wire.Page) error {
+		for _, e := range page.Entries {
+			if len(theirs) < wholesaleKeys {
+				theirs[string(e.Key)] = maphash.Bytes(seed, e.Record)
+			}
+		}
 		changed, err := r.apply(ctx, l, page.Entries)
 		r.count(l.task, changed, mismatchedKeys)
 		return err
@@ -91,16 +141,28 @@ func (r *Repairer) exchange(ctx context.Context, l link, p hashring.Partition, q
 		if err != nil || len(page.Entries) == 0 {
 			return err
 		}
-		body := wire.AppendApply(nil, wire.Apply{Entries: page.Entries})
-		if _, err := r.call(ctx, l, peer.VerbApply, body); err != nil {
-			return err
-		}
-		if err := r.pay(ctx, len(body)); err != nil {
+		scan.After = page.Entries[len(page.Entries)-1].Key
+		lacking := slices.DeleteFunc(page.Entries, func(e wire.Entry) bool {
+			sum, ok := theirs[string(e.Key)]
+			return ok && sum == maphash.Bytes(seed, e.Record)
+		})
+		if err := r.give(ctx, l, lacking); err != nil {
 			return err
 		}
 		if !page.More {
 			return nil
 		}
-		scan.After = page.Entries[len(page.Entries)-1].Key
 	}
+}
+
+func (r *Repairer) give(ctx context.Context, l link, entries []wire.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	body := wire.AppendApply(nil, wire.Apply{Entries: entries})
+	if _, err := r.call(ctx, l, peer.VerbApply, body); err != nil {
+		return err
+	}
+	r.count(l.task, len(entries), mismatchedKeys)
+	return r.pay(ctx, len(body))
 }

@@ -10,7 +10,8 @@ type Counts struct {
 	// FullSyncs of a partition, because the peer's index was too short.
 	FullSyncs atomic.Uint64
 	// Mismatches are partitions with equal clocks and other digests, and
-	// MismatchedKeys the records that differed in them.
+	// MismatchedKeys the records that differed in them,
+	// whoever lacked something.
 	Mismatches, MismatchedKeys atomic.Uint64
 	// Recounts of a partition from the store, and those that found that the
 	// kept digest was wrong, or a record unreadable.

@@ -91,15 +91,12 @@ func (r *Replica) stillHeld(part *partition) error {
 }
 
 // bucketFan is how many parts a Buckets reply has.
-const (
-	bucketBits = 8
-	bucketFan  = 1 << bucketBits
-)
+const bucketFan = 1 << wire.BucketBits
 
 // BucketRange returns the key hashes of part i of the range that q names.
 func BucketRange(q wire.Buckets, i int) (first, last uint64) {
-	bits := int(q.Bits) + bucketBits
-	prefix := q.Prefix<<bucketBits | uint64(i)
+	bits := int(q.Bits) + wire.BucketBits
+	prefix := q.Prefix<<wire.BucketBits | uint64(i)
 	first = prefix << (64 - bits)
 	return first, first | (1<<(64-bits) - 1)
 }
@@ -127,7 +124,7 @@ func (r *Replica) Buckets(q wire.Buckets) ([]wire.Bucket, error) {
 			failed = fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
 			return false
 		}
-		b := &out[keyHash>>(64-int(q.Bits)-bucketBits)&(bucketFan-1)]
+		b := &out[keyHash>>(64-int(q.Bits)-wire.BucketBits)&(bucketFan-1)]
 		b.Digest ^= r.digest(keyHash, rec)
 		b.Keys++
 		return true

@@ -149,9 +149,13 @@ func DecodePulled(b []byte) (Pulled, error) {
 	return m, r.end()
 }
 
-// Buckets asks for the digests of the 256 equal parts of a range of key
-// hashes: those whose top Bits bits are Prefix (in the low bits of Prefix).
-// The reply is 256 pairs of digest and number of keys.
+// BucketBits is the binary logarithm of the number of a Buckets reply's parts:
+// few, so that finding one record among many costs some hundred bytes.
+const BucketBits = 4
+
+// Buckets asks for the digests of the 16 equal parts of a range of key hashes:
+// those whose top Bits bits are Prefix (in the low bits of Prefix). The reply
+// is 16 pairs of digest and number of keys.
 type Buckets struct {
 	Bits   uint8
 	Prefix uint64
@@ -175,7 +179,7 @@ func AppendBuckets(dst []byte, m Buckets) []byte {
 func DecodeBuckets(b []byte) (Buckets, error) {
 	r := reader{b: b}
 	bits := r.uvarint()
-	if bits > 56 {
+	if bits > 64-BucketBits {
 		r.bad = true
 	}
 	m := Buckets{Bits: uint8(bits), Prefix: r.uvarint()}

@@ -104,7 +104,7 @@ func drawPulled(t *rapid.T) wire.Pulled {
 }
 
 func drawBuckets(t *rapid.T) wire.Buckets {
-	bits := rapid.Uint8Range(0, 56).Draw(t, "bits")
+	bits := rapid.Uint8Range(0, 60).Draw(t, "bits")
 	return wire.Buckets{Bits: bits, Prefix: rapid.Uint64Range(0, 1<<bits-1).Draw(t, "prefix")}
 }
 
@@ -183,7 +183,7 @@ func TestRefuses(t *testing.T) {
 		{"number of 11 bytes", apply, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}},
 		{"partition above 16 bits", scan, append(uvarints(1<<16), make([]byte, 18)...)},
 		{"flag 2", pulled, []byte{2, 0, 0}},
-		{"57 bits", buckets, uvarints(57, 0)},
+		{"61 bits", buckets, uvarints(61, 0)},
 		{"256 bits", buckets, uvarints(256, 0)},
 		{"prefix beyond its bits", buckets, uvarints(8, 256)},
 		{"no clock", pull, uvarints(1, 1)},
