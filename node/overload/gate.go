@@ -15,7 +15,8 @@
 // Jacobson, "Controlling queue delay", 2012).
 //
 // A key that has an eighth of a limit in flight is hot: more of it waits in
-// queues of its own, which get an eighth of a turn.
+// queues of its own, which get an eighth of a turn. Reads are treated so only
+// when half of the limit is in use.
 //
 // Invariants:
 //
@@ -241,7 +242,13 @@ func (r *Request) queue() int {
 	}
 }
 
+// tooHot says that r's key has its part in flight. Reads of one key are cheap
+// together, because the coordinator joins them: they are held back only when
+// others need the room.
 func (c *class) tooHot(r *Request) bool {
+	if r.Class == Read && c.inFlight < c.limit.Now()/2 {
+		return false
+	}
 	return int(c.bins[r.Key%keyBins]) >= max(c.limit.Now()/8, hotLeast)
 }
 

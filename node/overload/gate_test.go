@@ -223,22 +223,27 @@ func TestNewestFirstWhenOverloaded(t *testing.T) {
 	}
 }
 
-// TestHotKeyIsHeldBack: a flood for one key takes an eighth of the limit, and
-// others are admitted beside it at once.
+// TestHotKeyIsHeldBack: a flood for one key takes an eighth of the limit of
+// writes and half of that of reads, and others are admitted beside it at once.
 func TestHotKeyIsHeldBack(t *testing.T) {
-	g := New(Config{Start: 512, Max: 512})
-	admitted := 0
-	for range 2000 {
-		if g.Offer(0, &Request{Key: 77, Deadline: second}) == Admitted {
-			admitted++
+	for class, want := range []int{Read: 256, Write: 64} {
+		g := New(Config{Start: 512, Max: 512})
+		admitted, others := 0, 0
+		for range 2000 {
+			if g.Offer(0, &Request{Class: Class(class), Key: 77, Deadline: second}) == Admitted {
+				admitted++
+			}
 		}
-	}
-	if admitted != 64 {
-		t.Errorf("%d of the hot key are in flight", admitted)
-	}
-	for i := range 400 {
-		if v := g.Offer(0, &Request{Key: 1000 + uint64(i), Deadline: second}); v != Admitted {
-			t.Fatalf("another key: %v", v)
+		if admitted != want {
+			t.Errorf("%v: %d of the hot key are in flight, want %d", Class(class), admitted, want)
+		}
+		for i := range uint64(200) {
+			if g.Offer(0, &Request{Class: Class(class), Key: 1000 + i, Deadline: second}) == Admitted {
+				others++
+			}
+		}
+		if others != 200 {
+			t.Errorf("%v: %d of 200 others were admitted", Class(class), others)
 		}
 	}
 }
