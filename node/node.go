@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -38,7 +37,8 @@ import (
 // Config of a node.
 type Config struct {
 	ID topology.NodeID
-	// Topology of the own region, and those of the other regions.
+	// Topology of the own region to start with, unless the data directory has a
+	// newer one, and those of the other regions, which are learned anew.
 	Topology *topology.Topology
 	Others   []*topology.Topology
 	// Secret is the same on all nodes of all regions; it authenticates
@@ -59,6 +59,10 @@ type Config struct {
 type Deps struct {
 	Engine   storage.Engine
 	Registry topology.Registry
+	// Store of the own region's topology; nil where membership never changes.
+	Store topology.Store
+	// Learned gets each newer topology of another region; nil for nobody.
+	Learned func(*topology.Topology)
 	// Transport reaches the nodes of all regions.
 	Transport peer.Transport
 	// GeoLog is the own region's delivery log, and Feeds those of the others
@@ -86,40 +90,33 @@ type Node struct {
 	pump    *geo.Pump
 	drains  []*geo.Drain
 	herald  *geo.Announcer
-	lag     *geo.Lag // nil without feeds
+	lag     *geo.Lag         // nil without feeds
+	keeper  *topology.Keeper // nil without a store
 
-	topology atomic.Pointer[topology.Topology]
-	gap      chan struct{}
-	started  time.Time // by New: peers may ask for the status before Run
+	others  *neighbours
+	gossips *rand.Rand
+	asking  asking
+	changes changes
+	gap     chan struct{}
+	started time.Time // by New: peers may ask for the status before Run
 }
 
 // New opens the node's state. Nothing runs before Run, except that peers'
 // questions can be answered.
 func New(cfg Config, deps Deps) (*Node, error) {
 	n := &Node{cfg: cfg, deps: deps, log: deps.Logger.Named("node").With("node", string(cfg.ID)), gap: make(chan struct{}, 1), started: time.Now()}
-	top := cfg.Topology
-	n.topology.Store(top)
-	var owned []hashring.Partition
-	for p := range top.Table.Partitions() {
-		for _, o := range top.Owners(hashring.Partition(p)) {
-			if o == string(cfg.ID) {
-				owned = append(owned, hashring.Partition(p))
-			}
-		}
-	}
+	n.others, n.gossips = newNeighbours(cfg.Others, deps.Learned), n.rand()
 	var err error
 	n.replica, err = replica.Open(replica.Config{
-		Node: cfg.ID, Region: top.Region, RegionID: top.RegionID,
-		Partitions: top.Table.Partitions(), Owned: owned,
+		Node: cfg.ID, Topology: cfg.Topology,
 		DigestSeed: digestSeed(cfg.Secret),
 		Ship:       deps.GeoLog != nil,
-		Replicated: n.replicated(owned),
 		Committer:  cfg.Committer,
 	}, deps.Engine, deps.Registry, deps.HLC, deps.Logger.Named("replica"))
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
-	up := make(chan topology.NodeID, len(top.Members))
+	up := make(chan topology.NodeID, maxUp)
 	n.alive = liveness.New(liveness.Config{
 		Self: cfg.ID, Transport: deps.Transport, Nodes: n.peers,
 		Rand: n.chance(), Logger: deps.Logger.Named("liveness"),
@@ -131,7 +128,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		}
 	})
 	n.coord = coord.New(coord.Config{Self: cfg.ID, Secret: cfg.Secret, Buckets: cfg.Buckets}, coord.Deps{
-		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, HLC: deps.HLC,
+		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, HLC: deps.HLC,
 		Alive: n.alive.Alive, Observe: n.alive.Observe,
 	})
 	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass}, repair.Deps{
@@ -140,9 +137,18 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		Regions: n.regions, ApplyRemote: n.applyRemote,
 		Rand: n.rand(), Log: deps.Logger.Named("repair"),
 	})
+	if deps.Store != nil {
+		n.keeper = topology.NewKeeper(topology.KeeperConfig{
+			Store: deps.Store, Current: n.Topology, Adopt: n.adopt, Survey: n.survey,
+			Logger: deps.Logger.Named("keeper"),
+		})
+	}
 	n.wireGeo()
 	return n, nil
 }
+
+// maxUp bounds the returned peers that repair has not looked at yet.
+const maxUp = 64
 
 // rand returns a source of its own for one goroutine.
 func (n *Node) rand() *rand.Rand {
@@ -176,31 +182,13 @@ func (n *Node) peers() []topology.NodeID {
 	return out
 }
 
-// replicated reports whether the node's partitions have other owners.
-func (n *Node) replicated(owned []hashring.Partition) bool {
-	for _, p := range owned {
-		if len(n.Topology().Owners(p)) < 2 {
-			return false
-		}
-	}
-	return len(owned) > 0
-}
-
-func (n *Node) regions() []repair.Region {
-	var out []repair.Region
-	for _, t := range n.cfg.Others {
-		out = append(out, repair.Region{Name: t.Region, Topology: t})
-	}
-	return out
-}
-
 // wireGeo connects the outbox to the own log, and the other regions' logs to
 // the coordinator.
 func (n *Node) wireGeo() {
 	if n.deps.GeoLog == nil {
 		return
 	}
-	top := n.cfg.Topology
+	top := n.Topology()
 	n.pump = geo.NewPump(geo.PumpConfig{
 		Region: string(top.Region), Node: string(n.cfg.ID), Nodes: len(top.Members),
 	}, n.replica.Outbox(), n.deps.GeoLog, n.deps.Logger.Named("pump"))
@@ -267,11 +255,14 @@ func (n *Node) applyRemote(ctx context.Context, origin string, entries []wire.En
 
 // Handle serves a peer's request. It is a peer.Handler.
 func (n *Node) Handle(from topology.NodeID, req peer.Request, reply peer.Done) {
+	n.overtaken(from, req.Epoch)
 	switch {
 	case n.replica.Handle(req, reply):
 	case n.coord.Handle(req, reply):
 	case req.Verb == peer.VerbPing:
 		reply(binary.BigEndian.AppendUint64(nil, uint64(n.deps.HLC.Now())), nil)
+	case req.Verb == peer.VerbTopology:
+		n.serveTopology(req, reply)
 	case req.Verb == peer.VerbStatus:
 		reply(n.encodeStatus())
 	default:
@@ -289,7 +280,7 @@ func (n *Node) Replica() *replica.Replica { return n.replica }
 func (n *Node) Repair() *repair.Repairer { return n.repair }
 
 // Topology of the node's region that holds now.
-func (n *Node) Topology() *topology.Topology { return n.topology.Load() }
+func (n *Node) Topology() *topology.Topology { return n.replica.Topology() }
 
 // Ready reports whether this node may mint, and why not.
 func (n *Node) Ready() error {

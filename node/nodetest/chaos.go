@@ -15,6 +15,7 @@ import (
 type faultCount struct {
 	crashes, restarts, wipes, rollbacks, lostRecords int
 	cuts, regionCuts, logLosses, skews               int
+	joins, drains, replaced, storeOutages            int
 }
 
 func (f faultCount) String() string {
@@ -25,6 +26,7 @@ func (f faultCount) String() string {
 	}{
 		{"crashes", f.crashes}, {"clean restarts", f.restarts}, {"wipes", f.wipes}, {"rollbacks", f.rollbacks},
 		{"lost records", f.lostRecords}, {"cuts", f.cuts}, {"region cuts", f.regionCuts}, {"log losses", f.logLosses}, {"skews", f.skews},
+		{"joins", f.joins}, {"drains", f.drains}, {"replaced", f.replaced}, {"store outages", f.storeOutages},
 	} {
 		if c.n > 0 {
 			fmt.Fprintf(&b, "%s %d, ", c.name, c.n)
@@ -56,7 +58,8 @@ func (w *World) chaos(ctx context.Context) {
 	}
 	w.cloud.SetFaults(logs)
 	// Weights of the faults of this seed.
-	kinds := []func(context.Context){w.crashOne, w.restartOne, w.cutNodes, w.cutRegions, w.skewOne, w.destroyOne, w.wipeWitness, w.recreateLog}
+	kinds := []func(context.Context){w.crashOne, w.restartOne, w.cutNodes, w.cutRegions, w.skewOne, w.destroyOne, w.wipeWitness, w.recreateLog,
+		w.joinOne, w.drainOne, w.replaceOne, w.storeOutage}
 	weights := make([]int, len(kinds))
 	for i := range weights {
 		weights[i] = w.rng.IntN(4)
@@ -89,7 +92,16 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (w *World) someNode() *member { return w.nodes[w.rng.IntN(len(w.nodes))] }
+// someNode is one that is not dead for good.
+func (w *World) someNode() *member {
+	var there []*member
+	for _, m := range w.all() {
+		if !m.gone.Load() {
+			there = append(there, m)
+		}
+	}
+	return there[w.rng.IntN(len(there))]
+}
 
 func (w *World) crashOne(ctx context.Context) {
 	m := w.someNode()
@@ -148,7 +160,7 @@ func (w *World) recreateLog(context.Context) {
 }
 
 func (w *World) member(id topology.NodeID) *member {
-	for _, m := range w.nodes {
+	for _, m := range w.all() {
 		if m.id == id {
 			return m
 		}
@@ -158,8 +170,8 @@ func (w *World) member(id topology.NodeID) *member {
 
 func (w *World) ids(region int) []topology.NodeID {
 	var out []topology.NodeID
-	for _, m := range w.nodes {
-		if m.region == region {
+	for _, m := range w.all() {
+		if m.region == region && !m.gone.Load() {
 			out = append(out, m.id)
 		}
 	}
@@ -246,5 +258,5 @@ func (w *World) settle(ctx context.Context) bool {
 			return true
 		}
 	}
-	return true
+	return false
 }

@@ -9,14 +9,20 @@ import (
 	"github.com/atolldb/atoll/node/wire"
 )
 
-// converged returns "" when all owners of all regions agree on clocks and
-// digests, else the first difference.
+// converged returns "" when no partition moves and all owners of all regions
+// agree on clocks and digests, else the first difference.
 func (w *World) converged() string {
+	if why := w.moving(); why != "" {
+		return why
+	}
 	for p := range w.shape.Partitions {
 		var first wire.Sum
 		var who string
-		for _, m := range w.nodes {
+		for _, m := range w.all() {
 			up := m.running.Load()
+			if m.gone.Load() {
+				continue
+			}
 			if up == nil {
 				return fmt.Sprintf("%s is down", m.id)
 			}
@@ -42,7 +48,10 @@ func (w *World) verify(keys []string) []string {
 		return append(w.hist.problems, "I2: not converged: "+diff)
 	}
 	dumps := map[hashring.Partition][]byte{}
-	for _, m := range w.nodes {
+	for _, m := range w.all() {
+		if m.gone.Load() {
+			continue
+		}
 		for _, p := range m.running.Load().node.Replica().Owned() {
 			dump, err := w.dump(m, p)
 			if err != nil {
@@ -59,7 +68,7 @@ func (w *World) verify(keys []string) []string {
 		if err != nil {
 			return append(w.hist.problems, err.Error())
 		}
-		w.hist.final(key, rec, w.lost[string(fullKey(key))], w.faults.wipes+w.faults.rollbacks > 0)
+		w.hist.final(key, rec, w.lost[string(fullKey(key))], w.faults.wipes+w.faults.rollbacks+w.faults.replaced > 0)
 	}
 	return w.hist.problems
 }
@@ -97,9 +106,12 @@ func (w *World) record(key string) (crdt.Record, error) {
 	full := fullKey(key)
 	hash := hashring.KeyHash(full)
 	p := hashring.PartitionOf(hash, w.shape.Partitions)
-	for _, m := range w.nodes {
+	for _, m := range w.all() {
+		if m.gone.Load() {
+			continue
+		}
 		if r := m.running.Load().node.Replica(); r.Owns(p) {
-			b, err := r.Read(hash, full)
+			b, err := r.Read(0, hash, full)
 			if err != nil || len(b) == 0 {
 				return crdt.Record{}, err
 			}
@@ -122,6 +134,9 @@ func (w *World) lied(key string) bool {
 func (w *World) loseRecord(m *member) {
 	r := m.running.Load().node.Replica()
 	owned := r.Owned()
+	if len(owned) == 0 {
+		return
+	}
 	p := owned[w.rng.IntN(len(owned))]
 	page, err := r.Scan(wire.Scan{Partition: p, Last: 1<<64 - 1, MaxBytes: 1 << 20})
 	if err != nil || len(page.Entries) == 0 {

@@ -77,7 +77,7 @@ func (c *client) step() {
 // coordinator returns a running node of the region, or nil.
 func (c *client) coordinator() *coord.Coordinator {
 	var up []*run
-	for _, m := range c.w.nodes {
+	for _, m := range c.w.all() {
 		if r := m.running.Load(); m.region == c.region && r != nil {
 			up = append(up, r)
 		}

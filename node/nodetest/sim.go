@@ -78,7 +78,10 @@ func (w *World) heal() {
 			}
 		}
 	}
-	for _, m := range w.nodes {
+	for _, s := range w.stores {
+		s.SetDown(false)
+	}
+	for _, m := range w.all() {
 		w.Start(m)
 	}
 }

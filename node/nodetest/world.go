@@ -63,7 +63,11 @@ type World struct {
 	rng    *rand.Rand
 	fabric *memnet.Fabric
 	cloud  *memlog.Cloud
+	// tops are what the regions began with, and stores what they have become.
 	tops   []*topology.Topology
+	stores []*memtopo.Store
+	// nodes are all that ever were; the list is only added to.
+	places sync.Mutex
 	nodes  []*member
 	hist   *history
 	log    hclog.Logger
@@ -85,6 +89,7 @@ type member struct {
 	disk     *memstore.Disk
 	registry *memtopo.Registry
 	skew     atomic.Int64 // in nanoseconds
+	gone     atomic.Bool  // dead for good
 	// running is nil while the node is down.
 	running atomic.Pointer[run]
 }
@@ -108,25 +113,38 @@ func New(t testing.TB, seed uint64, shape Shape, log hclog.Logger) *World {
 	}
 	for r := range shape.Regions {
 		w.tops = append(w.tops, w.topology(r))
+		w.stores = append(w.stores, memtopo.NewStore())
 		registry := memtopo.New(topology.RegionID(r + 1))
 		for _, m := range w.tops[r].Members {
-			// Some disks are slow, so that a crash finds more unsynced.
-			slowest := 3 * time.Millisecond
-			if w.rng.IntN(4) == 0 {
-				slowest = 200 * time.Millisecond
-			}
-			w.nodes = append(w.nodes, &member{
-				id: m.ID, region: r, registry: registry,
-				disk: memstore.NewDisk(memstore.Config{
-					Seed: w.rng.Uint64(), SyncMin: 100 * time.Microsecond, SyncMax: slowest,
-				}),
-			})
+			w.nodes = append(w.nodes, w.place(m.ID, r, registry))
 		}
 	}
 	for _, m := range w.nodes {
 		w.Start(m)
 	}
 	return w
+}
+
+// place makes a node that does not run yet.
+func (w *World) place(id topology.NodeID, region int, registry *memtopo.Registry) *member {
+	// Some disks are slow, so that a crash finds more unsynced.
+	slowest := 3 * time.Millisecond
+	if w.rng.IntN(4) == 0 {
+		slowest = 200 * time.Millisecond
+	}
+	return &member{
+		id: id, region: region, registry: registry,
+		disk: memstore.NewDisk(memstore.Config{
+			Seed: w.rng.Uint64(), SyncMin: 100 * time.Microsecond, SyncMax: slowest,
+		}),
+	}
+}
+
+// all nodes that ever were.
+func (w *World) all() []*member {
+	w.places.Lock()
+	defer w.places.Unlock()
+	return w.nodes
 }
 
 func (w *World) topology(r int) *topology.Topology {
@@ -173,9 +191,9 @@ func (w *World) Start(m *member) {
 		reply(nil, &peer.Refusal{Code: peer.CodeStopping, Detail: "starting"})
 	})
 	top := w.tops[m.region]
-	cfg := node.Config{ID: m.id, Topology: top, Secret: secret, ScrubPass: 10 * time.Second}
+	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Secret: secret, ScrubPass: 10 * time.Second}
 	deps := node.Deps{
-		Engine: engine, Registry: m.registry, Transport: transport,
+		Engine: engine, Registry: m.registry, Store: w.stores[m.region], Transport: transport,
 		HLC:    hlc.New(func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }),
 		Rand:   rand.New(rand.NewPCG(w.rng.Uint64(), 2)),
 		Logger: w.log.With("on", string(m.id)),
@@ -234,7 +252,7 @@ func (w *World) Crash(m *member) {
 
 // Close stops everything.
 func (w *World) Close() {
-	for _, m := range w.nodes {
+	for _, m := range w.all() {
 		w.Stop(m)
 	}
 }
