@@ -45,7 +45,7 @@ func (d *draft) start(f Facts) []Step {
 		if room <= 0 {
 			break
 		}
-		if m.Stage != Planned || moving[m.Partition] || !d.startable(m, f) ||
+		if m.Stage != Planned || moving[m.Partition] || d.blocked(m, f) != "" ||
 			m.To != "" && in[m.To] >= MaxPerNode || m.From != "" && out[m.From] >= MaxPerNode {
 			continue
 		}
@@ -59,32 +59,54 @@ func (d *draft) start(f Facts) []Step {
 	return steps
 }
 
-// startable reports whether m has a chance to be copied now: its receiver
-// answers, and so do sources.
-func (d *draft) startable(m Move, f Facts) bool {
-	task := d.Task(m.Task)
+// blocked says why m has no chance to be copied now, "" if it has one: its
+// receiver must answer, and so must sources.
+func (t *Topology) blocked(m Move, f Facts) string {
+	task := t.Task(m.Task)
 	if task != nil && task.Paused {
-		return false
+		return "its task to be resumed"
 	}
 	answers := func(id NodeID) bool {
 		_, ok := f.Durable[id]
 		return ok && !f.Dead[id]
 	}
 	if m.To != "" && !answers(m.To) {
-		return false
+		return string(m.To) + " to answer"
 	}
 	if m.From != "" && answers(m.From) || task != nil && task.AcceptLoss {
-		return true
+		return ""
 	}
-	others, n := 0, 0
-	for _, o := range d.Owners(m.Partition) {
-		n++
-		if NodeID(o) != m.From && answers(NodeID(o)) {
-			others++
+	var others, silent []NodeID
+	for _, o := range t.Owners(m.Partition) {
+		switch id := NodeID(o); {
+		case id == m.From:
+		case answers(id):
+			others = append(others, id)
+		default:
+			silent = append(silent, id)
 		}
 	}
-	if m.To == "" {
-		return others > (n-1)/2
+	n := len(t.Owners(m.Partition))
+	if m.To == "" && len(others) > (n-1)/2 || m.To != "" && len(others) >= meeting(n) {
+		return ""
 	}
-	return others >= meeting(n)
+	if m.From != "" {
+		silent = append([]NodeID{m.From}, silent...)
+	}
+	return "one of " + join(silent) + " to answer"
+}
+
+// Waits says what m waits for, for people: nothing when it goes on, or is
+// planned and only others are before it.
+func (t *Topology) Waits(m Move, f Facts) []string {
+	if m.Stage == Planned {
+		if why := t.blocked(m, f); why != "" {
+			return []string{why}
+		}
+		return nil
+	}
+	if task := t.Task(m.Task); task != nil && task.Paused {
+		return []string{"its task to be resumed"}
+	}
+	return t.Guard(m).Lacks(f, f.Synced[m.ID])
 }

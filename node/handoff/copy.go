@@ -1,0 +1,322 @@
+package handoff
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// copying is one copy to this node. Its state outlives a pause, and is lost with
+// the node.
+type copying struct {
+	c     *Copier
+	move  topology.Move
+	ask   topology.Copies
+	begun time.Time
+
+	// one at a time: a run that is stopped may still be waiting when the next
+	// one begins. It guards what follows up to mu. scan is a pass through a source's records that was
+	// not finished.
+	one  sync.Mutex
+	scan *pass
+	mark uint64 // of the state that with speaks of
+
+	mu    sync.Mutex // over what follows
+	with  []topology.NodeID
+	keys  uint64
+	bytes uint64
+	total uint64
+	size  uint64 // of the last pass through all records
+	waits string
+	// complete: it was counted as such.
+	complete bool
+}
+
+// pass through a source's records: behind the key after, with the clock that the
+// source had before the first of them.
+type pass struct {
+	from  topology.NodeID
+	after []byte
+	clock *crdt.Clock
+	bytes uint64
+}
+
+// run copies until nothing is left to be had, or ctx ends.
+func (k *copying) run(ctx context.Context) {
+	k.one.Lock()
+	defer k.one.Unlock()
+	for {
+		done, why := k.round(ctx)
+		k.mu.Lock()
+		k.waits = why
+		k.mu.Unlock()
+		if done || !sleep(ctx, k.c.cfg.Beat) {
+			return
+		}
+	}
+}
+
+// round tries the sources; it reports whether there is nothing left to try, and
+// if there is, what is lacking.
+func (k *copying) round(ctx context.Context) (done bool, why string) {
+	mark := k.c.deps.Replica.BehindMark(k.move.Partition)
+	if mark != 0 && mark != k.mark {
+		// Whatever was there may be gone.
+		k.mark = mark
+		k.setWith(nil)
+	}
+	if k.ask.From != "" {
+		err := k.cover(ctx, k.ask.From)
+		if err == nil {
+			k.caughtUp(mark)
+			return true, ""
+		}
+		why = err.Error()
+		if ctx.Err() != nil || !unanswered(err) || time.Since(k.begun) < k.c.cfg.Patience {
+			return false, why
+		}
+	}
+	got, missing := 0, 0
+	for _, id := range k.ask.Others {
+		if id == k.c.cfg.Self {
+			got++
+			continue
+		}
+		switch err := k.cover(ctx, id); {
+		case err == nil:
+			got++
+		case ctx.Err() != nil:
+			return false, why
+		default:
+			why = err.Error()
+			if !unanswered(err) {
+				missing++
+			}
+		}
+	}
+	enough := got >= k.ask.Need || k.acceptLoss()
+	if enough && missing == 0 {
+		k.caughtUp(mark)
+		// From may come back, and then everything has to be from it.
+		return k.ask.From == "" && got == len(k.ask.Others), why
+	}
+	return false, why
+}
+
+func (k *copying) acceptLoss() bool {
+	task := k.c.deps.Replica.Topology().Task(k.move.Task)
+	return task != nil && task.AcceptLoss
+}
+
+// caughtUp lets this node answer for the partition as soon as it is to.
+func (k *copying) caughtUp(mark uint64) {
+	if k.move.To != k.c.cfg.Self || k.move.Stage != topology.Copying {
+		return
+	}
+	if mark != 0 {
+		k.c.deps.Replica.CaughtUp(k.move.Partition, mark)
+	}
+	k.mu.Lock()
+	first, size := !k.complete, k.size
+	if k.complete = true; size == 0 {
+		size = k.bytes // by dots alone
+	}
+	k.total = k.bytes
+	k.mu.Unlock()
+	if first {
+		k.c.completed(k.move, size)
+	}
+}
+
+func (k *copying) setWith(ids []topology.NodeID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.with = ids
+}
+
+func (k *copying) has(id topology.NodeID) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Contains(k.with, id)
+}
+
+// cover makes this node have all that a source has, at some time after the
+// source was durable at the stage's epoch (H1).
+func (k *copying) cover(ctx context.Context, id topology.NodeID) error {
+	if k.has(id) {
+		return nil
+	}
+	d := k.c.deps
+	epoch, err := d.Exchange(ctx, id, nil)
+	if err != nil {
+		return err
+	}
+	if epoch < k.move.Began {
+		return &notYet{fmt.Sprintf("%s has epoch %d, not %d yet", id, epoch, k.move.Began)}
+	}
+	src := d.source(id, k.move.Partition, k.c.cfg.PageBytes)
+	goal, err := src.clock(ctx)
+	if err != nil {
+		return err
+	}
+	for last := uint64(0); ; {
+		mine := d.Replica.Clock(k.move.Partition)
+		if mine == nil {
+			return &notYet{"this node does not hold the partition yet"}
+		}
+		lacking := mine.CountMissing(goal)
+		if lacking == 0 {
+			break
+		}
+		if lacking == last {
+			return &notYet{fmt.Sprintf("%s does not give %d writes that it has", id, lacking)}
+		}
+		last = lacking
+		if err := k.fetch(ctx, src, mine, 2*lacking > (&crdt.Clock{}).CountMissing(goal)); err != nil {
+			return err
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.with = append(slices.Clone(k.with), id)
+	return nil
+}
+
+// notYet is what lacks for a while, although the source has answered.
+type notYet struct{ why string }
+
+func (e *notYet) Error() string { return e.why }
+
+// fetch gets what src has and mine lacks: record after record when that is the
+// most of it (or a pass has begun), by dots otherwise.
+func (k *copying) fetch(ctx context.Context, src source, mine *crdt.Clock, most bool) error {
+	if k.scan != nil && k.scan.from != src.id {
+		k.scan = nil
+	}
+	if most || k.scan != nil {
+		return k.pass(ctx, src)
+	}
+	for {
+		got, err := src.beyond(ctx, mine)
+		if err != nil {
+			return err
+		}
+		if _, err := k.take(ctx, got.Entries); err != nil {
+			return err
+		}
+		switch {
+		case got.Full: // its index is too short
+			return k.pass(ctx, src)
+		case !got.More:
+			return nil
+		case len(got.Entries) == 0:
+			return &notYet{fmt.Sprintf("%s has more and gives nothing", src.id)}
+		}
+		mine = k.c.deps.Replica.Clock(k.move.Partition)
+	}
+}
+
+// pass goes through all records of src, and then takes over the clock that it
+// had before the first of them.
+func (k *copying) pass(ctx context.Context, src source) error {
+	if k.scan == nil {
+		k.scan = &pass{from: src.id}
+	}
+	s := k.scan
+	for {
+		page, err := src.after(ctx, s.after)
+		if err != nil {
+			return err
+		}
+		if s.clock == nil {
+			s.clock = page.Clock
+		}
+		n, err := k.take(ctx, page.Entries)
+		if err != nil {
+			return err
+		}
+		s.bytes += n
+		if !page.More || len(page.Entries) == 0 {
+			break
+		}
+		s.after = page.Entries[len(page.Entries)-1].Key
+		k.expect(uint64(float64(s.bytes) / src.reached(s.after)))
+	}
+	k.scan = nil
+	if err := k.joinClock(s.clock); err != nil {
+		return err
+	}
+	k.expect(s.bytes)
+	k.mu.Lock()
+	k.size = s.bytes
+	k.mu.Unlock()
+	return nil
+}
+
+func (k *copying) expect(total uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.total = max(total, k.bytes)
+}
+
+// take applies entries, counts them and keeps the pace.
+func (k *copying) take(ctx context.Context, entries []wire.Entry) (bytes uint64, err error) {
+	if len(entries) == 0 {
+		return 0, nil
+	}
+	for _, e := range entries {
+		bytes += uint64(e.Size())
+	}
+	if err := k.apply(entries); err != nil {
+		return 0, err
+	}
+	k.mu.Lock()
+	k.keys += uint64(len(entries))
+	k.bytes += bytes
+	k.mu.Unlock()
+	k.c.received(k.move.Task, int(bytes))
+	rate := k.c.deps.Replica.Topology().Pace.Filled().BytesPerSecond
+	if !k.c.pace.spend(ctx, int(bytes), rate) {
+		return bytes, ctx.Err()
+	}
+	return bytes, nil
+}
+
+func (k *copying) apply(entries []wire.Entry) error {
+	done := make(chan error, 1)
+	k.c.deps.Replica.Apply(entries, func(_ int, err error) { done <- err })
+	if err := <-done; err != nil {
+		return &notYet{fmt.Sprintf("apply %d records of partition %d here: %v", len(entries), k.move.Partition, err)}
+	}
+	return nil
+}
+
+func (k *copying) joinClock(c *crdt.Clock) error {
+	done := make(chan error, 1)
+	k.c.deps.Replica.JoinClock(k.move.Partition, c, func(err error) { done <- err })
+	if err := <-done; err != nil {
+		return &notYet{fmt.Sprintf("join clock of partition %d here: %v", k.move.Partition, err)}
+	}
+	return nil
+}
+
+// progress reports. What was lost since it was copied is not claimed.
+func (k *copying) progress() Progress {
+	lost := k.c.deps.Replica.BehindMark(k.move.Partition) != 0
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := Progress{
+		Move: k.move.ID, Task: k.move.Task, Partition: k.move.Partition, Began: k.move.Began,
+		Keys: k.keys, Bytes: k.bytes, Total: k.total, Waits: k.waits,
+	}
+	if !lost {
+		out.With = k.with
+	}
+	return out
+}

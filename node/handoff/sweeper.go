@@ -1,0 +1,114 @@
+package handoff
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// Sweeper deletes what this node has of partitions in which it has no role any
+// more, after a grace, and when every server of the partition has all of it; what
+// one lacks it is given.
+type Sweeper struct {
+	cfg  Config
+	deps Deps
+	left map[hashring.Partition]leftover
+}
+
+// leftover is since when a partition has been one, without another change.
+type leftover struct {
+	since topology.Epoch
+	seen  time.Time
+}
+
+// NewSweeper returns a sweeper.
+func NewSweeper(cfg Config, deps Deps) *Sweeper {
+	return &Sweeper{cfg: cfg.filled(), deps: deps, left: map[hashring.Partition]leftover{}}
+}
+
+// Run sweeps until ctx ends.
+func (s *Sweeper) Run(ctx context.Context) error {
+	for sleep(ctx, s.cfg.Grace/4) {
+		top := s.deps.Replica.Topology()
+		left := map[hashring.Partition]leftover{}
+		for _, p := range s.deps.Replica.Leftovers() {
+			l, known := s.left[p]
+			if since := top.SinceOf(p); !known || l.since != since {
+				l = leftover{since: since, seen: time.Now()}
+			}
+			left[p] = l
+		}
+		s.left = left
+		for p, l := range left {
+			if time.Since(l.seen) < s.cfg.Grace || ctx.Err() != nil {
+				continue
+			}
+			if why := s.sweep(ctx, top, p); why != nil {
+				s.deps.Log.Debug("a partition that was given away is kept for now", "partition", int(p), "error", why)
+				continue
+			}
+			s.deps.Log.Info("deleted a partition that was given away", "partition", int(p))
+		}
+	}
+	return nil
+}
+
+// sweep drops p, or says why not.
+func (s *Sweeper) sweep(ctx context.Context, top *topology.Topology, p hashring.Partition) error {
+	for _, slot := range top.Row(p).Slots {
+		if err := s.give(ctx, top.Epoch, p, slot.Serves()); err != nil {
+			return err
+		}
+	}
+	done := make(chan error, 1)
+	s.deps.Replica.Drop(p, func(err error) { done <- err })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// give makes a server of p have everything that this node has of it. Mostly it
+// does already: what it lacks are writes that reached this node at the end and
+// too few others to be acknowledged, or those of a copy that was taken back.
+func (s *Sweeper) give(ctx context.Context, epoch topology.Epoch, p hashring.Partition, to topology.NodeID) error {
+	src := s.deps.source(to, p, s.cfg.PageBytes)
+	for last := uint64(0); ; {
+		mine := s.deps.Replica.Clock(p)
+		if mine == nil {
+			return nil // it is gone
+		}
+		theirs, err := src.clock(ctx)
+		if err != nil {
+			return err
+		}
+		lacking := theirs.CountMissing(mine)
+		switch {
+		case lacking == 0:
+			return nil
+		case lacking == last:
+			return &notYet{fmt.Sprintf("%s does not take %d writes that this node has", to, lacking)}
+		}
+		last = lacking
+		got, err := s.deps.Replica.Pull(wire.Pull{Partition: p, Clock: theirs, MaxBytes: s.cfg.PageBytes})
+		if err != nil {
+			return fmt.Errorf("read what is left of partition %d: %w", p, err)
+		}
+		if len(got.Entries) == 0 {
+			return &notYet{fmt.Sprintf("%s lacks %d writes that are in no index here", to, lacking)}
+		}
+		_, err = peer.Call(ctx, s.deps.Transport, to, peer.Request{
+			Verb: peer.VerbApply, Epoch: epoch, Timeout: callTimeout, Body: wire.AppendApply(nil, wire.Apply{Entries: got.Entries}),
+		})
+		if err != nil {
+			return fmt.Errorf("give %d records of partition %d to %s: %w", len(got.Entries), p, to, err)
+		}
+	}
+}
