@@ -15,6 +15,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/node/api/apitest"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/topology"
 )
 
 // TestMain makes "atoll" of the scripts this very program, in a process of its
@@ -30,6 +31,11 @@ func TestMain(m *testing.M) {
 //	fault KIND          all operations fail from now on: see faults
 //	exits CODE CMD ...  as exec, for a command that ends with that code
 //	context VAR         the context that the last command printed as JSON
+//	register NODE       a node is known, and waits to join
+//	dead NODE           a node does not answer any more
+//	step                all moves go on by one stage
+//	auto N              they do so N times whenever somebody asks for tasks
+//	store up|down|mute  what the metadata servers do
 //
 // The files that are too large for a script are over-bucket and over-all, one
 // byte larger than any value in a bucket of default size and in any bucket.
@@ -55,10 +61,18 @@ func TestScript(t *testing.T) {
 			})
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"sibling": siblingCommand,
-			"fault":   faultCommand,
-			"exits":   exitsCommand,
-			"context": contextCommand,
+			"sibling":  siblingCommand,
+			"fault":    faultCommand,
+			"exits":    exitsCommand,
+			"context":  contextCommand,
+			"register": memberCommand(func(m *apitest.Members, id topology.NodeID) error { return m.Register(id) }),
+			"dead": memberCommand(func(m *apitest.Members, id topology.NodeID) error {
+				m.SetDead(id, true)
+				return nil
+			}),
+			"auto":  autoCommand,
+			"step":  stepCommand,
+			"store": storeCommand,
 		},
 	})
 }
@@ -132,6 +146,40 @@ func contextCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no context in the output: %v", err)
 	}
 	ts.Setenv(args[0], printed.Context)
+}
+
+func memberCommand(do func(*apitest.Members, topology.NodeID) error) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 1 {
+			ts.Fatalf("which node?")
+		}
+		ts.Check(do(regionOf(ts).Members, topology.NodeID(args[0])))
+	}
+}
+
+func stepCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: step")
+	}
+	ts.Check(regionOf(ts).Members.Step())
+}
+
+func autoCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: auto N")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	regionOf(ts).Members.Auto.Store(int32(n))
+}
+
+func storeCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: store up|down|mute")
+	}
+	store := regionOf(ts).Members.Store
+	store.SetMute(args[0] == "mute")
+	store.SetDown(args[0] == "down")
 }
 
 func writeFiles(dir string, files map[string][]byte) error {

@@ -23,8 +23,8 @@ type Members struct {
 	*members.Members
 	// Store of the topology.
 	Store *memtopo.Store
-	// Auto makes a step whenever somebody asks for the tasks.
-	Auto atomic.Bool
+	// Auto makes so many steps whenever somebody asks for the tasks.
+	Auto atomic.Int32
 
 	region *Region
 	mu     sync.Mutex
@@ -112,7 +112,7 @@ func (m *Members) change(next func(*topology.Topology) *topology.Topology) error
 
 // Tasks implements api.Membership.
 func (m *Members) Tasks(ctx context.Context) ([]api.Task, error) {
-	if m.Auto.Load() {
+	for range m.Auto.Load() {
 		if err := m.Step(); err != nil {
 			return nil, err
 		}
