@@ -39,6 +39,9 @@ type Detector struct {
 	start time.Time
 	onUp  []func(topology.NodeID)
 
+	// self is how long this node's own work takes.
+	self meters
+
 	// watched is replaced as a whole, under mu; readers only load it.
 	watched atomic.Pointer[map[topology.NodeID]*watched]
 	mu      sync.Mutex
@@ -54,7 +57,10 @@ type change struct {
 
 // watched is one peer.
 type watched struct {
-	id topology.NodeID
+	id     topology.NodeID
+	meters meters
+	falls  atomic.Uint64
+	pings  atomic.Uint64
 	// Read without the lock: state, whether an answer changes anything, and
 	// when one last came (ns on the detector's clock).
 	state atomic.Uint32
@@ -118,6 +124,93 @@ func (d *Detector) Observe(node topology.NodeID, err error) {
 	}
 }
 
+// Took learns how long a request to a node took that was answered, or was not in
+// time; the node may be this one. It does not block, and is cheap.
+func (d *Detector) Took(node topology.NodeID, k Kind, took time.Duration) {
+	if m := d.meters(node); m != nil {
+		m.took(k, d.clock(), took)
+	}
+}
+
+// Slow says that a node takes several times as long as others for some while:
+// where there is a choice, others should be asked first. It changes seldom, and
+// never for less than ten seconds; but one call a second says no of a slow node
+// that was not asked lately, so that it is tried.
+func (d *Detector) Slow(node topology.NodeID, k Kind) bool {
+	m := d.meters(node)
+	return m != nil && m.avoid(k, d.clock)
+}
+
+func (d *Detector) meters(node topology.NodeID) *meters {
+	if node == d.cfg.Self {
+		return &d.self
+	}
+	if w := (*d.watched.Load())[node]; w != nil {
+		return &w.meters
+	}
+	return nil
+}
+
+// judge looks at the latencies since the last beat.
+func (d *Detector) judge() {
+	type one struct {
+		id topology.NodeID
+		m  *meters
+	}
+	all := []one{{d.cfg.Self, &d.self}}
+	for id, w := range *d.watched.Load() {
+		all = append(all, one{id, &w.meters})
+	}
+	means := make([]time.Duration, len(all))
+	for k := range Kinds {
+		for i, o := range all {
+			means[i] = o.m[k].pace.Mean()
+		}
+		typical := Typical(means)
+		for _, o := range all {
+			m := &o.m[k]
+			changed := m.pace.Beat(m.beat(), typical)
+			m.mean.Store(int64(m.pace.Mean()))
+			m.slow.Store(m.pace.Slow())
+			if changed {
+				m.turns.Add(1)
+				d.cfg.Logger.Info("peer's pace changed", "peer", o.id, "kind", k.String(), "slow", m.pace.Slow(),
+					"takes", m.pace.Mean().String(), "typical", typical.String())
+			}
+		}
+	}
+}
+
+// PeerStats are what a detector knows of one peer, or of this node, which is
+// always up.
+type PeerStats struct {
+	State State
+	// Falls count how often it went down, Pings those sent to it.
+	Falls, Pings uint64
+	// Latency is a moving average, 0 if it is not known. Slow as Slow says;
+	// Turns count its changes.
+	Latency [Kinds]time.Duration
+	Slow    [Kinds]bool
+	Turns   [Kinds]uint64
+}
+
+// Stats of all nodes that are watched, and of this one.
+func (d *Detector) Stats() map[topology.NodeID]PeerStats {
+	out := map[topology.NodeID]PeerStats{}
+	add := func(id topology.NodeID, p PeerStats, m *meters) {
+		for k := range Kinds {
+			p.Latency[k] = time.Duration(m[k].mean.Load())
+			p.Slow[k], p.Turns[k] = m[k].slow.Load(), m[k].turns.Load()
+		}
+		out[id] = p
+	}
+	add(d.cfg.Self, PeerStats{}, &d.self)
+	for id, w := range *d.watched.Load() {
+		add(id, PeerStats{State: State(w.state.Load()), Falls: w.falls.Load(), Pings: w.pings.Load()}, &w.meters)
+	}
+	return out
+}
+
 func (d *Detector) answer(w *watched) {
 	w.heard.Store(int64(d.clock()))
 	if !w.clean.Load() {
@@ -147,6 +240,9 @@ func (d *Detector) step(w *watched, now time.Time, do func(*Machine)) {
 		w.due = now.Add(w.machine.Wait(d.cfg.Rand()))
 	}
 	if changed {
+		if after == Down {
+			w.falls.Add(1)
+		}
 		// Under w's lock, so that changes of one peer are told in order.
 		d.mu.Lock()
 		d.changes = append(d.changes, change{w.id, after})
@@ -172,12 +268,17 @@ func (d *Detector) Run(ctx context.Context) error {
 	d.wake()
 	down := map[topology.NodeID]bool{}
 	var looked time.Time
+	beat := time.NewTicker(paceBeat)
+	defer beat.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
 		case <-d.kick:
+		case <-beat.C:
+			d.judge()
+			continue
 		}
 		now := time.Now()
 		if now.Sub(looked) >= pingUp {
@@ -186,8 +287,10 @@ func (d *Detector) Run(ctx context.Context) error {
 		}
 		d.tell(down)
 		next := looked.Add(pingUp)
-		for _, w := range *d.watched.Load() {
-			if at := d.ping(w, now); at.Before(next) {
+		all := *d.watched.Load()
+		stretch := stretch(len(all))
+		for _, w := range all {
+			if at := d.ping(w, now, stretch); at.Before(next) {
 				next = at
 			}
 		}
@@ -236,8 +339,23 @@ func (d *Detector) tell(down map[topology.NodeID]bool) {
 	}
 }
 
+// stretch makes the pauses between pings longer where there are many peers, so
+// that a node sends some pingBudget a second at most: all nodes of a large
+// region would otherwise send a number that grows with its square.
+func stretch(peers int) time.Duration { return time.Duration(max(1, (peers+pingBudget-1)/pingBudget)) }
+
+// wait is how long to wait until a peer's next ping. One in doubt is pinged at
+// the full pace.
+func (d *Detector) wait(m *Machine, stretch time.Duration) time.Duration {
+	wait := m.Wait(d.cfg.Rand())
+	if m.State() == Suspect || m.Recovering() {
+		return wait
+	}
+	return wait * stretch
+}
+
 // ping asks a peer that is due, and returns when it is next to be looked at.
-func (d *Detector) ping(w *watched, now time.Time) time.Time {
+func (d *Detector) ping(w *watched, now time.Time, stretch time.Duration) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.pinging {
@@ -246,7 +364,7 @@ func (d *Detector) ping(w *watched, now time.Time) time.Time {
 	if !w.due.After(now) && w.machine.State() == Up {
 		// Traffic is as good as a ping.
 		idle := d.clock() - time.Duration(w.heard.Load())
-		if wait := w.machine.Wait(d.cfg.Rand()) - idle; wait > 0 {
+		if wait := d.wait(&w.machine, stretch) - idle; wait > 0 {
 			w.due = now.Add(wait)
 		}
 	}
@@ -254,12 +372,13 @@ func (d *Detector) ping(w *watched, now time.Time) time.Time {
 		return w.due
 	}
 	w.pinging = true
+	w.pings.Add(1)
 	req := peer.Request{Verb: peer.VerbPing, Timeout: d.cfg.PingTimeout}
 	d.cfg.Transport.Send(w.id, req, func(_ []byte, err error) {
 		d.Observe(w.id, err)
 		w.mu.Lock()
 		w.pinging = false
-		w.due = time.Now().Add(w.machine.Wait(d.cfg.Rand()))
+		w.due = time.Now().Add(d.wait(&w.machine, stretch))
 		w.mu.Unlock()
 		d.wake()
 	})

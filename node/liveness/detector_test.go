@@ -158,6 +158,7 @@ func TestSilentPartition(t *testing.T) {
 	for name, cut := range map[string]func(*world){
 		"both ways":    func(w *world) { w.net.Partition([]topology.NodeID{"a"}, []topology.NodeID{"b"}) },
 		"only replies": func(w *world) { w.net.Cut("b", "a") },
+		"only one way": func(w *world) { w.net.Cut("a", "b") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := lan

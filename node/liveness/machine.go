@@ -3,8 +3,11 @@
 // it says nothing of whether a peer does its work well: a peer that answers
 // pings and refuses or times out everything else is up.
 //
-// Machine is the pure decision for one peer; Detector feeds one for each peer
-// and sends the pings.
+// Besides, it says which nodes are slow: a choice of whom to ask first, for
+// those who have one, and no reason to call a node down.
+//
+// Machine and Pace are the pure decisions for one peer; Detector feeds them and
+// sends the pings. Its Run has one goroutine.
 //
 // Invariants:
 //
@@ -15,10 +18,11 @@
 //	L3  A refusal is an answer. What this node would not send
 //	    (peer.ErrNotTried) and what a caller gave up is neither answer nor
 //	    failure.
+//	L4  A node becomes slow after a second, and is slow for ten at least.
 //
 // A killed process is down some 0.2 s after a request or ping to it ended, and
-// an idle peer is pinged every second. A peer from which nothing comes, not
-// even an error, takes four timeouts.
+// an idle peer is pinged every second, or less often where there are more than
+// 64. A peer from which nothing comes, not even an error, takes four timeouts.
 package liveness
 
 import "time"
@@ -132,6 +136,9 @@ const (
 	pingUp      = time.Second
 	pingSuspect = 150 * time.Millisecond // also for one that begins to answer
 	pingDown    = 500 * time.Millisecond
+	// pingBudget is how many peers are pinged at these paces; with more, pings
+	// are rarer. Requests tell of a peer's end at once, whatever the pace.
+	pingBudget = 64
 )
 
 // Wait returns how long to wait until the next ping. A random half, by
