@@ -239,3 +239,20 @@ func TestRegionLearnedLater(t *testing.T) {
 		}
 	})
 }
+
+// Requests carry the epoch of the region's topology, and none to other regions,
+// which have epochs of their own.
+func TestEpochs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.startAll()
+		w.join(0, "a4")
+		a := w.nodes["a1"]
+		w.pass(20 * time.Second)
+		a.wire.mu.Lock()
+		defer a.wire.mu.Unlock()
+		if a.wire.epoch["a2"] != 2 || a.wire.asked["b1"] == 0 || a.wire.epoch["b1"] != 0 {
+			t.Errorf("epochs %v of requests to %v", a.wire.epoch, a.wire.asked)
+		}
+	})
+}

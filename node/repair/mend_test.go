@@ -152,3 +152,40 @@ func TestLostRecordAmongMany(t *testing.T) {
 		}
 	})
 }
+
+// Where everything differs, little is asked for it.
+func TestAllRecordsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.startAll()
+		a, b := w.nodes["a1"], w.nodes["a2"]
+		keys := keysIn(3, 2000)
+		for _, k := range keys {
+			if _, err := a.put(coord.Put{Key: []byte(k), Value: []byte("v"), W: 3}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pass(2 * time.Second)
+		for _, k := range keys {
+			b.lose(k)
+		}
+		for _, m := range w.all() {
+			m.wire.reset()
+		}
+		w.pass(30 * time.Second)
+		w.equal()
+		for _, k := range keys {
+			if b.has(k) != "v" {
+				t.Fatalf("b has %q of %s", b.has(k), k)
+			}
+		}
+		mends, asked := 0, 0
+		for _, m := range w.all() {
+			mends += int(m.repair.Stats().Mismatches.Load())
+			asked += m.wire.count(peer.VerbBuckets) + m.wire.count(peer.VerbScan) + m.wire.count(peer.VerbApply)
+		}
+		if mends == 0 || asked > 4*mends {
+			t.Errorf("%d requests for %d mends", asked, mends)
+		}
+	})
+}

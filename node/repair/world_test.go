@@ -298,18 +298,20 @@ type counter struct {
 	sent map[peer.Verb]int
 	// bytes of requests and replies.
 	bytes map[peer.Verb]int
-	// asked counts requests by receiver.
+	// asked counts requests by receiver; epoch is the last one's.
 	asked map[topology.NodeID]int
+	epoch map[topology.NodeID]topology.Epoch
 }
 
 func newCounter() *counter {
-	return &counter{sent: map[peer.Verb]int{}, bytes: map[peer.Verb]int{}, asked: map[topology.NodeID]int{}}
+	return &counter{sent: map[peer.Verb]int{}, bytes: map[peer.Verb]int{}, asked: map[topology.NodeID]int{}, epoch: map[topology.NodeID]topology.Epoch{}}
 }
 
 func (c *counter) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 	c.mu.Lock()
 	c.sent[req.Verb]++
 	c.asked[to]++
+	c.epoch[to] = req.Epoch
 	c.bytes[req.Verb] += len(req.Body)
 	c.mu.Unlock()
 	c.Transport.Send(to, req, func(b []byte, err error) {
