@@ -246,6 +246,9 @@ func TestAdoptFencesTheQueue(t *testing.T) {
 		if !slices.Equal(said, want) {
 			t.Errorf("said %q, want %q", said, want)
 		}
+		if n := p.Stats().Stale.Load(); n != 2 {
+			t.Errorf("%d refusals counted", n)
+		}
 		if p.Topology().Epoch != 3 || !p.Behind(1) {
 			t.Errorf("epoch %d, behind %t", p.Topology().Epoch, p.Behind(1))
 		}

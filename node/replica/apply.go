@@ -31,7 +31,7 @@ func (r *Replica) ApplyAt(epoch topology.Epoch, entries []wire.Entry, done func(
 		it.Entry = e
 		it.keyHash = hashring.KeyHash(e.Key)
 		it.partition = r.Partition(it.keyHash)
-		err := v.standing(it.partition).takes(epoch)
+		err := r.note(v.standing(it.partition).takes(epoch))
 		if err != nil {
 			done(0, err)
 			return
@@ -90,7 +90,7 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 	}
 	for i := range o.items {
 		it := &o.items[i]
-		if err := o.r.decidedStanding(it.partition).takes(o.epoch); err != nil {
+		if err := o.r.note(o.r.decidedStanding(it.partition).takes(o.epoch)); err != nil {
 			return err
 		}
 		it.effect.part = o.r.held[it.partition]

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
-	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
@@ -32,15 +30,6 @@ var (
 	// ErrUnshipped says that a partition cannot be dropped yet since there are
 	// writes of this node in it that the log for other regions does not have.
 	ErrUnshipped = errors.New("writes of the partition have not been shipped to other regions yet")
-)
-
-const (
-	// dropBatch bounds what one transaction deletes: keys, and their bytes with
-	// what an engine keeps beside them.
-	dropBatch      = 512
-	dropBatchBytes = 256 << 10
-	// dropPause is how long the next one waits.
-	dropPause = 5 * time.Millisecond
 )
 
 var keySeenActor = []byte("mseenactor")
@@ -141,185 +130,35 @@ func (o *dropOp) Done(err error) {
 		return
 	}
 	o.r.publish()
-	o.r.drops.add(o.p, o.done)
+	o.r.later(func(ctx context.Context) error { return o.r.dropData(ctx, o.p) }, o.done)
 }
 
-// drops are the partitions to be deleted, and who waits for that.
-type drops struct {
-	mu      sync.Mutex
-	queue   []hashring.Partition
-	waiting map[hashring.Partition][]func(error)
-	ended   bool
-	wake    chan struct{}
-}
-
-func (d *drops) init() {
-	d.waiting = map[hashring.Partition][]func(error){}
-	d.wake = make(chan struct{}, 1)
-}
-
-func (d *drops) add(p hashring.Partition, done func(error)) {
-	d.mu.Lock()
-	if d.ended {
-		d.mu.Unlock()
-		done(ErrStopping)
-		return
-	}
-	if _, known := d.waiting[p]; !known {
-		d.queue = append(d.queue, p)
-	}
-	d.waiting[p] = append(d.waiting[p], done)
-	d.mu.Unlock()
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (d *drops) next() (p hashring.Partition, ok bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.queue) == 0 {
-		return 0, false
-	}
-	p, d.queue = d.queue[0], d.queue[1:]
-	return p, true
-}
-
-func (d *drops) finish(p hashring.Partition, err error) {
-	d.mu.Lock()
-	waiting := d.waiting[p]
-	delete(d.waiting, p)
-	d.mu.Unlock()
-	for _, done := range waiting {
-		done(err)
-	}
-}
-
-// end tells everybody who waits that the next start will go on.
-func (d *drops) end() {
-	d.mu.Lock()
-	d.ended = true
-	waiting := d.waiting
-	d.waiting, d.queue = nil, nil
-	d.mu.Unlock()
-	for _, all := range waiting {
-		for _, done := range all {
-			done(ErrStopping)
-		}
-	}
-}
-
-// runDrops deletes dropped partitions, one after the other, until ctx ends.
-func (r *Replica) runDrops(ctx context.Context) {
-	defer r.drops.end()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-r.drops.wake:
-		}
-		for {
-			p, ok := r.drops.next()
-			if !ok {
-				break
-			}
-			err := r.dropData(ctx, p)
-			if ctx.Err() != nil {
-				return // the note stays
-			}
-			if err != nil {
-				r.log.Error("a partition that moved away was not deleted as a whole: the next start goes on", "partition", int(p), "error", err)
-			}
-			r.drops.finish(p, err)
-		}
-	}
-}
-
+// dropData deletes what is left of p and ends the dropping. It may be called
+// again when that has been done: then the partition may be held again.
 func (r *Replica) dropData(ctx context.Context, p hashring.Partition) error {
+	may := func() error {
+		if !r.dropping[p] {
+			return errDropped
+		}
+		return nil
+	}
 	first, last := hashring.Range(p, r.partitions)
 	lo, hi := recordRange(first, last)
-	if err := r.deleteRange(ctx, lo, hi); err != nil {
-		return fmt.Errorf("drop records of partition %d: %w", p, err)
+	err := r.deleteRange(ctx, lo, hi, may)
+	if err == nil {
+		err = r.deleteRange(ctx, indexKey(nil, p, crdt.Dot{}), indexEnd(p), may)
 	}
-	if err := r.deleteRange(ctx, indexKey(nil, p, crdt.Dot{}), indexEnd(p)); err != nil {
-		return fmt.Errorf("drop dot index of partition %d: %w", p, err)
+	if err == nil {
+		err = r.do(func(done chan error) storage.Op { return &droppedOp{r: r, p: p, done: done} })
 	}
-	return r.do(func(done chan error) storage.Op { return &droppedOp{r: r, p: p, done: done} })
-}
-
-// do queues an operation and waits for it.
-func (r *Replica) do(op func(done chan error) storage.Op) error {
-	done := make(chan error, 1)
-	r.enqueue(op(done))
-	return <-done
-}
-
-// deleteRange deletes what the committer no longer writes to.
-func (r *Replica) deleteRange(ctx context.Context, lo, hi []byte) error {
-	for {
-		keys, next, err := r.gather(lo, hi)
-		if err != nil || len(keys) == 0 {
-			return err
-		}
-		if err := r.do(func(done chan error) storage.Op { return &deleteOp{keys: keys, done: done} }); err != nil {
-			return err
-		}
-		if next == nil {
-			return nil
-		}
-		lo = next
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(dropPause):
-		}
-	}
-}
-
-// gather returns the first keys of a range, and where to go on, nil at its end.
-func (r *Replica) gather(lo, hi []byte) (keys [][]byte, next []byte, err error) {
-	size := 0
-	more := func(key []byte, value int) bool {
-		if len(keys) == dropBatch || size >= dropBatchBytes {
-			next = append([]byte(nil), key...)
-			return false
-		}
-		keys = append(keys, append([]byte(nil), key...))
-		// A large value is in pieces, each with a key of its own.
-		size += (len(key) + 64) * (1 + value>>18)
-		return true
-	}
-	for next == nil {
-		err := r.engine.Scan(lo, hi, func(kv storage.KV) bool { return more(kv.Key, len(kv.Value)) })
-		var bad *storage.CorruptError
-		if !errors.As(err, &bad) {
-			return keys, next, err
-		}
-		if more(bad.Key, storage.MaxValue) {
-			lo = append(append([]byte(nil), bad.Key...), 0)
-		}
-	}
-	return keys, next, nil
-}
-
-type deleteOp struct {
-	keys [][]byte
-	done chan error
-}
-
-func (o *deleteOp) Size() int      { return 0 }
-func (o *deleteOp) Decided()       {}
-func (o *deleteOp) Done(err error) { o.done <- err }
-
-func (o *deleteOp) Decide(tx storage.Txn) error {
-	for _, k := range o.keys {
-		if err := tx.Delete(k); err != nil {
-			return fmt.Errorf("delete: %w", err)
-		}
+	if err != nil && !errors.Is(err, errDropped) {
+		return fmt.Errorf("drop partition %d: %w", p, err)
 	}
 	return nil
 }
+
+// errDropped says that nothing is left to be dropped.
+var errDropped = errors.New("dropped by now")
 
 // droppedOp ends the dropping; the partition may be held again from here on.
 type droppedOp struct {
@@ -332,6 +171,9 @@ func (o *droppedOp) Size() int { return 0 }
 func (o *droppedOp) Decided()  {}
 
 func (o *droppedOp) Decide(tx storage.Txn) error {
+	if !o.r.dropping[o.p] {
+		return errDropped
+	}
 	if err := tx.Delete(droppingKey(o.p)); err != nil {
 		return fmt.Errorf("note that partition %d was dropped: %w", o.p, err)
 	}

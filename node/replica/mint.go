@@ -84,7 +84,7 @@ type Minted struct {
 // too old for the partition, and with ErrNotOwner or ErrBehind when this node
 // does not serve it.
 func (r *Replica) Mint(m Mint) {
-	if err := r.view.Load().standing(r.Partition(m.KeyHash)).serves(m.Epoch); err != nil {
+	if err := r.note(r.view.Load().standing(r.Partition(m.KeyHash)).serves(m.Epoch)); err != nil {
 		m.Done(nil, err)
 		return
 	}
@@ -105,7 +105,7 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 		return ErrExpired
 	}
 	p := o.r.Partition(o.KeyHash)
-	if err := o.r.decidedStanding(p).serves(o.Epoch); err != nil {
+	if err := o.r.note(o.r.decidedStanding(p).serves(o.Epoch)); err != nil {
 		return err
 	}
 	part := o.r.held[p]

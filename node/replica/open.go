@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 		floors:     map[hashring.Partition]crdt.Dot{},
 		wantActor:  make(chan struct{}, 1),
 	}
-	r.drops.init()
+	r.chores.wake = make(chan struct{}, 1)
 	if err := r.checkOwner(); err != nil {
 		return nil, err
 	}
@@ -66,7 +67,11 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 		return nil, err
 	}
 	for p := range r.dropping {
-		r.drops.add(p, func(error) {})
+		r.later(func(ctx context.Context) error { return r.dropData(ctx, p) }, func(err error) {
+			if err != nil && !errors.Is(err, ErrStopping) {
+				r.log.Error("a partition that moved away was not deleted as a whole: the next start goes on", "partition", int(p), "error", err)
+			}
+		})
 	}
 	return r, nil
 }

@@ -327,6 +327,20 @@ func (o *Outbox) shipped(p hashring.Partition, actors []crdt.Actor, c *crdt.Cloc
 	return true
 }
 
+// bound lowers counters of p, by actor, to what the log has.
+func (o *Outbox) bound(p hashring.Partition, actors []crdt.Actor, upTo map[crdt.Actor]uint64) {
+	if !o.r.cfg.Ship {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, a := range actors {
+		if n, ok := upTo[a]; ok {
+			upTo[a] = min(n, o.confirmed[slot{p, a}])
+		}
+	}
+}
+
 // putCursors writes the confirmed marks that changed.
 func (o *Outbox) putCursors(tx storage.Txn) error {
 	o.mu.Lock()

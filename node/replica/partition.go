@@ -38,6 +38,10 @@ type partition struct {
 
 	shown atomic.Pointer[standing]
 
+	// pruned is up to where the index was given up, since the start, by actor.
+	// It belongs to the goroutine of the chores.
+	pruned map[crdt.Actor]uint64
+
 	mu      sync.Mutex
 	durable state
 	// sum caches the hash of the durable clock; 0 is "compute it".
@@ -50,7 +54,10 @@ type state struct {
 }
 
 func newPartition(id hashring.Partition) *partition {
-	p := &partition{id: id, decided: state{clock: &crdt.Clock{}}, durable: state{clock: &crdt.Clock{}}}
+	p := &partition{
+		id: id, decided: state{clock: &crdt.Clock{}}, durable: state{clock: &crdt.Clock{}},
+		pruned: map[crdt.Actor]uint64{},
+	}
 	p.show()
 	return p
 }

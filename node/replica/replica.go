@@ -54,7 +54,8 @@ type Replica struct {
 	view     atomic.Pointer[view]
 
 	outbox *Outbox
-	drops  drops
+	chores chores
+	stats  Stats
 
 	// minter is the actor that mints now, 0 for none. Only the committer's
 	// goroutine touches it; actor is what others see.
@@ -76,7 +77,7 @@ type Replica struct {
 	unclean string // why the last stop was not a clean one, "" if it was
 }
 
-// Run owns the committer, obtains actors and deletes what was dropped until ctx
+// Run owns the committer, obtains actors and does the chores until ctx
 // ends; then it refuses
 // new work, writes what a clean stop leaves and returns. It returns early with
 // an error that wraps storage.ErrFailed when the engine has failed.
@@ -88,7 +89,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	beside, stopBeside := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { r.acquireActors(beside) })
-	running.Go(func() { r.runDrops(beside) })
+	running.Go(func() { r.runChores(beside) })
 	defer func() {
 		stopBeside()
 		running.Wait()
@@ -141,7 +142,7 @@ func (r *Replica) enqueue(op storage.Op) {
 // or ErrBehind when this node does not serve it.
 func (r *Replica) Read(epoch topology.Epoch, keyHash uint64, fullKey []byte) ([]byte, error) {
 	st := r.view.Load().standing(r.Partition(keyHash))
-	if err := st.serves(epoch); err != nil && !(planted.Bug(planted.ServeBehind) && errors.Is(err, ErrBehind)) {
+	if err := r.note(st.serves(epoch)); err != nil && !(planted.Bug(planted.ServeBehind) && errors.Is(err, ErrBehind)) {
 		return nil, err
 	}
 	return r.load(keyHash, fullKey)

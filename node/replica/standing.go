@@ -56,6 +56,14 @@ func (s standing) serves(epoch topology.Epoch) error {
 	return nil
 }
 
+// note counts refusals.
+func (r *Replica) note(err error) error {
+	if err == ErrStale {
+		r.stats.Stale.Add(1)
+	}
+	return err
+}
+
 // view is what others than the committer's goroutine see of the partitions. It
 // is immutable; a new one is published when the topology or what is held
 // changes.

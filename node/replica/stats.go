@@ -1,0 +1,17 @@
+package replica
+
+import "sync/atomic"
+
+// Stats count since start.
+type Stats struct {
+	// Stale counts reads and writes refused since the asker's topology was too
+	// old.
+	Stale atomic.Uint64
+	// Deleted entries of what was dropped, and of pruned indexes.
+	Deleted atomic.Uint64
+	// Pruned dots: index entries given up, at most.
+	Pruned atomic.Uint64
+}
+
+// Stats of this replica.
+func (r *Replica) Stats() *Stats { return &r.stats }
