@@ -111,7 +111,7 @@ var table = []row{
 	{path: "node/fleet", layer: wiring, beside: []string{"node", "node/process"}},
 	{path: "client/kvtest", layer: wiring, beside: []string{"node", "node/process", "node/fleet"}},
 	{path: "cmd/...", layer: wiring, beside: []string{"node", "node/process", "node/fleet", "cmd/..."}},
-	{path: "e2e/...", layer: wiring, beside: []string{"node", "node/process", "node/fleet", "cmd/..."}},
+	{path: "e2e/...", layer: wiring, beside: []string{"node", "node/process", "node/fleet", "cmd/...", "e2e/..."}},
 
 	// The switch for bugs planted on purpose: constants, unless a build tag is set.
 	{path: "internal/planted", layer: seam},
