@@ -1,6 +1,7 @@
 # Only Go, git and make are needed: every other tool is pinned in tools/*.mod
 # (one module file per tool, so that their dependencies neither meet each other
-# nor go.mod) and is built on first use.
+# nor go.mod) and is built on first use. As root, and with what make deps
+# installs, make chaos does more; it says what it left out.
 #
 # Why staticcheck and go vet rather than golangci-lint: on a fresh 2-core
 # machine the first costs 13 s to fetch and build, the second 135 s, and the
@@ -28,6 +29,11 @@ FUZZTIME ?= 10s
 BENCH ?= .
 BENCHTIME ?= 1s
 DEMO_ARGS ?=
+CHAOS_RUN ?= .
+CHAOS_ARGS ?=
+CHAOS_TIMEOUT ?= 15m
+CHAOS_PARALLEL ?= 3
+CHAOS_HOURS ?= 4
 
 # -modfile changes which module file the go command reads, nothing else.
 BUF := go tool -modfile=tools/buf.mod buf
@@ -81,6 +87,15 @@ fuzz: ## Fuzz every decoder for FUZZTIME= each
 e2e: ## Test the real binary: processes, signals, two regions
 	$(GOTEST) -count=1 -tags e2e -timeout 20m ./cmd/atoll/... $(if $(wildcard e2e/*.go),./e2e/...)
 
+.PHONY: chaos
+chaos: ## Faults on real processes, with checkers: CHAOS_RUN= CHAOS_ARGS= (see e2e/chaos/main_test.go); most need root and make deps
+	$(GOTEST) -count=1 -tags chaos -timeout $(CHAOS_TIMEOUT) -parallel $(CHAOS_PARALLEL) -v ./e2e/chaos -run '$(CHAOS_RUN)' $(CHAOS_ARGS)
+
+.PHONY: chaos-long
+chaos-long: ## The same for hours: CHAOS_HOURS= of random faults, every scenario many times, long pauses
+	$(MAKE) chaos CHAOS_TIMEOUT=$$(($(CHAOS_HOURS) + 4))h \
+	  CHAOS_ARGS="-chaos.times=10 -chaos.pause=60s -chaos.away=60s -chaos.random=$(CHAOS_HOURS)h -chaos.seed=$(SEED) $(CHAOS_ARGS)"
+
 .PHONY: bench
 bench: ## Run the micro-benchmarks: BENCH= BENCHTIME= PKGS=
 	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem -timeout 30m $(PKGS)
@@ -101,11 +116,11 @@ fmt:
 .PHONY: vet
 vet:
 	go vet ./...
-	go vet -tags e2e ./...
+	go vet -tags e2e,chaos ./...
 
 .PHONY: lint-tools
 lint-tools:
-	$(STATICCHECK) -tags e2e ./...
+	$(STATICCHECK) -tags e2e,chaos ./...
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
 
@@ -129,8 +144,15 @@ breaking: ## Fail if proto/ breaks what the last release promised
 	  else set -x; $(BUF) breaking --against ".git#tag=$$tag"; fi
 
 .PHONY: deps
-deps: ## Install what optional system tests need (Debian; as root)
-	@echo 'nothing to install: no test needs more than Go, git and make'
+deps: ## Install what make chaos needs beside Go, git and make (Debian; as root)
+	@missing=; \
+	  for pair in ip:iproute2 nft:nftables strace:strace mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount; do \
+	    PATH=$$PATH:/usr/sbin:/sbin command -v "$${pair%%:*}" >/dev/null || missing+=" $${pair#*:}"; done; \
+	  if [ -z "$$missing" ]; then echo 'nothing to install'; \
+	  elif [ "$$(id -u)" -ne 0 ]; then echo "not root: install$$missing by hand"; \
+	  elif ! command -v apt-get >/dev/null; then echo "no apt-get: install$$missing by hand"; \
+	  else export DEBIAN_FRONTEND=noninteractive; \
+	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null || echo "not installed:$$missing"; fi
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -152,7 +152,7 @@ func (r *rig) cutPower(nodes ...*node) {
 // the region.
 func slowDisk(r *rig) {
 	n := r.pick("eu")
-	undo, err := shared.run.Throttle(n.ID, n.Pid(), n.Disk, 10)
+	undo, err := shared.run.Throttle(r.prefix+"-"+n.ID, n.Pid(), n.Disk, 10)
 	r.must(err)
 	r.fault("slow disk")
 	slow := time.Now()

@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"os"
@@ -22,6 +23,7 @@ var (
 	awayFlag   = flag.Duration("chaos.away", 10*time.Second, "how long the node that catches up is away")
 	randomFlag = flag.Duration("chaos.random", 30*time.Second, "how long the random mix injects faults")
 	rateFlag   = flag.Float64("chaos.rate", 300, "operations per second that clients ask for")
+	tableFlag  = flag.String("chaos.table", "", "write the table to this file, too")
 	reportFlag = flag.String("chaos.report", "", "write the results to this file, as JSON lines")
 	keepFlag   = flag.String("chaos.keep", "", "copy the logs of failed scenarios into this directory")
 )
@@ -46,6 +48,10 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		return 1
 	}
+	// Where tools for root are; a login shell has them in its path, others not.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		return fail(err)
+	}
 	r, err := machine.NewRun()
 	if err != nil {
 		return fail(err)
@@ -66,16 +72,20 @@ func run(m *testing.M) int {
 		}
 	}
 	shared.missing = r.Probe()
-	for a, why := range shared.missing {
-		fmt.Printf("this machine has no %s: %v\n", a, why)
-	}
 	if shared.missing[machine.Disks] == nil {
 		if shared.pool, err = r.NewPool(64<<30, shared.missing[machine.Cloning] == nil); err != nil {
 			return fail(err)
 		}
 	}
 	code := m.Run()
-	shared.report.table(os.Stdout)
+	var table bytes.Buffer
+	shared.report.table(&table)
+	fmt.Print(table.String())
+	if *tableFlag != "" {
+		if err := os.WriteFile(*tableFlag, table.Bytes(), 0o644); err != nil {
+			return fail(err)
+		}
+	}
 	if *reportFlag != "" {
 		if err := shared.report.save(*reportFlag); err != nil {
 			return fail(err)

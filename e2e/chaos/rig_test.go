@@ -40,6 +40,7 @@ type rig struct {
 	traffic *traffic.Traffic
 	res     *result
 	began   time.Time
+	prefix  string // of names that have to be unique on the machine
 	// down are nodes whose process is meant not to run.
 	down map[*deployment.Node]bool
 
@@ -59,15 +60,18 @@ func newRig(t *testing.T, name string, regions []string, nodes int) *rig {
 	dir, err := os.MkdirTemp(shared.run.Dir, "rig-")
 	r.must(err)
 	if shared.missing[machine.Cutting] == nil {
-		r.net, err = shared.run.NewNamespaces("n")
+		r.net, err = shared.run.NewNamespaces()
 	} else {
 		r.net, err = shared.run.NewLoopback()
 	}
 	r.must(err)
 	t.Cleanup(func() { r.must(r.net.Close()) })
-	newDisk := shared.run.Directory
-	if shared.pool != nil {
-		newDisk = func(name string) (*machine.Disk, error) { return shared.pool.NewDisk(name, diskSize) }
+	r.prefix = filepath.Base(dir)
+	newDisk := func(node string) (*machine.Disk, error) {
+		if shared.pool != nil {
+			return shared.pool.NewDisk(r.prefix+"-"+node, diskSize)
+		}
+		return shared.run.Directory(r.prefix + "-" + node)
 	}
 	r.Deployment, err = deployment.New(deployment.Config{
 		Binary: shared.binary, Dir: dir, Regions: regions, Nodes: nodes, Partitions: 64,
@@ -155,17 +159,26 @@ func (r *rig) work() {
 		Clients: r.clients, Regions: r.Regions(), Workers: workers, First: 1, Rate: *rateFlag,
 		Sets: 20, Registers: 6, Pad: 2000, Seed: *seedFlag, History: r.history,
 	})
+	r.resume()
+	r.t.Cleanup(r.rest)
+	r.pause(2 * time.Second)
+}
+
+// rest stops the clients and waits for their last operations; resume lets them
+// go on.
+func (r *rig) rest() {
+	r.stopTraffic()
+	<-r.stopped
+}
+
+func (r *rig) resume() {
 	ctx, cancel := context.WithCancel(r.ctx)
-	r.stopTraffic, r.stopped = cancel, make(chan struct{})
+	stopped := make(chan struct{})
+	r.stopTraffic, r.stopped = cancel, stopped
 	go func() {
 		r.traffic.Run(ctx)
-		close(r.stopped)
+		close(stopped)
 	}()
-	r.t.Cleanup(func() {
-		cancel()
-		<-r.stopped
-	})
-	r.pause(2 * time.Second)
 }
 
 // fault counts an injected fault.
@@ -280,8 +293,7 @@ func (r *rig) settle(within time.Duration) error {
 func (r *rig) finish() {
 	r.t.Helper()
 	r.pause(2 * time.Second)
-	r.stopTraffic()
-	<-r.stopped
+	r.rest()
 	healing := time.Now()
 	if err := r.settle(healTime); err != nil {
 		r.unmet("healing", "not whole after %v: %v", healTime, err)

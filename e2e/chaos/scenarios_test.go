@@ -31,6 +31,8 @@ var scenarios = []scenario{
 	{name: "full-disk", needs: []machine.Ability{machine.Disks}, faults: fullDisk},
 	{name: "full-disks", needs: []machine.Ability{machine.Disks}, faults: fullDisks},
 	{name: "sync-error", needs: []machine.Ability{machine.Injecting}, faults: syncError},
+	{name: "flip-stopped", faults: flipStopped},
+	{name: "flip-running", faults: flipRunning},
 	{name: "power-cut", needs: []machine.Ability{machine.Cloning}, faults: powerCut},
 	{name: "power-cut-all", needs: []machine.Ability{machine.Cloning}, faults: powerCutAll},
 	{name: "slow-disk", needs: []machine.Ability{machine.Disks, machine.Throttling}, faults: slowDisk},
@@ -42,6 +44,7 @@ var cutting = []machine.Ability{machine.Cutting}
 func TestChaos(t *testing.T) {
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
 			for _, a := range s.needs {
 				if why := shared.missing[a]; why != nil {
 					shared.report.add(&result{Scenario: s.name, NotRun: string(a) + ": " + why.Error()})

@@ -27,7 +27,8 @@ var ErrNothing = errors.New("there are no such files, or they are empty")
 
 // FlipBit turns over one bit of one of the files under dir whose base name
 // matches pattern. A byte in use is chosen: one that is not zero, since files
-// are made larger than they are filled.
+// are made larger than they are filled; where all are zero, one of the first
+// 64.
 func FlipBit(dir, pattern string, rng *rand.Rand) (Flip, error) {
 	var files []string
 	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
@@ -83,7 +84,11 @@ func flipIn(path string, rng *rand.Rand) (Flip, error) {
 		}
 	}
 	if seen == 0 {
-		return Flip{}, ErrNothing
+		info, err := f.Stat()
+		if err != nil || info.Size() == 0 {
+			return Flip{}, ErrNothing
+		}
+		flip.Offset = rng.Int64N(min(info.Size(), 64))
 	}
 	if _, err := f.WriteAt([]byte{was ^ 1<<flip.Bit}, flip.Offset); err != nil {
 		return Flip{}, fmt.Errorf("write: %w", err)

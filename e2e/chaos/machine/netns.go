@@ -35,8 +35,11 @@ const clients = "clients"
 var servicePorts = map[string]int{"client": 7400, "peer": 7401, "admin": 7402, "nats": 7403, "routes": 7404}
 
 // NewNamespaces makes a network without hosts.
-func (r *Run) NewNamespaces(name string) (Network, error) {
-	n := &namespaces{prefix: r.Prefix + name, hosts: map[string]*host{}}
+func (r *Run) NewNamespaces() (Network, error) {
+	r.mu.Lock()
+	r.networks++
+	n := &namespaces{prefix: fmt.Sprintf("%sn%d", r.Prefix, r.networks), hosts: map[string]*host{}}
+	r.mu.Unlock()
 	gate, err := n.namespace(n.prefix + "sw")
 	if err != nil {
 		return nil, err

@@ -64,7 +64,7 @@ func have(tools []string) error {
 }
 
 func (r *Run) tryNetwork() error {
-	n, err := r.NewNamespaces("t")
+	n, err := r.NewNamespaces()
 	if err != nil {
 		return err
 	}

@@ -9,17 +9,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// Run is one run's share of the machine.
+// Run is one run's share of the machine. It is safe for concurrent use.
 type Run struct {
-	// Prefix of all names, at most nine characters, and Dir of all files.
+	// Prefix of all names, and Dir of all files.
 	Prefix, Dir string
-	mounts      []string // in the order they were mounted
+
+	mu       sync.Mutex
+	mounts   []string // in the order they were mounted
+	networks int      // so far
 }
 
 const namePrefix = "atc"
@@ -38,25 +43,28 @@ func NewRun() (*Run, error) {
 // Close unmounts and removes everything of the run.
 func (r *Run) Close() error {
 	var errs []error
-	for i := len(r.mounts) - 1; i >= 0; i-- {
-		errs = append(errs, command("umount", r.mounts[i]))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range slices.Backward(r.mounts) {
+		errs = append(errs, command("umount", m))
 	}
 	r.mounts = nil
 	return errors.Join(append(errs, os.RemoveAll(r.Dir))...)
 }
 
-func (r *Run) mounted(dir string) { r.mounts = append(r.mounts, dir) }
+func (r *Run) mounted(dir string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mounts = append(r.mounts, dir)
+}
 
 func (r *Run) unmount(dir string) error {
 	if err := command("umount", dir); err != nil {
 		return err
 	}
-	for i, m := range r.mounts {
-		if m == dir {
-			r.mounts = append(r.mounts[:i], r.mounts[i+1:]...)
-			break
-		}
-	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mounts = slices.DeleteFunc(r.mounts, func(m string) bool { return m == dir })
 	return nil
 }
 
@@ -81,9 +89,8 @@ func Sweep() {
 			continue
 		}
 		table, _ := os.ReadFile("/proc/self/mounts")
-		lines := strings.Split(string(table), "\n")
-		for i := len(lines) - 1; i >= 0; i-- {
-			if f := strings.Fields(lines[i]); len(f) > 1 && strings.HasPrefix(f[1], d+"/") {
+		for _, line := range slices.Backward(strings.Split(string(table), "\n")) {
+			if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], d+"/") {
 				_ = command("umount", f[1])
 			}
 		}

@@ -38,9 +38,10 @@ const setLimit = 150
 
 // Traffic is running clients.
 type Traffic struct {
-	cfg   Config
-	sets  []slot
-	Tally Tally
+	cfg     Config
+	sets    []slot
+	workers []*worker
+	Tally   Tally
 }
 
 type slot struct {
@@ -50,13 +51,23 @@ type slot struct {
 }
 
 // New returns clients that do nothing yet.
-func New(cfg Config) *Traffic { return &Traffic{cfg: cfg, sets: make([]slot, cfg.Sets)} }
+func New(cfg Config) *Traffic {
+	t := &Traffic{cfg: cfg, sets: make([]slot, cfg.Sets)}
+	for i := range cfg.Workers {
+		id, region := cfg.First+i, cfg.Regions[i%len(cfg.Regions)]
+		t.workers = append(t.workers, &worker{
+			t: t, region: region, c: cfg.Clients[region], id: uint16(id),
+			rng: rand.New(rand.NewPCG(cfg.Seed, uint64(id))), regs: make([]register, cfg.Registers),
+		})
+	}
+	return t
+}
 
-// Run works until ctx ends.
+// Run works until ctx ends. It may be called again after it has returned.
 func (t *Traffic) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for i := range t.cfg.Workers {
-		wg.Go(func() { t.worker(ctx, i) })
+	for _, w := range t.workers {
+		wg.Go(func() { w.run(ctx) })
 	}
 	wg.Wait()
 }
@@ -79,14 +90,8 @@ type register struct {
 	version client.Version
 }
 
-func (t *Traffic) worker(ctx context.Context, i int) {
-	id := t.cfg.First + i
-	region := t.cfg.Regions[i%len(t.cfg.Regions)]
-	w := &worker{
-		t: t, region: region, c: t.cfg.Clients[region], id: uint16(id),
-		rng: rand.New(rand.NewPCG(t.cfg.Seed, uint64(id))), regs: make([]register, t.cfg.Registers),
-	}
-	tick := time.NewTicker(time.Duration(float64(time.Second) * float64(t.cfg.Workers) / t.cfg.Rate))
+func (w *worker) run(ctx context.Context) {
+	tick := time.NewTicker(time.Duration(float64(time.Second) * float64(w.t.cfg.Workers) / w.t.cfg.Rate))
 	defer tick.Stop()
 	for {
 		select {
