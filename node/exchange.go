@@ -117,6 +117,16 @@ func (n *Node) exchange(ctx context.Context, with topology.NodeID, have topology
 	return epoch, n.adopt(ctx, t)
 }
 
+// offer gives a node of the region, perhaps this one, a topology, or asks with
+// nil, and returns the epoch that is durable there after that.
+func (n *Node) offer(ctx context.Context, with topology.NodeID, t *topology.Topology) (topology.Epoch, error) {
+	if with != n.cfg.ID {
+		return n.exchange(ctx, with, n.Topology().Epoch, t)
+	}
+	err := n.adopt(ctx, t)
+	return n.Topology().Epoch, err
+}
+
 // learn asks a node of the region for a newer topology, and then calls then,
 // whether there was one or not. It does not block. Those who ask at once share
 // one request.

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -25,6 +26,8 @@ import (
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/handoff"
+	"github.com/atolldb/atoll/node/hotkey"
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/repair"
@@ -92,11 +95,17 @@ type Node struct {
 	herald  *geo.Announcer
 	lag     *geo.Lag         // nil without feeds
 	keeper  *topology.Keeper // nil without a store
+	copier  *handoff.Copier
+	steward *handoff.Steward // nil without a store
+	sweeper *handoff.Sweeper
+	view    *handoff.View
 
 	others  *neighbours
 	gossips *rand.Rand
 	asking  asking
 	changes changes
+	// hot counts keys, once somebody does.
+	hot     atomic.Pointer[func(int) hotkey.Report]
 	gap     chan struct{}
 	started time.Time // by New: peers may ask for the status before Run
 }
@@ -143,6 +152,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 			Logger: deps.Logger.Named("keeper"),
 		})
 	}
+	n.wireHandoff()
 	n.wireGeo()
 	return n, nil
 }
@@ -212,6 +222,21 @@ func (n *Node) wireGeo() {
 	}
 }
 
+// wireHandoff makes what carries out the moves of the topology.
+func (n *Node) wireHandoff() {
+	cfg := handoff.Config{Self: n.cfg.ID}
+	deps := handoff.Deps{
+		Replica: n.replica, Transport: n.deps.Transport, Exchange: n.offer,
+		Log: n.deps.Logger.Named("handoff"),
+	}
+	n.copier = handoff.NewCopier(cfg, deps)
+	n.sweeper = handoff.NewSweeper(cfg, deps)
+	n.view = handoff.NewView(cfg, deps, n.copier)
+	if n.deps.Store != nil {
+		n.steward = handoff.NewSteward(cfg, deps, n.deps.Store, n.copier)
+	}
+}
+
 // entryBytes is the average size of what this node ships, 0 before the first.
 func (n *Node) entryBytes() uint64 {
 	s := n.pump.Stats()
@@ -259,8 +284,11 @@ func (n *Node) Handle(from topology.NodeID, req peer.Request, reply peer.Done) {
 	switch {
 	case n.replica.Handle(req, reply):
 	case n.coord.Handle(req, reply):
+	case n.copier.Handle(req, reply):
 	case req.Verb == peer.VerbPing:
 		reply(binary.BigEndian.AppendUint64(nil, uint64(n.deps.HLC.Now())), nil)
+	case req.Verb == peer.VerbOperate:
+		n.serveOperate(req, reply)
 	case req.Verb == peer.VerbTopology:
 		n.serveTopology(req, reply)
 	case req.Verb == peer.VerbStatus:

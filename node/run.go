@@ -17,7 +17,8 @@ type loop struct {
 // stopped, and waited for, before the next one is. Whatever feeds others stops
 // before them; the replica, which writes the clean-stop marker, is last.
 //
-//	liveness, skew, repair, keeper, gossip, drains
+//	liveness, skew, repair, keeper, gossip, copier,
+//	steward, sweeper, drains
 //	                           ask and apply, nothing depends on them
 //	pump, announcer            the pump ships what is left, within its grace
 //	replica                    the committer, and the clean-stop marker
@@ -26,8 +27,9 @@ type loop struct {
 // process, which stops taking clients' requests before it stops Run.
 func (n *Node) phases() [][]loop {
 	first := []loop{{"liveness", n.alive.Run}, {"skew", skewMonitor{n}.Run}, {"repair", n.repair.Run}}
+	first = append(first, loop{"copier", n.copier.Run}, loop{"sweeper", n.sweeper.Run})
 	if n.keeper != nil {
-		first = append(first, loop{"keeper", n.keeper.Run})
+		first = append(first, loop{"keeper", n.keeper.Run}, loop{"steward", n.steward.Run})
 	}
 	if len(n.cfg.Others) > 0 {
 		first = append(first, loop{"gossip", gossip{n, n.gossips}.Run})

@@ -54,7 +54,7 @@ func catch(t *testing.T) (seeds int, problem string) {
 		shape := Shape{Regions: 1 + seeds%2, Nodes: 3 + seeds/2%2, Partitions: 8}
 		synctest.Test(t, func(t *testing.T) {
 			quiet := &judge{TB: t}
-			r := Simulate(quiet, seed, shape, 30*time.Second, hclog.NewNullLogger())
+			r := Simulate(quiet, seed, shape, time.Minute, hclog.NewNullLogger())
 			if problems := append(quiet.problems, r.Problems...); len(problems) > 0 {
 				problem = problems[0]
 			}

@@ -57,8 +57,15 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	for time.Since(calm) < 10*time.Minute && w.converged() != "" {
 		time.Sleep(time.Second)
 	}
-	r := Report{Seed: seed, Converged: time.Since(calm), Faults: w.faults.String()}
+	converged := time.Since(calm)
+	for time.Since(calm) < 15*time.Minute && w.leftovers() != "" {
+		time.Sleep(time.Second)
+	}
+	r := Report{Seed: seed, Converged: converged, Faults: w.faults.String()}
 	r.Problems = w.verify(keys)
+	if left := w.leftovers(); left != "" {
+		r.Problems = append(r.Problems, "I9: "+left)
+	}
 	r.Simulated = time.Since(w.start)
 	r.Writes, r.Acked, r.Unknown = w.hist.counts()
 	r.Gets, r.SiblingReads = w.hist.gets, w.hist.siblings

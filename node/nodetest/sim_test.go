@@ -25,7 +25,7 @@ func TestSim(t *testing.T) {
 		var r Report
 		synctest.Test(t, func(t *testing.T) {
 			log := hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(*simLog), Output: os.Stderr})
-			r = Simulate(t, seed, shape, 30*time.Second, log)
+			r = Simulate(t, seed, shape, time.Minute, log)
 		})
 		simulated += r.Simulated
 		t.Log(r)

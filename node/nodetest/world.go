@@ -15,6 +15,7 @@
 //	I3   no resurrection: what an acknowledged write replaced is not live
 //	I6   honest outcomes: what was reported as not applied never appears
 //	I7   integrity: a read shows only values that were written to that key
+//	I9   bounded: nobody keeps for ever what moved away from it
 //	I10  a dot never names two payloads
 //	Q2   a quorum read meets every quorum write of its region that was
 //	     acknowledged before it began, wiped disks included

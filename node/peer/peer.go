@@ -53,6 +53,7 @@ const (
 	VerbMoves    Verb = 11 // how far a node is with the moves to it
 	VerbHint     Verb = 12 // keep a record for an owner that is away
 	VerbCollect  Verb = 13 // a step of a round of tombstone collection
+	VerbOperate  Verb = 14 // an operator's question or order to every node
 )
 
 // Request is one message to a peer.
