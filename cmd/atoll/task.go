@@ -186,7 +186,7 @@ func taskState(t *adminv1.Task) string {
 		return "aborting"
 	case t.Paused:
 		return "paused"
-	case len(t.WaitsFor) > 0:
+	case len(t.WaitsFor) > 0 && t.BytesPerSecond == 0:
 		return "waiting"
 	}
 	return "running"
@@ -240,6 +240,13 @@ func showTask(w io.Writer, t *adminv1.Task, top *adminv1.GetTopologyResponse) er
 		fmt.Fprintf(&b, ", ended %s, after %s", timeText(t.EndedMs), millisText(t.EndedMs-t.BegunMs))
 	}
 	fmt.Fprintf(&b, "\n%s\n", taskLine(t))
+	if t.Copies > 0 || t.Received > 0 {
+		fmt.Fprintf(&b, "received %s for %d complete copies of %s in all\n",
+			sizeText(int64(t.Received)), t.Copies, sizeText(int64(t.Size)))
+	}
+	if len(t.Silent) > 0 {
+		fmt.Fprintf(&b, "without what %s received: no answer\n", list(t.Silent))
+	}
 	if t.AcceptLoss {
 		b.WriteString("copies may be made from fewer owners than is safe (--accept-loss)\n")
 	}

@@ -138,7 +138,7 @@ func progressLine(t *adminv1.Task, bar bool) string {
 	if state := taskState(t); state != "running" {
 		line += ", " + state
 	}
-	if len(t.WaitsFor) > 0 {
+	if len(t.WaitsFor) > 0 && t.BytesPerSecond == 0 && t.EndedMs == 0 {
 		line += " for " + t.WaitsFor[0]
 		if more := len(t.WaitsFor) - 1; more > 0 {
 			line += fmt.Sprintf(" and %d more", more)

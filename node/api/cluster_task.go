@@ -145,6 +145,7 @@ func encodeTask(t *Task) *adminv1.Task {
 		Moves: uint32(t.Moves), Planned: uint32(t.Planned), Copying: uint32(t.Copying),
 		Switched: uint32(t.Switched), Done: uint32(t.Done),
 		Bytes: t.Bytes, BytesDone: t.BytesDone, BytesPerSecond: t.Rate, EtaMs: t.Left.Milliseconds(), WaitsFor: t.WaitsFor,
+		Received: t.Received, Size: t.Size, Copies: t.Copies, Silent: names(t.Silent),
 	}
 	if t.Left < 0 {
 		w.EtaMs = -1

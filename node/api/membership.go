@@ -143,8 +143,14 @@ type Task struct {
 	Rate uint64
 	// Left at this rate; negative when that is not known.
 	Left time.Duration
-	// WaitsFor says why the task does not go on, if it does not.
+	// WaitsFor says what moves that are under way, or cannot begin, wait for.
 	WaitsFor []string
+	// Received bytes for this task, and the Size of the Copies that are complete:
+	// Received is above Size by what runs, and by what came more than once. They
+	// count since the nodes were started that received.
+	Received, Size, Copies uint64
+	// Silent nodes did not answer: what they received is not counted.
+	Silent []topology.NodeID
 }
 
 // Repairs compares the region's partitions on demand.

@@ -187,6 +187,7 @@ func TestTasks(t *testing.T) {
 		{
 			Task:    topology.Task{ID: 7, Kind: topology.KindReplace, Nodes: []topology.NodeID{"a"}, Moves: 10, Bytes: 100, Begun: 5, Paused: true, AcceptLoss: true},
 			Planned: 4, Copying: 3, Switched: 2, Done: 1, BytesDone: 30, Rate: 10, Left: 7 * time.Second, WaitsFor: []string{"b"},
+			Received: 35, Size: 30, Copies: 3, Silent: []topology.NodeID{"b"},
 		},
 	}}
 	c := service(s)
@@ -202,6 +203,7 @@ func TestTasks(t *testing.T) {
 				Id: 7, Kind: adminv1.TaskKind_TASK_KIND_REPLACE, Nodes: []string{"a"}, Moves: 10, Bytes: 100, BegunMs: 5,
 				Paused: true, AcceptLoss: true, Planned: 4, Copying: 3, Switched: 2, Done: 1, BytesDone: 30,
 				BytesPerSecond: 10, EtaMs: 7000, WaitsFor: []string{"b"},
+				Received: 35, Size: 30, Copies: 3, Silent: []string{"b"},
 			},
 		},
 	}

@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/api/members"
+	"github.com/atolldb/atoll/node/handoff"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/topology/memtopo"
 )
@@ -34,7 +34,8 @@ type Members struct {
 func newMembers(r *Region) *Members {
 	m := &Members{Store: memtopo.NewStore(), region: r, dead: map[topology.NodeID]bool{}}
 	m.Members = members.New(members.Deps{
-		Store: adopted{m.Store, r}, Topology: r.Topology, Look: m.look, Now: time.Now,
+		Store: adopted{m.Store, r}, View: view{m}, Now: time.Now,
+		Adopt:     func(context.Context, *topology.Topology) error { return nil },
 		CopyBytes: func(context.Context) uint64 { return copyBytes },
 	})
 	return m
@@ -66,7 +67,7 @@ func (m *Members) begin(t *topology.Topology) {
 // Register makes a node known, as one that starts does; it waits to join. No
 // server runs for it.
 func (m *Members) Register(id topology.NodeID) error {
-	return m.change(func(t *topology.Topology) *topology.Topology {
+	return m.change(context.Background(), func(t *topology.Topology) *topology.Topology {
 		next := t.Clone()
 		next.Epoch++
 		next.Members = append(next.Members, topology.Member{
@@ -85,15 +86,16 @@ func (m *Members) SetDead(id topology.NodeID, dead bool) {
 
 // Step brings every move that may go on to its next stage.
 func (m *Members) Step() error {
-	return m.change(func(t *topology.Topology) *topology.Topology {
-		next, _ := t.Advance(m.look(context.Background(), t).Facts)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return m.change(ctx, func(t *topology.Topology) *topology.Topology {
+		next, _ := t.Advance(m.facts(t))
 		return next
 	})
 }
 
 // change stores what next makes; nil changes nothing.
-func (m *Members) change(next func(*topology.Topology) *topology.Topology) error {
-	ctx := context.Background()
+func (m *Members) change(ctx context.Context, next func(*topology.Topology) *topology.Topology) error {
 	store := adopted{m.Store, m.region}
 	for {
 		t, at, err := store.Load(ctx)
@@ -110,45 +112,66 @@ func (m *Members) change(next func(*topology.Topology) *topology.Topology) error
 	}
 }
 
-// Tasks implements api.Membership.
-func (m *Members) Tasks(ctx context.Context) ([]api.Task, error) {
-	for range m.Auto.Load() {
-		if err := m.Step(); err != nil {
-			return nil, err
+// view tells how far tasks are: what is under way is half copied.
+type view struct{ members *Members }
+
+// Tasks implements members.View.
+func (v view) Tasks(context.Context) []handoff.Task {
+	for range v.members.Auto.Load() {
+		if v.members.Step() != nil {
+			break // the store is down
 		}
 	}
-	return m.Members.Tasks(ctx)
+	t := v.members.region.Topology()
+	out := make([]handoff.Task, len(t.Tasks))
+	for i, task := range t.Tasks {
+		moves := t.MovesOf(task.ID)
+		one := handoff.Task{Task: task, Left: -1, Done: task.Moves - len(moves)}
+		one.BytesDone = uint64(one.Done) * copyBytes
+		for _, mv := range moves {
+			switch mv.Stage {
+			case topology.Planned:
+				one.Planned++
+			case topology.Copying:
+				one.Copying++
+				one.BytesDone += copyBytes / 2
+			case topology.Switched:
+				one.Switched++
+				one.BytesDone += copyBytes
+			}
+			if v.members.isDead(mv.To) {
+				one.WaitsFor = []string{string(mv.To) + " to answer"}
+			}
+		}
+		if one.Copying > 0 && !task.Paused {
+			one.Rate, one.Left = copyBytes, time.Minute
+		}
+		out[i] = one
+	}
+	return out
 }
 
-// look says that every node that is not dead has done what is to be done.
-func (m *Members) look(_ context.Context, t *topology.Topology) members.View {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	v := members.View{
-		Facts: topology.Facts{
-			Durable: map[topology.NodeID]topology.Epoch{}, Dead: map[topology.NodeID]bool{},
-			Synced: map[topology.MoveID][]topology.Synced{}, Now: time.Now().UnixMilli(),
-		},
-		Copied: map[topology.MoveID]uint64{},
+// facts say that every node that is not dead has done what is to be done.
+func (m *Members) facts(t *topology.Topology) topology.Facts {
+	f := topology.Facts{
+		Durable: map[topology.NodeID]topology.Epoch{}, Dead: map[topology.NodeID]bool{},
+		Synced: map[topology.MoveID][]topology.Synced{}, Now: time.Now().UnixMilli(),
 	}
 	var alive []topology.NodeID
 	for _, member := range t.Members {
-		if m.dead[member.ID] {
-			v.Facts.Dead[member.ID] = true
+		if m.isDead(member.ID) {
+			f.Dead[member.ID] = true
 			continue
 		}
 		alive = append(alive, member.ID)
-		v.Facts.Durable[member.ID] = t.Epoch
+		f.Durable[member.ID] = t.Epoch
 	}
 	for _, mv := range t.Moves {
 		for _, sink := range alive {
-			v.Facts.Synced[mv.ID] = append(v.Facts.Synced[mv.ID], topology.Synced{Sink: sink, Began: mv.Began, With: alive})
-		}
-		if mv.Stage == topology.Copying {
-			v.Copied[mv.ID] = copyBytes / 2
+			f.Synced[mv.ID] = append(f.Synced[mv.ID], topology.Synced{Sink: sink, Began: mv.Began, With: alive})
 		}
 	}
-	return v
+	return f
 }
 
 func (m *Members) isDead(id topology.NodeID) bool {

@@ -1,7 +1,7 @@
 // Package members changes a region's topology on behalf of operators: it plans,
-// commits, pauses, aborts and tells how far tasks are, over the topology's
-// store. What a change takes and which steps are safe package topology decides;
-// who drives the moves is the steward, on another node perhaps.
+// commits, pauses and aborts, over the topology's store. What a change takes and
+// which steps are safe package topology decides; who drives the moves, and tells
+// how far they are, is package handoff.
 //
 // Invariants:
 //

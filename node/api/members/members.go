@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/handoff"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -19,37 +19,42 @@ const patience = 10 * time.Second
 // Deps are what the members of a region are changed by.
 type Deps struct {
 	Store topology.Store
-	// Topology in force at this node; tasks are told from it when the store does
-	// not answer.
-	Topology func() *topology.Topology
+	// Adopt makes a topology that was stored known to this node at once, so that
+	// who asks it for the task that he has just committed finds it. The others
+	// learn of it from the store.
+	Adopt func(context.Context, *topology.Topology) error
 	// CopyBytes is what one copy of a partition takes, about; 0 for unknown.
 	CopyBytes func(context.Context) uint64
-	// Look asks the nodes how far they are with the moves under way.
-	Look func(context.Context, *topology.Topology) View
+	View      View
 	// Now is the time of day.
 	Now func() time.Time
 }
 
-// View is what the nodes say of the moves under way.
-type View struct {
-	// Facts as the steward gathers them, by who answered this node.
-	Facts topology.Facts
-	// Copied bytes of each move.
-	Copied map[topology.MoveID]uint64
+// View tells how far tasks are; *handoff.View is one.
+type View interface {
+	Tasks(context.Context) []handoff.Task
 }
 
 // Members implements api.Membership.
-type Members struct {
-	Deps
-	mu    sync.Mutex
-	speed map[topology.TaskID]sample
-}
+type Members struct{ Deps }
 
 var _ api.Membership = (*Members)(nil)
 
 // New returns members that are changed by deps.
-func New(deps Deps) *Members {
-	return &Members{Deps: deps, speed: map[topology.TaskID]sample{}}
+func New(deps Deps) *Members { return &Members{deps} }
+
+// Tasks implements api.Membership.
+func (m *Members) Tasks(ctx context.Context) ([]api.Task, error) {
+	tasks := m.View.Tasks(ctx)
+	out := make([]api.Task, len(tasks))
+	for i, t := range tasks {
+		out[i] = api.Task{
+			Task: t.Task, Planned: t.Planned, Copying: t.Copying, Switched: t.Switched, Done: t.Done,
+			BytesDone: t.BytesDone, Rate: t.Rate, Left: t.Left, WaitsFor: t.WaitsFor,
+			Received: t.Received, Size: t.Size, Copies: t.Copies, Silent: t.Silent,
+		}
+	}
+	return out, ctx.Err()
 }
 
 // Pause implements api.Membership.
@@ -94,12 +99,28 @@ func (m *Members) update(ctx context.Context, change func(*topology.Topology) (*
 		case next == t:
 			return nil
 		}
-		_, err = m.Store.Swap(ctx, next, at)
-		if errors.Is(err, topology.ErrConflict) {
-			continue
+		err = m.swap(ctx, next, at)
+		if !errors.Is(err, topology.ErrConflict) {
+			return err
 		}
-		return unknown(err)
 	}
+}
+
+// swap stores t, and makes it known here. ErrConflict says that it came too
+// late.
+func (m *Members) swap(ctx context.Context, t *topology.Topology, at topology.Revision) error {
+	_, err := m.Store.Swap(ctx, t, at)
+	switch {
+	case errors.Is(err, topology.ErrConflict):
+		return topology.ErrConflict
+	case err != nil:
+		return &coord.Error{
+			Code: coord.CodeUnavailable, Outcome: coord.Unknown,
+			Detail: fmt.Sprintf("the region's metadata servers did not confirm the change: %v", err),
+		}
+	}
+	_ = m.Adopt(ctx, t) // it is stored; this node learns of it a moment later then
+	return nil
 }
 
 // load returns what is stored.
@@ -125,15 +146,4 @@ func refused(err error) error {
 		return &coord.Error{Code: coord.CodeInvalid, Detail: r.Detail, Field: r.Field, Limit: r.Limit, Seen: r.Seen}
 	}
 	return &coord.Error{Code: coord.CodeInvalid, Detail: err.Error(), Field: "change", Limit: "what can be planned", Seen: "this"}
-}
-
-// unknown is the error of a Swap that was not answered.
-func unknown(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &coord.Error{
-		Code: coord.CodeUnavailable, Outcome: coord.Unknown,
-		Detail: fmt.Sprintf("the region's metadata servers did not confirm the change: %v", err),
-	}
 }

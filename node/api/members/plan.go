@@ -46,12 +46,8 @@ func (m *Members) Commit(ctx context.Context, id api.PlanID, c api.Change) (topo
 		if p.Digest() != id.Digest {
 			return 0, api.StalePlan(id, planID(t, at, p))
 		}
-		_, err = m.Store.Swap(ctx, p.Next, at)
-		switch {
-		case err == nil:
-			return p.Task.ID, nil
-		case !errors.Is(err, topology.ErrConflict):
-			return 0, unknown(err)
+		if err := m.swap(ctx, p.Next, at); !errors.Is(err, topology.ErrConflict) {
+			return p.Task.ID, err
 		}
 	}
 }

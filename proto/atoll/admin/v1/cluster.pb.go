@@ -2218,8 +2218,16 @@ type Task struct {
 	// Eta_ms is the time that is left at this speed; negative when it is not
 	// known.
 	EtaMs int64 `protobuf:"varint,17,opt,name=eta_ms,json=etaMs,proto3" json:"eta_ms,omitempty"`
-	// Waits_for says why the task does not go on, if it does not.
-	WaitsFor      []string `protobuf:"bytes,18,rep,name=waits_for,json=waitsFor,proto3" json:"waits_for,omitempty"`
+	// Waits_for says what moves that are under way, or cannot begin, wait for.
+	WaitsFor []string `protobuf:"bytes,18,rep,name=waits_for,json=waitsFor,proto3" json:"waits_for,omitempty"`
+	// Received bytes for this task, and the size of the copies that are complete:
+	// received is above size by what runs, and by what came more than once. They
+	// count since the nodes were started that received.
+	Received uint64 `protobuf:"varint,19,opt,name=received,proto3" json:"received,omitempty"`
+	Size     uint64 `protobuf:"varint,20,opt,name=size,proto3" json:"size,omitempty"`
+	Copies   uint64 `protobuf:"varint,21,opt,name=copies,proto3" json:"copies,omitempty"`
+	// Silent nodes did not answer: what they received is not counted.
+	Silent        []string `protobuf:"bytes,22,rep,name=silent,proto3" json:"silent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2376,6 +2384,34 @@ func (x *Task) GetEtaMs() int64 {
 func (x *Task) GetWaitsFor() []string {
 	if x != nil {
 		return x.WaitsFor
+	}
+	return nil
+}
+
+func (x *Task) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *Task) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Task) GetCopies() uint64 {
+	if x != nil {
+		return x.Copies
+	}
+	return 0
+}
+
+func (x *Task) GetSilent() []string {
+	if x != nil {
+		return x.Silent
 	}
 	return nil
 }
@@ -3680,7 +3716,7 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\v2\x16.atoll.admin.v1.PlanIDR\x02id\x12.\n" +
 	"\x06change\x18\x02 \x01(\v2\x16.atoll.admin.v1.ChangeR\x06change\"$\n" +
 	"\x0eCommitResponse\x12\x12\n" +
-	"\x04task\x18\x01 \x01(\x04R\x04task\"\xf0\x03\n" +
+	"\x04task\x18\x01 \x01(\x04R\x04task\"\xd0\x04\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12,\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x18.atoll.admin.v1.TaskKindR\x04kind\x12\x14\n" +
@@ -3702,7 +3738,11 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"bytes_done\x18\x0f \x01(\x04R\tbytesDone\x12(\n" +
 	"\x10bytes_per_second\x18\x10 \x01(\x04R\x0ebytesPerSecond\x12\x15\n" +
 	"\x06eta_ms\x18\x11 \x01(\x03R\x05etaMs\x12\x1b\n" +
-	"\twaits_for\x18\x12 \x03(\tR\bwaitsFor\"\x12\n" +
+	"\twaits_for\x18\x12 \x03(\tR\bwaitsFor\x12\x1a\n" +
+	"\breceived\x18\x13 \x01(\x04R\breceived\x12\x12\n" +
+	"\x04size\x18\x14 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06copies\x18\x15 \x01(\x04R\x06copies\x12\x16\n" +
+	"\x06silent\x18\x16 \x03(\tR\x06silent\"\x12\n" +
 	"\x10ListTasksRequest\"i\n" +
 	"\x11ListTasksResponse\x12*\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x14.atoll.admin.v1.TaskR\x05tasks\x12(\n" +
