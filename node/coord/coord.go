@@ -1,11 +1,13 @@
 package coord
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
@@ -46,6 +48,10 @@ type Deps struct {
 	Alive func(topology.NodeID) bool
 	// Observe gets the outcome of every request to a peer.
 	Observe func(topology.NodeID, error)
+	// Slow says that others should be asked first, where there is a choice; Took
+	// gets how long work took, also this node's own. Both may be nil.
+	Slow func(topology.NodeID, liveness.Kind) bool
+	Took func(topology.NodeID, liveness.Kind, time.Duration)
 }
 
 // Coordinator runs operations.
@@ -82,6 +88,12 @@ func New(cfg Config, deps Deps) *Coordinator {
 		buckets[name] = b
 	}
 	cfg.Buckets = buckets
+	if deps.Slow == nil {
+		deps.Slow = func(topology.NodeID, liveness.Kind) bool { return false }
+	}
+	if deps.Took == nil {
+		deps.Took = func(topology.NodeID, liveness.Kind, time.Duration) {}
+	}
 	c := &Coordinator{cfg: cfg, Deps: deps}
 	c.flights.init()
 	return c
@@ -93,11 +105,25 @@ func (c *Coordinator) Stats() *Stats { return &c.stats }
 // send asks a peer, within the deadline. epoch is that of the topology by which
 // the peer was chosen, 0 for what need not be fenced.
 func (c *Coordinator) send(to topology.NodeID, epoch topology.Epoch, verb peer.Verb, body []byte, deadline time.Time, done peer.Done) {
-	req := peer.Request{Verb: verb, Epoch: epoch, Timeout: max(time.Until(deadline), time.Millisecond), Body: body}
+	began := time.Now()
+	req := peer.Request{Verb: verb, Epoch: epoch, Timeout: max(deadline.Sub(began), time.Millisecond), Body: body}
 	c.Transport.Send(to, req, func(reply []byte, err error) {
 		c.Observe(to, err)
+		switch verb {
+		case peer.VerbRead:
+			c.took(to, liveness.Reads, began, err)
+		case peer.VerbApply:
+			c.took(to, liveness.Writes, began, err)
+		}
 		done(reply, err)
 	})
+}
+
+// took tells how long a peer took to answer, or did not in time.
+func (c *Coordinator) took(who topology.NodeID, kind liveness.Kind, began time.Time, err error) {
+	if err == nil || errors.Is(err, peer.ErrTimeout) {
+		c.Took(who, kind, time.Since(began))
+	}
 }
 
 // alive says whether a node is worth sending to.

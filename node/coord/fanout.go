@@ -6,6 +6,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/internal/planted"
+	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/quorum"
 	"github.com/atolldb/atoll/node/replica"
@@ -15,7 +16,7 @@ import (
 
 // mint decides the version here; this node serves slot i.
 func (w *write) mint(i int) {
-	f := &fanout{write: w, slot: i}
+	f := &fanout{write: w, slot: i, began: time.Now()}
 	f.first.open(f, &w.k, w.need)
 	f.round = &f.first
 	m := replica.Mint{
@@ -32,7 +33,7 @@ func (w *write) mint(i int) {
 	}
 	// A stalled disk here must not keep the client beyond its deadline.
 	f.mu.Lock()
-	f.timer = time.AfterFunc(max(time.Until(w.p.Deadline), 1), f.expire)
+	f.timer = time.AfterFunc(max(w.p.Deadline.Sub(f.began), 1), f.expire)
 	f.mu.Unlock()
 	w.c.Replica.Mint(m)
 }
@@ -42,6 +43,8 @@ func (w *write) mint(i int) {
 type fanout struct {
 	*write
 	slot int // that this node served when it minted
+	// began is when the write was given to this node's replica.
+	began time.Time
 
 	mu     sync.Mutex
 	minted *replica.Minted
@@ -195,6 +198,7 @@ func (r *round) renew() bool {
 // local runs when the local group is durable, or was not.
 func (f *fanout) local(_ *replica.Minted, err error) {
 	if err == nil {
+		f.c.Took(f.c.cfg.Self, liveness.Writes, time.Since(f.began))
 		f.first.vote(f.slot, f.second(), nil)
 		return
 	}
@@ -215,7 +219,7 @@ func (f *fanout) local(_ *replica.Minted, err error) {
 			f.done(PutResult{}, e)
 			return
 		}
-		f.route(f.slot + 1)
+		f.route(f.at + 1)
 		return
 	}
 	f.fail(e)

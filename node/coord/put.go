@@ -6,6 +6,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/internal/planted"
+	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/wire"
 )
@@ -85,15 +86,19 @@ type write struct {
 	forwarded bool
 	// refused is why the last server that was tried would not mint.
 	refused *Error
+	// late are the slots whose servers were slow when the write was routed, one
+	// bit each, and at is where in the order of slots it has got to.
+	late uint64
+	at   int
 	// behind: some server goes by an older topology than this node.
 	behind bool
 	// turns and waits are how often it was routed anew; see stale.go.
 	turns, waits int
 }
 
-// route finds the node that mints: the first live server from slot i of the
-// row on. It goes on to the next only after an outcome that is known to have
-// had no effect (K4).
+// route finds the node that mints: the first live server of the row, those that
+// are slow last, from the i-th in that order on. It goes on to the next only
+// after an outcome that is known to have had no effect (K4).
 func (w *write) route(i int) {
 	c := w.c
 	if time.Until(w.p.Deadline) <= 0 {
@@ -104,18 +109,52 @@ func (w *write) route(i int) {
 		w.done(PutResult{}, c.unavailable(&w.k, w.want, w.need, live, NotApplied))
 		return
 	}
+	if i == 0 {
+		w.late = w.slow()
+	}
 	for ; i < len(w.k.row.Slots); i++ {
-		id := w.k.server(i)
+		w.at = i
+		slot := w.slotAt(i)
+		id := w.k.server(slot)
 		if id == c.cfg.Self {
-			w.mint(i)
+			w.mint(slot)
 			return
 		}
 		if !w.forwarded && c.Alive(id) {
-			w.forward(i)
+			w.forward(slot)
 			return
 		}
 	}
 	w.unrouted()
+}
+
+// slow are the slots whose servers are slow to write, one bit each.
+func (w *write) slow() (late uint64) {
+	for i := range w.k.row.Slots {
+		if w.c.Slow(w.k.server(i), liveness.Writes) {
+			late |= 1 << i
+		}
+	}
+	return late
+}
+
+// slotAt is the i-th slot in the order in which servers are asked to mint.
+func (w *write) slotAt(i int) int {
+	if w.late == 0 {
+		return i
+	}
+	for _, late := range []uint64{0, 1} {
+		for s := range w.k.row.Slots {
+			if w.late>>s&1 != late {
+				continue
+			}
+			if i == 0 {
+				return s
+			}
+			i--
+		}
+	}
+	return i // there are fewer slots
 }
 
 // live is how many slots could acknowledge, as far as this node knows.
@@ -172,15 +211,19 @@ func (w *write) elsewhere(i int, refused *Error) {
 			return
 		}
 		w.behind, w.refused = true, refused
-		w.route(i + 1)
+		w.route(w.at + 1)
 	})
 }
 
 // forward has slot i's server mint and coordinate.
 func (w *write) forward(i int) {
 	w.c.stats.Forwards.Add(1)
-	to := w.k.server(i)
+	to, began := w.k.server(i), time.Now()
 	w.c.send(to, w.k.top.Epoch, peer.VerbForward, wire.AppendForward(nil, packPut(&w.p)), w.p.Deadline, func(reply []byte, err error) {
+		if w.need <= len(w.k.row.Slots)/2+1 {
+			// With more it would be the slowest of the others that tells.
+			w.c.took(to, liveness.Writes, began, err)
+		}
 		if err == nil {
 			res, failed, bad := unpackReply(reply)
 			switch {
@@ -188,7 +231,7 @@ func (w *write) forward(i int) {
 				w.done(PutResult{}, &Error{Code: CodeInternal, Outcome: Unknown, Detail: fmt.Sprintf("reply of %s: %v", to, bad)})
 			case failed != nil && failed.again:
 				w.refused = failed
-				w.route(i + 1)
+				w.route(w.at + 1)
 			default:
 				w.done(res, failed)
 			}
@@ -198,7 +241,7 @@ func (w *write) forward(i int) {
 		case stale(err):
 			w.elsewhere(i, &Error{Code: CodeUnavailable, Detail: fmt.Sprintf("%s: %v", to, err)})
 		case noEffect(err) || planted.Bug(planted.MintTwice):
-			w.route(i + 1)
+			w.route(w.at + 1)
 		default:
 			w.done(PutResult{}, &Error{Code: CodeUnavailable, Outcome: Unknown, Detail: fmt.Sprintf("%s may or may not have taken the write: %v", to, err)})
 		}

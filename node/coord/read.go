@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/quorum"
 	"github.com/atolldb/atoll/node/topology"
@@ -98,7 +99,8 @@ func (r *read) again(turns, waits int) {
 	next.begin()
 }
 
-// order puts this node first, then live servers, then the rest.
+// order puts this node first, then live servers, the slow ones last, then the
+// rest.
 func (r *read) order() {
 	slots := len(r.k.row.Slots)
 	r.queue = make([]int, 0, slots)
@@ -106,14 +108,20 @@ func (r *read) order() {
 		r.queue = append(r.queue, r.self)
 	}
 	start := int(r.k.hash & 0xff) // spread the reads of those who serve no slot
-	for _, live := range []bool{true, false} {
-		for j := range slots {
-			i := (start + j) % slots
-			if i != r.self && r.c.Alive(r.k.server(i)) == live {
-				r.queue = append(r.queue, i)
-			}
+	var slow, dead []int
+	for j := range slots {
+		i := (start + j) % slots
+		switch id := r.k.server(i); {
+		case i == r.self:
+		case !r.c.Alive(id):
+			dead = append(dead, i)
+		case r.c.Slow(id, liveness.Reads):
+			slow = append(slow, i)
+		default:
+			r.queue = append(r.queue, i)
 		}
 	}
+	r.queue = append(append(r.queue, slow...), dead...)
 }
 
 // askNext takes one more server. Called with the lock held.

@@ -40,6 +40,7 @@ type region struct {
 
 	mu   sync.Mutex
 	dead map[topology.NodeID]bool // what all nodes believe
+	late map[topology.NodeID]bool // whom all nodes find slow
 }
 
 type member struct {
@@ -124,7 +125,7 @@ func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
 	})
 	m.Coordinator = coord.New(coord.Config{Self: id, Secret: secret, Buckets: r.buckets}, coord.Deps{
 		Replica: m.replica, Transport: m.wire, Topology: m.replica.Topology, Learn: r.learn(m), HLC: clock,
-		Alive: r.alive, Observe: func(topology.NodeID, error) {},
+		Alive: r.alive, Observe: func(topology.NodeID, error) {}, Slow: r.slow,
 	})
 	var ctx context.Context
 	ctx, m.stop = context.WithCancel(context.Background())
