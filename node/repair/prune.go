@@ -52,7 +52,10 @@ func (r *Repairer) prune(ctx context.Context, pruned map[hashring.Partition]*crd
 			continue // nothing new
 		}
 		began := time.Now()
-		if err := r.pruneIndex(p, base); err != nil {
+		if err := r.pruneIndex(ctx, p, base); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
 			r.Log.Warn("pruning of an index failed", "partition", int(p), "error", err)
 			continue
 		}
@@ -125,16 +128,14 @@ func (r *Repairer) askEverybody(ctx context.Context, s shares) {
 	})
 }
 
-type indexPruner interface {
-	PruneIndex(p hashring.Partition, held *crdt.Clock, done func(error))
-}
-
-func (r *Repairer) pruneIndex(p hashring.Partition, held *crdt.Clock) error {
-	pruner, ok := any(r.Replica).(indexPruner)
-	if !ok {
-		return nil
-	}
+// pruneIndex waits for the replica, which takes its time.
+func (r *Repairer) pruneIndex(ctx context.Context, p hashring.Partition, held *crdt.Clock) error {
 	done := make(chan error, 1)
-	pruner.PruneIndex(p, held, func(err error) { done <- err })
-	return <-done
+	r.Replica.PruneIndex(p, held, func(err error) { done <- err })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
