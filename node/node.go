@@ -138,7 +138,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	})
 	n.coord = coord.New(coord.Config{Self: cfg.ID, Secret: cfg.Secret, Buckets: cfg.Buckets}, coord.Deps{
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, HLC: deps.HLC,
-		Alive: n.alive.Alive, Observe: n.alive.Observe,
+		Alive: n.alive.Alive, Observe: n.alive.Observe, Slow: n.alive.Slow, Took: n.alive.Took,
 	})
 	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass}, repair.Deps{
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/atolldb/atoll/crdt/hlc"
@@ -13,6 +14,10 @@ import (
 
 // skewBeat is how often a node compares its clock with its peers'.
 const skewBeat = 2 * time.Second
+
+// skewPeers is how many it is compared with: in a large region a median of so
+// many is as good as one of all.
+const skewPeers = 15
 
 // skewMonitor keeps a node whose clock is off from minting: stamps from the
 // future win over everybody's, and cannot be taken back. It compares physical
@@ -44,15 +49,42 @@ func (m skewMonitor) Run(ctx context.Context) error {
 	}
 }
 
-// offsets returns how far ahead of this node each reachable peer's clock is,
-// with half the round trip taken off.
+// offsets returns how far ahead of this node the clocks of reachable peers are,
+// with half the round trip taken off. All are asked at once.
 func (m skewMonitor) offsets(ctx context.Context) []time.Duration {
-	var out []time.Duration
-	for _, id := range m.n.peers() {
-		if m.n.alive.Alive(id) {
+	var ids []topology.NodeID
+	for _, id := range after(m.n.Topology().Members, m.n.cfg.ID) {
+		if len(ids) < skewPeers && m.n.alive.Alive(id) {
+			ids = append(ids, id)
+		}
+	}
+	found := make(chan time.Duration, len(ids))
+	var all sync.WaitGroup
+	for _, id := range ids {
+		all.Go(func() {
 			if d, ok := m.ask(ctx, id); ok {
-				out = append(out, d)
+				found <- d
 			}
+		})
+	}
+	all.Wait()
+	close(found)
+	var out []time.Duration
+	for d := range found {
+		out = append(out, d)
+	}
+	return out
+}
+
+// after lists the members but self, beginning with the one behind it: so each
+// node compares itself with others than its neighbours do, and always with the
+// same ones.
+func after(members []topology.Member, self topology.NodeID) []topology.NodeID {
+	at := slices.IndexFunc(members, func(m topology.Member) bool { return m.ID == self })
+	var out []topology.NodeID
+	for i := range members {
+		if id := members[(at+1+i)%len(members)].ID; id != self {
+			out = append(out, id)
 		}
 	}
 	return out

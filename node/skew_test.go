@@ -1,8 +1,11 @@
 package node
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/atolldb/atoll/node/topology"
 )
 
 func TestTypicalOffset(t *testing.T) {
@@ -21,6 +24,17 @@ func TestTypicalOffset(t *testing.T) {
 	} {
 		if got := typical(c.offsets); got != c.want {
 			t.Errorf("typical(%v) = %v, want %v", c.offsets, got, c.want)
+		}
+	}
+}
+
+func TestSkewIsComparedWithTheNextPeers(t *testing.T) {
+	members := []topology.Member{{ID: "a"}, {ID: "b"}, {ID: "c"}, {ID: "d"}}
+	for self, want := range map[topology.NodeID][]topology.NodeID{
+		"a": {"b", "c", "d"}, "c": {"d", "a", "b"}, "d": {"a", "b", "c"}, "not a member": {"a", "b", "c", "d"},
+	} {
+		if got := after(members, self); !slices.Equal(got, want) {
+			t.Errorf("after %s: %v, want %v", self, got, want)
 		}
 	}
 }
