@@ -244,17 +244,3 @@ func TestDocument(t *testing.T) {
 		t.Errorf("%s is not what the package says; it should have:\n%s", file, want)
 	}
 }
-
-// As long as index entries are never collected, the document says so.
-func TestDocumentTellsOfTheIndex(t *testing.T) {
-	has := func(file, text string) bool {
-		b, err := os.ReadFile("../../" + file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Contains(strings.Join(strings.Fields(string(b)), " "), text)
-	}
-	if limit, told := has("CHANGELOG.md", "dot-index entries are never collected"), has("docs/capacity.md", "never collects the index"); limit != told {
-		t.Errorf("CHANGELOG.md says that the index is never collected: %t; docs/capacity.md: %t", limit, told)
-	}
-}
