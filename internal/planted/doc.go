@@ -29,6 +29,18 @@ const (
 	NoHoles = "no-holes"
 	// SayNotApplied reports an unknown outcome as not applied.
 	SayNotApplied = "say-not-applied"
+	// HalfSlot counts a slot in transition with one of its nodes.
+	HalfSlot = "half-slot"
+	// IgnoreEpoch acknowledges what was sent by an old topology.
+	IgnoreEpoch = "ignore-epoch"
+	// SwitchUnsynced lets a copy be read from before it is complete.
+	SwitchUnsynced = "switch-unsynced"
+	// ServePending answers reads from a copy that is being made.
+	ServePending = "serve-pending"
+	// DropEarly deletes what moved away without looking who has it.
+	DropEarly = "drop-early"
+	// ReuseDropped counts from 1 again in a partition that was dropped.
+	ReuseDropped = "reuse-dropped"
 	// LatestWins drops concurrent versions but the latest.
 	LatestWins = "latest-wins"
 )
@@ -45,5 +57,11 @@ var All = []struct{ Name, Breaks string }{
 	{TrustClocks, "clocks say what was delivered, digests what is held"},
 	{NoHoles, "a context covers only what was seen"},
 	{SayNotApplied, "not applied means never applied"},
+	{HalfSlot, "a slot in transition counts with both its nodes"},
+	{IgnoreEpoch, "who knows of a change refuses who does not"},
+	{SwitchUnsynced, "a copy is complete before it is read"},
+	{ServePending, "a copy that is being made answers nothing"},
+	{DropEarly, "what moved away is deleted when all have it"},
+	{ReuseDropped, "a dot names one payload: also where a partition returns"},
 	{LatestWins, "concurrent versions are siblings"},
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -134,7 +135,9 @@ func (r *Replica) adoptTopology(tx storage.Txn, t *topology.Topology, encoded []
 // start knows that there is data of p, also when the role is gone by then.
 func (r *Replica) gain(tx storage.Txn, p hashring.Partition, is standing) error {
 	part := newPartition(p)
-	part.own = r.floors[p]
+	if !planted.Bug(planted.ReuseDropped) {
+		part.own = r.floors[p]
+	}
 	part.stand = is
 	if err := part.putSnapshot(tx); err != nil {
 		return err
