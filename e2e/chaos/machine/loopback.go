@@ -11,17 +11,34 @@ import (
 )
 
 // loopback is a network for machines without namespaces: all hosts are
-// 127.0.0.1, each service has a free port, and nothing can be cut.
+// 127.0.0.1, and each service has a free port. Only the links between peers
+// can be cut, one way or both: they go through proxies in this process, which
+// hold back what they would drop, as TCP would send it again anyway. Nothing
+// can be lost, and NATS is not cut.
 type loopback struct {
-	mu     sync.Mutex
-	addrs  map[string]string // host and service
 	thread *thread
+
+	mu      sync.Mutex
+	addrs   map[string]string // host and service
+	reach   map[string]string // the same, where it is not addrs
+	pids    map[int]string    // of processes started, and their hosts
+	cuts    map[link]chan struct{}
+	proxies []*proxy
 }
+
+// link is one direction between two hosts.
+type link struct{ from, to string }
+
+// proxied is the service that is reached through proxies.
+const proxied = "peer"
 
 // NewLoopback makes a network without hosts.
 func (r *Run) NewLoopback() (Network, error) {
 	t, err := newThread("")
-	return &loopback{addrs: map[string]string{}, thread: t}, err
+	return &loopback{
+		addrs: map[string]string{}, reach: map[string]string{}, pids: map[int]string{},
+		cuts: map[link]chan struct{}{}, thread: t,
+	}, err
 }
 
 func (l *loopback) Add(host string) error {
@@ -35,6 +52,12 @@ func (l *loopback) Add(host string) error {
 		defer free.Close() // after all services have one: no two the same
 		l.addrs[host+" "+service] = free.Addr().String()
 	}
+	p, err := newProxy(l, host, l.addrs[host+" "+proxied])
+	if err != nil {
+		return err
+	}
+	l.proxies = append(l.proxies, p)
+	l.reach[host+" "+proxied] = p.addr()
 	return nil
 }
 
@@ -44,24 +67,67 @@ func (l *loopback) Listen(host, service string) string {
 	return l.addrs[host+" "+service]
 }
 
-func (l *loopback) Reach(host, service string) string { return l.Listen(host, service) }
+func (l *loopback) Reach(host, service string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if addr := l.reach[host+" "+service]; addr != "" {
+		return addr
+	}
+	return l.addrs[host+" "+service]
+}
 
 func (l *loopback) Loopback() bool { return true }
 
-func (l *loopback) Start(_ string, cmd *exec.Cmd) error { return l.thread.start(cmd) }
+func (l *loopback) Start(host string, cmd *exec.Cmd) error {
+	if err := l.thread.start(cmd); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pids[cmd.Process.Pid] = host
+	return nil
+}
 
 func (l *loopback) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", addr)
 }
 
-var errCutting = errors.New("this network cannot be cut")
+func (l *loopback) Cut(from, to string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at := (link{from, to}); l.cuts[at] == nil {
+		l.cuts[at] = make(chan struct{})
+	}
+	return nil
+}
 
-func (l *loopback) Cut(string, string) error       { return errCutting }
-func (l *loopback) Lose(string, string, int) error { return errCutting }
-func (l *loopback) Heal() error                    { return nil }
+// cut returns what is closed when the link is healed, nil when it is whole.
+func (l *loopback) cut(at link) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cuts[at]
+}
+
+func (l *loopback) Lose(string, string, int) error {
+	return errors.New("this network loses nothing: " + string(Cutting) + " is needed")
+}
+
+func (l *loopback) Heal() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.cuts {
+		close(c)
+	}
+	clear(l.cuts)
+	return nil
+}
 
 func (l *loopback) Close() error {
+	errs := []error{l.Heal()}
+	for _, p := range l.proxies {
+		errs = append(errs, p.close())
+	}
 	l.thread.close()
-	return nil
+	return errors.Join(errs...)
 }

@@ -23,10 +23,11 @@ type Network interface {
 	// Dial connects as a client, who is on a host of its own, not cut off by
 	// anything below.
 	Dial(ctx context.Context, addr string) (net.Conn, error)
-	// Cut drops everything that goes from one host to the other; the other
-	// way stays open. Only some networks can: see Probe.
+	// Cut drops everything that goes from one host to the other (on loopback:
+	// between their peer services); the other way stays open.
 	Cut(from, to string) error
 	// Lose drops a percentage of the packets that go from one to the other.
+	// Not all networks can: see Probe.
 	Lose(from, to string, percent int) error
 	// Heal undoes all cuts and losses.
 	Heal() error

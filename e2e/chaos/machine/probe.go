@@ -15,7 +15,7 @@ type Ability string
 
 // The abilities.
 const (
-	Cutting    Ability = "network namespaces with nftables" // one-way cuts, loss
+	Cutting    Ability = "network namespaces with nftables" // all traffic cut; loss
 	Disks      Ability = "loop file systems"                // full disk
 	Cloning    Ability = "xfs with reflinks"                // power cut
 	Injecting  Ability = "strace injection"                 // sync errors
