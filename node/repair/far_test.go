@@ -220,7 +220,7 @@ func TestSilentRegionHoldsUpNobody(t *testing.T) {
 func TestRegionLearnedLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2)
-		w.hidden = true
+		w.hide(true)
 		w.startAll()
 		if _, err := w.nodes["a1"].put(coord.Put{Key: []byte("k"), Value: []byte("v")}); err != nil {
 			t.Fatal(err)
@@ -229,9 +229,7 @@ func TestRegionLearnedLater(t *testing.T) {
 		if w.nodes["b1"].has("k") != "" {
 			t.Fatal("compared with a region that nobody knows")
 		}
-		w.mu.Lock()
-		w.hidden = false
-		w.mu.Unlock()
+		w.hide(false)
 		w.pass(30 * time.Second)
 		w.equal()
 		if w.nodes["b1"].has("k") != "v" {

@@ -100,7 +100,7 @@ func TestPruneNeedsEverybodysWord(t *testing.T) {
 		name string
 		prep func(w *world)
 	}{
-		{"a region is not known", func(w *world) { w.hidden = true }},
+		{"a region is not known", func(w *world) { w.hide(true) }},
 		{"a region does not answer", func(w *world) {
 			for _, a := range w.all()[:3] {
 				for _, b := range w.all()[3:] {

@@ -184,6 +184,13 @@ func (w *world) setLoad(busy float64) {
 	w.busy = busy
 }
 
+// hide keeps the topologies of other regions from everybody, or shows them.
+func (w *world) hide(hidden bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hidden = hidden
+}
+
 func (w *world) believe(id topology.NodeID, dead bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
