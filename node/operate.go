@@ -11,6 +11,7 @@ import (
 
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/api"
+	"github.com/atolldb/atoll/node/api/members"
 	"github.com/atolldb/atoll/node/hotkey"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/repair"
@@ -200,6 +201,29 @@ func (o operators) HotKeys(ctx context.Context, limit int) (api.Hot, error) {
 	}
 	out.Report = hotkey.Merge(limit, reports...)
 	return out, nil
+}
+
+// Operations are what operators can do through this node; changes of
+// membership take a store of the topology.
+func (n *Node) Operations() api.Operations {
+	ops := api.Operations{Repairs: operators{n}, HotKeys: operators{n}}
+	if n.deps.Store != nil {
+		ops.Membership = members.New(members.Deps{
+			Store: n.deps.Store, Adopt: n.adopt, CopyBytes: n.copyBytes, View: n.view, Now: time.Now,
+		})
+	}
+	return ops
+}
+
+// copyBytes is about what one copy of a partition takes, by what the store of
+// this node does; 0 when it holds none.
+func (n *Node) copyBytes(context.Context) uint64 {
+	held := len(n.replica.Held())
+	u, err := n.replica.Usage()
+	if err != nil || held == 0 || u.Store < 0 {
+		return 0
+	}
+	return uint64(u.Store) / uint64(held)
 }
 
 // CountHot says who counts the keys that clients ask this node for.
