@@ -7,8 +7,8 @@ import (
 // Config of a node. All nodes of all regions must have the same secret,
 // partitions, replicas, regions and buckets; the rest is each node's own.
 type Config struct {
-	// Node is this node's id: 1..63 of [a-z0-9-], unique over all regions,
-	// listed as a member of Region. No default.
+	// Node is this node's id: 1..63 of [a-z0-9-], unique over all regions. It
+	// is listed as a member of Region, or Join is set. No default.
 	Node topology.NodeID `yaml:"node"`
 	// Region is the region this node is in: 1..32 of [a-z0-9-]. No default.
 	Region topology.Region `yaml:"region"`
@@ -32,10 +32,13 @@ type Config struct {
 	// owner. Default 256, good for up to some thirty nodes a region.
 	Partitions int `yaml:"partitions"`
 	// Replicas of each key in each region: 1..32, at most as many as members.
-	// Default 3: one node may be down at LOCAL_QUORUM.
+	// Default 3: one node may be down at LOCAL_QUORUM. Once a region has
+	// started, it is changed by a plan.
 	Replicas int `yaml:"replicas"`
 	// Regions are all regions, the own one too.
 	Regions []Region `yaml:"regions"`
+	// Join is how a node that is not listed presents itself to its region.
+	Join *Join `yaml:"join,omitempty"`
 	// NATS says how the region's NATS is run.
 	NATS NATS `yaml:"nats"`
 	// Buckets by name: 1..63 of [a-z0-9-_.]. The bucket "default" is there
@@ -74,8 +77,24 @@ type Region struct {
 	// three times. Where the region runs a single server inside its only
 	// member with NATS.Listen, that one need not list itself.
 	NATS []string `yaml:"nats"`
-	// Members are the region's nodes.
+	// Members are the nodes that the region's first start begins with; it
+	// begins when all of them have started. After that the region itself knows
+	// who is in it: they are where others begin to ask, and need not change
+	// when nodes come and go.
 	Members []Member `yaml:"members"`
+}
+
+// Join is what a new node tells of itself. It becomes a member that owns
+// nothing until a plan gives it its share.
+type Join struct {
+	// Rack and Weight are as a member's. After the node has joined they are
+	// changed by a plan.
+	Rack   string `yaml:"rack"`
+	Weight int    `yaml:"weight"`
+	// Client and Peer are host:port where clients and nodes reach it. The
+	// region is told when they have changed.
+	Client string `yaml:"client"`
+	Peer   string `yaml:"peer"`
 }
 
 // Member is a node as all others know it.
@@ -193,6 +212,11 @@ func (c *Config) complete() {
 			}
 		}
 	}
+	if j := c.Join; j != nil && j.Weight == 0 {
+		joined := *j
+		joined.Weight = 1
+		c.Join = &joined
+	}
 	for name, b := range c.Buckets {
 		if b.Kind == "" {
 			b.Kind = KindMV
@@ -230,4 +254,6 @@ func (c *Config) own() Region {
 }
 
 // alone says that this is the only node anywhere.
-func (c *Config) alone() bool { return len(c.Regions) == 1 && len(c.Regions[0].Members) == 1 }
+func (c *Config) alone() bool {
+	return c.Join == nil && len(c.Regions) == 1 && len(c.Regions[0].Members) == 1
+}

@@ -102,7 +102,7 @@ func TestSamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"", "listen", "nats", "nats.cluster", "memory", "log", "regions[0]", "regions[0].members[0]", "buckets.x"} {
+	for _, path := range []string{"", "join", "listen", "nats", "nats.cluster", "memory", "log", "regions[0]", "regions[0].members[0]", "buckets.x"} {
 		for _, key := range keysAt(path + ".") {
 			if !strings.Contains(string(text), key+":") && key != "weight" {
 				t.Errorf("eu-1.yaml has no %s.%s", path, key)
@@ -184,7 +184,13 @@ log: {level: loud, format: xml}
 			`regions: must contain the own region "us"; seen: eu`,
 		}},
 		{name: "own node", yaml: strings.Replace(small, "node: n1", "node: n2", 1), want: []string{
-			`regions: must have this node "n2" among the members of "eu"; seen: n1`,
+			`regions: must have this node "n2" among the members of "eu", or join must be set; seen: n1`,
+		}},
+		{name: "join", yaml: small + "secret_file: s\njoin: {client: h, weight: 2000, rak: a}\n", want: []string{
+			"join.rak: is no key of the configuration; did you mean rack?",
+			`join.weight: must be in 1..1000; seen: 2000`,
+			`join.client: must be host:port with a port of 1..65535; seen: "h"`,
+			`join.peer: must be host:port with a port of 1..65535; seen: ""`,
 		}},
 		{name: "same address", yaml: small + "listen: {peer: '127.0.0.1:7400'}\n", want: []string{
 			`listen.peer: must differ from listen.client; seen: "127.0.0.1:7400"`,

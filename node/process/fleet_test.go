@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -97,6 +98,22 @@ func (f *fleet) config(r process.Region, n int) process.Config {
 	return c
 }
 
+// join adds a node that the configurations do not list.
+func (f *fleet) join(id topology.NodeID, region int) *running {
+	r := f.regions[region]
+	c := f.config(r, 0)
+	c.NATS.Listen = ""
+	c.Node, c.DataDir = id, filepath.Join(f.dir, string(id))
+	c.Join = &process.Join{Rack: "new", Client: "192.0.2.100:1", Peer: "192.0.2.100:" + strconv.Itoa(len(f.nodes)+1)}
+	f.real[c.Join.Peer] = func() string { return f.addrs(id).Peer }
+	f.nodes[id] = &running{cfg: c}
+	return f.nodes[id]
+}
+
+func (f *fleet) topology(id topology.NodeID) *topology.Topology {
+	return f.nodes[id].p.Node().Topology()
+}
+
 func (f *fleet) addrs(id topology.NodeID) process.Addrs {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -126,6 +143,13 @@ func (f *fleet) start(ids ...topology.NodeID) {
 			ids = append(ids, id)
 		}
 	}
+	f.launch(ids...)
+	f.await(ids...)
+}
+
+// launch starts nodes.
+func (f *fleet) launch(ids ...topology.NodeID) {
+	f.t.Helper()
 	for _, id := range ids {
 		r := f.nodes[id]
 		p, err := process.New(r.cfg, process.Hooks{Logger: logger(f.t).With("on", string(id)), Dial: f.dial})
@@ -139,6 +163,11 @@ func (f *fleet) start(ids ...topology.NodeID) {
 		f.mu.Unlock()
 		go func() { done <- p.Run(ctx) }()
 	}
+}
+
+// await waits until nodes are ready.
+func (f *fleet) await(ids ...topology.NodeID) {
+	f.t.Helper()
 	for _, id := range ids {
 		r := f.nodes[id]
 		select {
@@ -167,11 +196,17 @@ func (f *fleet) stop(id topology.NodeID) error {
 }
 
 func (f *fleet) kv(id topology.NodeID) atollv1.KVClient {
-	conn, err := grpc.NewClient(f.addrs(id).Client, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	f.t.Helper()
+	return kvOf(f.t, f.nodes[id].p)
+}
+
+func kvOf(t *testing.T, p *process.Process) atollv1.KVClient {
+	t.Helper()
+	conn, err := grpc.NewClient(p.Addrs().Client, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
-	f.t.Cleanup(func() { _ = conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	return atollv1.NewKVClient(conn)
 }
 

@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
@@ -12,39 +13,98 @@ import (
 // pending stands for the region's NATS until the connection to it is made,
 // which may take a while where nothing answers (P1).
 type pending struct {
-	made chan struct{} // closed when the rest is set
-	topology.Registry
-	log geo.Log
+	made     chan struct{} // closed when the rest is set
+	registry topology.Registry
+	store    topology.Store
+	// raise and facts are jskv's Registry.Raise and Store.Agree.
+	raise func(ctx context.Context, floor crdt.Actor, by uint32) error
+	facts func(ctx context.Context, name, value string) (string, error)
+	log   geo.Log
 }
 
 var errNotConnected = errors.New("not connected to the region's nats yet")
 
-// pendingRegistry waits for the registry.
-type pendingRegistry struct{ *pending }
-
-var _ topology.Registry = pendingRegistry{}
-
-func (r pendingRegistry) wait(ctx context.Context) error {
+func (p *pending) wait(ctx context.Context) error {
 	select {
-	case <-r.made:
+	case <-p.made:
 		return nil
 	case <-ctx.Done():
 		return errors.Join(errNotConnected, ctx.Err())
 	}
 }
 
+// pendingRegistry waits for the registry.
+type pendingRegistry struct{ *pending }
+
+var _ topology.Registry = pendingRegistry{}
+
 func (r pendingRegistry) Allocate(ctx context.Context, id topology.NodeID, floor crdt.Actor) (topology.Identity, error) {
 	if err := r.wait(ctx); err != nil {
 		return topology.Identity{}, err
 	}
-	return r.Registry.Allocate(ctx, id, floor)
+	return r.registry.Allocate(ctx, id, floor)
 }
 
 func (r pendingRegistry) Resume(ctx context.Context, id topology.NodeID, last topology.Identity) (topology.Identity, error) {
 	if err := r.wait(ctx); err != nil {
 		return topology.Identity{}, err
 	}
-	return r.Registry.Resume(ctx, id, last)
+	return r.registry.Resume(ctx, id, last)
+}
+
+// pendingStore waits for the store.
+type pendingStore struct {
+	*pending
+	// actor is this node's, 0 for none.
+	actor func() crdt.Actor
+}
+
+var _ topology.Store = pendingStore{}
+
+func (s pendingStore) Load(ctx context.Context) (*topology.Topology, topology.Revision, error) {
+	if err := s.wait(ctx); err != nil {
+		return nil, 0, err
+	}
+	return s.store.Load(ctx)
+}
+
+// lostActors is a bound of the actors that a region allocates and this node has
+// not heard of: one for each crash of a node.
+const lostActors = 1 << 16
+
+// Swap also makes good, where a store lost its state, that its count of actors
+// is gone: what it hands out from then on must be new.
+func (s pendingStore) Swap(ctx context.Context, t *topology.Topology, at topology.Revision) (topology.Revision, error) {
+	if err := s.wait(ctx); err != nil {
+		return 0, err
+	}
+	if mine := s.actor(); at == 0 && mine != 0 {
+		if err := s.raise(ctx, mine, lostActors); err != nil {
+			return 0, err
+		}
+	}
+	return s.store.Swap(ctx, t, at)
+}
+
+func (s pendingStore) Watch(ctx context.Context, each func(*topology.Topology, topology.Revision)) error {
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
+	return s.store.Watch(ctx, each)
+}
+
+func (s pendingStore) Lead(ctx context.Context, id topology.NodeID, ttl time.Duration) (topology.NodeID, error) {
+	if err := s.wait(ctx); err != nil {
+		return "", err
+	}
+	return s.store.Lead(ctx, id, ttl)
+}
+
+func (s pendingStore) agree(ctx context.Context, name, value string) (string, error) {
+	if err := s.wait(ctx); err != nil {
+		return "", err
+	}
+	return s.facts(ctx, name, value)
 }
 
 // pendingLog fails until there is a log: the pump tries again.

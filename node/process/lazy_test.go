@@ -36,7 +36,7 @@ func TestPendingWaitsForNATS(t *testing.T) {
 		_, err := r.Allocate(t.Context(), "n", 0)
 		waiting <- err
 	}()
-	to.Registry, to.log = memtopo.New(1), memlog.New(1, memlog.Faults{}).Log("r")
+	to.registry, to.log = memtopo.New(1), memlog.New(1, memlog.Faults{}).Log("r")
 	close(to.made)
 	if err := <-waiting; err != nil {
 		t.Errorf("allocate that waited: %v", err)

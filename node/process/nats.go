@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/geo/jetstream"
 	"github.com/atolldb/atoll/geo/natsd"
@@ -16,6 +17,7 @@ import (
 // natsParts are what the node gets from NATS.
 type natsParts struct {
 	registry topology.Registry
+	store    pendingStore
 	// log and feeds are nil where there is one region only.
 	log   geo.Log
 	feeds map[topology.Region]geo.Feed
@@ -41,8 +43,8 @@ func (p *Process) startNATS(s *stack) natsParts {
 	}
 	nats := &pending{made: make(chan struct{})}
 	s.run("nats client", func(ctx context.Context) error { return p.speakNATS(ctx, nats, server) })
-	parts := natsParts{registry: pendingRegistry{nats}}
-	if len(p.world.others) > 0 {
+	parts := natsParts{registry: pendingRegistry{nats}, store: pendingStore{nats, p.actor}}
+	if len(p.cfg.Regions) > 1 {
 		parts.log = pendingLog{nats}
 		parts.feeds = p.feeds(natsDialer{ctx: s.stopping, hook: p.hooks.Dial})
 	}
@@ -66,12 +68,17 @@ func (p *Process) speakNATS(ctx context.Context, to *pending, server *natsd.Serv
 		return err
 	}
 	defer nc.Close()
-	if to.Registry, err = jskv.New(jskv.Config{
-		Region: p.cfg.Region, RegionID: p.world.own.RegionID, Replicas: p.natsReplicas(),
-	}, nc); err != nil {
+	cfg := jskv.Config{Region: p.cfg.Region, RegionID: p.world.own.RegionID, Replicas: p.natsReplicas()}
+	registry, err := jskv.New(cfg, nc)
+	if err != nil {
 		return err
 	}
-	if len(p.world.others) == 0 {
+	store, err := jskv.NewStore(cfg, nc)
+	if err != nil {
+		return err
+	}
+	to.registry, to.store, to.raise, to.facts = registry, store, registry.Raise, store.Agree
+	if len(p.cfg.Regions) == 1 {
 		close(to.made)
 		<-ctx.Done()
 		return nil
@@ -86,6 +93,14 @@ func (p *Process) speakNATS(ctx context.Context, to *pending, server *natsd.Serv
 	to.log = log
 	close(to.made)
 	return log.Run(ctx)
+}
+
+// actor is the node's, 0 before it has one.
+func (p *Process) actor() crdt.Actor {
+	if n := p.node.Load(); n != nil {
+		return n.Replica().Actor()
+	}
+	return 0
 }
 
 func hostOf(text string) string {
@@ -120,11 +135,8 @@ func (p *Process) ownServer() *natsd.Server {
 	return natsd.New(cfg, p.log.Named("natsd"))
 }
 
-// feeds are the other regions' logs, if this node is one that drains them.
+// feeds are the other regions' logs.
 func (p *Process) feeds(dialer natsDialer) map[topology.Region]geo.Feed {
-	if !p.world.drains(p.cfg.Node) {
-		return nil
-	}
 	feeds := map[topology.Region]geo.Feed{}
 	for _, r := range p.cfg.Regions {
 		if r.Name == p.cfg.Region {

@@ -66,7 +66,7 @@ func (p *Process) checks() []admin.Check {
 			if n := p.node.Load(); n != nil {
 				return of(n)
 			}
-			return errStarting
+			return p.startingError()
 		}}
 	}
 	return []admin.Check{

@@ -34,6 +34,14 @@ type Process struct {
 	// requests measures those of clients.
 	requests *admin.Requests
 	node     atomic.Pointer[node.Node]
+	// first is the topology that the node began with.
+	first atomic.Pointer[topology.Topology]
+	// isNew: there is no topology yet, not on this disk either. waits is what
+	// the start waits for.
+	isNew atomic.Bool
+	waits atomic.Pointer[string]
+	// learned wakes whoever keeps what was learned of other regions.
+	learned chan struct{}
 	// These are set by Run, before node is.
 	store *badgerstore.Store
 	links *grpcpeer.Client
@@ -51,11 +59,22 @@ func New(cfg Config, hooks Hooks) (*Process, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	hooks = hooks.complete()
-	return &Process{
+	p := &Process{
 		cfg: cfg, hooks: hooks, world: w,
 		log:   hooks.Logger.With("node", string(cfg.Node), "region", string(cfg.Region)),
 		ready: make(chan struct{}), requests: admin.NewRequests(),
-	}, nil
+		learned: make(chan struct{}, 1),
+	}
+	w.current = p.topology
+	return p, nil
+}
+
+// topology is the own region's in force, nil before there is one.
+func (p *Process) topology() *topology.Topology {
+	if n := p.node.Load(); n != nil {
+		return n.Topology()
+	}
+	return p.first.Load()
 }
 
 // Ready is closed when clients are served and the node may mint. Before that
@@ -83,7 +102,11 @@ func (p *Process) Run(ctx context.Context) error {
 		return err
 	}
 	s := newStack(p.log)
-	if err := p.start(s, secret); err != nil {
+	switch err := p.start(ctx, s, secret); {
+	case ctx.Err() != nil:
+		p.log.Info("stopping")
+		return s.stop()
+	case err != nil:
 		return errors.Join(err, s.stop())
 	}
 	var failure error
@@ -97,7 +120,7 @@ func (p *Process) Run(ctx context.Context) error {
 }
 
 // start starts everything, in the order of the package comment.
-func (p *Process) start(s *stack, secret crdt.Secret) error {
+func (p *Process) start(ctx context.Context, s *stack, secret crdt.Secret) error {
 	l, err := p.openListeners(s)
 	if err != nil {
 		return err
@@ -106,19 +129,25 @@ func (p *Process) start(s *stack, secret crdt.Secret) error {
 	if err := p.openStore(s, secret); err != nil {
 		return err
 	}
+	if err := p.recall(); err != nil {
+		return err
+	}
 	nats := p.startNATS(s)
 	p.startLinks(s)
-	p.peers = grpcpeer.NewServer(p.handle, grpcpeer.ServerConfig{
-		Self: p.cfg.Node, Region: p.cfg.Region, RegionOf: p.world.region,
-		Partitions: uint32(p.cfg.Partitions), Logger: p.log.Named("peers"),
-	})
-	made, err := p.makeNode(nats, secret)
+	p.servePeers(s, l.peer)
+	first, err := p.firstTopology(ctx, s, nats.store, secret)
+	if err != nil {
+		return err
+	}
+	p.first.Store(first)
+	made, err := p.makeNode(nats, first, secret)
 	if err != nil {
 		return err
 	}
 	p.node.Store(made)
-	p.servePeers(s, l.peer)
 	s.run("node", made.Run)
+	s.watch(p.keepLearned)
+	s.run("membership", func(ctx context.Context) error { return p.stayEnrolled(ctx, nats.store) })
 	s.guard(p.store.Failed(), p.store.Err)
 	p.serveClients(s, l.client)
 	s.watch(p.watchReady)
@@ -146,7 +175,7 @@ func (p *Process) openStore(s *stack, secret crdt.Secret) error {
 // startLinks starts what asks other nodes.
 func (p *Process) startLinks(s *stack) {
 	p.links = grpcpeer.New(grpcpeer.Config{
-		Self: p.cfg.Node, Region: p.cfg.Region, RegionOf: p.world.region,
+		Self: p.cfg.Node, Region: p.cfg.Region, RegionOf: p.world.regionOf,
 		Partitions: uint32(p.cfg.Partitions),
 		Addrs:      p.world.addrOf,
 		Handler:    p.handle,
@@ -163,12 +192,12 @@ func (p *Process) handle(from topology.NodeID, req peer.Request, reply peer.Done
 		n.Handle(from, req, reply)
 		return
 	}
-	reply(nil, &peer.Refusal{Code: peer.CodeStopping, Detail: "starting"})
+	p.answerNew(req, reply)
 }
 
-func (p *Process) makeNode(n natsParts, secret crdt.Secret) (*node.Node, error) {
+func (p *Process) makeNode(n natsParts, first *topology.Topology, secret crdt.Secret) (*node.Node, error) {
 	cfg := node.Config{
-		ID: p.cfg.Node, Topology: p.world.own, Others: p.world.others,
+		ID: p.cfg.Node, Topology: first, Others: p.world.theirs(),
 		Secret: secret, Buckets: p.cfg.coordBuckets(), Version: p.cfg.Version,
 		Committer: storage.CommitterConfig{
 			Watermark: watermark(p.cfg.Memory),
@@ -176,8 +205,9 @@ func (p *Process) makeNode(n natsParts, secret crdt.Secret) (*node.Node, error) 
 		},
 	}
 	made, err := node.New(cfg, node.Deps{
-		Engine: p.store, Registry: n.registry, Transport: p.links,
-		GeoLog: n.log, Feeds: n.feeds,
+		Engine: p.store, Registry: n.registry, Store: n.store, Transport: p.links,
+		Learned: p.learn,
+		GeoLog:  n.log, Feeds: n.feeds,
 		HLC:    hlc.New(time.Now),
 		Rand:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Logger: p.log,

@@ -52,6 +52,10 @@ func (p *Process) openListeners(s *stack) (l listeners, err error) {
 
 // servePeers starts what other nodes ask.
 func (p *Process) servePeers(s *stack, l net.Listener) {
+	p.peers = grpcpeer.NewServer(p.handle, grpcpeer.ServerConfig{
+		Self: p.cfg.Node, Region: p.cfg.Region, RegionOf: p.world.regionOf,
+		Partitions: uint32(p.cfg.Partitions), Logger: p.log.Named("peers"),
+	})
 	srv := grpc.NewServer(grpcpeer.ServerOptions()...)
 	p.peers.Register(srv)
 	s.run("peer listener", func(ctx context.Context) error {
@@ -66,7 +70,8 @@ func (p *Process) serveClients(s *stack, l net.Listener) {
 	n := p.node.Load()
 	kv := api.NewKVService(p.requests.Coordinator(n.Coordinator()), p.cfg.Region, p.world.name, log)
 	srv := grpc.NewServer(api.ServerOptions(log)...)
-	health := api.Register(srv, kv, api.NewClusterService(n, api.Operations{}))
+	n.CountHot(kv.HotKeys)
+	health := api.Register(srv, kv, api.NewClusterService(n, n.Operations()))
 	s.run("client listener", func(ctx context.Context) error {
 		return serve(ctx, srv, l, func() {
 			health.Shutdown()

@@ -214,9 +214,67 @@ func TestNewRefusesBadConfig(t *testing.T) {
 	}
 }
 
-// Without NATS a node starts, says why it is not ready, and stops.
+// Without NATS a node that never had a topology says what it waits for, and
+// stops.
+func TestFirstStartWithoutNATS(t *testing.T) {
+	c := single(t.TempDir())
+	p, done, stop := withoutNATS(t, c)
+	eventually(t, "it says what it waits for", func() error {
+		if p.Addrs().Admin == "" {
+			return errors.New("it does not listen")
+		}
+		code, body := get(t, p, "/readyz?verbose")
+		if code != 503 || !strings.Contains(body, "FAILED   store: starting: the region's nats does not answer yet") {
+			return errors.New(body)
+		}
+		return nil
+	})
+	if p.Node() != nil {
+		t.Error("it is a node of a region that it knows nothing of")
+	}
+	if code, _ := get(t, p, "/livez"); code != 200 {
+		t.Errorf("livez: %d", code)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// Without NATS a node that has been started before serves what it has, and
+// says why it is not ready.
 func TestWithoutNATS(t *testing.T) {
 	c := single(t.TempDir())
+	err := runOnce(t, c, func(p *process.Process) {
+		put(t, kvOf(t, p), "k", "v")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, done, stop := withoutNATS(t, c)
+	eventually(t, "the node serves", func() error {
+		if p.Node() == nil {
+			return errors.New("no node")
+		}
+		code, body := get(t, p, "/readyz?verbose")
+		if code != 503 || !strings.Contains(body, "FAILED   actor: ") || !strings.Contains(body, "ok       store\n") {
+			return errors.New(body)
+		}
+		return nil
+	})
+	if err := holds(t.Context(), kvOf(t, p), "k", "v"); err != nil {
+		t.Error(err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// withoutNATS starts a node whose NATS servers are a black hole, and returns
+// when it has begun to look for them.
+func withoutNATS(t *testing.T, c process.Config) (*process.Process, <-chan error, func()) {
+	t.Helper()
 	c.NATS.Mode, c.NATS.Listen = process.NATSExternal, ""
 	c.Regions[0].NATS = []string{"nats://192.0.2.1:4222"}
 	hung := make(chan struct{}, 64)
@@ -229,25 +287,9 @@ func TestWithoutNATS(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
+	t.Cleanup(stop)
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
 	<-hung
-	eventually(t, "the node serves", func() error {
-		if p.Node() == nil {
-			return errors.New("no node")
-		}
-		code, body := get(t, p, "/readyz?verbose")
-		if code != 503 || !strings.Contains(body, "FAILED   actor: ") || !strings.Contains(body, "ok       store\n") {
-			return errors.New(body)
-		}
-		return nil
-	})
-	if code, _ := get(t, p, "/livez"); code != 200 {
-		t.Errorf("livez: %d", code)
-	}
-	stop()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	return p, done, stop
 }

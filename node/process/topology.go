@@ -1,32 +1,56 @@
 package process
 
 import (
+	"sync"
+	"sync/atomic"
+
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/topology"
 )
 
-// world is what the configuration says about who is where.
+// world is who is where: what the configuration says, and over it what was
+// learned since. Members come and go while the node runs; the configured ones
+// are where a node begins to ask.
 type world struct {
-	own    *topology.Topology
-	others []*topology.Topology
-	// peers and regionOf are of all nodes of all regions.
-	peers    map[topology.NodeID]string
-	regionOf map[topology.NodeID]topology.Region
-	names    map[topology.RegionID]topology.Region
+	region topology.Region
+	// own is the configured topology of the own region: what its first start
+	// begins with.
+	own *topology.Topology
+	// seeds are the configured members of all regions.
+	seeds map[topology.NodeID]seed
+	names map[topology.RegionID]topology.Region
+	// current returns the own region's topology in force, nil before there is
+	// one.
+	current func() *topology.Topology
+
+	// others are the other regions', the newest known. The map is replaced,
+	// under mu, and never changed.
+	mu     sync.Mutex
+	others atomic.Pointer[map[topology.Region]*topology.Topology]
 }
+
+type seed struct {
+	region topology.Region
+	peer   string
+}
+
+// unheard is the epoch of another region's topology that is as the
+// configuration has it: whatever that region says is newer.
+const unheard = 0
 
 func newWorld(c *Config) (*world, error) {
 	w := &world{
-		peers:    map[topology.NodeID]string{},
-		regionOf: map[topology.NodeID]topology.Region{},
-		names:    map[topology.RegionID]topology.Region{},
+		region: c.Region,
+		seeds:  map[topology.NodeID]seed{}, names: map[topology.RegionID]topology.Region{},
+		current: func() *topology.Topology { return nil },
 	}
+	others := map[topology.Region]*topology.Topology{}
 	rules := hashring.Rules{Partitions: c.Partitions, Replicas: c.Replicas}
 	for _, r := range c.Regions {
 		members := make([]topology.Member, len(r.Members))
 		for i, m := range r.Members {
 			members[i] = topology.Member{ID: m.ID, Rack: m.Rack, Weight: m.Weight, PeerAddr: m.Peer, ClientAddr: m.Client}
-			w.peers[m.ID], w.regionOf[m.ID] = m.Peer, r.Name
+			w.seeds[m.ID] = seed{r.Name, m.Peer}
 		}
 		t, err := topology.Static(r.Name, r.ID, members, rules)
 		if err != nil {
@@ -36,33 +60,67 @@ func newWorld(c *Config) (*world, error) {
 		if r.Name == c.Region {
 			w.own = t
 		} else {
-			w.others = append(w.others, t)
+			t.Epoch = unheard
+			others[r.Name] = t
 		}
 	}
+	w.others.Store(&others)
 	return w, nil
 }
 
-func (w *world) addrOf(id topology.NodeID) (string, bool) { a, ok := w.peers[id]; return a, ok }
+// learn takes another region's topology if it is newer; it reports whether it
+// was.
+func (w *world) learn(t *topology.Topology) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	old := *w.others.Load()
+	have := old[t.Region]
+	if have == nil || have.Epoch >= t.Epoch || have.RegionID != t.RegionID || have.Rules.Partitions != t.Rules.Partitions {
+		return false
+	}
+	next := make(map[topology.Region]*topology.Topology, len(old))
+	for r, k := range old {
+		next[r] = k
+	}
+	next[t.Region] = t
+	w.others.Store(&next)
+	return true
+}
 
-func (w *world) region(id topology.NodeID) (topology.Region, bool) {
-	r, ok := w.regionOf[id]
-	return r, ok
+// theirs are the other regions' topologies.
+func (w *world) theirs() []*topology.Topology {
+	var out []*topology.Topology
+	for _, t := range *w.others.Load() {
+		out = append(out, t)
+	}
+	return out
+}
+
+// find returns where a node is. Who has left is nowhere, whatever the
+// configuration says.
+func (w *world) find(id topology.NodeID) (seed, bool) {
+	if t := w.current(); t != nil {
+		if m := t.Member(id); m != nil {
+			return seed{t.Region, m.PeerAddr}, m.State != topology.Left
+		}
+	}
+	for _, t := range *w.others.Load() {
+		if m := t.Member(id); m != nil {
+			return seed{t.Region, m.PeerAddr}, m.State != topology.Left
+		}
+	}
+	s, ok := w.seeds[id]
+	return s, ok
+}
+
+func (w *world) addrOf(id topology.NodeID) (string, bool) {
+	s, ok := w.find(id)
+	return s.peer, ok
+}
+
+func (w *world) regionOf(id topology.NodeID) (topology.Region, bool) {
+	s, ok := w.find(id)
+	return s.region, ok
 }
 
 func (w *world) name(id topology.RegionID) topology.Region { return w.names[id] }
-
-// drainers are so many members of a region that pull the logs of the others:
-// two, so that one may be down.
-const drainers = 2
-
-// drains says whether this node is one of the region's drainers: the first
-// members by id, so that all nodes think the same.
-func (w *world) drains(self topology.NodeID) bool {
-	before := 0
-	for _, m := range w.own.Members {
-		if m.ID < self {
-			before++
-		}
-	}
-	return before < drainers
-}

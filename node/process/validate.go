@@ -162,8 +162,14 @@ func (v *validator) regions() {
 	switch {
 	case !here && c.Region != "":
 		v.ps.add("regions", fmt.Sprintf("must contain the own region %q", c.Region), listed(names))
-	case here && !self && c.Node != "":
-		v.ps.add("regions", fmt.Sprintf("must have this node %q among the members of %q", c.Node, c.Region), listed(members))
+	case here && !self && c.Node != "" && c.Join == nil:
+		v.ps.add("regions", fmt.Sprintf("must have this node %q among the members of %q, or join must be set", c.Node, c.Region), listed(members))
+	}
+	if j := c.Join; j != nil {
+		if members[c.Node] && !self {
+			v.ps.add("join", fmt.Sprintf("must be of a node that is in no other region, unlike %q", c.Node), bare("a member of another region"))
+		}
+		v.presented("join", j.Weight, j.Client, j.Peer)
 	}
 }
 
@@ -179,18 +185,23 @@ func (v *validator) member(field string, m Member, seen map[topology.NodeID]bool
 		v.ps.add(field+".id", "must be unique over all regions", string(m.ID))
 	}
 	seen[m.ID] = true
-	if m.Weight < 0 || m.Weight > maxWeight {
-		v.ps.add(field+".weight", fmt.Sprintf("must be in 1..%d", maxWeight), m.Weight)
+	v.presented(field, m.Weight, m.Client, m.Peer)
+}
+
+// presented checks how a node presents itself.
+func (v *validator) presented(field string, weight int, client, peer string) {
+	if weight < 0 || weight > maxWeight {
+		v.ps.add(field+".weight", fmt.Sprintf("must be in 1..%d", maxWeight), weight)
 	}
 	least, want := 1, wantPort
 	if v.c.alone() { // nobody reads them
 		least, want = 0, wantAddr
 	}
-	if _, ok := splitAddr(m.Client, least); !ok {
-		v.ps.add(field+".client", want, m.Client)
+	if _, ok := splitAddr(client, least); !ok {
+		v.ps.add(field+".client", want, client)
 	}
-	if _, ok := splitAddr(m.Peer, least); !ok {
-		v.ps.add(field+".peer", want, m.Peer)
+	if _, ok := splitAddr(peer, least); !ok {
+		v.ps.add(field+".peer", want, peer)
 	}
 }
 

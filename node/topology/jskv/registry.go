@@ -100,3 +100,25 @@ func (r *Registry) Resume(ctx context.Context, node topology.NodeID, id topology
 func encode(id topology.Identity) identity {
 	return identity{Actor: uint32(id.Actor), Nonce: id.Nonce}
 }
+
+// Raise makes everything that is handed out from now on come at least by behind
+// floor: for a registry that lost its state, by a node that has not heard of
+// all actors.
+func (r *Registry) Raise(ctx context.Context, floor crdt.Actor, by uint32) error {
+	err := r.b.retry(ctx, func(ctx context.Context, kv jetstream.KeyValue) error {
+		var c counter
+		rev, err := load(ctx, kv, actorsKey, &c)
+		if err != nil || c.Seq >= floor.Seq()+by {
+			return err
+		}
+		up, err := topology.NextActor(r.cfg.RegionID, floor.Seq()+by-1, 0)
+		if err != nil {
+			return final{err}
+		}
+		return store(ctx, kv, actorsKey, counter{up.Seq()}, rev)
+	})
+	if err != nil {
+		return fmt.Errorf("raise actors above %s: %w", floor, err)
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package process
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/replica"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// A node that has been started before begins with the topology on its disk and
+// waits for nobody. At a node's first start the region's store decides. A store
+// that has nothing is that of a new region, or of one that has lost it: so the
+// members that the configuration lists make a region out of it only when every
+// one of them says that it has none yet. A node that is not listed makes none.
+
+const (
+	firstBeat  = 200 * time.Millisecond
+	firstTell  = 10 * time.Second // how often a node says what it waits for
+	askTimeout = time.Second
+)
+
+// firstTopology returns the topology to start with.
+func (p *Process) firstTopology(ctx context.Context, s *stack, store pendingStore, secret crdt.Secret) (*topology.Topology, error) {
+	stored, err := replica.Stored(p.store)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", p.cfg.DataDir, err)
+	}
+	if stored != nil {
+		own := p.world.own
+		if stored.Region != own.Region || stored.RegionID != own.RegionID || stored.Rules.Partitions != own.Rules.Partitions {
+			return own, nil // the replica says what is wrong
+		}
+		return stored, nil
+	}
+	p.isNew.Store(true)
+	defer p.isNew.Store(false)
+	asking, stop := context.WithCancel(ctx)
+	defer stop()
+	type outcome struct {
+		t   *topology.Topology
+		err error
+	}
+	found := make(chan outcome, 1)
+	go func() {
+		t, err := p.discover(asking, store, secret)
+		found <- outcome{t, err}
+	}()
+	select {
+	case o := <-found:
+		return o.t, o.err
+	case err := <-s.failed: // something that was started before
+		stop()
+		<-found
+		return nil, err
+	}
+}
+
+// discover asks the region's store, for as long as that takes.
+func (p *Process) discover(ctx context.Context, store pendingStore, secret crdt.Secret) (*topology.Topology, error) {
+	p.wait("the region's nats does not answer yet")
+	mark := secretMarkOf(secret)
+	agreed, err := store.agree(ctx, "secret", mark)
+	if err != nil {
+		return nil, err
+	}
+	if agreed != mark {
+		return nil, fmt.Errorf("join region %s: %w", p.cfg.Region, ErrOtherSecret)
+	}
+	var told time.Time
+	for {
+		t, err := p.enrol(ctx, store)
+		if err != nil || t != nil {
+			return t, err
+		}
+		why := p.notNew(ctx)
+		if why == nil {
+			switch _, err := store.Swap(ctx, p.world.own, 0); {
+			case err == nil:
+				p.log.Info("the region is new", "members", len(p.world.own.Members))
+				continue
+			case !errors.Is(err, topology.ErrConflict):
+				return nil, fmt.Errorf("make region %s: %w", p.cfg.Region, err)
+			}
+			continue // another member was first
+		}
+		p.wait(why.Error())
+		if time.Since(told) > firstTell {
+			p.log.Warn("waiting for the region's topology", "why", why.Error())
+			told = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(firstBeat):
+		}
+	}
+}
+
+// ErrOtherSecret says that the region was made with another secret.
+var ErrOtherSecret = errors.New("the region was made with another secret (secret_file)")
+
+// secretMarkOf tells secrets apart and gives nothing of them away: they are at
+// least 32 bytes that nobody can guess.
+func secretMarkOf(s crdt.Secret) string {
+	sum := sha256.Sum256(append([]byte("atoll region secret\x00"), s...))
+	return hex.EncodeToString(sum[:8])
+}
+
+// notNew says why it is not known that the region is new: nil if it is.
+func (p *Process) notNew(ctx context.Context) error {
+	listed := p.cfg.own().Members
+	if !slices.ContainsFunc(listed, func(m Member) bool { return m.ID == p.cfg.Node }) {
+		return fmt.Errorf("the store of region %s is empty: its listed members have not started yet", p.cfg.Region)
+	}
+	var mu sync.Mutex
+	var silent, old []string
+	var wg sync.WaitGroup
+	for _, m := range listed {
+		if m.ID == p.cfg.Node {
+			continue
+		}
+		wg.Go(func() {
+			has, err := p.hasTopology(ctx, m.ID)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				silent = append(silent, string(m.ID))
+			case has:
+				old = append(old, string(m.ID))
+			}
+		})
+	}
+	wg.Wait()
+	slices.Sort(silent)
+	slices.Sort(old)
+	switch {
+	case len(old) > 0:
+		return fmt.Errorf("the store of region %s has lost its topology: %s will put it back", p.cfg.Region, strings.Join(old, ", "))
+	case len(silent) > 0:
+		return fmt.Errorf("region %s is made when all its listed members have started: no answer from %s", p.cfg.Region, strings.Join(silent, ", "))
+	}
+	return nil
+}
+
+// hasTopology asks a node whether it has one of the region.
+func (p *Process) hasTopology(ctx context.Context, id topology.NodeID) (bool, error) {
+	// A ping makes for a fresh attempt to connect.
+	_, err := peer.Call(ctx, p.links, id, peer.Request{Verb: peer.VerbPing, Timeout: askTimeout})
+	if no := (*peer.Refusal)(nil); err != nil && !errors.As(err, &no) {
+		return false, err
+	}
+	b, err := peer.Call(ctx, p.links, id, peer.Request{Verb: peer.VerbTopology, Timeout: askTimeout, Body: make([]byte, 8)})
+	if err != nil {
+		return false, err
+	}
+	if len(b) < 8 {
+		return false, fmt.Errorf("%s gave a short answer", id)
+	}
+	return binary.BigEndian.Uint64(b) != 0, nil
+}
+
+// answerNew answers peers before there is a node: a new one has no topology.
+func (p *Process) answerNew(req peer.Request, reply peer.Done) {
+	if req.Verb == peer.VerbTopology && p.isNew.Load() {
+		reply(make([]byte, 8), nil)
+		return
+	}
+	reply(nil, &peer.Refusal{Code: peer.CodeStopping, Detail: "starting"})
+}
+
+// wait notes what the start waits for.
+func (p *Process) wait(why string) { p.waits.Store(&why) }
+
+func (p *Process) startingError() error {
+	if why := p.waits.Load(); why != nil {
+		return fmt.Errorf("%w: %s", errStarting, *why)
+	}
+	return errStarting
+}

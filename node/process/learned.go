@@ -1,0 +1,118 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// What other regions told of themselves is kept in the data directory, one file
+// a region: regions/<name>.topology, in topology's encoding. It is where a node
+// begins to ask after a restart. A file that cannot be read costs no more than
+// that: the configuration has members, too.
+
+func (p *Process) learnedDir() string { return filepath.Join(p.cfg.DataDir, "regions") }
+
+func (p *Process) learnedFile(r topology.Region) string {
+	return filepath.Join(p.learnedDir(), string(r)+".topology")
+}
+
+// recall reads what earlier runs have learned.
+func (p *Process) recall() error {
+	for _, r := range p.cfg.Regions {
+		if r.Name == p.cfg.Region {
+			continue
+		}
+		b, err := os.ReadFile(p.learnedFile(r.Name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read what was learned of region %s: %w", r.Name, err)
+		}
+		t, err := topology.Decode(b)
+		if err != nil {
+			p.log.Warn("what was learned of another region is unreadable and is learned anew", "of", string(r.Name), "error", err)
+			continue
+		}
+		p.world.learn(t)
+	}
+	return nil
+}
+
+// learn takes what another region told of itself. It does not block.
+func (p *Process) learn(t *topology.Topology) {
+	if !p.world.learn(t) {
+		return
+	}
+	p.log.Info("another region has changed", "of", string(t.Region), "epoch", uint64(t.Epoch), "members", len(t.Members))
+	select {
+	case p.learned <- struct{}{}:
+	default:
+	}
+}
+
+// keepLearned writes what is learned.
+func (p *Process) keepLearned(ctx context.Context) {
+	kept := map[topology.Region]topology.Epoch{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.learned:
+		}
+		for _, t := range p.world.theirs() {
+			if t.Epoch == unheard || t.Epoch == kept[t.Region] {
+				continue
+			}
+			if err := replaceFile(p.learnedFile(t.Region), topology.Encode(t)); err != nil {
+				p.log.Warn("what was learned of another region is not kept", "of", string(t.Region), "error", err)
+				continue
+			}
+			kept[t.Region] = t.Epoch
+		}
+	}
+}
+
+// replaceFile writes a file as a whole, or leaves it as it was.
+func replaceFile(path string, data []byte) (err error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = tmp.Close()
+			_ = os.Remove(tmp.Name())
+		}
+	}()
+	if _, err := tmp.Write(data); err != nil {
+		return err
+	}
+	if err := tmp.Sync(); err != nil {
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
