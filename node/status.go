@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -31,6 +32,8 @@ func (n *Node) report() report {
 		Uptime:          time.Since(n.started),
 		Version:         n.cfg.Version,
 		PeersDown:       n.PeersDown(),
+		Epoch:           n.Topology().Epoch, PartitionsBehind: n.replica.BehindCount(),
+		Leftovers: len(n.replica.Leftovers()),
 	}
 	s.PartitionsPrimary, s.OpenGaps = n.shares()
 	for _, p := range n.replica.Owned() {
@@ -66,7 +69,7 @@ func (n *Node) encodeStatus() ([]byte, error) {
 
 // Status asks every node of the region.
 func (n *Node) Status(ctx context.Context) (api.Status, error) {
-	members := n.Topology().Members
+	members := slices.DeleteFunc(slices.Clone(n.Topology().Members), func(m topology.Member) bool { return m.State == topology.Left })
 	reports := make([]report, len(members))
 	var wg sync.WaitGroup
 	for i, m := range members {
