@@ -16,6 +16,7 @@ func (n *Node) Figures() *admin.Figures {
 		Actor:           n.replica.Actor(),
 		PartitionsOwned: len(n.replica.Owned()),
 		PeersDown:       n.PeersDown(),
+		Peers:           n.alive.Stats(),
 		Coord:           n.coord.Stats(),
 		Repair:          n.repair.Stats(),
 		Commits:         n.replica.Commits(),

@@ -17,7 +17,10 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/node/admin"
+	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/liveness"
+	"github.com/atolldb/atoll/node/overload"
 	"github.com/atolldb/atoll/node/quorum"
 	"github.com/atolldb/atoll/node/repair"
 	"github.com/atolldb/atoll/node/storage"
@@ -40,6 +43,13 @@ func full() *admin.Figures {
 		Asking:      map[topology.NodeID]admin.Link{"n2": {Up: true, MessagesOut: 21, BytesIn: 22}},
 		Asked:       map[topology.NodeID]admin.Link{"n2": {Pending: 5}},
 	}
+	f.Peers = map[topology.NodeID]liveness.PeerStats{"n2": {
+		State: liveness.Down, Falls: 3, Pings: 90, Latency: [liveness.Kinds]time.Duration{liveness.Writes: 30 * time.Millisecond},
+		Slow: [liveness.Kinds]bool{liveness.Writes: true}, Turns: [liveness.Kinds]uint64{liveness.Writes: 1},
+	}}
+	f.Rim, f.HotShare = &api.LimiterStats{Bytes: 77}, .25
+	f.Rim.Classes[overload.Write] = overload.Stats{Limit: 512, Waiting: 8, Target: 1e8}
+	f.Rim.Classes[overload.Write].Verdicts[overload.RefusedAge] = 9
 	f.Coord.Gets.Store(17)
 	f.Repair.RepairedKeys.Store(19)
 	f.Commits.GroupSizes = [12]uint64{2, 1, 0, 3}
@@ -82,6 +92,17 @@ func TestMetrics(t *testing.T) {
 		`atoll_partitions_owned 256`,
 		`atoll_clock_gaps 3`,
 		`atoll_peers_down 1`,
+		`atoll_peer_state{peer="n2"} 2`,
+		`atoll_peer_falls_total{peer="n2"} 3`,
+		`atoll_peer_latency_seconds{kind="write",peer="n2"} 0.03`,
+		`atoll_peer_slow{kind="write",peer="n2"} 1`,
+		`atoll_peer_pace_changes_total{kind="read",peer="n2"} 0`,
+		`atoll_rim_limit_units{class="write"} 512`,
+		`atoll_rim_waiting_operations{class="write"} 8`,
+		`atoll_rim_target_seconds{class="write"} 0.1`,
+		`atoll_rim_operations_total{class="write",verdict="waited"} 9`,
+		`atoll_rim_held_bytes 77`,
+		`atoll_hot_key_share_ratio 0.25`,
 		`atoll_coordinator_gets_total 17`,
 		`atoll_repair_repaired_keys_total 19`,
 		`atoll_commit_ops_total 40`,

@@ -6,6 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/node/liveness"
+	"github.com/atolldb/atoll/node/overload"
 )
 
 // family is one metric: its name, help, and where its samples come from.
@@ -130,6 +132,35 @@ func ofPump(value func(*geo.PumpStats) uint64) func(*Figures, func(float64, ...s
 	return func(f *Figures, put func(float64, ...string)) {
 		if f.Pump != nil {
 			put(number(value(f.Pump)))
+		}
+	}
+}
+
+func eachPeer(value func(liveness.PeerStats) float64) func(*Figures, func(float64, ...string)) {
+	return func(f *Figures, put func(float64, ...string)) {
+		for id, s := range f.Peers {
+			put(value(s), string(id))
+		}
+	}
+}
+
+func eachKind(value func(liveness.PeerStats, liveness.Kind) float64) func(*Figures, func(float64, ...string)) {
+	return func(f *Figures, put func(float64, ...string)) {
+		for id, s := range f.Peers {
+			for k := range liveness.Kinds {
+				put(value(s, k), string(id), k.String())
+			}
+		}
+	}
+}
+
+func eachClass(value func(overload.Stats) float64) func(*Figures, func(float64, ...string)) {
+	return func(f *Figures, put func(float64, ...string)) {
+		if f.Rim == nil {
+			return
+		}
+		for c := range overload.Classes {
+			put(value(f.Rim.Classes[c]), c.String())
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/node/liveness"
+	"github.com/atolldb/atoll/node/overload"
 )
 
 const (
@@ -15,6 +17,9 @@ var (
 	byLink   = []string{"peer", "side"}
 	byWay    = []string{"peer", "side", "direction"}
 	byOrigin = []string{"origin"}
+	byPeer   = []string{"peer"}
+	byKind   = []string{"peer", "kind"}
+	byClass  = []string{"class"}
 )
 
 // families are all metrics made of figures. Dashboards, alerts and documents
@@ -34,6 +39,49 @@ var families = []family{
 		func(f *Figures) float64 { return number(f.OpenGaps) }),
 	gauge("peers_down", "Nodes of the region that this node takes to be down.",
 		func(f *Figures) float64 { return number(len(f.PeersDown)) }),
+	labelled(asGauge, "peer_state", "0 when the node is up, 1 when in doubt, 2 when taken to be down.", byPeer,
+		eachPeer(func(s liveness.PeerStats) float64 { return number(int(s.State)) })),
+	labelled(asCounter, "peer_falls_total", "Times the node was taken to be down.", byPeer,
+		eachPeer(func(s liveness.PeerStats) float64 { return number(s.Falls) })),
+	labelled(asCounter, "peer_pings_total", "Pings sent to the node, which are spared while there is traffic.", byPeer,
+		eachPeer(func(s liveness.PeerStats) float64 { return number(s.Pings) })),
+	labelled(asGauge, "peer_latency_seconds", "Moving average of what the node takes for one read, and for one write with its sync.", byKind,
+		eachKind(func(s liveness.PeerStats, k liveness.Kind) float64 { return s.Latency[k].Seconds() })),
+	labelled(asGauge, "peer_slow", "1 when the node takes several times as long as others, which are asked first.", byKind,
+		eachKind(func(s liveness.PeerStats, k liveness.Kind) float64 { return truth(s.Slow[k]) })),
+	labelled(asCounter, "peer_pace_changes_total", "Times the node became slow, or ceased to be.", byKind,
+		eachKind(func(s liveness.PeerStats, k liveness.Kind) float64 { return number(s.Turns[k]) })),
+
+	// The rim: what is let in of what clients ask for.
+	labelled(asGauge, "rim_limit_units", "What may run at a time: one for each operation and one for each 64 KiB of it.", byClass,
+		eachClass(func(s overload.Stats) float64 { return number(s.Limit) })),
+	labelled(asGauge, "rim_in_flight_units", "What runs.", byClass,
+		eachClass(func(s overload.Stats) float64 { return number(s.InFlight) })),
+	labelled(asGauge, "rim_waiting_operations", "Operations that wait to be begun.", byClass,
+		eachClass(func(s overload.Stats) float64 { return number(s.Waiting) })),
+	labelled(asGauge, "rim_target_seconds", "What an operation may take, by the median, before the limit shrinks.", byClass,
+		eachClass(func(s overload.Stats) float64 { return float64(s.Target) / 1e9 })),
+	labelled(asCounter, "rim_operations_total", "Operations that were admitted, or refused and why.", []string{"class", "verdict"},
+		func(f *Figures, put func(float64, ...string)) {
+			if f.Rim == nil {
+				return
+			}
+			for c := range overload.Classes {
+				for v := range overload.Verdicts {
+					if v != overload.Waiting {
+						put(number(f.Rim.Classes[c].Verdicts[v]), c.String(), v.String())
+					}
+				}
+			}
+		}),
+	labelled(asGauge, "rim_held_bytes", "What operations that run or wait hold.", nil,
+		func(f *Figures, put func(float64, ...string)) {
+			if f.Rim != nil {
+				put(number(f.Rim.Bytes))
+			}
+		}),
+	gauge("hot_key_share_ratio", "The part of clients' requests that is for the key asked for most.",
+		func(f *Figures) float64 { return f.HotShare }),
 
 	// The coordinator.
 	counter("coordinator_gets_total", "Reads this node was asked for by clients.",

@@ -3,7 +3,9 @@ package admin
 import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/repair"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/topology"
@@ -31,6 +33,12 @@ type Figures struct {
 	// Drains and Lag are of the regions that this node drains.
 	Drains map[topology.Region]geo.DrainStats
 	Lag    []geo.LagReport
+	// Peers are the nodes of the region, this one too, as this one finds them.
+	Peers map[topology.NodeID]liveness.PeerStats
+	// Rim is nil until clients are served. HotShare is the part, 0..1, of their
+	// requests that is for the key asked for most.
+	Rim      *api.LimiterStats
+	HotShare float64
 	// Asking are the links by which this node asks others, Asked those by
 	// which others ask it.
 	Asking, Asked map[topology.NodeID]Link

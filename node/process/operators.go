@@ -40,6 +40,13 @@ func (p *Process) figures() *admin.Figures {
 		return nil
 	}
 	f := n.Figures()
+	if kv := p.kv.Load(); kv != nil {
+		limits := kv.Limits()
+		f.Rim = &limits
+		for _, e := range kv.HotKeys(1).Entries {
+			f.HotShare = e.Share
+		}
+	}
 	f.Asking, f.Asked = links(p.links.Stats()), links(p.peers.Stats())
 	return f
 }

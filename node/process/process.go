@@ -14,6 +14,7 @@ import (
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/node"
 	"github.com/atolldb/atoll/node/admin"
+	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/peer/grpcpeer"
 	"github.com/atolldb/atoll/node/storage"
@@ -34,6 +35,8 @@ type Process struct {
 	// requests measures those of clients.
 	requests *admin.Requests
 	node     atomic.Pointer[node.Node]
+	// kv is nil until clients are served.
+	kv atomic.Pointer[api.KVService]
 	// first is the topology that the node began with.
 	first atomic.Pointer[topology.Topology]
 	// isNew: there is no topology yet, not on this disk either. waits is what

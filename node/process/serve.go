@@ -71,6 +71,7 @@ func (p *Process) serveClients(s *stack, l net.Listener) {
 	kv := api.NewKVService(p.requests.Coordinator(n.Coordinator()), p.cfg.Region, p.world.name, log)
 	srv := grpc.NewServer(api.ServerOptions(log)...)
 	n.CountHot(kv.HotKeys)
+	p.kv.Store(kv)
 	health := api.Register(srv, kv, api.NewClusterService(n, n.Operations()))
 	s.run("client listener", func(ctx context.Context) error {
 		return serve(ctx, srv, l, func() {
