@@ -3,6 +3,7 @@ package handoff
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/atolldb/atoll/node/topology"
@@ -16,8 +17,11 @@ type Steward struct {
 	store topology.Store
 	asks  *asker
 
-	leading bool
+	leading atomic.Bool
 	until   time.Time // when to say again that this node leads
+	// good is when this node last could do something as the leader; rests is
+	// until when it leaves the lead to others.
+	good, rests time.Time
 }
 
 // NewSteward returns a steward. copier is that of this node.
@@ -25,6 +29,9 @@ func NewSteward(cfg Config, deps Deps, store topology.Store, copier *Copier) *St
 	cfg = cfg.filled()
 	return &Steward{cfg: cfg, deps: deps, store: store, asks: newAsker(cfg, deps, copier)}
 }
+
+// Leads reports whether this node led when it last asked.
+func (s *Steward) Leads() bool { return s.leading.Load() }
 
 // Run leads, or stands by, until ctx ends.
 func (s *Steward) Run(ctx context.Context) error {
@@ -68,13 +75,18 @@ func (s *Steward) turn(ctx context.Context) time.Duration {
 		return retry
 	}
 	if top == nil || len(top.Moves) == 0 && !unsettled(top) {
+		s.good = time.Now()
 		return idle
 	}
-	s.asks.round(ctx, top, concerned(top), askWait)
-	next, steps := top.Advance(s.asks.facts())
+	nodes := concerned(top)
+	s.asks.round(ctx, top, nodes, askWait)
+	facts := s.asks.facts()
+	next, steps := top.Advance(facts)
 	if next == nil {
+		s.resign(nodes, facts)
 		return s.cfg.Beat
 	}
+	s.good = time.Now()
 	switch _, err := s.store.Swap(bound, next, rev); {
 	case errors.Is(err, topology.ErrConflict):
 		return soon
@@ -88,19 +100,53 @@ func (s *Steward) turn(ctx context.Context) time.Duration {
 	return soon
 }
 
+// resign leaves the lead to others when this node may be why nothing goes on:
+// when it hears nobody, or, for longer, so few that they are no majority. When
+// the others really are dead they are so for the next leader, too, and this one
+// has had time to do without them.
+func (s *Steward) resign(nodes map[topology.NodeID]bool, facts topology.Facts) {
+	heard, others := 0, 0
+	for id := range nodes {
+		if id == s.cfg.Self {
+			continue
+		}
+		others++
+		if _, ok := facts.Durable[id]; ok {
+			heard++
+		}
+	}
+	patience := s.cfg.DeadAfter + 3*s.cfg.Lease
+	switch {
+	case 2*heard >= others:
+		s.good = time.Now()
+		return
+	case heard == 0:
+		patience = s.cfg.Lease
+	}
+	if time.Since(s.good) > patience {
+		s.rests = time.Now().Add(3 * s.cfg.Lease)
+		s.deps.Log.Warn("too few nodes answer this one, another one may lead the topology's changes", "answer", heard, "of", others)
+	}
+}
+
 // lead says to the store that this node leads, or would.
 func (s *Steward) lead(ctx context.Context) (bool, error) {
 	now := time.Now()
-	if s.leading && now.Before(s.until) {
+	if now.Before(s.rests) {
+		s.leading.Store(false)
+		return false, nil
+	}
+	if s.leading.Load() && now.Before(s.until) {
 		return true, nil
 	}
 	bound, stop := context.WithTimeout(ctx, s.cfg.Lease/2)
 	defer stop()
 	leader, err := s.store.Lead(bound, s.cfg.Self, s.cfg.Lease)
 	leads := err == nil && leader == s.cfg.Self
-	if leads != s.leading {
+	if s.leading.Swap(leads) != leads {
 		s.asks.forget()
-		if s.leading = leads; leads {
+		if leads {
+			s.good = now
 			s.deps.Log.Info("this node leads the topology's changes now")
 		} else {
 			s.deps.Log.Info("another node leads the topology's changes, or nobody can tell", "leader", string(leader))
