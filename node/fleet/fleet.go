@@ -24,6 +24,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -171,14 +172,7 @@ func (f *Fleet) layOut() error {
 		}
 		for n, m := range region.Members {
 			a := all[r][n]
-			c := process.Default()
-			c.Node, c.Region, c.Regions = m.ID, region.Name, f.regions
-			c.DataDir = filepath.Join(f.cfg.Dir, string(m.ID))
-			c.SecretFile, c.Version, c.Buckets = f.secretFile(), f.cfg.Version, f.cfg.Buckets
-			c.Listen = process.Listen{Client: a.client, Peer: a.peer, Admin: a.admin}
-			c.Partitions, c.Replicas = f.cfg.Partitions, min(3, f.cfg.Nodes)
-			c.Memory = process.Memory{Memtable: f.cfg.Memtable, BlockCache: 16 * process.MiB}
-			c.NATS.MaxStore = 512 * process.MiB
+			c := f.config(region.Name, m.ID, process.Listen{Client: a.client, Peer: a.peer, Admin: a.admin})
 			if n < f.cfg.NATSServers {
 				c.NATS.Listen = a.nats
 				if f.cfg.NATSServers > 1 {
@@ -190,6 +184,45 @@ func (f *Fleet) layOut() error {
 		}
 	}
 	return nil
+}
+
+// config of a node without NATS server.
+func (f *Fleet) config(region topology.Region, id topology.NodeID, at process.Listen) process.Config {
+	c := process.Default()
+	c.Node, c.Region, c.Regions, c.Listen = id, region, f.regions, at
+	c.DataDir = filepath.Join(f.cfg.Dir, string(id))
+	c.SecretFile, c.Version, c.Buckets = f.secretFile(), f.cfg.Version, f.cfg.Buckets
+	c.Partitions, c.Replicas = f.cfg.Partitions, min(3, f.cfg.Nodes)
+	c.Memory = process.Memory{Memtable: f.cfg.Memtable, BlockCache: 16 * process.MiB}
+	c.NATS.MaxStore = 512 * process.MiB
+	return c
+}
+
+// AddNode starts a node that joins a region while it runs, and waits until it
+// serves clients. It owns nothing before a plan gives it its share. From then
+// on it is as any other node of the fleet.
+func (f *Fleet) AddNode(ctx context.Context, region topology.Region, id topology.NodeID, rack string) error {
+	if !slices.Contains(f.cfg.Regions, region) {
+		return fmt.Errorf("no region %q; there are %v", region, f.cfg.Regions)
+	}
+	at, err := freeAddrs(3)
+	if err != nil {
+		return err
+	}
+	c := f.config(region, id, process.Listen{Client: at[0], Peer: at[1], Admin: at[2]})
+	c.Join = &process.Join{Rack: rack, Weight: 1, Client: at[0], Peer: at[1]}
+	f.mu.Lock()
+	taken := f.nodes[id] != nil
+	if !taken {
+		f.nodes[id] = &place{region: region, cfg: c}
+		f.order = append(slices.Clone(f.order), id)
+	}
+	f.mu.Unlock()
+	if taken {
+		return fmt.Errorf("there is a node %s already", id)
+	}
+	f.wan.own(at[1], end{id, region})
+	return f.StartNode(ctx, id)
 }
 
 // freeAddrs returns loopback addresses that nobody listens on right now.
@@ -208,12 +241,12 @@ func freeAddrs(n int) ([]string, error) {
 
 // Start starts all nodes that are down and waits until they take writes.
 func (f *Fleet) Start(ctx context.Context) error {
-	for _, id := range f.order {
+	for _, id := range f.Nodes() {
 		if err := f.launch(id); err != nil {
 			return err
 		}
 	}
-	for _, id := range f.order {
+	for _, id := range f.Nodes() {
 		if err := f.await(ctx, id); err != nil {
 			return err
 		}
@@ -288,7 +321,7 @@ func (f *Fleet) at(id topology.NodeID) *running {
 }
 
 func (f *Fleet) unknown(id topology.NodeID) error {
-	return fmt.Errorf("no node %q; there are %v", id, f.order)
+	return fmt.Errorf("no node %q; there are %v", id, f.order) // with the lock held
 }
 
 // StopNode stops a node in order: it leaves a clean-stop marker.
@@ -302,7 +335,7 @@ func (f *Fleet) end(id topology.NodeID, kill bool) error {
 	f.mu.Lock()
 	p := f.nodes[id]
 	if p == nil {
-		f.mu.Unlock()
+		defer f.mu.Unlock()
 		return f.unknown(id)
 	}
 	r := p.running
@@ -328,8 +361,9 @@ func (f *Fleet) end(id topology.NodeID, kill bool) error {
 // Stop stops all nodes.
 func (f *Fleet) Stop() error {
 	var wg sync.WaitGroup
-	errs := make([]error, len(f.order))
-	for i, id := range f.order {
+	nodes := f.Nodes()
+	errs := make([]error, len(nodes))
+	for i, id := range nodes {
 		if f.at(id) != nil {
 			wg.Go(func() { errs[i] = f.StopNode(id) })
 		}
@@ -360,20 +394,21 @@ func (f *Fleet) Heal(a, b string) error {
 func (f *Fleet) HealAll() { f.wan.heal() }
 
 func (f *Fleet) places(names ...string) error {
+	nodes := f.Nodes()
 	for _, n := range names {
-		known := f.nodes[topology.NodeID(n)] != nil
-		for _, r := range f.cfg.Regions {
-			known = known || string(r) == n
-		}
-		if !known {
-			return fmt.Errorf("no region or node %q; there are %v and %v", n, f.cfg.Regions, f.order)
+		if !slices.Contains(nodes, topology.NodeID(n)) && !slices.Contains(f.cfg.Regions, topology.Region(n)) {
+			return fmt.Errorf("no region or node %q; there are %v and %v", n, f.cfg.Regions, nodes)
 		}
 	}
 	return nil
 }
 
-// Nodes of all regions, in order.
-func (f *Fleet) Nodes() []topology.NodeID { return f.order }
+// Nodes of all regions, in order; those that were added last.
+func (f *Fleet) Nodes() []topology.NodeID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.order
+}
 
 // Regions in order.
 func (f *Fleet) Regions() []topology.Region { return f.cfg.Regions }
@@ -392,22 +427,40 @@ func (f *Fleet) Process(id topology.NodeID) *process.Process {
 	return nil
 }
 
-// Endpoints are the client addresses of a region's nodes.
+// Endpoints are the client addresses of a region's nodes, but for those that
+// have left it.
 func (f *Fleet) Endpoints(region topology.Region) []string {
-	var out []string
-	for _, r := range f.regions {
-		if r.Name != region {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var now *topology.Topology // the newest of what its nodes go by
+	for _, p := range f.nodes {
+		if p.region != region || p.running == nil {
 			continue
 		}
-		for _, m := range r.Members {
-			out = append(out, m.Client)
+		if n := p.running.process.Node(); n != nil && (now == nil || n.Topology().Epoch > now.Epoch) {
+			now = n.Topology()
 		}
+	}
+	var out []string
+	for _, id := range f.order {
+		p := f.nodes[id]
+		if p.region != region {
+			continue
+		}
+		if now != nil {
+			if m := now.Member(id); m != nil && m.State == topology.Left {
+				continue
+			}
+		}
+		out = append(out, p.cfg.Listen.Client)
 	}
 	return out
 }
 
 // Admin is the address of a node's admin listener.
 func (f *Fleet) Admin(id topology.NodeID) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if p := f.nodes[id]; p != nil {
 		return p.cfg.Listen.Admin
 	}

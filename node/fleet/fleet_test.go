@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,5 +163,57 @@ func TestNodeThatCannotStart(t *testing.T) {
 	}
 	if !f.Up("eu-1") {
 		t.Error("it is down")
+	}
+}
+
+// A node joins while the region runs: everybody knows it, clients find it, its
+// links can be cut, and it can be stopped and started.
+func TestAddNode(t *testing.T) {
+	f, ctx := start(t, fleet.Config{Regions: []topology.Region{"eu", "us"}, Nodes: 1})
+	if err := f.AddNode(ctx, "eu", "eu-4", "rack-9"); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Endpoints("eu"); len(got) != 2 || got[1] != f.Process("eu-4").Addrs().Client {
+		t.Errorf("endpoints %v", got)
+	}
+	eventually(t, ctx, "all of eu know it", func() bool {
+		for _, id := range []topology.NodeID{"eu-1", "eu-4"} {
+			m := f.Process(id).Node().Topology().Member("eu-4")
+			if m == nil || m.State != topology.Joining || m.Rack != "rack-9" {
+				return false
+			}
+		}
+		return true
+	})
+	c, err := client.Open(ctx, f.Endpoints("eu")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Put(ctx, "k", []byte("v")); err != nil {
+		t.Error(err)
+	}
+	if err := f.Partition("eu-1", "eu-4"); err != nil {
+		t.Error(err)
+	}
+	eventually(t, ctx, "the cut is seen", func() bool {
+		return slices.Contains(f.Process("eu-4").Node().PeersDown(), "eu-1")
+	})
+	f.HealAll()
+	if err := f.Kill("eu-4"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.StartNode(ctx, "eu-4"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, ctx, "a read through it", func() bool {
+		obj, err := c.Get(ctx, "k")
+		return err == nil && string(obj.Value()) == "v"
+	})
+	if err := f.AddNode(ctx, "eu", "eu-4", ""); err == nil {
+		t.Error("it joined twice")
+	}
+	if err := f.AddNode(ctx, "mars", "m-1", ""); err == nil {
+		t.Error("it joined a region that is not there")
 	}
 }
