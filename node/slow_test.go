@@ -55,7 +55,7 @@ func latencies(t *testing.T, nodes int, slow time.Duration) (took [2][]time.Dura
 		rng := rand.New(rand.NewPCG(1, 2))
 		var mu sync.Mutex
 		var failed atomic.Int64
-		const warm, measured, perSecond = 10, 40, 300
+		const warm, measured, perSecond = 10, 20, 200
 		begin := time.Now().Add(warm * time.Second)
 		for range (warm + measured) * perSecond {
 			time.Sleep(time.Second / perSecond)
