@@ -80,6 +80,7 @@ var table = []row{
 	{path: "node/coord", layer: driver, beside: []string{"node/replica", "node/liveness"}},
 	{path: "node/cas", layer: driver, beside: []string{"node/replica", "node/liveness"}},
 	{path: "node/repair", layer: driver, beside: []string{"node/replica", "node/liveness"}},
+	{path: "node/collect", layer: driver, beside: []string{"node/replica"}},
 	{path: "node/hint", layer: driver, beside: []string{"node/replica", "node/liveness"}},
 	{path: "node/handoff", layer: driver, beside: []string{"node/replica", "node/liveness"}},
 

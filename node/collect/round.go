@@ -1,0 +1,199 @@
+package collect
+
+import (
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// Pass of a round.
+type Pass uint8
+
+// The passes. The numbers are wire format.
+const (
+	Promise  Pass = 1
+	Settle   Pass = 2
+	List     Pass = 3
+	Raise    Pass = 4
+	Confirm  Pass = 5
+	Complete Pass = 6
+)
+
+func (p Pass) String() string {
+	if p < Promise || p > Complete {
+		return fmt.Sprintf("pass %d", uint8(p))
+	}
+	return [...]string{"promise", "settle", "list", "raise", "confirm", "complete"}[p-Promise]
+}
+
+// ID of a round. No two rounds have the same.
+type ID uint64
+
+// Ask is what an owner is asked in one pass.
+type Ask struct {
+	Round     ID
+	Partition hashring.Partition
+	Pass      Pass
+	// Floor that is proposed, and From, the highest that any owner knows to be
+	// completed: what is dead at or below it was listed before.
+	Floor, From hlc.Stamp
+	// Had is what any owner had when it promised; only in Settle.
+	Had *crdt.Clock
+}
+
+// Incarnation tells an owner from the one that it was before it lost its memory.
+type Incarnation struct {
+	// Actor that it mints with, 0 while it has none.
+	Actor crdt.Actor
+	// Boot is drawn at each start.
+	Boot uint64
+}
+
+// Answer of an owner to one pass. An owner that does not agree refuses instead.
+type Answer struct {
+	Round ID
+	Pass  Pass
+	As    Incarnation
+	// Completed is the floor that the owner knows all to have raised, and Clock
+	// what it has received; only of Promise.
+	Completed hlc.Stamp
+	Clock     *crdt.Clock
+	// Settled says whether the pass is over for this owner; only of Settle. If
+	// not, it is asked again.
+	Settled bool
+	// Count and Digest of what the owner lists; only of List.
+	Count, Digest uint64
+}
+
+// Round is the one who asks. It is pure, and used by one goroutine.
+type Round struct {
+	id        ID
+	partition hashring.Partition
+	floor     hlc.Stamp
+	owners    []topology.NodeID
+
+	pass    Pass
+	through map[topology.NodeID]bool
+	as      map[topology.NodeID]Incarnation
+	from    hlc.Stamp
+	had     *crdt.Clock
+	// count and digest of the first list.
+	listed        bool
+	count, digest uint64
+
+	done bool
+	off  string
+}
+
+// NewRound begins a round over all owners of a partition in all regions: all
+// that take writes of it, whether they serve or not.
+func NewRound(id ID, p hashring.Partition, floor hlc.Stamp, owners []topology.NodeID) *Round {
+	return &Round{
+		id: id, partition: p, floor: floor, owners: owners,
+		pass: Promise, through: map[topology.NodeID]bool{}, as: map[topology.NodeID]Incarnation{}, had: &crdt.Clock{},
+	}
+}
+
+// Pass that is under way.
+func (r *Round) Pass() Pass { return r.pass }
+
+// Floor that is proposed.
+func (r *Round) Floor() hlc.Stamp { return r.floor }
+
+// Done reports whether the floor is completed everywhere.
+func (r *Round) Done() bool { return r.done }
+
+// Off is why the round has ended before that, "" if it has not.
+func (r *Round) Off() string { return r.off }
+
+// Ended reports whether there is nothing more to ask.
+func (r *Round) Ended() bool { return r.done || r.off != "" }
+
+// Collected is the number of records that all owners listed.
+func (r *Round) Collected() uint64 { return r.count }
+
+// Asks returns who is to be asked, in order, and what: those of whom this pass
+// has no answer yet. It may be called again and again.
+func (r *Round) Asks() (to []topology.NodeID, ask Ask) {
+	if r.Ended() {
+		return nil, Ask{}
+	}
+	for _, id := range r.owners {
+		if !r.through[id] {
+			to = append(to, id)
+		}
+	}
+	ask = Ask{Round: r.id, Partition: r.partition, Pass: r.pass, Floor: r.floor, From: r.from}
+	if r.pass == Settle {
+		ask.Had = r.had
+	}
+	return to, ask
+}
+
+// Stop ends the round: an owner has refused, the topology has changed, or it
+// has taken too long. A round whose floor is being completed goes on: all have
+// raised it.
+func (r *Round) Stop(why string) {
+	if !r.Ended() && r.pass != Complete {
+		r.off = why
+	}
+}
+
+// Answered takes an owner's answer.
+func (r *Round) Answered(from topology.NodeID, a Answer) {
+	if r.Ended() || a.Round != r.id || a.Pass != r.pass || r.through[from] || !r.asked(from) {
+		return
+	}
+	if r.pass == Promise {
+		r.as[from] = a.As
+	} else if r.pass != Complete && r.as[from] != a.As {
+		r.off = fmt.Sprintf("%s is another incarnation", from)
+		return
+	}
+	switch r.pass {
+	case Promise:
+		if a.Completed >= r.floor {
+			r.off = fmt.Sprintf("the floor is completed at %s", from)
+			return
+		}
+		r.from = max(r.from, a.Completed)
+		if a.Clock != nil {
+			r.had.Join(a.Clock)
+		}
+	case Settle:
+		if !a.Settled {
+			return
+		}
+	case List:
+		if r.listed && (a.Count != r.count || a.Digest != r.digest) {
+			r.off = fmt.Sprintf("%s lists something else", from)
+			return
+		}
+		r.listed, r.count, r.digest = true, a.Count, a.Digest
+	}
+	r.through[from] = true
+	if len(r.through) == len(r.owners) {
+		r.next()
+	}
+}
+
+func (r *Round) asked(id topology.NodeID) bool {
+	for _, o := range r.owners {
+		if o == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Round) next() {
+	if r.pass == Complete {
+		r.done = true
+		return
+	}
+	r.pass++
+	clear(r.through)
+}
