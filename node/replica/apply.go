@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/atolldb/atoll/crdt"
@@ -24,14 +25,19 @@ func (r *Replica) Apply(entries []wire.Entry, done func(changed int, err error))
 // that epoch: it is refused with ErrStale when a partition's row has changed
 // since, however long it waited here. Epoch 0 is not fenced.
 func (r *Replica) ApplyAt(epoch topology.Epoch, entries []wire.Entry, done func(changed int, err error)) {
-	op := &applyOp{r: r, epoch: epoch, done: done, items: make([]applyItem, len(entries))}
+	r.apply(&applyOp{r: r, epoch: epoch, done: done}, entries)
+}
+
+func (r *Replica) apply(op *applyOp, entries []wire.Entry) {
+	done := op.done
+	op.items = make([]applyItem, len(entries))
 	v := r.view.Load()
 	for i, e := range entries {
 		it := &op.items[i]
 		it.Entry = e
 		it.keyHash = hashring.KeyHash(e.Key)
 		it.partition = r.Partition(it.keyHash)
-		err := r.note(v.standing(it.partition).takes(epoch))
+		err := r.note(v.standing(it.partition).takes(op.epoch))
 		if err != nil {
 			done(0, err)
 			return
@@ -59,6 +65,7 @@ type applyOp struct {
 	size    int
 	changed int
 	done    func(int, error)
+	heal    *Damage // see Heal
 }
 
 type applyItem struct {
@@ -69,6 +76,8 @@ type applyItem struct {
 	old, out  crdt.Record
 	encoded   []byte // of out, if it is to be written
 	effect    effect
+	// hurt: what is stored is unreadable. doubt: it is, or has been since.
+	hurt, doubt bool
 }
 
 // indexSize is about what the index entries of all its dots take.
@@ -79,9 +88,9 @@ func (it *applyItem) indexSize() int {
 func (o *applyOp) Size() int { return o.size }
 func (o *applyOp) Decided()  {}
 
-// Decide reads everything before it writes anything: an unreadable record, or
-// one that would become too large, must take the whole operation out of the
-// group, not a part of it.
+// Decide reads everything before it writes anything: what is refused, or would
+// become too large, must take the whole operation out of the group, not a part
+// of it.
 func (o *applyOp) Decide(tx storage.Txn) error {
 	room := 0
 	var earlier map[string]int // for keys that occur twice
@@ -95,13 +104,13 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 		}
 		it.effect.part = o.r.held[it.partition]
 		if j, ok := earlier[string(it.Key)]; ok {
-			it.old = o.items[j].out
+			it.old, it.doubt = o.items[j].out, o.items[j].doubt
 		} else {
 			old, err := getRecord(tx, it.keyHash, it.Key)
-			if err != nil {
+			if it.hurt = errors.Is(err, storage.ErrCorrupt); err != nil && !it.hurt {
 				return err
 			}
-			it.old = old
+			it.old, it.doubt = old, it.hurt || o.r.damage.isReplaced(it.Key)
 		}
 		it.out = crdt.Join(it.old, it.in)
 		if it.changedRecord() {
@@ -115,13 +124,57 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 	if err := o.r.checkRoom(room); err != nil {
 		return err
 	}
-	for i := range o.items {
-		if err := o.r.join(tx, &o.items[i]); err != nil {
+	if o.heal != nil {
+		if err := o.end(tx); err != nil {
 			return err
 		}
-		if o.items[i].changedRecord() {
+	}
+	for i := range o.items {
+		it := &o.items[i]
+		if it.hurt && o.heal == nil {
+			if err := o.r.replace(tx, it); err != nil {
+				return err
+			}
+		}
+		if err := o.r.join(tx, it); err != nil {
+			return err
+		}
+		if it.changedRecord() {
 			o.changed++
 		}
+	}
+	return nil
+}
+
+// replace notes, durably, that a record is not what it was.
+func (r *Replica) replace(tx storage.Txn, it *applyItem) error {
+	if !it.changedRecord() {
+		return nil // nothing came
+	}
+	if err := tx.Put(replacedKey(it.keyHash, it.Key), []byte{1}); err != nil {
+		return fmt.Errorf("note that a record was replaced: %w", err)
+	}
+	r.stats.Replaced.Add(1)
+	r.unreadable(it.keyHash, it.Key)
+	r.damage.put(hurt{Damage: Damage{it.partition, it.keyHash, it.Key}, replaced: true})
+	return nil
+}
+
+// end ends a damage, before the join of what heals it.
+func (o *applyOp) end(tx storage.Txn) error {
+	h := o.heal
+	if _, err := o.r.decidedPart(o.r.Partition(h.KeyHash)); err != nil {
+		return err
+	}
+	_, err := getRecord(tx, h.KeyHash, h.Key)
+	if errors.Is(err, storage.ErrCorrupt) {
+		err = tx.Delete(recordKey(nil, h.KeyHash, h.Key))
+	}
+	if err == nil {
+		err = tx.Delete(replacedKey(h.KeyHash, h.Key))
+	}
+	if err != nil {
+		return fmt.Errorf("heal a record: %w", err)
 	}
 	return nil
 }
@@ -139,7 +192,7 @@ func (it *applyItem) encode() {
 func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 	clock := it.effect.part.decided.clock
 	take := func(d crdt.Dot) {
-		if r.minter != 0 && d.Actor == r.minter && r.lost(it, d) {
+		if r.minter != 0 && d.Actor == r.minter && !it.doubt && r.lost(it, d) {
 			r.forget()
 		}
 		if !clock.Contains(d) && !contains(it.effect.dots, d) {
@@ -166,7 +219,7 @@ func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 }
 
 // lost reports whether d, a dot of this node's own actor, shows that the node
-// has lost something: it never minted d as far as it knows, or it did and the
+// has lost something that it does not know of: it never minted d as far as it knows, or it did and the
 // record no longer shows it. What it minted before it dropped the partition is
 // no proof.
 func (r *Replica) lost(it *applyItem, d crdt.Dot) bool {
@@ -175,6 +228,14 @@ func (r *Replica) lost(it *applyItem, d crdt.Dot) bool {
 		return false
 	}
 	return !part.decided.clock.Contains(d) || !it.old.Covers(d)
+}
+
+// healed: the key is served again.
+func (r *Replica) healed(h *Damage) {
+	p := r.Partition(h.KeyHash)
+	r.damage.remove(p, func(x hurt) bool { return string(x.Key) == string(h.Key) })
+	r.stats.Healed.Add(1)
+	r.recountSoon(p)
 }
 
 func contains(dots []crdt.Dot, d crdt.Dot) bool {
@@ -193,6 +254,9 @@ func (o *applyOp) Done(err error) {
 			if len(e.dots) > 0 || e.delta != 0 {
 				e.harden()
 			}
+		}
+		if o.heal != nil {
+			o.r.healed(o.heal)
 		}
 	}
 	o.done(o.changed, err)

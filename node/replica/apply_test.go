@@ -132,25 +132,6 @@ func TestApplyRefusesTheWholeMessage(t *testing.T) {
 	}
 }
 
-// What is stored and cannot be read refuses a message as a whole, and only
-// that message.
-func TestApplyOverUnreadable(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := owner(t)
-		p.put(key, "v")
-		p.disk.CorruptValue(recordKey(key))
-		_, err := p.apply(foreign("b\x00good", stranger, 1, nil, "v"), foreign(key, stranger, 2, nil, "w"))
-		wantError(t, err, storage.ErrCorrupt)
-		if len(p.record("b\x00good").Versions) > 0 {
-			t.Error("a part of it was applied")
-		}
-		_, err = p.write(replica.Mint{Key: []byte(key), Value: []byte("x")})
-		wantError(t, err, storage.ErrCorrupt)
-		p.put("b\x00good", "still works")
-		p.stop()
-	})
-}
-
 // The bound on siblings holds for whoever adds one: a blind writer, and one
 // who writes with the same old context again and again.
 func TestSiblingLimit(t *testing.T) {

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -152,7 +153,7 @@ func scanAll(from storage.Reader, lo, hi []byte, visit func(kv storage.KV, unrea
 	for {
 		err := from.Scan(lo, hi, func(kv storage.KV) bool { return visit(kv, false) })
 		var bad *storage.CorruptError
-		if !errors.As(err, &bad) {
+		if !errors.As(err, &bad) || bytes.Compare(bad.Key, lo) < 0 {
 			return err
 		}
 		if !visit(storage.KV{Key: bad.Key}, true) {

@@ -130,6 +130,7 @@ func (o *dropOp) Done(err error) {
 		return
 	}
 	o.r.publish()
+	o.r.damage.remove(o.p, func(hurt) bool { return true })
 	o.r.later(func(ctx context.Context) error { return o.r.dropData(ctx, o.p) }, o.done)
 }
 
@@ -145,6 +146,10 @@ func (r *Replica) dropData(ctx context.Context, p hashring.Partition) error {
 	first, last := hashring.Range(p, r.partitions)
 	lo, hi := recordRange(first, last)
 	err := r.deleteRange(ctx, lo, hi, may)
+	if err == nil {
+		lo, hi = replacedRange(lo, hi)
+		err = r.deleteRange(ctx, lo, hi, may)
+	}
 	if err == nil {
 		err = r.deleteRange(ctx, indexKey(nil, p, crdt.Dot{}), indexEnd(p), may)
 	}

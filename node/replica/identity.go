@@ -81,6 +81,8 @@ type cleanMarker struct {
 	State uint64     `json:"state"`
 }
 
+const differs = "recovered clocks differ from the clean-stop marker"
+
 // readCleanMarker returns the identity to resume, or why there is none.
 func (r *Replica) readCleanMarker(report storage.MarkerReport) (*topology.Identity, string, error) {
 	b, err := r.engine.Get(keyClean)
@@ -89,8 +91,13 @@ func (r *Replica) readCleanMarker(report storage.MarkerReport) (*topology.Identi
 		return nil, "empty data directory", nil
 	case isNotFound(err):
 		return nil, "no clean-stop marker", nil
+	case errors.Is(err, storage.ErrCorrupt):
+		return nil, "unreadable clean-stop marker", nil
 	case err != nil:
 		return nil, "", fmt.Errorf("read clean-stop marker: %w", err)
+	}
+	if r.damagedState {
+		return nil, "clocks, indexes or counters are unreadable", nil
 	}
 	if report.Lost() {
 		return nil, "the store lost something: " + report.String(), nil
@@ -100,7 +107,7 @@ func (r *Replica) readCleanMarker(report storage.MarkerReport) (*topology.Identi
 		return nil, "unreadable clean-stop marker", nil
 	}
 	if m.State != r.fingerprint() {
-		return nil, "recovered clocks differ from the clean-stop marker", nil
+		return nil, differs, nil
 	}
 	return &topology.Identity{Actor: m.Actor, Nonce: m.Nonce}, "", nil
 }
@@ -271,18 +278,20 @@ func (o *adoptOp) Done(err error) {
 	o.done <- err
 }
 
-// loadActors returns all actors that this data directory ever minted with.
+// loadActors returns all actors that this data directory ever minted with, the
+// last one last. Where that is unreadable the list begins anew: other regions
+// get what was not shipped by comparing clocks.
 func loadActors(g getter) ([]crdt.Actor, error) {
 	b, err := g.Get(keyActors)
-	if isNotFound(err) {
+	if isNotFound(err) || errors.Is(err, storage.ErrCorrupt) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read actors: %w", err)
 	}
 	var actors []crdt.Actor
-	if err := json.Unmarshal(b, &actors); err != nil {
-		return nil, fmt.Errorf("read actors: %w: %w", storage.ErrCorrupt, err)
+	if json.Unmarshal(b, &actors) != nil {
+		return nil, nil
 	}
 	return actors, nil
 }

@@ -18,7 +18,10 @@ import (
 //	'd' partition(2)                    -> 1: being dropped; see drop.go
 //	'o' partition(2)                    -> actor (4), n (8): the highest dot of
 //	                                       this node's in what was dropped
+//	'u' key-hash(8) full-key            -> 1: the record was unreadable and is
+//	                                       another by now; see damage.go
 //	'm' name                            -> the node's own facts
+//	'h' ...                             -> hints; see package hint
 //
 // The partition is the top of the key hash, so a partition's records, and any
 // bucket of them by hash prefix, are one contiguous range.
@@ -30,6 +33,7 @@ const (
 	spaceBehind   = 'b'
 	spaceDropping = 'd'
 	spaceOwn      = 'o'
+	spaceReplaced = 'u'
 )
 
 var (
@@ -42,6 +46,22 @@ func recordKey(dst []byte, keyHash uint64, fullKey []byte) []byte {
 	dst = append(dst, spaceRecord)
 	dst = binary.BigEndian.AppendUint64(dst, keyHash)
 	return append(dst, fullKey...)
+}
+
+func replacedKey(keyHash uint64, fullKey []byte) []byte {
+	k := recordKey(nil, keyHash, fullKey)
+	k[0] = spaceReplaced
+	return k
+}
+
+// replacedRange is for a recordRange what that is for records.
+func replacedRange(lo, hi []byte) ([]byte, []byte) {
+	move := func(k []byte) []byte {
+		k = append([]byte(nil), k...)
+		k[0] += spaceReplaced - spaceRecord
+		return k
+	}
+	return move(lo), move(hi)
 }
 
 // recordRange covers the records whose key hash is in first..last.

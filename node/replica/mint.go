@@ -121,8 +121,14 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 		o.r.forget()
 		return ErrAmnesia
 	}
+	if o.r.damage.isReplaced(o.Key) {
+		return errReplaced
+	}
 	old, err := getRecord(tx, o.KeyHash, o.Key)
 	if err != nil {
+		if errors.Is(err, storage.ErrCorrupt) {
+			o.r.unreadable(o.KeyHash, o.Key)
+		}
 		return err
 	}
 	seen := o.Context.Seen

@@ -32,6 +32,7 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 		wantActor:  make(chan struct{}, 1),
 	}
 	r.chores.wake = make(chan struct{}, 1)
+	r.damage.init()
 	if err := r.checkOwner(); err != nil {
 		return nil, err
 	}
@@ -48,6 +49,9 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 		}
 	}
 	if err := r.recover(stored); err != nil {
+		return nil, err
+	}
+	if err := r.loadDamage(); err != nil {
 		return nil, err
 	}
 	report, err := storage.CheckMarkers(engine)
@@ -97,11 +101,17 @@ func (r *Replica) recover(stored *topology.Topology) error {
 		if r.dropping[p] || !held[id] && stands[id].role == topology.None {
 			continue
 		}
-		part, err := recoverPartition(r.engine, p)
+		part, damaged, err := recoverPartition(r.engine, p)
 		if err != nil {
 			return err
 		}
-		part.stand, part.own, part.saved = stands[id], r.floors[p], held[id]
+		if damaged {
+			if err := r.rebuild(part); err != nil {
+				return err
+			}
+		}
+		part.stand, part.own = stands[id], r.floors[p]
+		part.saved = part.saved && held[id]
 		r.held[id] = part
 	}
 	err = r.eachPartition(spaceBehind, func(p hashring.Partition, _ []byte) {
@@ -115,21 +125,33 @@ func (r *Replica) recover(stored *topology.Topology) error {
 	return nil
 }
 
+// rebuild makes the digest of a partition whose snapshot or index was damaged
+// that of its records. What the clock lacks is to be had from others.
+func (r *Replica) rebuild(part *partition) error {
+	r.log.Error("clock or dot index of a partition are unreadable: this node catches up with others before it answers; check the disk", "partition", int(part.id))
+	digest, err := r.digestOf(r.engine, part.id, nil)
+	if err != nil {
+		return fmt.Errorf("rebuild the digest of partition %d: %w", part.id, err)
+	}
+	part.decided.digest, part.durable.digest = digest, digest
+	part.saved = false
+	r.damagedState = true
+	return nil
+}
+
 // loadDropped reads what is being dropped, and what dropping left.
 func (r *Replica) loadDropped() error {
 	err := r.eachPartition(spaceDropping, func(p hashring.Partition, _ []byte) { r.dropping[p] = true })
 	if err != nil {
 		return fmt.Errorf("read which partitions are being dropped: %w", err)
 	}
-	bad := false
 	err = r.eachPartition(spaceOwn, func(p hashring.Partition, value []byte) {
-		d, ok := decodeOwn(value)
-		bad = bad || !ok
-		r.floors[p] = d
+		if d, ok := decodeOwn(value); ok {
+			r.floors[p] = d
+		} else {
+			r.damagedState = true // the last actor must not mint there again
+		}
 	})
-	if bad {
-		err = storage.ErrCorrupt
-	}
 	if err != nil {
 		return fmt.Errorf("read the counters of dropped partitions: %w", err)
 	}
@@ -143,9 +165,10 @@ func (r *Replica) loadDropped() error {
 	return nil
 }
 
-// eachPartition visits the entries of a space with one key a partition.
+// eachPartition visits the entries of a space with one key a partition: with an
+// empty value those that are unreadable.
 func (r *Replica) eachPartition(space byte, visit func(p hashring.Partition, value []byte)) error {
-	return r.engine.Scan([]byte{space}, []byte{space + 1}, func(kv storage.KV) bool {
+	return scanAll(r.engine, []byte{space}, []byte{space + 1}, func(kv storage.KV, _ bool) bool {
 		if len(kv.Key) == 3 {
 			if p := binary.BigEndian.Uint16(kv.Key[1:]); int(p) < r.partitions {
 				visit(hashring.Partition(p), kv.Value)
@@ -162,7 +185,7 @@ func (r *Replica) settleTopology(stored *topology.Topology, report storage.Marke
 	if err != nil && !isNotFound(err) {
 		return fmt.Errorf("read whether the node is behind: %w", err)
 	}
-	s := settling{stored: stored, allBehind: err == nil, lost: report.Fresh() || report.Lost()}
+	s := settling{stored: stored, allBehind: err == nil, lost: report.Fresh() || report.Lost() || r.damagedState || r.unclean == differs}
 	s.encoded, s.adopt = r.newer(stored)
 	if !s.needed(r) {
 		return nil

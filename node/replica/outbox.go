@@ -75,7 +75,7 @@ func openOutbox(r *Replica) (*Outbox, error) {
 		return nil, err
 	}
 	o.actors = actors
-	err = r.engine.Scan([]byte{spaceCursor}, []byte{spaceCursor + 1}, func(kv storage.KV) bool {
+	err = scanAll(r.engine, []byte{spaceCursor}, []byte{spaceCursor + 1}, func(kv storage.KV, _ bool) bool {
 		if len(kv.Key) == 7 && len(kv.Value) == 8 {
 			s := slot{hashring.Partition(binary.BigEndian.Uint16(kv.Key[1:])), crdt.Actor(binary.BigEndian.Uint32(kv.Key[3:]))}
 			o.confirmed[s] = binary.BigEndian.Uint64(kv.Value)
@@ -220,7 +220,7 @@ func (o *Outbox) peekBacklog(pack *packer, left []backlogRun, max int) ([]backlo
 		}
 		key := append([]byte(nil), kv.Value[8:]...)
 		hash := hashring.KeyHash(key)
-		record, err := o.r.load(hash, key)
+		record, err := o.r.give(hash, key)
 		if err != nil {
 			if !errors.Is(err, storage.ErrCorrupt) {
 				failed = err

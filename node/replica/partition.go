@@ -2,6 +2,7 @@ package replica
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,8 @@ type partition struct {
 	own crdt.Dot
 
 	shown atomic.Pointer[standing]
+	// recounting: a recount is to come.
+	recounting atomic.Bool
 
 	// pruned is up to where the index was given up, since the start, by actor.
 	// It belongs to the goroutine of the chores.
@@ -145,14 +148,16 @@ func (p *partition) putSnapshot(tx storage.Txn) error {
 }
 
 // recoverPartition reads snapshot and index entries: the snapshot may be older
-// than the records, and the index entries above it say what it lacks.
-func recoverPartition(r storage.Reader, id hashring.Partition) (*partition, error) {
-	p := newPartition(id)
-	s, err := loadSnapshot(r, id)
-	if err != nil {
-		return nil, fmt.Errorf("read clock snapshot of partition %d: %w", id, err)
+// than the records, and the index entries above it say what it lacks. It reports
+// whether some of them were unreadable: then the clock may lack dots that were
+// acknowledged, and the digest is not that of the records.
+func recoverPartition(r storage.Reader, id hashring.Partition) (p *partition, damaged bool, err error) {
+	p = newPartition(id)
+	p.decided, err = loadSnapshot(r, id)
+	if damaged = errors.Is(err, storage.ErrCorrupt); err != nil && !damaged {
+		return nil, false, fmt.Errorf("read clock snapshot of partition %d: %w", id, err)
 	}
-	p.decided = s
+	p.saved = !damaged && err == nil
 	// Entries at or below a base of the snapshot are in it: skip over them by
 	// starting the scan again behind them.
 	bases := p.decided.clock.Clone()
@@ -160,40 +165,45 @@ func recoverPartition(r storage.Reader, id hashring.Partition) (*partition, erro
 	for lo != nil {
 		from := lo
 		lo = nil
-		err := r.Scan(from, end, func(kv storage.KV) bool {
+		err := scanAll(r, from, end, func(kv storage.KV, unreadable bool) bool {
 			d := splitIndexKey(kv.Key)
 			if base := bases.Base(d.Actor); d.N <= base {
 				lo = indexKey(nil, id, crdt.Dot{Actor: d.Actor, N: base + 1})
 				return false
 			}
-			if len(kv.Value) >= 8 && p.decided.clock.Add(d) {
+			unreadable = unreadable || len(kv.Value) < 8
+			if !p.decided.clock.Add(d) {
+				return true
+			}
+			p.unsaved++
+			if damaged = damaged || unreadable; !unreadable {
 				p.decided.digest ^= binary.BigEndian.Uint64(kv.Value)
-				p.unsaved++
 			}
 			return true
 		})
 		if err != nil {
-			return nil, fmt.Errorf("read dot index of partition %d: %w", id, err)
+			return nil, false, fmt.Errorf("read dot index of partition %d: %w", id, err)
 		}
 	}
 	p.durable = state{clock: p.decided.clock.Clone(), digest: p.decided.digest}
-	return p, nil
+	return p, damaged, nil
 }
 
 func loadSnapshot(r storage.Reader, id hashring.Partition) (state, error) {
 	b, err := r.Get(snapshotKey(id))
+	none := state{clock: &crdt.Clock{}}
 	if isNotFound(err) {
-		return state{clock: &crdt.Clock{}}, nil
+		return none, nil
 	}
 	if err != nil {
-		return state{}, err
+		return none, err
 	}
 	if len(b) < 8 {
-		return state{}, storage.ErrCorrupt
+		return none, storage.ErrCorrupt
 	}
 	c, rest, err := crdt.DecodeClock(b[8:])
 	if err != nil || len(rest) != 0 {
-		return state{}, storage.ErrCorrupt
+		return none, storage.ErrCorrupt
 	}
 	return state{clock: c, digest: binary.BigEndian.Uint64(b)}, nil
 }

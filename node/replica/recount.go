@@ -10,7 +10,9 @@ import (
 
 // Recount computes a partition's digest anew from the store, which also checks
 // every record's envelope, and corrects the kept one. It reports whether they
-// differed: then the store has lost or changed a record behind our back.
+// differed: then the store has lost or changed a record behind our back, or
+// damaged it: what is unreadable does not count, and is among Damaged from then
+// on.
 //
 // The kept digest moves by differences, so it goes on speaking for a record
 // that the disk has lost: only a recount makes that visible to peers. Writes go
@@ -27,10 +29,12 @@ func (r *Replica) Recount(p hashring.Partition) (differed bool, err error) {
 		return false, err
 	}
 	defer begin.moment.Close()
-	digest, err := r.digestOf(begin.moment, p)
+	turn, seen := r.damage.now(), map[string]bool{}
+	digest, err := r.digestOf(begin.moment, p, seen)
 	if err != nil {
 		return false, fmt.Errorf("recount partition %d: %w", p, err)
 	}
+	r.damage.recounted(p, turn, seen)
 	if digest == begin.kept {
 		return false, nil
 	}
@@ -97,26 +101,22 @@ func (o *correctOp) Done(err error) {
 // DigestFromStore computes a partition's digest from its records: what the
 // kept one must equal when nothing is being written.
 func (r *Replica) DigestFromStore(p hashring.Partition) (uint64, error) {
-	return r.digestOf(r.engine, p)
+	return r.digestOf(r.engine, p, nil)
 }
 
-func (r *Replica) digestOf(from storage.Reader, p hashring.Partition) (uint64, error) {
+// digestOf leaves out what is unreadable, and adds its keys to seen, unless that
+// is nil.
+func (r *Replica) digestOf(from storage.Reader, p hashring.Partition, seen map[string]bool) (uint64, error) {
 	first, last := hashring.Range(p, r.partitions)
 	lo, hi := recordRange(first, last)
 	var digest uint64
-	var failed error
-	err := from.Scan(lo, hi, func(kv storage.KV) bool {
-		keyHash, _ := splitRecordKey(kv.Key)
-		rec, err := crdt.DecodeRecord(keyHash, kv.Value)
-		if err != nil {
-			failed = fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
-			return false
+	err := r.eachRecord(from, lo, hi, func(keyHash uint64, key []byte, rec *crdt.Record) {
+		switch {
+		case rec != nil:
+			digest ^= r.digest(keyHash, *rec)
+		case seen != nil && len(seen) <= maxDamage:
+			seen[string(key)] = true
 		}
-		digest ^= r.digest(keyHash, rec)
-		return true
 	})
-	if err == nil {
-		err = failed
-	}
 	return digest, err
 }

@@ -56,6 +56,7 @@ type Replica struct {
 	outbox *Outbox
 	chores chores
 	stats  Stats
+	damage damage
 
 	// minter is the actor that mints now, 0 for none. Only the committer's
 	// goroutine touches it; actor is what others see.
@@ -74,7 +75,9 @@ type Replica struct {
 	behind    atomic.Int32 // partitions; see catchup.go
 	scans     atomic.Int32 // running; see maxScans
 
-	unclean string // why the last stop was not a clean one, "" if it was
+	// damagedState: a start met unreadable clocks, indexes or counters.
+	damagedState bool
+	unclean      string // why the last stop was not a clean one, "" if it was
 }
 
 // Run owns the committer, obtains actors and does the chores until ctx
@@ -138,12 +141,16 @@ func (r *Replica) enqueue(op storage.Op) {
 
 // Read returns the encoding of a key's record, nil for an absent key. It is
 // refused with ErrStale when epoch, that of the topology by which this node was
-// asked, is too old for the partition (0 is not fenced), and with ErrNotOwner
-// or ErrBehind when this node does not serve it.
+// asked, is too old for the partition (0 is not fenced), with ErrNotOwner or
+// ErrBehind when this node does not serve it, and with storage.ErrCorrupt when
+// the record cannot be read, or might be older than what could not be.
 func (r *Replica) Read(epoch topology.Epoch, keyHash uint64, fullKey []byte) ([]byte, error) {
 	st := r.view.Load().standing(r.Partition(keyHash))
 	if err := r.note(st.serves(epoch)); err != nil && !(planted.Bug(planted.ServeBehind) && errors.Is(err, ErrBehind)) {
 		return nil, err
+	}
+	if r.damage.isReplaced(fullKey) {
+		return nil, errReplaced
 	}
 	return r.load(keyHash, fullKey)
 }
@@ -152,10 +159,22 @@ func (r *Replica) Read(epoch topology.Epoch, keyHash uint64, fullKey []byte) ([]
 func (r *Replica) load(keyHash uint64, fullKey []byte) ([]byte, error) {
 	var buf [128]byte
 	b, err := r.engine.Get(recordKey(buf[:0], keyHash, fullKey))
-	if isNotFound(err) {
+	switch {
+	case isNotFound(err):
 		return nil, nil
+	case errors.Is(err, storage.ErrCorrupt):
+		r.unreadable(keyHash, fullKey)
 	}
 	return b, err
+}
+
+// give is load for what is sent to others together with its dots: that must be
+// all that this node ever acknowledged of the key.
+func (r *Replica) give(keyHash uint64, fullKey []byte) ([]byte, error) {
+	if r.damage.isReplaced(fullKey) {
+		return nil, errReplaced
+	}
+	return r.load(keyHash, fullKey)
 }
 
 // Actor that this node mints with, 0 while it has none.

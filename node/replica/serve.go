@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/atolldb/atoll/crdt"
@@ -23,7 +24,8 @@ func (r *Replica) Differing(sums []wire.Sum) []wire.Difference {
 }
 
 // Pull returns the records behind the dots of a partition that the asker's
-// clock lacks, found by the dot index.
+// clock lacks, found by the dot index. The dots of damaged keys are left out:
+// the asker gets them from others.
 func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 	part := r.part(q.Partition)
 	if part == nil {
@@ -37,10 +39,13 @@ func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 		lo := indexKey(nil, q.Partition, crdt.Dot{Actor: run.Actor, N: run.Lo})
 		hi := indexKey(nil, q.Partition, crdt.Dot{Actor: run.Actor, N: run.Hi + 1})
 		var failed error
-		err := r.engine.Scan(lo, hi, func(kv storage.KV) bool {
+		err := scanAll(r.engine, lo, hi, func(kv storage.KV, unreadable bool) bool {
 			d := splitIndexKey(kv.Key)
 			if d.N != next {
 				return false // a hole in the index
+			}
+			if unreadable || len(kv.Value) < 8 {
+				return false // as good as a hole
 			}
 			if size >= q.MaxBytes && size > 0 {
 				out.More = true
@@ -54,7 +59,10 @@ func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 				return true
 			}
 			key := append([]byte(nil), kv.Value[8:]...)
-			record, err := r.load(hashring.KeyHash(key), key)
+			record, err := r.give(hashring.KeyHash(key), key)
+			if errors.Is(err, storage.ErrCorrupt) {
+				return true
+			}
 			if err != nil || record == nil {
 				failed = err
 				next--
@@ -116,22 +124,14 @@ func (r *Replica) Buckets(q wire.Buckets) ([]wire.Bucket, error) {
 		parts = append(parts, part)
 	}
 	lo, hi := recordRange(first, last)
-	var failed error
-	err := r.engine.Scan(lo, hi, func(kv storage.KV) bool {
-		keyHash, _ := splitRecordKey(kv.Key)
-		rec, err := crdt.DecodeRecord(keyHash, kv.Value)
-		if err != nil {
-			failed = fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
-			return false
+	err := r.eachRecord(r.engine, lo, hi, func(keyHash uint64, _ []byte, rec *crdt.Record) {
+		if rec == nil {
+			return
 		}
 		b := &out[keyHash>>(64-int(q.Bits)-wire.BucketBits)&(bucketFan-1)]
-		b.Digest ^= r.digest(keyHash, rec)
+		b.Digest ^= r.digest(keyHash, *rec)
 		b.Keys++
-		return true
 	})
-	if err == nil {
-		err = failed
-	}
 	if err != nil {
 		return nil, fmt.Errorf("digest records: %w", err)
 	}
@@ -143,7 +143,26 @@ func (r *Replica) Buckets(q wire.Buckets) ([]wire.Bucket, error) {
 	return out, nil
 }
 
-// Scan returns a page of records in the store's order.
+// eachRecord visits the records of a range: nil for those that are unreadable,
+// which are noted.
+func (r *Replica) eachRecord(from storage.Reader, lo, hi []byte, visit func(keyHash uint64, key []byte, rec *crdt.Record)) error {
+	return scanAll(from, lo, hi, func(kv storage.KV, unreadable bool) bool {
+		keyHash, key := splitRecordKey(kv.Key)
+		if !unreadable {
+			if rec, err := crdt.DecodeRecord(keyHash, kv.Value); err == nil {
+				visit(keyHash, key, &rec)
+				return true
+			}
+		}
+		r.unreadable(keyHash, key)
+		visit(keyHash, key, nil)
+		return true
+	})
+}
+
+// Scan returns a page of records in the store's order, without those that
+// cannot be read. Its clock is empty, and it says that it is behind, when the
+// partition has damaged keys: what was delivered here cannot all be shown.
 func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 	part := r.part(q.Partition)
 	if part == nil {
@@ -156,12 +175,16 @@ func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 		lo = append(recordKey(nil, hashring.KeyHash(q.After), q.After), 0)
 	}
 	size := 0
-	err := r.engine.Scan(lo, hi, func(kv storage.KV) bool {
+	err := scanAll(r.engine, lo, hi, func(kv storage.KV, unreadable bool) bool {
 		if size >= q.MaxBytes && size > 0 {
 			page.More = true
 			return false
 		}
-		_, key := splitRecordKey(kv.Key)
+		keyHash, key := splitRecordKey(kv.Key)
+		if unreadable {
+			r.unreadable(keyHash, key)
+			return true
+		}
 		e := wire.Entry{Key: append([]byte(nil), key...), Record: append([]byte(nil), kv.Value...)}
 		page.Entries = append(page.Entries, e)
 		size += e.Size()
@@ -169,6 +192,9 @@ func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 	})
 	if err != nil {
 		return wire.Page{}, fmt.Errorf("scan partition %d: %w", q.Partition, err)
+	}
+	if r.damage.in(q.Partition) {
+		page.Behind, page.Clock = true, &crdt.Clock{}
 	}
 	return page, r.stillHeld(part)
 }

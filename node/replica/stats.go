@@ -7,6 +7,9 @@ type Stats struct {
 	// Stale counts reads and writes refused since the asker's topology was too
 	// old.
 	Stale atomic.Uint64
+	// Unreadable counts records that were found to be so, Replaced those of them
+	// that something was applied over, Healed those that are whole again.
+	Unreadable, Replaced, Healed atomic.Uint64
 	// Deleted entries of what was dropped, and of pruned indexes.
 	Deleted atomic.Uint64
 	// Pruned dots: index entries given up, at most.
