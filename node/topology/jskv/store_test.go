@@ -303,3 +303,12 @@ func TestAgree(t *testing.T) {
 		}
 	}
 }
+
+func mustLead(t *testing.T, s *jskv.Store, node topology.NodeID) topology.NodeID {
+	t.Helper()
+	leader, err := s.Lead(t.Context(), node, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return leader
+}
