@@ -38,8 +38,9 @@ type partition struct {
 	own crdt.Dot
 
 	shown atomic.Pointer[standing]
-	// recounting: a recount is to come.
+	// recounting: a recount is to come. counting is held by the one under way.
 	recounting atomic.Bool
+	counting   sync.Mutex
 
 	// pruned is up to where the index was given up, since the start, by actor.
 	// It belongs to the goroutine of the chores.

@@ -23,6 +23,9 @@ func (r *Replica) Recount(p hashring.Partition) (differed bool, err error) {
 	if part == nil {
 		return false, ErrNotOwner
 	}
+	// Two at once would both correct what one of them found.
+	part.counting.Lock()
+	defer part.counting.Unlock()
 	begin := &recountOp{r: r, part: part, done: make(chan error, 1)}
 	r.submit(begin)
 	if err := <-begin.done; err != nil {
