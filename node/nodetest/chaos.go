@@ -60,6 +60,9 @@ func (w *World) chaos(ctx context.Context) {
 	// Weights of the faults of this seed.
 	kinds := []func(context.Context){w.crashOne, w.restartOne, w.cutNodes, w.cutRegions, w.skewOne, w.destroyOne, w.wipeWitness, w.recreateLog,
 		w.joinOne, w.drainOne, w.replaceOne, w.storeOutage}
+	if w.shape.Churn {
+		kinds = []func(context.Context){w.joinOne, w.drainOne, w.drainOne, w.crashOne, w.cutNodes}
+	}
 	weights := make([]int, len(kinds))
 	for i := range weights {
 		weights[i] = w.rng.IntN(4)

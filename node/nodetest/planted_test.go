@@ -51,7 +51,7 @@ func clip(s string) string {
 func catch(t *testing.T) (seeds int, problem string) {
 	for seeds = 1; seeds <= *plantedMax; seeds++ {
 		seed := uint64(seeds)
-		shape := Shape{Regions: 1 + seeds%2, Nodes: 3 + seeds/2%2, Partitions: 8}
+		shape := Shape{Regions: 1 + seeds%2, Nodes: 3 + seeds/2%2, Partitions: 8, Churn: seeds%3 == 0}
 		synctest.Test(t, func(t *testing.T) {
 			quiet := &judge{TB: t}
 			r := Simulate(quiet, seed, shape, time.Minute, hclog.NewNullLogger())

@@ -54,6 +54,8 @@ type Shape struct {
 	Regions    int
 	Nodes      int // of each region
 	Partitions int
+	// Churn: members come and go all the time, and little else goes wrong.
+	Churn bool
 }
 
 // World is nodes, their network, their disks and what clients did to them.

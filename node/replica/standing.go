@@ -47,8 +47,6 @@ func (s standing) serves(epoch topology.Epoch) error {
 		return err
 	}
 	switch {
-	case s.role == topology.Pending && planted.Bug(planted.ServePending):
-		return nil
 	case s.role == topology.Pending:
 		return ErrBehind
 	case s.role != topology.Serving:
