@@ -38,9 +38,10 @@ type partition struct {
 	own crdt.Dot
 
 	shown atomic.Pointer[standing]
-	// recounting: a recount is to come. counting is held by the one under way.
+	// recounting: a recount is to come. counting has one element while one is
+	// under way.
 	recounting atomic.Bool
-	counting   sync.Mutex
+	counting   chan struct{}
 
 	// pruned is up to where the index was given up, since the start, by actor.
 	// It belongs to the goroutine of the chores.
@@ -60,7 +61,7 @@ type state struct {
 func newPartition(id hashring.Partition) *partition {
 	p := &partition{
 		id: id, decided: state{clock: &crdt.Clock{}}, durable: state{clock: &crdt.Clock{}},
-		pruned: map[crdt.Actor]uint64{},
+		pruned: map[crdt.Actor]uint64{}, counting: make(chan struct{}, 1),
 	}
 	p.show()
 	return p

@@ -24,8 +24,8 @@ func (r *Replica) Recount(p hashring.Partition) (differed bool, err error) {
 		return false, ErrNotOwner
 	}
 	// Two at once would both correct what one of them found.
-	part.counting.Lock()
-	defer part.counting.Unlock()
+	part.counting <- struct{}{}
+	defer func() { <-part.counting }()
 	begin := &recountOp{r: r, part: part, done: make(chan error, 1)}
 	r.submit(begin)
 	if err := <-begin.done; err != nil {

@@ -4,17 +4,25 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"github.com/atolldb/atoll/node/storage/memstore"
+	"github.com/atolldb/atoll/node/topology/memtopo"
 )
 
 // Two recounts of a partition at once: what one of them has found and corrected
 // is not corrected again by the other.
 func TestRecountTwiceAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := owner(t)
+		p := newPlace(t, "n1", memtopo.New(1), memstore.Config{SyncMin: time.Second, SyncMax: time.Second})
+		p.start()
 		p.put(key, "v")
 		p.disk.LoseRecord(recordKey(key))
 		part := partOf(key)
 		var both sync.WaitGroup
+		// Both are queued while a write is synced, and so begin at one moment.
+		both.Go(func() { p.put(key+"2", "v") })
+		synctest.Wait()
 		var mu sync.Mutex
 		found := 0
 		for range 2 {
