@@ -182,10 +182,11 @@ func digestSeed(s crdt.Secret) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
+// peers are the other nodes of the region that have not left it.
 func (n *Node) peers() []topology.NodeID {
 	var out []topology.NodeID
 	for _, m := range n.Topology().Members {
-		if m.ID != n.cfg.ID {
+		if m.ID != n.cfg.ID && m.State != topology.Left {
 			out = append(out, m.ID)
 		}
 	}

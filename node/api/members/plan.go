@@ -25,7 +25,13 @@ func (m *Members) Plan(ctx context.Context, c api.Change) (api.Plan, error) {
 	if err != nil {
 		return api.Plan{}, refused(err)
 	}
-	return describe(t, at, p, bytes), nil
+	plan := describe(t, at, p, bytes)
+	for i := range plan.Nodes {
+		if c.Kind == api.ChangeReplace && plan.Nodes[i].ID == c.Nodes[0] {
+			plan.Nodes[i].BytesOut = 0 // it is dead: the other owners send
+		}
+	}
+	return plan, nil
 }
 
 // Commit implements api.Membership. The topology may have gone on since the
