@@ -11,7 +11,7 @@ import (
 // to this list. (A function, since the shell of the demo needs the tree.)
 func commands() []func() *cobra.Command {
 	return []func() *cobra.Command{
-		startCommand, configCommand, versionCommand,
+		startCommand, configCommand, growCommand, versionCommand,
 		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand,
 		statusCommand, ringCommand,
 		nodeCommand, taskCommand, paceCommand, repairCommand, hotkeysCommand,

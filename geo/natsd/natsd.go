@@ -271,7 +271,7 @@ func (s *Server) refuseOther() error {
 	case err != nil:
 		return fmt.Errorf("look for another nats store: %w", err)
 	case len(found) > 0:
-		return fmt.Errorf("%w: %s has the store of a %s server, and this one is to be %s", ErrOtherStore, dir, is, wanted)
+		return fmt.Errorf("%w: %s has the store of a %s server, and this one is to be %s (from one to three is a step of its own: atoll grow)", ErrOtherStore, dir, is, wanted)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/url"
-	"path/filepath"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
@@ -77,6 +76,9 @@ func (p *Process) speakNATS(ctx context.Context, to *pending, server *natsd.Serv
 	if err != nil {
 		return err
 	}
+	if err := p.takeCarried(func(data []byte) error { return jskv.Import(ctx, cfg, nc, data) }); err != nil {
+		return err
+	}
 	to.registry, to.store, to.raise, to.facts = registry, store, registry.Raise, store.Agree
 	if len(p.cfg.Regions) == 1 {
 		close(to.made)
@@ -127,7 +129,7 @@ func (p *Process) ownServer() *natsd.Server {
 	}
 	cfg := natsd.Config{
 		Name: string(p.cfg.Node), Region: string(p.cfg.Region),
-		DataDir: filepath.Join(p.cfg.DataDir, "nats"), Listen: n.Listen, MaxStore: int64(n.MaxStore),
+		DataDir: p.cfg.natsDir(), Listen: n.Listen, MaxStore: int64(n.MaxStore),
 	}
 	if n.Cluster != nil {
 		cfg.Cluster = &natsd.Cluster{Listen: n.Cluster.Listen, Routes: n.Cluster.Routes}
