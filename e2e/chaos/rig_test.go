@@ -40,7 +40,8 @@ type rig struct {
 	traffic *traffic.Traffic
 	res     *result
 	began   time.Time
-	prefix  string // of names that have to be unique on the machine
+	rate    float64 // of the clients
+	prefix  string  // of names that have to be unique on the machine
 	// down are nodes whose process is meant not to run.
 	down map[*deployment.Node]bool
 
@@ -55,7 +56,7 @@ func newRig(t *testing.T, name string, regions []string, nodes int) *rig {
 	r := &rig{
 		t: t, ctx: t.Context(), rng: rand.New(rand.NewPCG(seed, 0)), history: &history.History{}, began: time.Now(),
 		res: &result{Scenario: name, Seed: seed, Faults: map[string]int{}}, clients: map[string]*client.Client{},
-		down: map[*deployment.Node]bool{},
+		down: map[*deployment.Node]bool{}, rate: *rateFlag,
 	}
 	dir, err := os.MkdirTemp(shared.run.Dir, "rig-")
 	r.must(err)
@@ -127,19 +128,24 @@ func (r *rig) must(err error) {
 	}
 }
 
-// eventually tries until ok returns nil; at ctx's end it returns the last error.
+// eventually tries until ok returns nil; at ctx's end it returns the last error
+// that was not the end's own doing.
 func (r *rig) eventually(ctx context.Context, ok func() error) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		err := ok()
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return err
+			return last
 		}
 	}
 }
@@ -159,7 +165,7 @@ func (r *rig) pause(d time.Duration) {
 // work starts the clients.
 func (r *rig) work() {
 	r.traffic = traffic.New(traffic.Config{
-		Clients: r.clients, Regions: r.Regions(), Workers: workers, First: 1, Rate: *rateFlag,
+		Clients: r.clients, Regions: r.Regions(), Workers: workers, First: 1, Rate: r.rate,
 		Sets: 20, Registers: 6, Pad: 2000, Seed: *seedFlag, History: r.history,
 	})
 	r.resume()

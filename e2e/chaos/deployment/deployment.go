@@ -52,45 +52,85 @@ func New(cfg Config) (*Deployment, error) {
 	if err := os.WriteFile(d.secret(), []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
 		return nil, fmt.Errorf("write secret: %w", err)
 	}
-	for i, region := range cfg.Regions {
+	for _, region := range cfg.Regions {
 		for j := range cfg.Nodes {
-			if err := d.add(region, i+1, j); err != nil {
+			if _, err := d.add(region, j); err != nil {
 				return nil, err
 			}
 		}
 	}
 	for _, n := range d.Nodes {
-		if err := os.WriteFile(n.config, []byte(d.yaml(n)), 0o600); err != nil {
-			return nil, fmt.Errorf("write configuration: %w", err)
+		if err := d.configure(n); err != nil {
+			return nil, err
 		}
 	}
 	return d, nil
 }
 
-func (d *Deployment) secret() string { return filepath.Join(d.cfg.Dir, "secret") }
-
-func (d *Deployment) add(region string, regionID, j int) error {
-	id := fmt.Sprintf("%s-%d", region, j+1)
-	if err := d.cfg.Network.Add(id); err != nil {
-		return fmt.Errorf("add host %s: %w", id, err)
+// Join adds a node that was not there when the region was made: its
+// configuration lists it nowhere, and says how others reach it. It does not
+// run yet, and owns nothing until an operator lets it join.
+func (d *Deployment) Join(region string) (*Node, error) {
+	j := 0 // names are never used again
+	for _, n := range d.Nodes {
+		if n.Region == region {
+			j++
+		}
 	}
-	disk, err := d.cfg.NewDisk(id)
+	n, err := d.add(region, j)
 	if err != nil {
-		return fmt.Errorf("make disk of %s: %w", id, err)
+		return nil, err
 	}
-	d.Nodes = append(d.Nodes, &Node{
-		ID: id, Region: region, Disk: disk, network: d.cfg.Network, binary: d.cfg.Binary,
-		regionID: regionID, meta: j < metaServers && (d.cfg.Nodes >= metaServers || j == 0),
-		config: filepath.Join(d.cfg.Dir, id+".yaml"), log: filepath.Join(d.cfg.Dir, id+".log"),
-	})
+	n.late = true
+	return n, d.configure(n)
+}
+
+// Forget takes a node that has left out of what clients and checks ask.
+func (d *Deployment) Forget(n *Node) { n.gone = true }
+
+func (d *Deployment) configure(n *Node) error {
+	if err := os.WriteFile(n.config, []byte(d.yaml(n)), 0o600); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
 	return nil
 }
 
-// Region returns its nodes.
+func (d *Deployment) secret() string { return filepath.Join(d.cfg.Dir, "secret") }
+
+func (d *Deployment) add(region string, j int) (*Node, error) {
+	id := fmt.Sprintf("%s-%d", region, j+1)
+	if err := d.cfg.Network.Add(id); err != nil {
+		return nil, fmt.Errorf("add host %s: %w", id, err)
+	}
+	disk, err := d.cfg.NewDisk(id)
+	if err != nil {
+		return nil, fmt.Errorf("make disk of %s: %w", id, err)
+	}
+	n := &Node{
+		ID: id, Region: region, Disk: disk, network: d.cfg.Network, binary: d.cfg.Binary, rack: fmt.Sprintf("r%d", j+1),
+		meta:   j < metaServers && (d.cfg.Nodes >= metaServers || j == 0),
+		config: filepath.Join(d.cfg.Dir, id+".yaml"), log: filepath.Join(d.cfg.Dir, id+".log"),
+	}
+	d.Nodes = append(d.Nodes, n)
+	return n, nil
+}
+
+// Region returns its nodes, without those that have left for good.
 func (d *Deployment) Region(name string) []*Node {
 	var out []*Node
 	for _, n := range d.Nodes {
-		if n.Region == name {
+		if n.Region == name && !n.gone {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// founders are the nodes that a region was made with.
+func (d *Deployment) founders(region string) []*Node {
+	var out []*Node
+	for _, n := range d.Nodes {
+		if n.Region == region && !n.late {
 			out = append(out, n)
 		}
 	}
@@ -133,7 +173,7 @@ func (d *Deployment) Close() error {
 
 // yaml is a node's configuration.
 func (d *Deployment) yaml(n *Node) string {
-	var b strings.Builder
+	var b, joins strings.Builder
 	fmt.Fprintf(&b, `node: %s
 region: %s
 data_dir: %s
@@ -147,11 +187,14 @@ nats:
   max_store: %s
 `, n.ID, n.Region, n.DataDir(), d.secret(), d.cfg.Partitions, !d.cfg.Network.Loopback(),
 		n.listen("client"), n.listen("peer"), n.listen("admin"), memtable, maxStore)
+	if n.late {
+		fmt.Fprintf(&joins, "join: {rack: %s, client: %q, peer: %q}\n", n.rack, n.Addr("client"), n.Addr("peer"))
+	}
 	if n.meta {
 		fmt.Fprintf(&b, "  listen: %q\n", n.listen("nats"))
 		if d.cfg.Nodes >= metaServers {
 			fmt.Fprintf(&b, "  cluster:\n    listen: %q\n    routes: [", n.listen("routes"))
-			for _, o := range d.Region(n.Region) {
+			for _, o := range d.founders(n.Region) {
 				if o.meta {
 					fmt.Fprintf(&b, "%q, ", o.listen("routes"))
 				}
@@ -159,17 +202,18 @@ nats:
 			b.WriteString("]\n")
 		}
 	}
+	b.WriteString(joins.String())
 	b.WriteString("regions:\n")
 	for i, region := range d.cfg.Regions {
 		fmt.Fprintf(&b, "  - name: %s\n    id: %d\n    nats: [", region, i+1)
-		for _, o := range d.Region(region) {
+		for _, o := range d.founders(region) {
 			if o.meta {
 				fmt.Fprintf(&b, "%q, ", "nats://"+o.listen("nats"))
 			}
 		}
 		b.WriteString("]\n    members:\n")
-		for j, o := range d.Region(region) {
-			fmt.Fprintf(&b, "      - {id: %s, rack: r%d, client: %q, peer: %q}\n", o.ID, j+1, o.Addr("client"), o.Addr("peer"))
+		for _, o := range d.founders(region) {
+			fmt.Fprintf(&b, "      - {id: %s, rack: %s, client: %q, peer: %q}\n", o.ID, o.rack, o.Addr("client"), o.Addr("peer"))
 		}
 	}
 	return b.String()

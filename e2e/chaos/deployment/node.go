@@ -22,8 +22,10 @@ type Node struct {
 
 	network     machine.Network
 	binary      string
-	regionID    int
+	rack        string
 	meta        bool // runs a NATS server
+	late        bool // was not there when the region was made
+	gone        bool // has left for good
 	config, log string
 
 	cmd    *exec.Cmd

@@ -3,6 +3,7 @@ package traffic
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,7 +40,7 @@ func Final(ctx context.Context, h *history.History, place string, c *client.Clie
 		jobs <- job{key, func(obj client.Object) { h.Final(where, key, Elements(h.Saw(key, Values(obj)))) }}
 	}
 	for _, r := range h.Registers() {
-		jobs <- job{r.Key(), func(obj client.Object) { r.Final(where, Values(obj)) }}
+		jobs <- job{r.Key(), func(obj client.Object) { r.Final(where+dots(obj), Values(obj)) }}
 	}
 	close(jobs)
 	wg.Wait()
@@ -59,4 +60,17 @@ func patientGet(ctx context.Context, c *client.Client, key string, level client.
 			return obj, err
 		}
 	}
+}
+
+// dots names the versions of siblings, for whoever has to find out why there
+// are several.
+func dots(obj client.Object) string {
+	if len(obj.Siblings()) < 2 {
+		return ""
+	}
+	var b strings.Builder
+	for _, s := range obj.Siblings() {
+		fmt.Fprintf(&b, " %d:%d at %s", s.ID.Actor, s.ID.N, s.Time.UTC().Format("15:04:05.000"))
+	}
+	return b.String()
 }

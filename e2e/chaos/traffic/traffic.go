@@ -295,11 +295,7 @@ func (t *Tally) read(began time.Time, err error) {
 }
 
 func (t *Tally) fail(began time.Time, err error) {
-	reason := "UNTYPED"
-	var e *client.Error
-	if errors.As(err, &e) {
-		reason = e.Reason
-	}
+	reason := reasonOf(err)
 	t.failed.Add(1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
