@@ -208,7 +208,8 @@ func TestFaults(t *testing.T) {
 				w.quickly()
 				w.settle(10 * time.Minute)
 				x.end()
-				t.Logf("%d writes and %d reads, %d failed", len(x.acked), x.reads, x.failed)
+				got := w.task(1)
+				t.Logf("%d writes and %d reads, %d failed; %d bytes received for %d", len(x.acked), x.reads, x.failed, got.Received, got.Size)
 				w.loaded(500)
 				w.balanced(w.stored())
 			})
@@ -279,9 +280,9 @@ func TestAcceptLoss(t *testing.T) {
 
 // Random changes and faults, one node down at a time.
 func TestRandomFaults(t *testing.T) {
-	seeds := 12
+	seeds := 5
 	if testing.Short() {
-		seeds = 3
+		seeds = 2
 	}
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
