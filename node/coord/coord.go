@@ -18,6 +18,8 @@ type Bucket struct {
 	Kind crdt.Kind
 	// MaxValue in bytes; 0 is DefaultMaxValue, at most 8 MiB.
 	MaxValue int
+	// Sloppy makes all writes of the bucket sloppy; see Put.
+	Sloppy bool
 }
 
 // Config of a coordinator.
@@ -30,6 +32,9 @@ type Config struct {
 	// HedgeAfter is how long a read waits for an owner before it asks one
 	// more; 0 is 25 ms.
 	HedgeAfter time.Duration
+	// StandInAfter is how long a sloppy write waits for owners that are thought
+	// to be up before others stand in for them; 0 is 200 ms.
+	StandInAfter time.Duration
 }
 
 // Deps are what a coordinator works with.
@@ -70,6 +75,8 @@ type Stats struct {
 	// Missed counts applies that an owner did not confirm: anti-entropy will
 	// find them.
 	Missed atomic.Uint64
+	// Hints counts requests to stand in for an owner.
+	Hints atomic.Uint64
 	// Joined counts reads that shared another one's answer.
 	Joined atomic.Uint64
 	// Stale counts requests that were refused because the topology of this node,
@@ -82,6 +89,9 @@ type Stats struct {
 func New(cfg Config, deps Deps) *Coordinator {
 	if cfg.HedgeAfter == 0 {
 		cfg.HedgeAfter = 25 * time.Millisecond
+	}
+	if cfg.StandInAfter == 0 {
+		cfg.StandInAfter = 200 * time.Millisecond
 	}
 	buckets := map[string]Bucket{DefaultBucket: {}}
 	for name, b := range cfg.Buckets {

@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -50,6 +51,8 @@ type fanout struct {
 	minted *replica.Minted
 	closed bool
 	timer  *time.Timer
+	// waits ends when others stand in for those who are silent.
+	waits *time.Timer
 	// round is the one that counts; the first one is allocated with the fanout.
 	round *round
 	first round
@@ -65,6 +68,8 @@ type round struct {
 	tally quorum.Slots
 	// everybody: Extra counts, as one slot more.
 	everybody bool
+	// cover is nil unless others may stand in.
+	cover *cover
 }
 
 func (r *round) open(f *fanout, k *key, need int) {
@@ -76,10 +81,16 @@ func (r *round) open(f *fanout, k *key, need int) {
 			moving |= 1 << i
 		}
 	}
+	if planted.Bug(planted.HalfSlot) {
+		moving = 0
+	}
 	if r.everybody = f.want.everybody() && k.row.Extra != ""; r.everybody {
 		slots, need = slots+1, need+1
 	}
 	r.tally = quorum.NewSlots(need, slots, moving)
+	if f.p.Sloppy {
+		r.cover = newCover(k, r.everybody)
+	}
 }
 
 // decided runs on the committer's goroutine, before the sync.
@@ -100,6 +111,13 @@ func (f *fanout) decided(m *replica.Minted) {
 // spread sends the record to all who take it by the round's topology. This node
 // votes for the first round when its own group is durable; see local.
 func (r *round) spread() {
+	if r.cover != nil {
+		r.mu.Lock()
+		if !r.closed && r.round == r {
+			r.waits = time.AfterFunc(r.c.cfg.StandInAfter, r.late)
+		}
+		r.mu.Unlock()
+	}
 	for i, s := range r.k.row.Slots {
 		r.give(i, false, s.Owner)
 		if s.Moving() {
@@ -190,6 +208,9 @@ func (r *round) renew() bool {
 	}
 	f.turns++
 	f.round = next
+	if f.waits != nil {
+		f.waits.Stop()
+	}
 	f.mu.Unlock()
 	next.spread()
 	return true
@@ -250,20 +271,28 @@ func (r *round) vote(i int, second bool, err error) {
 	if i == len(r.k.row.Slots) && !r.everybody {
 		return // Extra
 	}
-	f := r.fanout
-	f.mu.Lock()
+	r.mu.Lock()
 	var v quorum.Verdict
-	if err == nil {
+	switch {
+	case r.cover != nil:
+		v = r.answered(i, second, err)
+	case err == nil:
 		v = r.tally.Ack(i, second)
-	} else {
+	default:
 		v = r.tally.Fail(i, second)
 	}
+	r.conclude(v)
+}
+
+// conclude answers if there is a verdict and nobody has answered yet. It is
+// called with the lock held, and gives it back.
+func (r *round) conclude(v quorum.Verdict) {
+	f := r.fanout
 	if f.closed || f.round != r || v == quorum.Pending {
 		f.mu.Unlock()
 		return
 	}
-	f.closed = true
-	f.timer.Stop()
+	f.shut()
 	a := r.achieved()
 	yes := r.tally.Yes()
 	f.mu.Unlock()
@@ -291,10 +320,17 @@ func (r *round) achieved() Achieved {
 		Replicas: make([]topology.NodeID, 0, len(r.k.row.Slots)+1),
 	}
 	note := func(i int, second bool, id topology.NodeID) {
-		if r.tally.Acked(i, second) {
+		has := r.tally.Acked(i, second)
+		if r.cover != nil {
+			has = r.cover.seat(i, second).own
+		}
+		if has {
 			a.Replicas = append(a.Replicas, id)
 		}
 		a.Degraded = a.Degraded || !r.c.alive(id)
+	}
+	if r.cover != nil && len(r.cover.hinted) > 0 {
+		a.Hinted, a.Degraded = slices.Clone(r.cover.hinted), true
 	}
 	for i, s := range r.k.row.Slots {
 		note(i, false, s.Owner)
@@ -332,7 +368,14 @@ func (f *fanout) close() bool {
 	if f.closed {
 		return false
 	}
+	f.shut()
+	return true
+}
+
+func (f *fanout) shut() {
 	f.closed = true
 	f.timer.Stop()
-	return true
+	if f.waits != nil {
+		f.waits.Stop()
+	}
 }

@@ -63,6 +63,7 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 	if p.TTL%time.Millisecond != 0 { // less than one would be for ever
 		return nil, invalid("ttl", "whole milliseconds", p.TTL.String(), "ttl is too fine")
 	}
+	p.Sloppy = p.Sloppy || k.bucket.Sloppy
 	w := &write{c: c, k: k, p: p, want: want{p.Level, p.W, "w"}}
 	if w.need, err = k.need(w.want); err != nil {
 		return nil, err
@@ -105,7 +106,7 @@ func (w *write) route(i int) {
 		w.done(PutResult{}, &Error{Code: CodeDeadline, Detail: "the deadline passed before an owner could take the write"})
 		return
 	}
-	if live := w.live(); live < w.need {
+	if live := w.live(); live < w.need && !w.coverable(live) {
 		w.done(PutResult{}, c.unavailable(&w.k, w.want, w.need, live, NotApplied))
 		return
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/peer/memnet"
 	"github.com/atolldb/atoll/node/replica"
@@ -47,6 +48,7 @@ type member struct {
 	*coord.Coordinator
 	id      topology.NodeID
 	replica *replica.Replica
+	hints   *hint.Hints
 	disk    *memstore.Disk
 	skew    time.Duration
 	wire    *tap
@@ -96,6 +98,7 @@ func makeRegion(t *testing.T, n int, registry *memtopo.Registry, disk memstore.C
 			"lww":   {Kind: crdt.LWW},
 			"small": {MaxValue: 10},
 			"large": {MaxValue: 8 << 20},
+			"loose": {Sloppy: true},
 		},
 	}
 	for _, m := range members {
@@ -119,7 +122,7 @@ func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
 	}
 	m.wire = &tap{t: r.t}
 	m.wire.Transport = r.fabric.Node(id, func(_ topology.NodeID, req peer.Request, reply peer.Done) {
-		if !m.replica.Handle(req, reply) && !m.Handle(req, reply) {
+		if !m.replica.Handle(req, reply) && !m.hints.Handle(req, reply) && !m.Handle(req, reply) {
 			r.t.Errorf("nobody serves verb %d", req.Verb)
 		}
 	})
@@ -127,10 +130,19 @@ func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
 		Replica: m.replica, Transport: m.wire, Topology: m.replica.Topology, Learn: r.learn(m), HLC: clock,
 		Alive: r.alive, Observe: func(topology.NodeID, error) {}, Slow: r.slow,
 	})
+	m.hints, err = hint.Open(hint.Config{Self: id, Beat: time.Hour}, hint.Deps{
+		Replica: m.replica, Engine: engine, Transport: m.wire, Alive: r.alive,
+		Observe: func(topology.NodeID, error) {}, Learn: r.learn(m), Logger: hclog.NewNullLogger(),
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
 	var ctx context.Context
 	ctx, m.stop = context.WithCancel(context.Background())
 	go func() {
-		err := m.replica.Run(ctx)
+		handing := make(chan error)
+		go func() { handing <- m.hints.Run(ctx) }()
+		err := errors.Join(m.replica.Run(ctx), <-handing)
 		engine.Close()
 		m.ended <- err
 	}()
