@@ -183,24 +183,35 @@ func TestStandInsThatRefuse(t *testing.T) {
 	})
 }
 
-// An owner that answers late counts all the same, and once.
+// An owner that answers late counts all the same, and once, whether stand-ins
+// are silent or refuse meanwhile.
 func TestLateOwnerOfASloppyWrite(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRegion(t, 5)
-		owners := r.owners("default", "k")
-		a := owners[0]
-		a.wire.answers(peer.VerbHint, "", time.Hour, peer.ErrTimeout)
-		a.wire.answers(peer.VerbApply, owners[1].id, time.Hour, peer.ErrTimeout)
-		a.wire.answers(peer.VerbApply, owners[2].id, 500*time.Millisecond, nil)
-		o := a.startPut(t, sloppy("k", "v"))
-		began := time.Now()
-		res, err := o.wait()
-		if err != nil || o.at.Sub(began) != 500*time.Millisecond || len(res.Achieved.Hinted) > 0 ||
-			!slices.Equal(res.Achieved.Replicas, []topology.NodeID{a.id, owners[2].id}) {
-			t.Errorf("after %v: %+v, %v", o.at.Sub(began), res.Achieved, err)
-		}
-		time.Sleep(2 * time.Hour)
-	})
+	for name, no := range map[string]struct {
+		after time.Duration
+		err   error
+	}{
+		"silent":  {time.Hour, peer.ErrTimeout},
+		"refuses": {time.Millisecond, &peer.Refusal{Code: peer.CodeFull}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRegion(t, 5)
+				owners := r.owners("default", "k")
+				a := owners[0]
+				a.wire.answers(peer.VerbHint, "", no.after, no.err)
+				a.wire.answers(peer.VerbApply, owners[1].id, time.Hour, peer.ErrTimeout)
+				a.wire.answers(peer.VerbApply, owners[2].id, 500*time.Millisecond, nil)
+				o := a.startPut(t, sloppy("k", "v"))
+				began := time.Now()
+				res, err := o.wait()
+				if err != nil || o.at.Sub(began) != 500*time.Millisecond || len(res.Achieved.Hinted) > 0 ||
+					!slices.Equal(res.Achieved.Replicas, []topology.NodeID{a.id, owners[2].id}) {
+					t.Errorf("after %v: %+v, %v", o.at.Sub(began), res.Achieved, err)
+				}
+				time.Sleep(2 * time.Hour)
+			})
+		})
+	}
 }
 
 // While a slot moves, somebody stands in for each of its nodes that is away.
