@@ -2,6 +2,7 @@ package repair
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/atolldb/atoll/crdt"
@@ -45,6 +46,10 @@ func (r *Repairer) pull(ctx context.Context, l link, p hashring.Partition) error
 	}
 }
 
+// errLessNow breaks off a full sync: the other came upon a damaged record, or
+// lost something, since it gave out the clock that was to be joined.
+var errLessNow = errors.New("the other has less than when the full sync began")
+
 // fullSync joins all records of p at l, and then the clock that l had before
 // the first of them was read.
 func (r *Repairer) fullSync(ctx context.Context, l link, p hashring.Partition) error {
@@ -55,6 +60,8 @@ func (r *Repairer) fullSync(ctx context.Context, l link, p hashring.Partition) e
 	err := r.scan(ctx, l, wire.Scan{Partition: p, First: first, Last: last}, func(page wire.Page) error {
 		if clock == nil {
 			clock = page.Clock
+		} else if !page.Clock.Covers(clock) {
+			return errLessNow
 		}
 		_, err := r.apply(ctx, l, page.Entries)
 		return err

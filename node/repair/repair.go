@@ -161,7 +161,7 @@ func (r *Repairer) Run(ctx context.Context) error {
 	r.task.open(ctx)
 	defer r.task.close()
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){r.nearLoop, r.farLoop, r.scrubLoop, r.pruneLoop} {
+	for _, loop := range []func(context.Context){r.nearLoop, r.farLoop, r.scrubLoop, r.healLoop, r.pruneLoop} {
 		loops.Go(func() { loop(ctx) })
 	}
 	loops.Wait()
