@@ -49,7 +49,8 @@ type Put struct {
 	Overwrite bool
 	Delete    bool
 	// Sloppy has healthy nodes that do not own the key stand in where too few
-	// owners can acknowledge; see docs/durability.md. One owner must be there.
+	// owners can acknowledge, one of which must be there; see
+	// docs/walkthrough-one-replica-down.md.
 	Sloppy   bool
 	Deadline time.Time
 }
