@@ -64,7 +64,8 @@ func (a *audit) all(ctx context.Context) error {
 			return err
 		}
 		complete = complete && skipped == 0
-		a.r.task.through(len(chunk), skipped)
+		a.r.heal(ctx, chunk, a.counts)
+		a.r.task.through(len(chunk), skipped, len(a.r.damaged(chunk)))
 		if !sleep(ctx, rest(time.Since(began), a.r.Busy())) {
 			return ctx.Err()
 		}

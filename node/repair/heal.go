@@ -4,76 +4,114 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
-	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
-	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
 
-// healers is how many damaged records are healed at once.
+// errAlone says that there is nobody in the region to fetch a record from.
+var errAlone = errors.New("no other owner in this region")
+
+// healers is how many damaged records are fetched at once.
 const healers = 4
 
-// errTooFew says that too few of the servers told what they have of a key.
-var errTooFew = errors.New("too few of the other servers answered")
-
-// healLoop fetches, each Beat, the records that are unreadable here.
+// healLoop fetches what this node's disk cannot give any more, as soon as it is
+// known.
 func (r *Repairer) healLoop(ctx context.Context) {
 	for sleep(ctx, r.jitter(r.cfg.Beat)) {
-		damaged := r.Replica.Damaged()
-		each(healers, len(damaged), func(i int) {
-			if ctx.Err() != nil {
-				return
-			}
-			d := damaged[i]
-			switch err := r.heal(ctx, d); {
-			case err == nil:
-				r.count(nil, 1, healedRecords)
-				r.Log.Info("an unreadable record was fetched from other owners", "partition", int(d.Partition))
-			case ctx.Err() == nil:
-				r.Log.Debug("an unreadable record was not healed yet", "partition", int(d.Partition), "error", err)
-			}
-		})
+		if r.Replica.DamagedCount() > 0 {
+			r.heal(ctx, nil, nil)
+		}
 	}
 }
 
-// heal joins what the other servers have of a damaged key. This node may have
-// been one of those that acknowledged a write: so as many others are needed as
-// every other quorum meets, N - W + 1 of them.
-func (r *Repairer) heal(ctx context.Context, d replica.Damage) error {
-	top := r.Topology()
-	if top.Role(d.Partition, r.cfg.Self) == topology.None {
-		return replica.ErrNotOwner
+// heal fetches the damaged records of parts (nil: of all). A partition of which
+// a record cannot be fetched now waits for the next time.
+func (r *Repairer) heal(ctx context.Context, parts []hashring.Partition, task *Counts) {
+	select {
+	case r.healing <- struct{}{}:
+		defer func() { <-r.healing }()
+	case <-ctx.Done():
+		return
 	}
-	all := servers(top, d.Partition)
-	need := len(all) - (len(all)/2 + 1) + 1
-	var mu sync.Mutex
+	var failed partitionSet
+	damaged := r.damaged(parts)
+	each(healers, len(damaged), func(i int) {
+		d := damaged[i]
+		if ctx.Err() != nil || failed.has(d.Partition) {
+			return
+		}
+		if err := r.healOne(ctx, d); err != nil {
+			if failed.add(d.Partition) {
+				r.Log.Warn("an unreadable record could not be fetched from other owners yet", "partition", int(d.Partition), "error", err)
+			}
+			return
+		}
+		r.count(task, 1, healedRecords)
+	})
+	if n := len(damaged); n > 0 && failed.empty() && ctx.Err() == nil {
+		r.Log.Info("unreadable records were fetched from other owners", "records", n)
+	}
+}
+
+// damaged returns some damaged records of parts (nil: of all), in no order.
+func (r *Repairer) damaged(parts []hashring.Partition) []replica.Damage {
+	all := r.Replica.Damaged()
+	if parts == nil {
+		return all
+	}
+	var in partitionSet
+	for _, p := range parts {
+		in.add(p)
+	}
+	var out []replica.Damage
+	for _, d := range all {
+		if in.has(d.Partition) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// healOne asks every other server of the region, all of which must answer: a
+// write that this node acknowledged may be at any one of them alone. Other
+// regions are asked, too, and need not answer.
+func (r *Repairer) healOne(ctx context.Context, d replica.Damage) error {
 	var entries []wire.Entry
-	told := 0
-	each(len(all), len(all), func(i int) {
-		if all[i] == r.cfg.Self {
-			return
+	ask := func(l link) error {
+		b, err := r.fetch(ctx, l, peer.VerbRead, d.Key)
+		if err == nil && len(b) > 0 {
+			entries = append(entries, wire.Entry{Key: d.Key, Record: b})
 		}
-		record, err := r.fetch(ctx, link{id: all[i]}, peer.VerbRead, d.Key)
-		if err != nil {
-			return
+		return err
+	}
+	alone := true
+	for _, id := range servers(r.Topology(), d.Partition) {
+		if id == r.cfg.Self {
+			continue
 		}
-		if len(record) > 0 {
-			if _, err := crdt.DecodeRecord(d.KeyHash, record); err != nil {
-				return
+		alone = false
+		if err := ask(link{id: id}); err != nil {
+			return fmt.Errorf("read from %s: %w", id, err)
+		}
+	}
+	if alone {
+		return errAlone
+	}
+	for _, g := range r.Regions() {
+		if g.Topology == nil || int(d.Partition) >= g.Topology.Table.Partitions() {
+			continue
+		}
+		for _, id := range servers(g.Topology, d.Partition) {
+			if ask(link{id: id, region: g.Name}) == nil {
+				break
 			}
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		told++
-		if len(record) > 0 {
-			entries = append(entries, wire.Entry{Key: d.Key, Record: record})
-		}
-	})
-	if told < need {
-		return fmt.Errorf("%w: %d, not %d", errTooFew, told, need)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	done := make(chan error, 1)
 	r.Replica.Heal(d, entries, func(_ int, err error) { done <- err })

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/wire"
@@ -38,41 +37,19 @@ func (r *Repairer) pull(ctx context.Context, l link, p hashring.Partition) error
 		}
 		r.count(l.task, len(got.Entries), pulledKeys)
 		if got.Full {
-			return r.fullSync(ctx, l, p)
+			if !r.pauses.over(l.id, p) {
+				return fmt.Errorf("pull partition %d: %w", p, errPartial)
+			}
+			err := r.fullSync(ctx, l, p)
+			if errors.Is(err, errPartial) {
+				r.pauses.begin(l.id, p)
+			}
+			return err
 		}
 		if !got.More || len(got.Entries) == 0 {
 			return nil
 		}
 	}
-}
-
-// errLessNow breaks off a full sync: the other came upon a damaged record, or
-// lost something, since it gave out the clock that was to be joined.
-var errLessNow = errors.New("the other has less than when the full sync began")
-
-// fullSync joins all records of p at l, and then the clock that l had before
-// the first of them was read.
-func (r *Repairer) fullSync(ctx context.Context, l link, p hashring.Partition) error {
-	r.count(l.task, 1, fullSyncs)
-	r.Log.Info("full sync of a partition", "peer", string(l.id), "partition", int(p))
-	first, last := hashring.Range(p, r.Topology().Table.Partitions())
-	var clock *crdt.Clock
-	err := r.scan(ctx, l, wire.Scan{Partition: p, First: first, Last: last}, func(page wire.Page) error {
-		if clock == nil {
-			clock = page.Clock
-		} else if !page.Clock.Covers(clock) {
-			return errLessNow
-		}
-		_, err := r.apply(ctx, l, page.Entries)
-		return err
-	})
-	if err == nil {
-		err = r.joinClock(p, clock)
-	}
-	if err != nil {
-		return fmt.Errorf("full sync of partition %d: %w", p, err)
-	}
-	return nil
 }
 
 // scan pages through a range of l's records.

@@ -110,9 +110,11 @@ type Repairer struct {
 	met      met
 	known    known
 	pace     throttle
-	near     claims // partitions that are being filled from peers,
-	far      claims // and from other regions
-	counting chan struct{}
+	near     claims        // partitions that are being filled from peers,
+	far      claims        // and from other regions
+	counting chan struct{} // has an element while one recounts,
+	healing  chan struct{} // or heals
+	pauses   pauses
 	task     tasks
 
 	rand struct {
@@ -147,7 +149,7 @@ func New(cfg Config, deps Deps) *Repairer {
 	r := &Repairer{
 		cfg: cfg, Deps: deps,
 		peers: map[topology.NodeID]*other{}, regions: map[topology.Region]*far{},
-		counting: make(chan struct{}, 1),
+		counting: make(chan struct{}, 1), healing: make(chan struct{}, 1),
 	}
 	r.rand.Rand = deps.Rand
 	return r

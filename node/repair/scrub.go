@@ -47,7 +47,7 @@ func (r *Repairer) recount(ctx context.Context, p hashring.Partition, task *Coun
 	switch {
 	case err != nil:
 		r.count(task, 1, recountsFailed)
-		r.Log.Error("recount of a partition failed: see the error; an unreadable record must be repaired from peers", "partition", int(p), "error", err)
+		r.Log.Error("recount of a partition failed", "partition", int(p), "error", err)
 	case differed:
 		r.count(task, 1, recountsWrong)
 		r.Log.Warn("records of a partition were not what was written: peers will show what is missing", "partition", int(p))

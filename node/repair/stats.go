@@ -13,8 +13,9 @@ type Counts struct {
 	// MismatchedKeys the records that differed in them,
 	// whoever lacked something.
 	Mismatches, MismatchedKeys atomic.Uint64
-	// Recounts of a partition from the store, and those that found that the
-	// kept digest was wrong, or a record unreadable.
+	// Recounts of a partition from the store, those that found that the kept
+	// digest was wrong (a record was lost, changed or unreadable), and those that
+	// could not be finished.
 	Recounts, RecountsWrong, RecountsFailed atomic.Uint64
 	// Healed are unreadable records that were fetched from other owners.
 	Healed atomic.Uint64

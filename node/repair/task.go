@@ -26,7 +26,8 @@ type Progress struct {
 	// Partitions in all, those that are through, and those of them that another
 	// owner could not be compared about.
 	Partitions, Done, Skipped int
-	// Unreadable partitions: their recount met a record that no owner can read.
+	// Unreadable records of the partitions that are through, which could not be
+	// fetched from other owners either.
 	Unreadable uint64
 	// Repaired are records that changed here, Healed those that were unreadable
 	// and were fetched again; Found are those that differed at equal clocks.
@@ -92,12 +93,14 @@ func (t *tasks) begin(partitions int, deep bool) (context.Context, *Counts, erro
 	return ctx, t.counts, nil
 }
 
-// through says that partitions are done, some of them not with every owner.
-func (t *tasks) through(done, skipped int) {
+// through says that partitions are done, some of them not with every owner, and
+// how many of their records remain unreadable.
+func (t *tasks) through(done, skipped, unreadable int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.last.Done += done
 	t.last.Skipped += skipped
+	t.last.Unreadable += uint64(unreadable)
 }
 
 func (t *tasks) end(err error) {
@@ -115,7 +118,7 @@ func (r *Repairer) Progress() Progress {
 	defer t.mu.Unlock()
 	p, c := t.last, t.counts
 	if c != nil {
-		p.Unreadable, p.Repaired, p.Healed = c.RecountsFailed.Load(), c.RepairedKeys.Load(), c.Healed.Load()
+		p.Repaired, p.Healed = c.RepairedKeys.Load(), c.Healed.Load()
 		p.Found, p.FullSyncs, p.Bytes = c.MismatchedKeys.Load(), c.FullSyncs.Load(), c.Bytes.Load()
 	}
 	return p

@@ -308,6 +308,8 @@ type counter struct {
 	// asked counts requests by receiver; epoch is the last one's.
 	asked map[topology.NodeID]int
 	epoch map[topology.NodeID]topology.Epoch
+	// refuse, if not nil, says which requests get a refusal.
+	refuse func(peer.Request) bool
 }
 
 func newCounter() *counter {
@@ -320,7 +322,12 @@ func (c *counter) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 	c.asked[to]++
 	c.epoch[to] = req.Epoch
 	c.bytes[req.Verb] += len(req.Body)
+	refused := c.refuse != nil && c.refuse(req)
 	c.mu.Unlock()
+	if refused {
+		go done(nil, &peer.Refusal{Code: peer.CodeInternal, Detail: "by the test"})
+		return
+	}
 	c.Transport.Send(to, req, func(b []byte, err error) {
 		c.mu.Lock()
 		c.bytes[req.Verb] += len(b)
