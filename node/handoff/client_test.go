@@ -40,9 +40,8 @@ func (w *world) traffic() *traffic {
 	})
 	w.t.Cleanup(x.halt) // before the nodes'
 	for i := range 3 {
-		rng := rand.New(rand.NewPCG(7, uint64(i)))
-		x.wg.Go(func() { x.write(fmt.Sprint("c", i, "-"), rng) })
-		x.wg.Go(func() { x.read(rng) })
+		x.wg.Go(func() { x.write(fmt.Sprint("c", i, "-"), rand.New(rand.NewPCG(7, uint64(i)))) })
+		x.wg.Go(func() { x.read(rand.New(rand.NewPCG(8, uint64(i)))) })
 	}
 	return x
 }
@@ -57,7 +56,7 @@ func (x *traffic) rest(d time.Duration) bool {
 }
 
 func (x *traffic) write(prefix string, rng *rand.Rand) {
-	for i := 0; x.rest(60 * time.Millisecond); i++ {
+	for i := 0; x.rest(100 * time.Millisecond); i++ {
 		key := fmt.Sprint(prefix, i)
 		ok := x.w.put(x.w.pick(rng), key)
 		x.mu.Lock()
@@ -71,7 +70,7 @@ func (x *traffic) write(prefix string, rng *rand.Rand) {
 }
 
 func (x *traffic) read(rng *rand.Rand) {
-	for x.rest(60 * time.Millisecond) {
+	for x.rest(100 * time.Millisecond) {
 		x.mu.Lock()
 		if len(x.acked) == 0 {
 			x.mu.Unlock()

@@ -39,6 +39,9 @@ func (c smallCase) promised(lv levels) bool {
 func TestEveryState(t *testing.T) {
 	total, begun := 0, time.Now()
 	for _, c := range smallCases {
+		if raceDetector && len(c.moves) > 1 {
+			continue // one goroutine, and ten times slower
+		}
 		for _, lv := range []levels{quorums, writeAll, readAll} {
 			r := newRegion(c, lv, correct)
 			// What one node alone acknowledged dies with it.
@@ -60,6 +63,9 @@ func TestEveryState(t *testing.T) {
 // The search finds what it should find: every rule, when it is left out, gives
 // a history in which a read misses an acknowledged write.
 func TestEveryRuleIsNeeded(t *testing.T) {
+	if raceDetector {
+		t.Skip("one goroutine, and ten times slower")
+	}
 	for f, name := range map[fault]string{
 		pendingUncounted: "a slot in transition counts by its old owner",
 		pendingAlone:     "a slot in transition counts by its new owner",
