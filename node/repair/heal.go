@@ -5,14 +5,16 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
+	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
 
-// errAlone says that there is nobody in the region to fetch a record from.
-var errAlone = errors.New("no other owner in this region")
+// errTooFew says that too few of the servers told what they have of a key.
+var errTooFew = errors.New("too few of the other servers answered")
 
 // healers is how many damaged records are fetched at once.
 const healers = 4
@@ -75,30 +77,41 @@ func (r *Repairer) damaged(parts []hashring.Partition) []replica.Damage {
 	return out
 }
 
-// healOne asks every other server of the region, all of which must answer: a
-// write that this node acknowledged may be at any one of them alone. Other
-// regions are asked, too, and need not answer.
+// healOne asks every other server of the region. This node may itself have been
+// one of the W that acknowledged a write: so as many others must answer as every
+// other quorum meets, N - W + 1 of them. Other regions are asked, too, and need
+// not answer.
 func (r *Repairer) healOne(ctx context.Context, d replica.Damage) error {
+	top := r.Topology()
+	if top.Role(d.Partition, r.cfg.Self) == topology.None {
+		return replica.ErrNotOwner
+	}
 	var entries []wire.Entry
 	ask := func(l link) error {
 		b, err := r.fetch(ctx, l, peer.VerbRead, d.Key)
-		if err == nil && len(b) > 0 {
-			entries = append(entries, wire.Entry{Key: d.Key, Record: b})
+		if err != nil || len(b) == 0 {
+			return err
 		}
-		return err
+		if _, err := crdt.DecodeRecord(d.KeyHash, b); err != nil {
+			return fmt.Errorf("%w: %w", wire.ErrMalformed, err)
+		}
+		entries = append(entries, wire.Entry{Key: d.Key, Record: b})
+		return nil
 	}
-	alone := true
-	for _, id := range servers(r.Topology(), d.Partition) {
+	all, told := servers(top, d.Partition), 0
+	var failed error
+	for _, id := range all {
 		if id == r.cfg.Self {
 			continue
 		}
-		alone = false
 		if err := ask(link{id: id}); err != nil {
-			return fmt.Errorf("read from %s: %w", id, err)
+			failed = fmt.Errorf("read from %s: %w", id, err)
+		} else {
+			told++
 		}
 	}
-	if alone {
-		return errAlone
+	if need := len(all) - (len(all)/2 + 1) + 1; told < need {
+		return errors.Join(fmt.Errorf("%w: %d, not %d", errTooFew, told, need), failed)
 	}
 	for _, g := range r.Regions() {
 		if g.Topology == nil || int(d.Partition) >= g.Topology.Table.Partitions() {

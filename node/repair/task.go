@@ -56,6 +56,7 @@ type tasks struct {
 	mu      sync.Mutex
 	base    context.Context // of Run; nil before and after it
 	stop    context.CancelFunc
+	ended   chan struct{} // closed when the last one has ended
 	running sync.WaitGroup
 	last    Progress
 	counts  *Counts // of the last one
@@ -87,7 +88,7 @@ func (t *tasks) begin(partitions int, deep bool) (context.Context, *Counts, erro
 		return nil, nil, ErrRepairing
 	}
 	ctx, stop := context.WithCancel(t.base)
-	t.stop, t.counts = stop, &Counts{}
+	t.stop, t.ended, t.counts = stop, make(chan struct{}), &Counts{}
 	t.last = Progress{Running: true, Deep: deep, Partitions: partitions, Began: time.Now()}
 	t.running.Add(1)
 	return ctx, t.counts, nil
@@ -108,6 +109,7 @@ func (t *tasks) end(err error) {
 	defer t.mu.Unlock()
 	t.stop()
 	t.last.Running, t.last.Ended, t.last.Err = false, time.Now(), err
+	close(t.ended)
 	t.running.Done()
 }
 
@@ -134,13 +136,16 @@ func (r *Repairer) StartRepair(parts []hashring.Partition, deep bool) error {
 	return nil
 }
 
-// CancelRepair ends the repair that runs, if one does. What it has repaired
-// stays.
+// CancelRepair ends the repair that runs, if one does, and returns when it has
+// ended: at once, or when the partition that is being recounted is through.
+// What was repaired stays.
 func (r *Repairer) CancelRepair() {
 	r.task.mu.Lock()
-	defer r.task.mu.Unlock()
-	if r.task.stop != nil {
-		r.task.stop()
+	stop, ended := r.task.stop, r.task.ended
+	r.task.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-ended
 	}
 }
 

@@ -159,6 +159,9 @@ func TestRepairProgress(t *testing.T) {
 			t.Errorf("a second one: %v", err)
 		}
 		b.repair.CancelRepair()
+		if p := b.repair.Progress(); p.Running {
+			t.Error("still runs")
+		}
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled: %v", err)
 		}

@@ -40,7 +40,6 @@ type world struct {
 	scrub  time.Duration
 	prune  time.Duration
 	budget uint64 // bytes a second
-	store  memstore.Config
 
 	mu   sync.Mutex
 	dead map[topology.NodeID]bool
@@ -296,74 +295,6 @@ func (m *member) halt() {
 func (m *member) back() {
 	m.start()
 	m.w.believe(m.id, false)
-}
-
-// counter is a transport that counts requests by verb.
-type counter struct {
-	peer.Transport
-	mu   sync.Mutex
-	sent map[peer.Verb]int
-	// bytes of requests and replies.
-	bytes map[peer.Verb]int
-	// asked counts requests by receiver; epoch is the last one's.
-	asked map[topology.NodeID]int
-	epoch map[topology.NodeID]topology.Epoch
-	// refuse, if not nil, says which requests get a refusal.
-	refuse func(peer.Request) bool
-}
-
-func newCounter() *counter {
-	return &counter{sent: map[peer.Verb]int{}, bytes: map[peer.Verb]int{}, asked: map[topology.NodeID]int{}, epoch: map[topology.NodeID]topology.Epoch{}}
-}
-
-func (c *counter) Send(to topology.NodeID, req peer.Request, done peer.Done) {
-	c.mu.Lock()
-	c.sent[req.Verb]++
-	c.asked[to]++
-	c.epoch[to] = req.Epoch
-	c.bytes[req.Verb] += len(req.Body)
-	refused := c.refuse != nil && c.refuse(req)
-	c.mu.Unlock()
-	if refused {
-		go done(nil, &peer.Refusal{Code: peer.CodeInternal, Detail: "by the test"})
-		return
-	}
-	c.Transport.Send(to, req, func(b []byte, err error) {
-		c.mu.Lock()
-		c.bytes[req.Verb] += len(b)
-		c.mu.Unlock()
-		done(b, err)
-	})
-}
-
-// reset forgets what was counted.
-func (c *counter) reset() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	clear(c.sent)
-	clear(c.bytes)
-	clear(c.asked)
-}
-
-func (c *counter) total() (bytes int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, n := range c.bytes {
-		bytes += n
-	}
-	return bytes
-}
-
-func (c *counter) askedOf(id topology.NodeID) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.asked[id]
-}
-
-func (c *counter) count(v peer.Verb) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.sent[v]
 }
 
 // put writes through a node's coordinator and waits.
