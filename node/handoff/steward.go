@@ -132,7 +132,7 @@ func (s *Steward) resign(nodes map[topology.NodeID]bool, facts topology.Facts) {
 // lead says to the store that this node leads, or would.
 func (s *Steward) lead(ctx context.Context) (bool, error) {
 	now := time.Now()
-	if now.Before(s.rests) {
+	if now.Before(s.rests) || s.left() {
 		s.leading.Store(false)
 		return false, nil
 	}
@@ -154,6 +154,14 @@ func (s *Steward) lead(ctx context.Context) (bool, error) {
 	}
 	s.until = now.Add(s.cfg.Lease / 3)
 	return leads, err
+}
+
+// left reports whether this node is no member any more. Its process goes on
+// until somebody stops it, and the store answers it; but nodes that came later
+// do not, and so no move to them would ever go on.
+func (s *Steward) left() bool {
+	m := s.deps.Replica.Topology().Member(s.cfg.Self)
+	return m == nil || m.State == topology.Left
 }
 
 // unsettled reports whether a task has no moves and has not ended.
