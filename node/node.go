@@ -27,6 +27,7 @@ import (
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/handoff"
+	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/hotkey"
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/peer"
@@ -90,6 +91,7 @@ type Node struct {
 	coord   *coord.Coordinator
 	alive   *liveness.Detector
 	repair  *repair.Repairer
+	hints   *hint.Hints
 	pump    *geo.Pump
 	drains  []*geo.Drain
 	herald  *geo.Announcer
@@ -135,7 +137,15 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		case up <- id:
 		default: // repair is behind; its next beat will do
 		}
+		n.hints.Up(id)
 	})
+	n.hints, err = hint.Open(hint.Config{Self: cfg.ID}, hint.Deps{
+		Replica: n.replica, Engine: deps.Engine, Transport: deps.Transport, Learn: n.learn,
+		Alive: n.alive.Alive, Observe: n.alive.Observe, Logger: deps.Logger.Named("hint"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open hints: %w", err)
+	}
 	n.coord = coord.New(coord.Config{Self: cfg.ID, Secret: cfg.Secret, Buckets: cfg.Buckets}, coord.Deps{
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, HLC: deps.HLC,
 		Alive: n.alive.Alive, Observe: n.alive.Observe, Slow: n.alive.Slow, Took: n.alive.Took,
@@ -285,6 +295,7 @@ func (n *Node) Handle(from topology.NodeID, req peer.Request, reply peer.Done) {
 	switch {
 	case n.replica.Handle(req, reply):
 	case n.coord.Handle(req, reply):
+	case n.hints.Handle(req, reply):
 	case n.copier.Handle(req, reply):
 	case req.Verb == peer.VerbPing:
 		reply(binary.BigEndian.AppendUint64(nil, uint64(n.deps.HLC.Now())), nil)
@@ -304,6 +315,9 @@ func (n *Node) Coordinator() *coord.Coordinator { return n.coord }
 
 // Replica is the node's own state.
 func (n *Node) Replica() *replica.Replica { return n.replica }
+
+// Hints that this node keeps for others.
+func (n *Node) Hints() *hint.Hints { return n.hints }
 
 // Repair of this node.
 func (n *Node) Repair() *repair.Repairer { return n.repair }
