@@ -131,7 +131,7 @@ func (c *Client) putOp(key string, value []byte, cfg *writeConfig) (*op, *Error)
 	}
 	o.call.Op = &atollv1.StreamCall_Put{Put: &atollv1.PutRequest{
 		Bucket: c.bucket, Key: []byte(key), Value: value, Context: []byte(cfg.after.context),
-		Level: atollv1.Level(cfg.level), W: cfg.w, Overwrite: cfg.overwrite,
+		Level: atollv1.Level(cfg.level), W: cfg.w, Overwrite: cfg.overwrite, Sloppy: cfg.sloppy,
 		TtlMs: int64((cfg.ttl + time.Millisecond - 1) / time.Millisecond),
 	}}
 	return o, nil
@@ -147,7 +147,7 @@ func (c *Client) deleteOp(key string, cfg *writeConfig) (*op, *Error) {
 	}
 	o.call.Op = &atollv1.StreamCall_Delete{Delete: &atollv1.DeleteRequest{
 		Bucket: c.bucket, Key: []byte(key), Context: []byte(cfg.after.context),
-		Level: atollv1.Level(cfg.level), W: cfg.w,
+		Level: atollv1.Level(cfg.level), W: cfg.w, Sloppy: cfg.sloppy,
 	}}
 	return o, nil
 }

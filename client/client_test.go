@@ -173,7 +173,7 @@ func TestOptionsReachTheNode(t *testing.T) {
 		}
 		return *op.Get
 	}
-	if p := put(); p.Level != quorum.Default || p.W != 0 || p.TTL != 0 || p.Overwrite || len(p.Context) != 0 {
+	if p := put(); p.Level != quorum.Default || p.W != 0 || p.TTL != 0 || p.Overwrite || p.Sloppy || len(p.Context) != 0 {
 		t.Errorf("%+v", p)
 	}
 	for l, want := range map[client.Level]quorum.Level{
@@ -193,13 +193,16 @@ func TestOptionsReachTheNode(t *testing.T) {
 	if p := put(client.Overwrite()); !p.Overwrite {
 		t.Errorf("%+v", p)
 	}
+	if p := put(client.Sloppy()); !p.Sloppy {
+		t.Errorf("%+v", p)
+	}
 	if g := get(client.R(2)); g.R != 2 {
 		t.Errorf("%+v", g)
 	}
-	if _, err := c.Delete(ctx, "k", client.W(1), client.LocalAll); err != nil {
+	if _, err := c.Delete(ctx, "k", client.W(1), client.LocalAll, client.Sloppy()); err != nil {
 		t.Fatal(err)
 	}
-	if p := op.Put; !p.Delete || p.W != 1 || p.Level != quorum.LocalAll {
+	if p := op.Put; !p.Delete || p.W != 1 || p.Level != quorum.LocalAll || !p.Sloppy {
 		t.Errorf("%+v", p)
 	}
 	if _, err := c.Update(ctx, "k", func(client.Object) ([]byte, error) { return nil, nil },

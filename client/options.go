@@ -32,6 +32,7 @@ type writeConfig struct {
 	w         uint32
 	after     Version
 	overwrite bool
+	sloppy    bool
 	ttl       time.Duration
 	info      *Info
 }
@@ -73,6 +74,18 @@ func Overwrite() WriteOption { return overwriteOption{} }
 
 func (overwriteOption) applyWrite(c *writeConfig) { c.overwrite = true }
 
+// SloppyOption is Sloppy's option.
+type SloppyOption struct{}
+
+// Sloppy has healthy nodes that do not own the key stand in where too few owners
+// can acknowledge a write, if one owner is up; Info.Hinted names them. Until the
+// owners are back and have the write, a read at a level that otherwise meets
+// every write may miss it.
+func Sloppy() SloppyOption { return SloppyOption{} }
+
+func (SloppyOption) applyWrite(c *writeConfig)                 { c.sloppy = true }
+func (SloppyOption) applyUpdate(_ *readConfig, w *writeConfig) { w.sloppy = true }
+
 // Lifetime is TTL's option.
 type Lifetime time.Duration
 
@@ -101,7 +114,10 @@ type Info struct {
 	Needed      int
 	Level       Level
 	Region      string
-	// Degraded: some owners were not asked because they are down.
+	// Hinted are the nodes that stood in for owners; see Sloppy.
+	Hinted []string
+	// Degraded: some owners were not asked because they are down, or others
+	// stood in for them.
 	Degraded bool
 	// Attempts it took, 1 when the first succeeded.
 	Attempts int
@@ -124,7 +140,7 @@ func (i *Info) fill(attempts int, a *atollv1.Achieved) {
 	}
 	*i = Info{
 		Coordinator: a.GetCoordinator(), Replicas: a.GetReplicas(), Needed: int(a.GetNeeded()),
-		Level: Level(a.GetLevel()), Region: a.GetRegion(), Degraded: a.GetDegraded(), Attempts: attempts,
+		Level: Level(a.GetLevel()), Region: a.GetRegion(), Degraded: a.GetDegraded(), Hinted: a.GetHinted(), Attempts: attempts,
 	}
 }
 

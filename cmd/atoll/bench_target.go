@@ -44,6 +44,9 @@ func (q *benchFlags) connect(cmd *cobra.Command) (*benchTarget, error) {
 	if q.w > 0 {
 		t.put = append(t.put, client.W(t.w))
 	}
+	if q.sloppy {
+		t.put = append(t.put, client.Sloppy())
+	}
 	return t, nil
 }
 

@@ -148,6 +148,7 @@ type achievedJSON struct {
 	Replicas    []string `json:"replicas,omitempty"`
 	Region      string   `json:"region,omitempty"`
 	Coordinator string   `json:"coordinator,omitempty"`
+	Hinted      []string `json:"hinted,omitempty"`
 	Degraded    bool     `json:"degraded,omitempty"`
 	Attempts    int      `json:"attempts,omitempty"`
 }
@@ -157,7 +158,7 @@ func (q *request) achieved() achievedJSON {
 	l := level(i.Level)
 	return achievedJSON{
 		Level: l.String(), Needed: i.Needed, Replicas: i.Replicas, Region: i.Region,
-		Coordinator: i.Coordinator, Degraded: i.Degraded, Attempts: i.Attempts,
+		Coordinator: i.Coordinator, Hinted: i.Hinted, Degraded: i.Degraded, Attempts: i.Attempts,
 	}
 }
 

@@ -30,6 +30,7 @@ type request struct {
 	bucket    string
 	level     level
 	r, w      count
+	sloppy    bool
 
 	after string // what --after was given, for messages
 	info  client.Info
@@ -62,6 +63,7 @@ func (q *request) writeFlags(cmd *cobra.Command) {
 		q.levelFlag(cmd)
 	}
 	cmd.Flags().Var(&q.w, "w", "exactly so many owners have a write durably, whatever --consistency says")
+	cmd.Flags().BoolVar(&q.sloppy, "sloppy", false, "other nodes stand in for owners that are away; reads may miss the write until those are back")
 }
 
 // target is where to connect: flag before environment before default.
@@ -128,6 +130,9 @@ func (q *request) writeOptions() []client.WriteOption {
 	opts := []client.WriteOption{client.Level(q.level), client.Explain(&q.info)}
 	if q.w > 0 {
 		opts = append(opts, client.W(int(q.w)))
+	}
+	if q.sloppy {
+		opts = append(opts, client.Sloppy())
 	}
 	return opts
 }

@@ -74,7 +74,7 @@ func parsePut(q *atollv1.PutRequest, deadline time.Time) (coord.Put, *coord.Erro
 	}
 	return coord.Put{
 		Bucket: q.Bucket, Key: q.Key, Value: q.Value, Context: q.Context, Level: level, W: w,
-		TTL: time.Duration(q.TtlMs) * time.Millisecond, Overwrite: q.Overwrite, Deadline: deadline,
+		TTL: time.Duration(q.TtlMs) * time.Millisecond, Overwrite: q.Overwrite, Sloppy: q.Sloppy, Deadline: deadline,
 	}, nil
 }
 
@@ -89,7 +89,7 @@ func parseDelete(q *atollv1.DeleteRequest, deadline time.Time) (coord.Put, *coor
 	}
 	return coord.Put{
 		Bucket: q.Bucket, Key: q.Key, Context: q.Context, Level: level, W: w,
-		Delete: true, Deadline: deadline,
+		Delete: true, Sloppy: q.Sloppy, Deadline: deadline,
 	}, nil
 }
 
@@ -153,6 +153,9 @@ func (w *wire) achieved(a coord.Achieved) *atollv1.Achieved {
 	}
 	for i, id := range a.Replicas {
 		out.Replicas[i] = string(id)
+	}
+	for _, id := range a.Hinted {
+		out.Hinted = append(out.Hinted, string(id))
 	}
 	return out
 }

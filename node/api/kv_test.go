@@ -95,20 +95,20 @@ func TestFieldsReachTheCoordinator(t *testing.T) {
 
 	put := &atollv1.PutRequest{
 		Bucket: "lww", Key: []byte("k"), Value: []byte("v"), Level: atollv1.Level_LEVEL_LOCAL_ONE,
-		W: 1, TtlMs: 90_000, Overwrite: true,
+		W: 1, TtlMs: 90_000, Overwrite: true, Sloppy: true,
 	}
 	if _, err := kv.Put(ctx, put); err != nil {
 		t.Fatal(err)
 	}
 	p := op.Put
 	if p.Bucket != "lww" || string(p.Key) != "k" || string(p.Value) != "v" || p.Level != 1 || p.W != 1 ||
-		p.TTL != 90*time.Second || !p.Overwrite || p.Delete {
+		p.TTL != 90*time.Second || !p.Overwrite || !p.Sloppy || p.Delete {
 		t.Errorf("put %+v", p)
 	}
-	if _, err := kv.Delete(ctx, &atollv1.DeleteRequest{Key: []byte("d"), W: 1}); err != nil {
+	if _, err := kv.Delete(ctx, &atollv1.DeleteRequest{Key: []byte("d"), W: 1, Sloppy: true}); err != nil {
 		t.Fatal(err)
 	}
-	if p := op.Put; !p.Delete || string(p.Key) != "d" || p.W != 1 {
+	if p := op.Put; !p.Delete || string(p.Key) != "d" || p.W != 1 || !p.Sloppy {
 		t.Errorf("delete %+v", p)
 	}
 	if _, err := kv.Get(ctx, &atollv1.GetRequest{Key: []byte("g"), R: 1, Level: 5}); err != nil {

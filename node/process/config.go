@@ -161,6 +161,11 @@ type Bucket struct {
 	// MaxValue bounds a value: 1 B .. 8 MiB. Default 1 MiB. Large ones delay
 	// what is behind them.
 	MaxValue Size `yaml:"max_value"`
+	// Sloppy has other nodes stand in for owners that are away, in all writes
+	// of the bucket: they succeed while one owner is up, and reads may miss
+	// them until the others are back. Default false: a write needs as many
+	// owners as its level says.
+	Sloppy bool `yaml:"sloppy"`
 }
 
 // Memory of the store; the process uses more beside it: up to four memtables,

@@ -38,7 +38,7 @@ memory: {block_cache: 33554432}
 	want.Node, want.Region, want.DataDir = "n1", "eu", "/data"
 	want.NATS.Listen, want.NATS.MaxStore = "127.0.0.1:7403", 1*GiB
 	want.Regions = []Region{{Name: "eu", ID: 1, Members: []Member{{ID: "n1", Weight: 1, Client: "h:7400", Peer: "h:7401"}}}}
-	want.Buckets = map[string]Bucket{"a.b_c": {KindLWW, 1 * MiB}, "big": {KindMV, 2 * MiB}}
+	want.Buckets = map[string]Bucket{"a.b_c": {Kind: KindLWW, MaxValue: 1 * MiB}, "big": {Kind: KindMV, MaxValue: 2 * MiB}}
 	want.Memory.BlockCache = 32 * MiB
 	want.Listen.Admin, want.Partitions, want.Insecure = "127.0.0.1:9", 64, true
 	if d := cmp.Diff(want, c); d != "" {

@@ -294,7 +294,7 @@ func (c *Config) coordBuckets() map[string]coord.Bucket {
 		if b.Kind == KindLWW {
 			kind = crdt.LWW
 		}
-		out[name] = coord.Bucket{Kind: kind, MaxValue: int(b.MaxValue)}
+		out[name] = coord.Bucket{Kind: kind, MaxValue: int(b.MaxValue), Sloppy: b.Sloppy}
 	}
 	return out
 }

@@ -317,8 +317,12 @@ type Achieved struct {
 	// Coordinator is the node that ran the operation.
 	Coordinator string `protobuf:"bytes,5,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
 	// Degraded is set when fewer owners than the partition has were asked
-	// because some are down.
-	Degraded      bool `protobuf:"varint,6,opt,name=degraded,proto3" json:"degraded,omitempty"`
+	// because some are down, or when others stood in for them.
+	Degraded bool `protobuf:"varint,6,opt,name=degraded,proto3" json:"degraded,omitempty"`
+	// Hinted are the nodes that stood in for owners which are away (a sloppy
+	// write): they have the write durably, count, and hand it over when the
+	// owners are back.
+	Hinted        []string `protobuf:"bytes,7,rep,name=hinted,proto3" json:"hinted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -393,6 +397,13 @@ func (x *Achieved) GetDegraded() bool {
 		return x.Degraded
 	}
 	return false
+}
+
+func (x *Achieved) GetHinted() []string {
+	if x != nil {
+		return x.Hinted
+	}
+	return nil
 }
 
 type GetRequest struct {
@@ -554,7 +565,11 @@ type PutRequest struct {
 	// Ttl_ms: milliseconds after which the value reads as deleted. 0: never.
 	TtlMs int64 `protobuf:"varint,7,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
 	// Overwrite: a write without context replaces what the minting owner holds.
-	Overwrite     bool `protobuf:"varint,8,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
+	Overwrite bool `protobuf:"varint,8,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
+	// Sloppy: where too few owners can acknowledge, healthy nodes that do not own
+	// the key stand in for them, if one owner is up. A read at a level that meets
+	// every write (R + W > N) may then miss this one until the owners have it.
+	Sloppy        bool `protobuf:"varint,9,opt,name=sloppy,proto3" json:"sloppy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -645,6 +660,13 @@ func (x *PutRequest) GetOverwrite() bool {
 	return false
 }
 
+func (x *PutRequest) GetSloppy() bool {
+	if x != nil {
+		return x.Sloppy
+	}
+	return false
+}
+
 type PutResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -720,9 +742,11 @@ type DeleteRequest struct {
 	Key    []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	// Context as in PutRequest. Without it the delete covers what a read at the
 	// level R = W sees at that moment.
-	Context       []byte `protobuf:"bytes,3,opt,name=context,proto3" json:"context,omitempty"`
-	Level         Level  `protobuf:"varint,4,opt,name=level,proto3,enum=atoll.v1.Level" json:"level,omitempty"`
-	W             uint32 `protobuf:"varint,5,opt,name=w,proto3" json:"w,omitempty"`
+	Context []byte `protobuf:"bytes,3,opt,name=context,proto3" json:"context,omitempty"`
+	Level   Level  `protobuf:"varint,4,opt,name=level,proto3,enum=atoll.v1.Level" json:"level,omitempty"`
+	W       uint32 `protobuf:"varint,5,opt,name=w,proto3" json:"w,omitempty"`
+	// Sloppy as in PutRequest. The read of a delete without context is strict.
+	Sloppy        bool `protobuf:"varint,6,opt,name=sloppy,proto3" json:"sloppy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -790,6 +814,13 @@ func (x *DeleteRequest) GetW() uint32 {
 		return x.W
 	}
 	return 0
+}
+
+func (x *DeleteRequest) GetSloppy() bool {
+	if x != nil {
+		return x.Sloppy
+	}
+	return false
 }
 
 type DeleteResponse struct {
@@ -1631,14 +1662,15 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x05stamp\x18\x04 \x01(\x04R\x05stamp\x12\x16\n" +
 	"\x06region\x18\x05 \x01(\tR\x06region\x12\x1d\n" +
 	"\n" +
-	"expires_at\x18\x06 \x01(\x03R\texpiresAt\"\xbb\x01\n" +
+	"expires_at\x18\x06 \x01(\x03R\texpiresAt\"\xd3\x01\n" +
 	"\bAchieved\x12%\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x0f.atoll.v1.LevelR\x05level\x12\x16\n" +
 	"\x06needed\x18\x02 \x01(\rR\x06needed\x12\x1a\n" +
 	"\breplicas\x18\x03 \x03(\tR\breplicas\x12\x16\n" +
 	"\x06region\x18\x04 \x01(\tR\x06region\x12 \n" +
 	"\vcoordinator\x18\x05 \x01(\tR\vcoordinator\x12\x1a\n" +
-	"\bdegraded\x18\x06 \x01(\bR\bdegraded\"k\n" +
+	"\bdegraded\x18\x06 \x01(\bR\bdegraded\x12\x16\n" +
+	"\x06hinted\x18\a \x03(\tR\x06hinted\"k\n" +
 	"\n" +
 	"GetRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
@@ -1649,7 +1681,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\bsiblings\x18\x01 \x03(\v2\x11.atoll.v1.SiblingR\bsiblings\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x121\n" +
 	"\x14deleted_concurrently\x18\x03 \x01(\bR\x13deletedConcurrently\x12.\n" +
-	"\bachieved\x18\x04 \x01(\v2\x12.atoll.v1.AchievedR\bachieved\"\xd0\x01\n" +
+	"\bachieved\x18\x04 \x01(\v2\x12.atoll.v1.AchievedR\bachieved\"\xe8\x01\n" +
 	"\n" +
 	"PutRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
@@ -1659,18 +1691,20 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x05level\x18\x05 \x01(\x0e2\x0f.atoll.v1.LevelR\x05level\x12\f\n" +
 	"\x01w\x18\x06 \x01(\rR\x01w\x12\x15\n" +
 	"\x06ttl_ms\x18\a \x01(\x03R\x05ttlMs\x12\x1c\n" +
-	"\toverwrite\x18\b \x01(\bR\toverwrite\"\x9a\x01\n" +
+	"\toverwrite\x18\b \x01(\bR\toverwrite\x12\x16\n" +
+	"\x06sloppy\x18\t \x01(\bR\x06sloppy\"\x9a\x01\n" +
 	"\vPutResponse\x12+\n" +
 	"\aversion\x18\x01 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x12.\n" +
 	"\bachieved\x18\x03 \x01(\v2\x12.atoll.v1.AchievedR\bachieved\x12\x14\n" +
-	"\x05stamp\x18\x04 \x01(\x04R\x05stamp\"\x88\x01\n" +
+	"\x05stamp\x18\x04 \x01(\x04R\x05stamp\"\xa0\x01\n" +
 	"\rDeleteRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x18\n" +
 	"\acontext\x18\x03 \x01(\fR\acontext\x12%\n" +
 	"\x05level\x18\x04 \x01(\x0e2\x0f.atoll.v1.LevelR\x05level\x12\f\n" +
-	"\x01w\x18\x05 \x01(\rR\x01w\"\x9d\x01\n" +
+	"\x01w\x18\x05 \x01(\rR\x01w\x12\x16\n" +
+	"\x06sloppy\x18\x06 \x01(\bR\x06sloppy\"\x9d\x01\n" +
 	"\x0eDeleteResponse\x12+\n" +
 	"\aversion\x18\x01 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x12.\n" +
