@@ -292,6 +292,7 @@ func TestRandomFaults(t *testing.T) {
 				w.preload(50)
 				w.slowly()
 				x := w.traffic()
+				w.pass(time.Second)
 				for range 3 {
 					top := w.stored()
 					change := randomChange(rng, top)
