@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +21,8 @@ import (
 // What is admitted at once starts on its caller's goroutine. What has waited
 // starts on a runner, because the end of another operation, which made room
 // for it, may be told on a goroutine that must not do its work. Runners end
-// when nothing is to be started; there are never more than processors.
+// when nothing is to be started. What has waited for too long is refused by a
+// timer's goroutine.
 type limiter struct {
 	epoch time.Time
 	// replyBytes is what a read's reply takes, on a moving average.
@@ -31,7 +31,7 @@ type limiter struct {
 	mu       sync.Mutex
 	gate     *overload.Gate
 	timer    *time.Timer // nil: nothing waits
-	ready    []decided
+	ready    []decided   // bounded by what may be in flight
 	runners  int
 	refusals [overload.Classes]refusal
 }
@@ -48,6 +48,19 @@ type decided struct {
 	op      operation
 	refusal *coord.Error // nil: begin
 }
+
+func (d decided) carryOut() {
+	if d.refusal != nil {
+		d.op.refuse(d.refusal)
+	} else {
+		d.op.begin()
+	}
+}
+
+// maxRunners may block, for instance in a read of the disk.
+const maxRunners = 8
+
+const sweepEvery = time.Duration(overload.SweepEvery)
 
 // refusal is the last error that was made of a refusal: most are equal.
 type refusal struct {
@@ -78,7 +91,7 @@ func (l *limiter) enter(now int64, r *overload.Request) {
 	case overload.Waiting:
 		l.step(now)
 		if l.timer == nil {
-			l.timer = time.AfterFunc(time.Duration(l.gate.Idle()), l.tick)
+			l.timer = time.AfterFunc(sweepEvery, l.tick)
 		}
 	default:
 		e = l.refused(r, v)
@@ -110,13 +123,21 @@ func (l *limiter) leave(r *overload.Request, replyBytes int) {
 
 // tick runs while something waits.
 func (l *limiter) tick() {
+	now := l.clock()
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.step(l.clock())
-	if idle := l.gate.Idle(); idle > 0 {
-		l.timer.Reset(time.Duration(idle))
+	var late []decided
+	for _, s := range l.gate.Sweep(now) {
+		late = append(late, decided{s.Owner.(operation), l.refused(s.Request, s.Verdict)})
+	}
+	l.step(now)
+	if l.gate.Waiting() {
+		l.timer.Reset(sweepEvery)
 	} else {
 		l.timer = nil
+	}
+	l.mu.Unlock()
+	for _, d := range late {
+		d.carryOut()
 	}
 }
 
@@ -133,29 +154,28 @@ func (l *limiter) step(now int64) {
 		}
 		l.ready = append(l.ready, d)
 	}
-	if len(l.ready) > l.runners && l.runners < runtime.GOMAXPROCS(0) {
+	if len(l.ready) > l.runners && l.runners < maxRunners {
 		l.runners++
 		go l.run()
 	}
 }
 
-// run is a runner.
+// run is a runner: it takes turns of some operations each.
 func (l *limiter) run() {
+	var turn [16]decided
 	l.mu.Lock()
 	for len(l.ready) > 0 {
-		last := len(l.ready) - 1
-		d := l.ready[last]
-		l.ready[last] = decided{}
-		l.ready = l.ready[:last]
+		n := copy(turn[:max(1, len(turn)/l.runners)], l.ready)
+		rest := copy(l.ready, l.ready[n:])
+		clear(l.ready[rest:])
+		l.ready = l.ready[:rest]
 		l.mu.Unlock()
-		if d.refusal != nil {
-			d.op.refuse(d.refusal)
-		} else {
-			d.op.begin()
+		for i := range turn[:n] {
+			turn[i].carryOut()
+			turn[i] = decided{}
 		}
 		l.mu.Lock()
 	}
-	l.ready = nil
 	l.runners--
 	l.mu.Unlock()
 }

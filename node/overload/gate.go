@@ -49,7 +49,7 @@ type Verdict uint8
 const (
 	// Admitted: it runs, and Done must follow.
 	Admitted Verdict = iota
-	// Waiting: Next will tell.
+	// Waiting: Next or Sweep will tell.
 	Waiting
 	// Refused by what follows.
 	RefusedFull    // the queue is full
@@ -95,8 +95,8 @@ const (
 	patienceOver = 20 * millisecond
 	// overAfter is how long a queue must not have been empty to be overloaded.
 	overAfter = 100 * millisecond
-	// sweepEvery is how often all queues are looked at for what is too old.
-	sweepEvery = 5 * millisecond
+	// SweepEvery is how often all queues are looked at for what is too old.
+	SweepEvery = 5 * millisecond
 )
 
 const (
@@ -140,13 +140,6 @@ type Gate struct {
 	classes [Classes]class
 	bytes   int // held
 	large   int // of them, by large requests
-	swept   int64
-	shed    []shed
-}
-
-type shed struct {
-	r *Request
-	v Verdict
 }
 
 // class is what is known of reads, or of writes.
@@ -278,20 +271,10 @@ func (g *Gate) Done(now int64, r *Request) {
 	c.limit.ended(now, r.admitted)
 }
 
-// Next returns a request that has waited, and what becomes of it: admitted or
-// refused. nil when there is no more to do now; then ask again at the next Done,
-// and after Idle.
+// Next returns a request that has waited, and what becomes of it: admitted, or
+// refused because its deadline has passed. nil when there is no more to do now;
+// then ask again at the next Done and Sweep.
 func (g *Gate) Next(now int64) (*Request, Verdict) {
-	if now-g.swept >= sweepEvery {
-		g.swept = now
-		g.sweep(now)
-	}
-	if n := len(g.shed); n > 0 {
-		s := g.shed[n-1]
-		g.shed[n-1] = shed{}
-		g.shed = g.shed[:n-1]
-		return s.r, s.v
-	}
 	for i := range g.classes {
 		c := &g.classes[i]
 		for c.waiting > 0 && c.inFlight < c.limit.Now() {
@@ -312,19 +295,25 @@ func (g *Gate) Next(now int64) (*Request, Verdict) {
 	return nil, Waiting
 }
 
-// Idle is how long the driver may leave the gate alone if nothing ends; 0 when
-// nothing waits.
-func (g *Gate) Idle() int64 {
+// Waiting says that something waits, so that Sweep has to be called every
+// SweepEvery.
+func (g *Gate) Waiting() bool {
 	for i := range g.classes {
 		if g.classes[i].waiting > 0 {
-			return sweepEvery
+			return true
 		}
 	}
-	return 0
+	return false
 }
 
-// sweep refuses what has waited too long.
-func (g *Gate) sweep(now int64) {
+// Shed is a request that has waited too long, and what is said of it.
+type Shed struct {
+	*Request
+	Verdict Verdict
+}
+
+// Sweep refuses what has waited too long.
+func (g *Gate) Sweep(now int64) (shed []Shed) {
 	for i := range g.classes {
 		c := &g.classes[i]
 		for a := 0; a < len(c.active); {
@@ -339,7 +328,7 @@ func (g *Gate) sweep(now int64) {
 				}
 				c.verdicts[v]++
 				g.hold(r, -1)
-				g.shed = append(g.shed, shed{r, v})
+				shed = append(shed, Shed{r, v})
 			}
 			if q.len() == 0 {
 				c.leave(a)
@@ -348,6 +337,7 @@ func (g *Gate) sweep(now int64) {
 			a++
 		}
 	}
+	return shed
 }
 
 // leave takes an empty queue out of the turns.

@@ -37,6 +37,12 @@ func TestGateLaws(t *testing.T) {
 			delete(waiting, r)
 		}
 		next := func() {
+			for _, shed := range g.Sweep(now) {
+				if !waiting[shed.Request] || shed.Verdict != RefusedAge && shed.Verdict != RefusedExpired {
+					t.Fatal("O1: shed what did not wait")
+				}
+				settle(shed.Request, shed.Verdict)
+			}
 			for {
 				r, v := g.Next(now)
 				if r == nil {
@@ -48,7 +54,7 @@ func TestGateLaws(t *testing.T) {
 				settle(r, v)
 			}
 			for r := range waiting {
-				if now-r.arrived > Patience+2*sweepEvery {
+				if now-r.arrived > Patience {
 					t.Fatalf("O1: waits for %d ms", (now-r.arrived)/millisecond)
 				}
 			}
@@ -119,8 +125,11 @@ func TestGateLaws(t *testing.T) {
 					break
 				}
 			default:
-				if idle := g.Idle(); idle > 0 {
-					now += rng.Int64N(idle)
+				if g.Waiting() != (len(waiting) > 0) {
+					t.Fatal("it does not know whether anything waits")
+				}
+				if g.Waiting() {
+					now += rng.Int64N(SweepEvery)
 				} else {
 					now += rng.Int64N(300 * millisecond)
 				}
@@ -134,7 +143,7 @@ func TestGateLaws(t *testing.T) {
 				ended[r]++
 				g.Done(now, r)
 			}
-			now += sweepEvery
+			now += SweepEvery
 			next()
 		}
 		check()
@@ -208,6 +217,7 @@ func TestNewestFirstWhenOverloaded(t *testing.T) {
 	old := fill(g, 0, 1, 3, 0)
 	for at := int64(0); at <= 110*millisecond; at += millisecond {
 		last = fill(g, at, 1, 1, 0)[0]
+		g.Sweep(at)
 		for r, v := g.Next(at); r != nil; r, v = g.Next(at) {
 			if v == Admitted {
 				t.Fatal("over the limit")
