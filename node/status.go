@@ -33,7 +33,7 @@ func (n *Node) report() report {
 		Version:         n.cfg.Version,
 		PeersDown:       n.PeersDown(),
 		Epoch:           n.Topology().Epoch, PartitionsBehind: n.replica.BehindCount(),
-		Leftovers: len(n.replica.Leftovers()),
+		Leftovers: len(n.replica.Leftovers()), Unreadable: uint64(n.replica.DamagedCount()),
 	}
 	s.PartitionsPrimary, s.OpenGaps = n.shares()
 	for _, p := range n.replica.Owned() {
