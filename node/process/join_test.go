@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo/jetstream"
 	"github.com/atolldb/atoll/node/process"
 	"github.com/atolldb/atoll/node/topology"
@@ -247,14 +248,21 @@ func TestMetadataLost(t *testing.T) {
 		}
 		return nil
 	})
-	was := f.topology("a2")
+	was, seen := f.topology("a2"), map[crdt.Actor]string{}
+	own := func(id topology.NodeID) crdt.Actor { return f.nodes[id].p.Node().Replica().Actor() }
+	for _, id := range []topology.NodeID{"a1", "a2", "a3"} {
+		seen[own(id)] = string(id) + " had before"
+	}
+	kept := own("a3")
 	if err := f.stop("a1"); err != nil {
 		t.Fatal(err)
 	}
+	f.nodes["a2"].p.CloseStore() // its actor is gone with it
+	_ = f.stop("a2")
 	if err := os.RemoveAll(filepath.Join(f.nodes["a1"].cfg.DataDir, "nats")); err != nil {
 		t.Fatal(err)
 	}
-	f.start("a1")
+	f.start("a1", "a2") // nobody has minted: they have heard of no actor
 	f.join("a4", 0)
 	f.start("a4")
 	now := f.topology("a4")
@@ -262,13 +270,14 @@ func TestMetadataLost(t *testing.T) {
 		t.Errorf("epoch %d with %+v, before it was %d with %+v", now.Epoch, now.Pace, was.Epoch, was.Pace)
 	}
 	put(t, f.kv("a4"), "k", "v")
-	seen := map[uint32]topology.NodeID{}
-	for _, id := range []topology.NodeID{"a1", "a2", "a3", "a4"} {
-		actor := uint32(f.nodes[id].p.Node().Replica().Actor())
-		if other := seen[actor]; other != "" || actor == 0 {
-			t.Errorf("%s and %s are both actor %d", id, other, actor)
+	for _, id := range []topology.NodeID{"a1", "a2", "a4"} {
+		if other := seen[own(id)]; other != "" || own(id) == 0 {
+			t.Errorf("%s is actor %v, which %s", id, own(id), other)
 		}
-		seen[actor] = id
+		seen[own(id)] = string(id) + " is"
+	}
+	if own("a3") != kept {
+		t.Errorf("a3 is actor %v, it was %v", own("a3"), kept)
 	}
 }
 

@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
@@ -34,7 +35,11 @@ func (p *pending) wait(ctx context.Context) error {
 }
 
 // pendingRegistry waits for the registry.
-type pendingRegistry struct{ *pending }
+type pendingRegistry struct {
+	*pending
+	// inForce is the topology that this node goes by.
+	inForce func() *topology.Topology
+}
 
 var _ topology.Registry = pendingRegistry{}
 
@@ -42,7 +47,32 @@ func (r pendingRegistry) Allocate(ctx context.Context, id topology.NodeID, floor
 	if err := r.wait(ctx); err != nil {
 		return topology.Identity{}, err
 	}
+	if err := r.whole(ctx); err != nil {
+		return topology.Identity{}, err
+	}
 	return r.registry.Allocate(ctx, id, floor)
+}
+
+const wholeBeat = 200 * time.Millisecond
+
+// whole waits until the metadata is no older than what this node knows. Where
+// it was lost or put back, its count of actors was, too: until somebody has
+// mended it (see Swap) it would hand out what others have.
+func (r pendingRegistry) whole(ctx context.Context) error {
+	for {
+		t, _, err := r.store.Load(ctx)
+		if err != nil {
+			return err
+		}
+		if t != nil && t.Epoch >= r.inForce().Epoch {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the region's metadata to be mended: %w", ctx.Err())
+		case <-time.After(wholeBeat):
+		}
+	}
 }
 
 func (r pendingRegistry) Resume(ctx context.Context, id topology.NodeID, last topology.Identity) (topology.Identity, error) {
@@ -55,8 +85,9 @@ func (r pendingRegistry) Resume(ctx context.Context, id topology.NodeID, last to
 // pendingStore waits for the store.
 type pendingStore struct {
 	*pending
-	// actor is this node's, 0 for none.
-	actor func() crdt.Actor
+	// mends reports whether storing t gives back what the store has lost, and
+	// the highest actor that this node has heard of.
+	mends func(t *topology.Topology) (bool, crdt.Actor)
 }
 
 var _ topology.Store = pendingStore{}
@@ -72,14 +103,14 @@ func (s pendingStore) Load(ctx context.Context) (*topology.Topology, topology.Re
 // not heard of: one for each crash of a node.
 const lostActors = 1 << 16
 
-// Swap also makes good, where a store lost its state, that its count of actors
-// is gone: what it hands out from then on must be new.
+// Swap also makes good, where a store lost its state or was put back, that its
+// count of actors was, too: what it hands out from then on must be new.
 func (s pendingStore) Swap(ctx context.Context, t *topology.Topology, at topology.Revision) (topology.Revision, error) {
 	if err := s.wait(ctx); err != nil {
 		return 0, err
 	}
-	if mine := s.actor(); at == 0 && mine != 0 {
-		if err := s.raise(ctx, mine, lostActors); err != nil {
+	if mends, heard := s.mends(t); mends {
+		if err := s.raise(ctx, heard, lostActors); err != nil {
 			return 0, err
 		}
 	}

@@ -42,7 +42,7 @@ func (p *Process) startNATS(s *stack) natsParts {
 	}
 	nats := &pending{made: make(chan struct{})}
 	s.run("nats client", func(ctx context.Context) error { return p.speakNATS(ctx, nats, server) })
-	parts := natsParts{registry: pendingRegistry{nats}, store: pendingStore{nats, p.actor}}
+	parts := natsParts{registry: pendingRegistry{nats, p.topology}, store: pendingStore{nats, p.mends}}
 	if len(p.cfg.Regions) > 1 {
 		parts.log = pendingLog{nats}
 		parts.feeds = p.feeds(natsDialer{ctx: s.stopping, hook: p.hooks.Dial})
@@ -97,12 +97,24 @@ func (p *Process) speakNATS(ctx context.Context, to *pending, server *natsd.Serv
 	return log.Run(ctx)
 }
 
-// actor is the node's, 0 before it has one.
-func (p *Process) actor() crdt.Actor {
-	if n := p.node.Load(); n != nil {
-		return n.Replica().Actor()
+// mends reports whether storing t gives back what the store has lost: this node
+// goes by it already, or by a newer one. It also returns the highest actor that
+// the node has heard of.
+func (p *Process) mends(t *topology.Topology) (bool, crdt.Actor) {
+	n := p.node.Load()
+	if n == nil || t.Epoch > n.Topology().Epoch {
+		return false, 0
 	}
-	return 0
+	r := n.Replica()
+	heard := r.Actor()
+	for _, part := range r.Held() {
+		for _, a := range r.Clock(part).Actors() {
+			if a.Region() == uint8(t.RegionID) {
+				heard = max(heard, a)
+			}
+		}
+	}
+	return true, heard
 }
 
 func hostOf(text string) string {
