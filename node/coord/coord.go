@@ -118,7 +118,9 @@ func (c *Coordinator) send(to topology.NodeID, epoch topology.Epoch, verb peer.V
 	began := time.Now()
 	req := peer.Request{Verb: verb, Epoch: epoch, Timeout: max(deadline.Sub(began), time.Millisecond), Body: body}
 	c.Transport.Send(to, req, func(reply []byte, err error) {
-		c.Observe(to, err)
+		if req.Timeout >= liveness.PatienceMin || !errors.Is(err, peer.ErrTimeout) {
+			c.Observe(to, err)
+		}
 		switch verb {
 		case peer.VerbRead:
 			c.took(to, liveness.Reads, began, err)

@@ -1,12 +1,16 @@
 package coord_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/atolldb/atoll/node/liveness"
+	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -74,6 +78,41 @@ func TestSlowServersAreAskedLast(t *testing.T) {
 		res, err := r.outsider("default", k).put(t, put(k, "v"))
 		if err != nil || res.Version.Actor != slow.replica.Actor() {
 			t.Errorf("when only the slow node can mint: %+v, %v", res, err)
+		}
+	})
+}
+
+// TestShortTimeoutsSayNothing: what was given less time than an answer may take
+// is not held against a peer.
+func TestShortTimeoutsSayNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, 3)
+		k := "k"
+		owners := r.owners("default", k)
+		a := owners[0]
+		var timeouts atomic.Int64
+		a.Observe = func(_ topology.NodeID, err error) {
+			if errors.Is(err, peer.ErrTimeout) {
+				timeouts.Add(1)
+			}
+		}
+		for _, o := range owners[1:] {
+			a.wire.answers(peer.VerbRead, o.id, 50*time.Millisecond, peer.ErrTimeout)
+		}
+		for _, c := range []struct {
+			time time.Duration
+			want bool
+		}{{100 * time.Millisecond, false}, {time.Second, true}} {
+			timeouts.Store(0)
+			g := get(k)
+			g.Deadline = time.Now().Add(c.time)
+			if _, err := a.get(t, g); err == nil {
+				t.Fatal("read without the others")
+			}
+			time.Sleep(2 * time.Second)
+			if got := timeouts.Load() > 0; got != c.want {
+				t.Errorf("timeouts after %v are told: %v", c.time, got)
+			}
 		}
 	})
 }

@@ -39,6 +39,10 @@ type Detector struct {
 	start time.Time
 	onUp  []func(topology.NodeID)
 
+	// late is until when this node is taken to be late, on its clock.
+	late atomic.Int64
+	beat time.Duration // Run's: when the last beat was
+
 	// self is how long this node's own work takes.
 	self meters
 
@@ -107,6 +111,11 @@ func (d *Detector) Alive(node topology.NodeID) bool { return d.State(node) != Do
 
 // Observe learns from how a request to a node ended. err is what peer.Done was
 // given. It does not block, and is cheap while all is well.
+//
+// A timeout is not held against the peer while this node itself is late with
+// its own timers: what came in time may not have been looked at (Dadgar,
+// Phillips, Currey, "Lifeguard: local health awareness for more accurate
+// failure detection", 2018).
 func (d *Detector) Observe(node topology.NodeID, err error) {
 	w := (*d.watched.Load())[node]
 	if w == nil {
@@ -118,7 +127,9 @@ func (d *Detector) Observe(node topology.NodeID, err error) {
 		d.answer(w)
 	case errors.Is(err, peer.ErrNotTried):
 	case errors.Is(err, peer.ErrTimeout):
-		d.fail(w, Timeout)
+		if d.clock() >= time.Duration(d.late.Load()) {
+			d.fail(w, Timeout)
+		}
 	case errors.Is(err, peer.ErrNotSent), errors.Is(err, peer.ErrLinkLost):
 		d.fail(w, Lost)
 	}
@@ -151,8 +162,14 @@ func (d *Detector) meters(node topology.NodeID) *meters {
 	return nil
 }
 
-// judge looks at the latencies since the last beat.
+// judge looks at the latencies since the last beat, and at how late this beat
+// is.
 func (d *Detector) judge() {
+	now := d.clock()
+	if last := d.beat; last > 0 && now-last > paceBeat+lateBy {
+		d.late.Store(int64(now + lateFor))
+	}
+	d.beat = now
 	type one struct {
 		id topology.NodeID
 		m  *meters
@@ -270,6 +287,7 @@ func (d *Detector) Run(ctx context.Context) error {
 	var looked time.Time
 	beat := time.NewTicker(paceBeat)
 	defer beat.Stop()
+	d.beat = 0
 	for {
 		select {
 		case <-ctx.Done():

@@ -130,6 +130,17 @@ func (m *Machine) fall(now time.Time) {
 // second, third, further fall without a calm between.
 func (m *Machine) need() int { return min(1<<min(m.falls, 10), maxNeed) }
 
+// PatienceMin is how long a request must have been given for its timeout to say
+// something of the peer. Callers must not report shorter ones.
+const PatienceMin = 250 * time.Millisecond
+
+// A node whose beat is later than lateBy does not trust its timeouts for
+// lateFor.
+const (
+	lateBy  = 100 * time.Millisecond
+	lateFor = time.Second
+)
+
 // Pings are sent so long after the last one ended, or after the peer was last
 // heard of.
 const (
