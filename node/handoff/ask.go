@@ -2,9 +2,12 @@ package handoff
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -186,6 +189,9 @@ func (a *asker) facts() topology.Facts {
 			f.Dead[id] = true
 		}
 		for _, p := range n.report.Copies {
+			if planted.Bug(planted.SwitchUnsynced) {
+				p.With = slices.Collect(maps.Keys(a.nodes))
+			}
 			f.Synced[p.Move] = append(f.Synced[p.Move], topology.Synced{Sink: id, Began: p.Began, With: p.With})
 		}
 	}

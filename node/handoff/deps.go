@@ -82,6 +82,8 @@ type Replica interface {
 	// what is in one, and Drop deletes it.
 	Leftovers() []hashring.Partition
 	Pull(wire.Pull) (wire.Pulled, error)
+	// Scan returns a page of what is held of a partition.
+	Scan(wire.Scan) (wire.Page, error)
 	Drop(p hashring.Partition, done func(error))
 }
 

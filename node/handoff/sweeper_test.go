@@ -16,6 +16,12 @@ import (
 // given to the owners before what is left is deleted; and nothing is deleted
 // while one of them is away.
 func TestLeftoversAreGivenFirst(t *testing.T) {
+	t.Run("by the index", func(t *testing.T) { leftoversAreGiven(t, false) })
+	t.Run("as a whole", func(t *testing.T) { leftoversAreGiven(t, true) })
+}
+
+// leftoversAreGiven: with pruned, the index of what is left tells nothing.
+func leftoversAreGiven(t *testing.T, pruned bool) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 3, 1, 3)
 		w.preload(100)
@@ -42,6 +48,12 @@ func TestLeftoversAreGivenFirst(t *testing.T) {
 		n4.Apply([]wire.Entry{{Key: full, Record: rec}}, func(_ int, err error) { done <- err })
 		if err := <-done; err != nil {
 			t.Fatal(err)
+		}
+		if pruned {
+			n4.PruneIndex(p, n4.Clock(p), func(err error) { done <- err })
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
 		}
 		w.change(func(t *topology.Topology) (*topology.Topology, error) { return t.Abort(1, 1) })
 		w.nodes["n2"].halt(true)
