@@ -35,6 +35,10 @@ func (n *Node) report() report {
 		Epoch:           n.Topology().Epoch, PartitionsBehind: n.replica.BehindCount(),
 		Leftovers: len(n.replica.Leftovers()), Unreadable: uint64(n.replica.DamagedCount()),
 	}
+	for _, o := range n.hints.Owed() {
+		s.Hints += uint64(o.Count)
+		s.HintBytes += uint64(o.Bytes)
+	}
 	s.PartitionsPrimary, s.OpenGaps = n.shares()
 	for _, p := range n.replica.Owned() {
 		sum := n.replica.Sum(p)
