@@ -87,10 +87,7 @@ func (c Config) badger(logger badger.Logger) badger.Options {
 	o.Compression = options.Snappy
 	o.BlockCacheSize = c.BlockCache
 	o.MetricsEnabled = true
-	o.ChecksumVerificationMode = options.OnTableRead
-	if c.SkipVerify {
-		o.ChecksumVerificationMode = options.NoVerification
-	}
+	o.ChecksumVerificationMode = options.NoVerification // see verify.go
 	o.ExternalMagicVersion = formatVersion
 	return o
 }

@@ -25,7 +25,7 @@ import (
 const roleVar = "ATOLL_STORE_TEST_ROLE"
 
 func TestMain(m *testing.M) {
-	roles := map[string]func(dir string){"write": childWrite, "verify": childVerify, "sync": childSync}
+	roles := map[string]func(dir string){"write": childWrite, "verify": childVerify, "sync": childSync, "open": childOpen}
 	role, dir, _ := strings.Cut(os.Getenv(roleVar), " ")
 	if child := roles[role]; child != nil {
 		child(dir)

@@ -13,9 +13,10 @@
 //   - Integrity. Its value-log reads return an empty value without an error
 //     where they fail, and its block checksums, when checked on read, turn a
 //     bad block into "not found", which the next compaction makes permanent.
-//     So every entry carries a CRC-32C over its key and value (seal.go), table
-//     checksums are verified when a table is opened, and nothing goes to the
-//     value log: values over 512 KiB are split into pieces (pieces.go).
+//     So every entry carries a CRC-32C over its key and value (seal.go), tables
+//     are verified before Badger opens them (verify.go: on some damage it ends
+//     the process), and nothing goes to the value log: values over 512 KiB are
+//     split into pieces (pieces.go).
 //   - Errors of background work. A failed sync of the value log, a failed
 //     flush or compaction are only logged; the log bridge turns those lines
 //     into the failure of the engine (log.go).

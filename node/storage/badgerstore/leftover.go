@@ -9,23 +9,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// removeEmptyLogs removes log files of no bytes from Badger's directory. A
-// crash leaves one behind when it comes between the creation of a file and its
-// sizing, or between the truncation and the removal of a log that was flushed;
-// Badger 4.9.6 then refuses to open (its issue 2207). There is nothing in
-// them. It takes Badger's lock, since a running process has such files too, for
-// a moment.
-func removeEmptyLogs(dir string) (err error) {
+// lockDir takes Badger's lock of its directory; ErrInUse when a process has it.
+func lockDir(dir string) (unlock func() error, err error) {
 	lock, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	switch err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return nil, errors.Join(ErrInUse, lock.Close())
+	case err != nil:
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), lock.Close())
+	}
+	return lock.Close, nil
+}
+
+// removeLeftovers removes from Badger's directory files in which there is
+// nothing, and over which it would refuse to open:
+//
+//   - Logs of no bytes. A crash leaves one behind when it comes between the
+//     creation of a file and its sizing, or between the truncation and the
+//     removal of a log that was flushed (Badger's issue 2207, in 4.9.6).
+//   - A key registry that is not that of a store without encryption, which has
+//     no keys and is always the same but for 16 bytes: it is damaged.
+//
+// It takes Badger's lock, since a running process has such files too, for a
+// moment.
+func removeLeftovers(dir string) (err error) {
+	unlock, err := lockDir(dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	switch err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		return ErrInUse
-	case err != nil:
-		return fmt.Errorf("lock %s: %w", dir, err)
+	defer func() { err = errors.Join(err, unlock()) }()
+	if err := removeBadRegistry(filepath.Join(dir, "KEYREGISTRY")); err != nil {
+		return err
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -48,3 +65,20 @@ func removeEmptyLogs(dir string) (err error) {
 	}
 	return nil
 }
+
+func removeBadRegistry(name string) error {
+	b, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(b) == 16+len(sanityText) && string(b[16:]) == sanityText {
+		return nil
+	}
+	return os.Remove(name)
+}
+
+// sanityText is what follows 16 random bytes in a key registry.
+const sanityText = "Hello Badger"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -37,10 +38,11 @@ type Store struct {
 var _ storage.Engine = (*Store)(nil)
 
 // Open opens or creates the store in cfg.Dir. It returns an error that wraps
-// ErrInUse when another process has it, or storage.ErrCorrupt when a table
-// fails its checksum: such a store is set aside as a whole and rebuilt from
-// other owners, not repaired in place. Badger may also end the process on
-// damage of its metadata.
+// ErrInUse when another process has it, or storage.ErrCorrupt when a table or
+// the manifest is damaged or missing: such a store is set aside as a whole
+// (Quarantine) and rebuilt from other owners, not repaired in place. What is
+// wrong around the store (permissions, limits, a full disk, a format of another
+// version) is any other error.
 func Open(cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -54,14 +56,18 @@ func Open(cfg Config) (*Store, error) {
 	if err := syncDir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("sync data directory: %w", err)
 	}
-	switch err := removeEmptyLogs(cfg.lsmDir()); {
+	switch err := removeLeftovers(cfg.lsmDir()); {
 	case errors.Is(err, ErrInUse):
 		return nil, fmt.Errorf("data directory %s is %w", cfg.Dir, ErrInUse)
 	case err != nil:
-		return nil, fmt.Errorf("remove empty logs: %w", err)
+		return nil, fmt.Errorf("remove leftovers: %w", err)
 	}
 	s := &Store{cfg: cfg, failed: make(chan struct{})}
-	db, err := badger.OpenManaged(cfg.badger(newBridge(cfg.Logger, s.fail)))
+	options := cfg.badger(newBridge(cfg.Logger, s.fail))
+	if err := verifyFiles(cfg.lsmDir(), options, !cfg.SkipVerify); err != nil {
+		return nil, fmt.Errorf("open store in %s: %w", cfg.Dir, err)
+	}
+	db, err := badger.OpenManaged(options)
 	if err != nil {
 		return nil, openError(cfg.Dir, err)
 	}
@@ -84,14 +90,40 @@ func Open(cfg Config) (*Store, error) {
 
 // openError reads Badger's error texts, which wrap nothing.
 func openError(dir string, err error) error {
-	text := err.Error()
 	switch {
-	case strings.Contains(text, "Cannot acquire directory lock"):
+	case strings.Contains(err.Error(), "Cannot acquire directory lock"):
 		return fmt.Errorf("data directory %s is %w", dir, ErrInUse)
-	case strings.Contains(strings.ToLower(text), "checksum"):
+	case saysAny(err, damageTexts):
 		return fmt.Errorf("open store in %s: %w: %w", dir, storage.ErrCorrupt, err)
 	}
 	return fmt.Errorf("open store in %s: %w", dir, err)
+}
+
+// damageTexts are what Badger says of damaged files, and of nothing else.
+var damageTexts = []string{
+	"checksum",
+	"file does not exist for table",
+	"invalid datakey id", // in the head of a log: we have no keys
+}
+
+// manifestIsDamaged reads the error texts of Badger's manifest. A version that
+// is not ours is no damage: the store may be another program's.
+func manifestIsDamaged(err error) bool {
+	if read := (*fs.PathError)(nil); errors.As(err, &read) {
+		return false // its text has the file's name
+	}
+	return saysAny(err, []string{"checksum", "bad magic", "might be corrupted", "proto", "manifest"}) &&
+		!saysAny(err, []string{"unsupported version", "external magic"})
+}
+
+func saysAny(err error, texts []string) bool {
+	said := strings.ToLower(err.Error())
+	for _, text := range texts {
+		if strings.Contains(said, text) {
+			return true
+		}
+	}
+	return false
 }
 
 // Failed is closed when the engine has failed; Err then tells why. The process
