@@ -25,6 +25,7 @@ const (
 // TestMembershipUnderLoad: a fourth and a fifth node join a region that has
 // -chaos.records records and is under a steady load; then one is drained.
 func TestMembershipUnderLoad(t *testing.T) {
+	parallel(t)
 	r, s, stop := loaded(t, "membership-under-load", 3)
 	n4, n5 := r.newcomer("eu"), r.newcomer("eu")
 	r.back(n4, n5)
@@ -50,6 +51,7 @@ func TestMembershipUnderLoad(t *testing.T) {
 
 // TestReplaceUnderLoad: a node is killed, and another takes its place.
 func TestReplaceUnderLoad(t *testing.T) {
+	parallel(t)
 	r, s, stop := loaded(t, "replace-under-load", 4)
 	s.Begin(phaseBefore)
 	r.pause(phaseTime)

@@ -105,6 +105,7 @@ func (r *rig) cutAll(n *node, out, in bool) error {
 
 // TestRandom injects faults drawn from a seed, for a while, into two regions.
 func TestRandom(t *testing.T) {
+	parallel(t)
 	var able []step
 	for _, s := range steps {
 		if why := shared.missing[s.needs]; s.needs != "" && why != nil {

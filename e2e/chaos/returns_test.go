@@ -17,6 +17,7 @@ const catchUpTime = 10 * time.Second
 // (-chaos.away), and it returns. Clocks tell when it has everything; the
 // clients rest meanwhile, so that there is a moment at which all are equal.
 func TestReturningNodeCatchesUp(t *testing.T) {
+	parallel(t)
 	r := newRig(t, "returning-node", []string{"eu"}, 3)
 	r.work()
 	n := r.pick("eu")

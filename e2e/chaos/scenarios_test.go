@@ -41,10 +41,18 @@ var scenarios = []scenario{
 
 var cutting = []machine.Ability{machine.Cutting}
 
+// parallel runs a test beside others, unless latencies are held to bars.
+func parallel(t *testing.T) {
+	if !*barsFlag {
+		t.Parallel()
+	}
+}
+
 func TestChaos(t *testing.T) {
+	parallel(t)
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			for _, a := range s.needs {
 				if why := shared.missing[a]; why != nil {
 					shared.report.add(&result{Scenario: s.name, NotRun: string(a) + ": " + why.Error()})

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 )
@@ -32,6 +33,7 @@ type write struct {
 	key     string
 	outcome Outcome
 	seen    bool
+	remark  string
 }
 
 type set struct {
@@ -77,6 +79,25 @@ func (h *History) End(e Element, o Outcome) {
 	defer h.mu.Unlock()
 	h.writes[e].outcome = o
 	h.counts.tell(o)
+}
+
+// Remark keeps a text about a write, such as how many attempts it took, which
+// is told with violations that name it.
+func (h *History) Remark(e Element, text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.writes[e].remark = text
+}
+
+// about names a write. Called without the lock.
+func (h *History) about(e Element) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w := h.writes[e]
+	if w == nil {
+		return e.String()
+	}
+	return fmt.Sprintf("%v (%v %s)", e, w.outcome, w.remark)
 }
 
 func (c *Counts) tell(o Outcome) {

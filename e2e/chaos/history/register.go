@@ -114,15 +114,19 @@ func (r *Register) Read(place string, siblings [][]byte) {
 		if slices.Contains(r.may, e) {
 			continue
 		}
+		want := ""
+		for _, e := range r.may {
+			want += r.h.about(e) + " "
+		}
 		switch {
 		case e == absent:
-			r.h.add(Lost, r.key, "absent at %s, has to be %v", place, r.may)
+			r.h.add(Lost, r.key, "absent at %s, has to be %s", place, want)
 		case r.may[0] == absent && r.was[e]:
-			r.h.add(Undead, r.key, "%v is back at %s", e, place)
+			r.h.add(Undead, r.key, "%s is back at %s", r.h.about(e), place)
 		case r.was[e]:
-			r.h.add(Stale, r.key, "%v at %s, has to be %v", e, place, r.may)
+			r.h.add(Stale, r.key, "%s at %s, has to be %s", r.h.about(e), place, want)
 		default:
-			r.h.add(Phantom, r.key, "%v at %s, has to be %v", e, place, r.may)
+			r.h.add(Phantom, r.key, "%s at %s, has to be %s", r.h.about(e), place, want)
 		}
 	}
 	if len(got) > 1 {

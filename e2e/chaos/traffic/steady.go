@@ -202,8 +202,10 @@ func (w *steadyWorker) write(ctx context.Context) error {
 	w.n++
 	e := history.NewElement(w.id, w.n)
 	r.reg.BeginPut(e)
+	var info client.Info
 	v, err := w.s.cfg.Client.Put(ctx, r.reg.Key(), history.Encode(history.Value{Key: r.reg.Key(), By: e}, w.s.cfg.Size),
-		client.After(r.version), client.LocalQuorum)
+		client.After(r.version), client.LocalQuorum, client.Explain(&info))
+	w.s.cfg.History.Remark(e, fmt.Sprintf("%s, at %s", remark(v, &info), time.Now().UTC().Format("15:04:05.000")))
 	o := OutcomeOf(err)
 	r.reg.EndPut(e, o)
 	if o == history.Acked {

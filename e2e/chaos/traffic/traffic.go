@@ -168,9 +168,11 @@ func (w *worker) put(
 		w.t.cfg.History.Begin(key, e, true)
 	}
 	began := time.Now()
-	version, err := w.c.Put(ctx, key, history.Encode(v, w.pad()), client.After(after))
+	var info client.Info
+	version, err := w.c.Put(ctx, key, history.Encode(v, w.pad()), client.After(after), client.Explain(&info))
 	o := OutcomeOf(err)
 	w.t.Tally.write(began, o, err)
+	w.t.cfg.History.Remark(e, remark(version, &info))
 	if isSet {
 		w.t.cfg.History.End(e, o)
 	}
@@ -333,4 +335,9 @@ func (t *Tally) FailedBetween(from, to time.Time) map[string]int {
 		}
 	}
 	return out
+}
+
+// remark tells how a write went.
+func remark(v client.Version, info *client.Info) string {
+	return fmt.Sprintf("at %s, attempts: %d, replicas %v, version %s", info.Coordinator, info.Attempts, info.Replicas, v)
 }
