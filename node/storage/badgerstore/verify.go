@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,11 +12,8 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/fb"
-	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/badger/v4/table"
-	"github.com/dgraph-io/badger/v4/y"
 	"github.com/klauspost/compress/snappy"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/atolldb/atoll/node/storage"
 )
@@ -205,10 +203,18 @@ func checkBlock(raw, plain []byte) ([]byte, error) {
 	return plain, nil
 }
 
+// sumIs reports whether data has the encoded checksum: a protobuf with the
+// algorithm in field 1, which is left out for CRC-32C, and the sum in field 2,
+// left out if it is 0. Both are uvarints.
 func sumIs(data, encoded []byte) bool {
-	var want pb.Checksum
-	if proto.Unmarshal(encoded, &want) != nil || want.Algo != pb.Checksum_CRC32C {
-		return false
+	const sumField = 2 << 3
+	want := uint64(0)
+	if len(encoded) > 0 {
+		n := 0
+		want, n = binary.Uvarint(encoded[1:])
+		if encoded[0] != sumField || n != len(encoded)-1 {
+			return false
+		}
 	}
-	return y.VerifyChecksum(data, &want) == nil
+	return want == uint64(crc32.Checksum(data, castagnoli))
 }
