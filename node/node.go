@@ -104,6 +104,7 @@ type Node struct {
 
 	others  *neighbours
 	gossips *rand.Rand
+	news    *news
 	asking  asking
 	changes changes
 	// hot counts keys, once somebody does.
@@ -127,6 +128,10 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
+	n.news = newNews(n)
+	if deps.Store != nil {
+		n.deps.Store = heardStore{deps.Store, n.news}
+	}
 	up := make(chan topology.NodeID, maxUp)
 	n.alive = liveness.New(liveness.Config{
 		Self: cfg.ID, Transport: deps.Transport, Nodes: n.peers,
@@ -147,7 +152,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		return nil, fmt.Errorf("open hints: %w", err)
 	}
 	n.coord = coord.New(coord.Config{Self: cfg.ID, Secret: cfg.Secret, Buckets: cfg.Buckets}, coord.Deps{
-		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, HLC: deps.HLC,
+		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, Isolated: n.news.isolated, HLC: deps.HLC,
 		Alive: n.alive.Alive, Observe: n.alive.Observe, Slow: n.alive.Slow, Took: n.alive.Took,
 	})
 	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass}, repair.Deps{
@@ -158,7 +163,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	})
 	if deps.Store != nil {
 		n.keeper = topology.NewKeeper(topology.KeeperConfig{
-			Store: deps.Store, Current: n.Topology, Adopt: n.adopt, Survey: n.survey,
+			Store: n.deps.Store, Current: n.Topology, Adopt: n.adopt, Survey: n.survey,
 			Logger: deps.Logger.Named("keeper"),
 		})
 	}

@@ -29,7 +29,7 @@ func (n *Node) phases() [][]loop {
 	first := []loop{{"liveness", n.alive.Run}, {"skew", skewMonitor{n}.Run}, {"repair", n.repair.Run}, {"hints", n.hints.Run}}
 	first = append(first, loop{"copier", n.copier.Run}, loop{"sweeper", n.sweeper.Run})
 	if n.keeper != nil {
-		first = append(first, loop{"keeper", n.keeper.Run}, loop{"steward", n.steward.Run})
+		first = append(first, loop{"keeper", n.keeper.Run}, loop{"steward", n.steward.Run}, loop{"news", n.news.Run})
 	}
 	if len(n.cfg.Others) > 0 {
 		first = append(first, loop{"gossip", gossip{n, n.gossips}.Run})

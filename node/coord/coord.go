@@ -48,7 +48,10 @@ type Deps struct {
 	// then, exactly once, within a few seconds, whether there was anything to
 	// learn or not. Nil where the topology never changes.
 	Learn func(from topology.NodeID, then func())
-	HLC   *hlc.Clock
+	// Isolated says that this node has not known for long whether its topology
+	// is the newest: then levels below a quorum are refused. Nil means never.
+	Isolated func() bool
+	HLC      *hlc.Clock
 	// Alive is this node's opinion of a peer.
 	Alive func(topology.NodeID) bool
 	// Observe gets the outcome of every request to a peer.

@@ -14,6 +14,9 @@ func (c *Coordinator) Get(g Get, done func(GetResult, error)) {
 	}
 	w := want{g.Level, g.R, "r"}
 	n, e := k.need(w)
+	if e == nil {
+		e = c.current(&k, w, n)
+	}
 	if e != nil {
 		c.stats.Failures.Add(1)
 		done(GetResult{}, e)

@@ -105,6 +105,19 @@ func (k *key) need(w want) (int, *Error) {
 	return n, nil
 }
 
+// current refuses what fewer than a quorum of the owners would answer while
+// this node may go by an old topology: another node may own the key by now, and
+// no quorum would tell.
+func (c *Coordinator) current(k *key, w want, n int) *Error {
+	if n > len(k.row.Slots)/2 || c.Isolated == nil || !c.Isolated() {
+		return nil
+	}
+	return &Error{
+		Code: CodeUnavailable, Needed: n, RetryAfterMs: 1000,
+		Detail: fmt.Sprintf("%s: this node has not heard from the region for too long to serve less than a quorum", w),
+	}
+}
+
 // unavailable says that too few owners took part.
 func (c *Coordinator) unavailable(k *key, w want, need, got int, outcome Outcome) *Error {
 	var down []string

@@ -1,0 +1,111 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/peer/memnet"
+	"github.com/atolldb/atoll/node/quorum"
+	"github.com/atolldb/atoll/node/storage/memstore"
+	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/topology/memtopo"
+)
+
+// A node that hears neither from a majority nor from the store stops serving
+// levels below a quorum before the region goes on without it, and serves them
+// again when it hears; a region that only lacks its store goes on.
+func TestWithoutNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fabric := memnet.New(1, memnet.Config{})
+		store, registry := memtopo.NewStore(), memtopo.New(1)
+		ids := []topology.NodeID{"a1", "a2", "a3"}
+		var members []topology.Member
+		for _, id := range ids {
+			members = append(members, topology.Member{ID: id, Rack: string(id), Weight: 1})
+		}
+		top, err := topology.Static("a", 1, members, hashring.Rules{Partitions: 4, Replicas: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes := map[topology.NodeID]*node.Node{}
+		for _, id := range ids {
+			disk := memstore.NewDisk(memstore.Config{})
+			engine, err := disk.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var made atomic.Pointer[node.Node]
+			wire := fabric.Node(id, func(from topology.NodeID, req peer.Request, reply peer.Done) {
+				if n := made.Load(); n != nil {
+					n.Handle(from, req, reply)
+					return
+				}
+				reply(nil, &peer.Refusal{Code: peer.CodeStopping})
+			})
+			n, err := node.New(node.Config{ID: id, Topology: top, Secret: crdt.Secret("s")}, node.Deps{
+				Engine: engine, Registry: registry, Store: store, Transport: wire, HLC: hlc.New(time.Now),
+				Rand: rand.New(rand.NewPCG(1, uint64(len(nodes)))), Logger: hclog.NewNullLogger(),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			made.Store(n)
+			nodes[id] = n
+			ctx, stop := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- n.Run(ctx) }()
+			defer func() {
+				stop()
+				<-done
+				if err := engine.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+		}
+		// one reads a key at LOCAL_ONE from a node.
+		one := func(id topology.NodeID) error {
+			done := make(chan error, 1)
+			nodes[id].Coordinator().Get(coord.Get{Key: []byte("k"), Level: quorum.LocalOne, Deadline: time.Now().Add(time.Second)},
+				func(_ coord.GetResult, err error) { done <- err })
+			return <-done
+		}
+		refused := func(err error) bool {
+			var e *coord.Error
+			return errors.As(err, &e) && e.Code == coord.CodeUnavailable && strings.Contains(e.Detail, "has not heard from the region")
+		}
+		step := func(what string, d time.Duration, cut bool) {
+			t.Helper()
+			time.Sleep(d)
+			synctest.Wait()
+			for _, id := range ids {
+				err := one(id)
+				if want := cut && id == "a1"; refused(err) != want || !want && err != nil {
+					t.Error(fmt.Sprintf("%s: %s at LOCAL_ONE: %v", what, id, err))
+				}
+			}
+		}
+		step("at rest", 10*time.Second, false)
+		store.SetDown(true)
+		step("without the store", time.Minute, false)
+		fabric.Partition([]topology.NodeID{"a1"}, []topology.NodeID{"a2", "a3"})
+		step("a1 is cut off", 10*time.Second, false)
+		step("a1 is cut off for long", 16*time.Second, true)
+		fabric.HealAll()
+		step("a1 is back", 10*time.Second, false)
+	})
+}
