@@ -18,7 +18,9 @@ import (
 
 func start(t *testing.T, cfg fleet.Config) (*fleet.Fleet, context.Context) {
 	t.Helper()
-	cfg.Dir = t.TempDir()
+	if cfg.Dir == "" {
+		cfg.Dir = t.TempDir()
+	}
 	cfg.Logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: testWriter{t}})
 	f, err := fleet.New(cfg)
 	if err != nil {

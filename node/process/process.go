@@ -159,7 +159,7 @@ func (p *Process) start(ctx context.Context, s *stack, secret crdt.Secret) error
 
 func (p *Process) openStore(s *stack, secret crdt.Secret) error {
 	began := time.Now()
-	store, err := badgerstore.Open(badgerstore.Config{
+	store, err := p.openOrSetAside(badgerstore.Config{
 		Dir: p.storeDir(), MemTableSize: int64(p.cfg.Memory.Memtable), BlockCache: int64(p.cfg.Memory.BlockCache),
 		Logger: p.log.Named("store"),
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/atolldb/atoll/geo/natsd"
 	"github.com/atolldb/atoll/node/process"
 	"github.com/atolldb/atoll/node/replica"
+	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/storage/badgerstore"
 )
 
@@ -151,6 +152,22 @@ func TestDataDirectory(t *testing.T) {
 
 	if err := runOnce(t, c, nothing); err != nil {
 		t.Errorf("and then its own node: %v", err)
+	}
+}
+
+// A damaged store is not set aside where nobody else has what is in it.
+func TestDamagedStoreOfOneNode(t *testing.T) {
+	dir := t.TempDir()
+	if err := runOnce(t, single(dir), nothing); err != nil {
+		t.Fatal(err)
+	}
+	manifest := filepath.Join(dir, "store", "lsm", "MANIFEST")
+	if err := os.WriteFile(manifest, []byte("junk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	failsToStart(t, single(dir), storage.ErrCorrupt, dir, "no other owners")
+	if b, err := os.ReadFile(manifest); err != nil || string(b) != "junk" {
+		t.Errorf("the store is not where it was: %q, %v", b, err)
 	}
 }
 

@@ -34,6 +34,16 @@ func Stored(engine storage.Reader) (*topology.Topology, error) {
 	return t, nil
 }
 
+// Readable returns an error that wraps storage.ErrCorrupt if a store lacks what
+// Open cannot do without: whose it is, and which topology is in force.
+func Readable(engine storage.Reader) error {
+	if _, err := engine.Get(keyIdentity); err != nil && !isNotFound(err) {
+		return fmt.Errorf("read identity of the data directory: %w", err)
+	}
+	_, err := Stored(engine)
+	return err
+}
+
 // Adopt puts t in force: roles, the epochs that fence, and what is held. done
 // gets nil when t, or one with a higher epoch, is durable and in force; it runs
 // on the caller's or on the committer's goroutine and must not block. An epoch

@@ -318,6 +318,27 @@ func TestStartOverDamage(t *testing.T) {
 	}
 }
 
+// What a node cannot start without is told before it starts.
+func TestReadable(t *testing.T) {
+	for _, name := range []string{"midentity", "mtopology"} {
+		synctest.Test(t, func(t *testing.T) {
+			p := owner(t)
+			if err := replica.Readable(p.engine); err != nil {
+				t.Error(err)
+			}
+			p.stop()
+			p.disk.CorruptValue([]byte(name))
+			engine, err := p.disk.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, replica.Readable(engine), storage.ErrCorrupt)
+			engine.Close()
+			wantError(t, p.tryStart(), storage.ErrCorrupt)
+		})
+	}
+}
+
 // A stop that vouched for other clocks than are found is a loss, too.
 func TestFallsBehindWhenClocksDiffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
