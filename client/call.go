@@ -21,6 +21,7 @@ type call struct {
 	err   *Error // when reply is nil
 
 	// Guarded by the link's mutex.
+	queuedAt  time.Time
 	sent      bool
 	sentAt    time.Time
 	abandoned bool

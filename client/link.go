@@ -18,9 +18,16 @@ import (
 
 // The bounds of a link.
 const (
-	// linkWindow calls may be unanswered; it is half of what a node serves on
-	// one stream, because the node counts a call a little longer.
+	// linkWindow calls may be unanswered at most; it is half of what a node
+	// serves on one stream, because the node counts a call a little longer.
 	linkWindow = 2048
+	// linkWindowMin is the least that the window shrinks to when the node is
+	// asked for too much, and linkShrink how often it does.
+	linkWindowMin, linkShrink = 64, 50 * time.Millisecond
+	// linkPatience: while calls wait longer than that for the window, those
+	// that came last go first. They have the time left that it takes, and
+	// callers that wait for the others have all but given up.
+	linkPatience = 50 * time.Millisecond
 	// linkQueue calls may wait for the window; more are ErrThrottled.
 	linkQueue = 16384
 	// linkMessage is where calls are cut into messages, in bytes.
@@ -49,7 +56,8 @@ type link struct {
 	pending map[uint64]*call
 	lastID  uint64
 	heard   time.Time // when the last reply came
-	reset   func()    // breaks the stream; nil when there is none
+	window  window
+	reset   func() // breaks the stream; nil when there is none
 }
 
 type linkState uint8
@@ -65,6 +73,7 @@ const (
 func newLink(cc grpc.ClientConnInterface, changed func(bool)) *link {
 	return &link{
 		cc: cc, wake: make(chan struct{}, 1), changed: changed, pending: make(map[uint64]*call),
+		window: window{size: linkWindow},
 	}
 }
 
@@ -88,6 +97,7 @@ func (l *link) submit(c *call, patient bool) *Error {
 		l.mu.Unlock()
 		return throttled("too many calls wait for this node")
 	}
+	c.queuedAt = time.Now()
 	l.queue = append(l.queue, c)
 	l.unsent++
 	first := len(l.queue) == 1
@@ -215,17 +225,25 @@ func (l *link) take(msg *atollv1.StreamRequest) bool {
 	clear(msg.Calls)
 	msg.Calls = msg.Calls[:0]
 	now := time.Now()
-	size, n := 0, 0
-	for n < len(l.queue) {
-		c := l.queue[n]
-		if c.abandoned {
-			n++
-			continue
+	size, first, last := 0, 0, len(l.queue) // queue[first:last] is left
+	newest := last > 0 && now.Sub(l.queue[0].queuedAt) > linkPatience
+	for first < last {
+		at := first
+		if newest {
+			at = last - 1
 		}
-		if len(l.pending) >= linkWindow || (size > 0 && size+c.size > linkMessage) {
+		c := l.queue[at]
+		if !c.abandoned && (len(l.pending) >= l.window.size || size > 0 && size+c.size > linkMessage) {
 			break
 		}
-		n++
+		if newest {
+			last--
+		} else {
+			first++
+		}
+		if c.abandoned {
+			continue
+		}
 		l.unsent--
 		left := c.deadline.Sub(now)
 		if left <= 0 {
@@ -239,7 +257,7 @@ func (l *link) take(msg *atollv1.StreamRequest) bool {
 		msg.Calls = append(msg.Calls, &c.msg)
 		size += c.size
 	}
-	rest := copy(l.queue, l.queue[n:])
+	rest := copy(l.queue, l.queue[first:last])
 	clear(l.queue[rest:])
 	l.queue = l.queue[:rest]
 	return len(msg.Calls) > 0
@@ -260,14 +278,21 @@ func (l *link) receiveAll(stream atollv1.KV_StreamClient) error {
 		if l.state == linkStalled {
 			l.state = linkUp
 		}
-		full := len(l.pending) >= linkWindow
+		full := len(l.pending) >= l.window.size
+		refused := false
 		for _, r := range msg.Replies {
+			refused = refused || r.GetError().GetReason() == atollv1.Reason_REASON_OVERLOADED
 			c := l.pending[r.Id]
 			delete(l.pending, r.Id)
 			if c != nil && c.abandoned {
 				c = nil
 			}
 			found = append(found, c)
+		}
+		if refused {
+			l.window.shrink(now)
+		} else {
+			l.window.grow(len(msg.Replies))
 		}
 		more := full && len(l.queue) > 0
 		l.mu.Unlock()
@@ -353,6 +378,9 @@ func (l *link) sweep(now time.Time) int {
 			continue
 		}
 		delete(l.pending, id)
+		if c.deadline.Sub(c.sentAt) > linkShrink {
+			l.window.shrink(now) // it had time enough
+		}
 		if !c.abandoned {
 			c.finish(nil, overdue(c.write, true, nil))
 		}
@@ -365,7 +393,7 @@ func (l *link) sweep(now time.Time) int {
 		// whether the node is there.
 		l.reset()
 	}
-	if len(l.queue) > 0 && len(l.pending) < linkWindow {
+	if len(l.queue) > 0 && len(l.pending) < l.window.size {
 		l.wakeSender()
 	}
 	return len(l.queue) + len(l.pending)
