@@ -1,0 +1,331 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atolldb/atoll/client"
+)
+
+var (
+	overloadFor   = flag.Duration("overload.for", 10*time.Second, "how long TestOverload asks for too much")
+	overloadTimes = flag.Float64("overload.times", 5, "how many times what the region can do TestOverload asks for")
+)
+
+// crowd is open-loop load: operations begin at a rate, whatever becomes of
+// those before.
+type crowd struct {
+	clients []*client.Client
+	region  *region
+
+	mu    sync.Mutex
+	good  []time.Duration
+	bad   map[string]int
+	under sync.WaitGroup
+}
+
+// served is what came of a load.
+type served struct {
+	offered float64 // a second
+	goodput float64
+	p50     time.Duration
+	p99     time.Duration
+	bad     map[string]int
+	// admitted, done, refused are what the nodes say, a second: operations let
+	// in, those that succeeded, and those refused at the rim.
+	admitted, done, refused float64
+}
+
+func (s served) String() string {
+	return fmt.Sprintf("%.0f/s offered, %.0f/s goodput, p50 %v, p99 %v, failed %v; the nodes admitted %.0f/s, did %.0f/s, refused %.0f/s",
+		s.offered, s.goodput, s.p50.Round(10*time.Microsecond), s.p99.Round(10*time.Microsecond), s.bad, s.admitted, s.done, s.refused)
+}
+
+// count adds up a node's metrics whose lines begin so.
+func (r *region) count(prefixes ...string) (sum float64) {
+	for _, admin := range r.admins {
+		res, err := http.Get("http://" + admin + "/metrics")
+		if err != nil {
+			continue
+		}
+		scan := bufio.NewScanner(res.Body)
+		for scan.Scan() {
+			for _, p := range prefixes {
+				if strings.HasPrefix(scan.Text(), p) {
+					if v, err := strconv.ParseFloat(scan.Text()[strings.LastIndexByte(scan.Text(), ' ')+1:], 64); err == nil {
+						sum += v
+					}
+				}
+			}
+		}
+		res.Body.Close()
+	}
+	return sum
+}
+
+// told is admitted, done and refused until now.
+func (c *crowd) told() (n [3]float64) {
+	const rim, took = "atoll_rim_operations_total", "atoll_request_duration_seconds_count"
+	var refused []string
+	for _, class := range []string{"read", "write"} {
+		for _, verdict := range []string{"queue_full", "bytes", "waited", "deadline"} {
+			refused = append(refused, fmt.Sprintf("%s{class=%q,verdict=%q}", rim, class, verdict))
+		}
+	}
+	n[0] = c.region.count(rim+`{class="read",verdict="admitted"}`, rim+`{class="write",verdict="admitted"}`)
+	n[1] = c.region.count(took + `{code="ok"`)
+	n[2] = c.region.count(refused...)
+	return n
+}
+
+const overloadDeadline = time.Second
+
+// do is one put or get.
+func (c *crowd) do(ctx context.Context, i int, key string, put, count bool) error {
+	ctx, cancel := context.WithTimeout(ctx, overloadDeadline)
+	defer cancel()
+	began := time.Now()
+	var err error
+	k := c.clients[i%len(c.clients)]
+	if put {
+		_, err = k.Put(ctx, key, overloadValue, client.Overwrite())
+	} else {
+		_, err = k.Get(ctx, key)
+	}
+	if errors.Is(err, client.ErrNotFound) {
+		err = nil
+	}
+	if !count {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var e *client.Error
+	switch {
+	case err == nil:
+		c.good = append(c.good, time.Since(began))
+	case errors.As(err, &e):
+		c.bad[e.Reason]++
+	default:
+		c.bad["other"]++
+	}
+	return err
+}
+
+var overloadValue = make([]byte, 100)
+
+// load asks rate times a second for a while, or as often as this process can; of each operation next says what
+// it is and whether it counts. It waits for all of them.
+func (c *crowd) load(ctx context.Context, rate float64, span time.Duration, next func(i int) (key string, put, count bool)) served {
+	c.good, c.bad = nil, map[string]int{}
+	before := c.told()
+	begun, counted := 0, 0 // begun has those in it that this process was too late for
+	most := max(int(rate/20), 1)
+	start := time.Now()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for now := start; now.Sub(start) < span; now = <-tick.C {
+		due := int(rate * time.Since(start).Seconds())
+		for begun = max(begun, due-most); begun < due; begun++ {
+			key, put, count := next(begun)
+			if count {
+				counted++
+			}
+			c.under.Add(1)
+			go func(i int) {
+				defer c.under.Done()
+				_ = c.do(ctx, i, key, put, count) // it is counted
+			}(begun)
+		}
+	}
+	took := time.Since(start).Seconds()
+	c.under.Wait()
+	s := served{offered: float64(counted) / took, goodput: float64(len(c.good)) / took, bad: c.bad}
+	after := c.told()
+	s.admitted, s.done, s.refused = (after[0]-before[0])/took, (after[1]-before[1])/took, (after[2]-before[2])/took
+	if n := len(c.good); n > 0 {
+		slices.Sort(c.good)
+		s.p50, s.p99 = c.good[n/2], c.good[n*99/100]
+	}
+	return s
+}
+
+// capacity is what a closed loop gets.
+func (c *crowd) capacity(ctx context.Context, workers int, span time.Duration, put bool) float64 {
+	var wg sync.WaitGroup
+	var n atomic.Int64
+	end := time.Now().Add(span)
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; time.Now().Before(end); i++ {
+				if c.do(ctx, i, anyKey(), put, false) == nil {
+					n.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return float64(n.Load()) / span.Seconds()
+}
+
+func anyKey() string { return fmt.Sprint("key ", rand.IntN(10_000)) }
+
+// startCrowd starts a region and clients. With two processors or more, the
+// nodes get the first one and the clients the rest, so that asking for too much
+// does not take the nodes' processor.
+func startCrowd(t *testing.T, ctx context.Context, clients int) *crowd {
+	r := newRegion(t)
+	apart := runtime.NumCPU() > 1
+	if apart {
+		runtime.LockOSThread()
+		pin(t, 0, 0) // what this thread starts inherits it
+	}
+	for i := range regionNodes {
+		r.start(i)
+	}
+	if apart {
+		runtime.UnlockOSThread()
+		threads, err := filepath.Glob("/proc/self/task/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range threads {
+			id, err := strconv.Atoi(filepath.Base(path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			others := make([]int, 0, runtime.NumCPU()-1)
+			for cpu := 1; cpu < runtime.NumCPU(); cpu++ {
+				others = append(others, cpu)
+			}
+			if _, err := os.Stat(path); err == nil {
+				pin(t, id, others...)
+			}
+		}
+	}
+	c := &crowd{region: r}
+	eventually(t, ctx, "the region takes writes", func() bool {
+		if len(c.clients) == 0 {
+			one, err := client.Open(ctx, r.endpoints())
+			if err != nil {
+				return false
+			}
+			c.clients = append(c.clients, one)
+		}
+		_, err := c.clients[0].Put(ctx, "first", nil, client.LocalAll)
+		return err == nil
+	})
+	for len(c.clients) < clients {
+		one, err := client.Open(ctx, r.endpoints())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.clients = append(c.clients, one)
+	}
+	t.Cleanup(func() {
+		for _, k := range c.clients {
+			k.Close()
+		}
+	})
+	return c
+}
+
+func pin(t *testing.T, thread int, cpus ...int) {
+	t.Helper()
+	var set unix.CPUSet
+	for _, cpu := range cpus {
+		set.Set(cpu)
+	}
+	if err := unix.SchedSetaffinity(thread, &set); err != nil && !errors.Is(err, unix.ESRCH) {
+		t.Logf("processors are shared: %v", err)
+	}
+}
+
+// TestOverload: five times what the region can do, or what eight clients can ask
+// for, through the SDK. Goodput stays, and latency and goodput are back at once
+// when it ends.
+func TestOverload(t *testing.T) {
+	for _, put := range []bool{true, false} {
+		t.Run(map[bool]string{true: "put", false: "get"}[put], func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+*overloadFor)
+			defer cancel()
+			c := startCrowd(t, ctx, 8)
+			any := func(int) (string, bool, bool) { return anyKey(), put, true }
+			c.capacity(ctx, 64, time.Second, put)
+			can := c.capacity(ctx, 128, 4*time.Second, put)
+			before := c.load(ctx, .4*can, 4*time.Second, any)
+			during := c.load(ctx, *overloadTimes*can, *overloadFor, any)
+			var after served
+			back := -1
+			for s := range 60 {
+				after = c.load(ctx, .4*can, time.Second, any)
+				if back < 0 && after.goodput > .95*before.goodput {
+					back = s + 1
+				}
+				if back > 0 && s > 2 {
+					break
+				}
+			}
+			t.Logf("closed loop %.0f/s\nbefore: %v\nduring: %v (%.0f %% of the closed loop)\nafter:  %v; back in second %d",
+				can, before, during, 100*during.goodput/can, after, back)
+			// The clients share a processor with whatever else runs, so it is the
+			// nodes that are judged; and no asker keeps up with reads.
+			if put && during.done < .5*can {
+				t.Errorf("under overload the nodes do %.0f of %.0f a second", during.done, can)
+			}
+			if back < 0 {
+				t.Error("goodput did not come back within a minute")
+			}
+		})
+	}
+}
+
+// TestHotKey: one key is asked for ten times as often as each of fifty others.
+// The p99 of the others with it and without it take turns in one run.
+func TestHotKey(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	c := startCrowd(t, ctx, 4)
+	const others, rounds = 50, 5
+	c.capacity(ctx, 64, time.Second, true)
+	rate := .25 * c.capacity(ctx, 128, 3*time.Second, true)
+	cold := func(i int) (string, bool, bool) { return fmt.Sprint("key ", rand.IntN(others)), i%2 == 0, true }
+	mixed := func(i int) (string, bool, bool) {
+		if rand.IntN(others+10) < 10 {
+			return "hot", i%2 == 0, false
+		}
+		return cold(i)
+	}
+	var without, with []time.Duration
+	for range rounds {
+		without = append(without, c.load(ctx, rate, 3*time.Second, cold).p99)
+		with = append(with, c.load(ctx, rate*(others+10)/others, 3*time.Second, mixed).p99)
+	}
+	slices.Sort(without)
+	slices.Sort(with)
+	ratio := float64(with[rounds/2]) / float64(without[rounds/2])
+	t.Logf("p99 of %d keys at %.0f/s: median of %d rounds %v alone, %v beside a key with ten times as much: ratio %.2f\nalone %v\nbeside %v",
+		others, rate, rounds, without[rounds/2], with[rounds/2], ratio, without, with)
+	if ratio > 2 {
+		t.Errorf("a hot key makes the others' p99 %.2f times as long", ratio)
+	}
+}
