@@ -34,14 +34,15 @@ type rig struct {
 	ctx context.Context
 	rng *rand.Rand
 	*deployment.Deployment
-	net     machine.Network
-	clients map[string]*client.Client
-	history *history.History
-	traffic *traffic.Traffic
-	res     *result
-	began   time.Time
-	rate    float64 // of the clients
-	prefix  string  // of names that have to be unique on the machine
+	net       machine.Network
+	clients   map[string]*client.Client
+	history   *history.History
+	traffic   *traffic.Traffic
+	res       *result
+	began     time.Time
+	rate      float64 // of the clients
+	metronome metronome
+	prefix    string // of names that have to be unique on the machine
 	// down are nodes whose process is meant not to run.
 	down map[*deployment.Node]bool
 
@@ -86,6 +87,9 @@ func newRig(t *testing.T, name string, regions []string, nodes int) *rig {
 		r.keep(dir)
 		r.must(r.Deployment.Close())
 	})
+	beating, stop := context.WithCancel(r.ctx)
+	t.Cleanup(stop)
+	go r.metronome.run(beating)
 	for _, n := range r.Nodes {
 		r.must(n.Start())
 	}

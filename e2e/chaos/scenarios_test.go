@@ -21,6 +21,7 @@ type scenario struct {
 
 var scenarios = []scenario{
 	{name: "kill-one", faults: killOne},
+	{name: "rolling-restart", faults: rollingRestart},
 	{name: "kill-all", faults: killAll},
 	{name: "pause", faults: pauseOne},
 	{name: "isolate", faults: isolate},
