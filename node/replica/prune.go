@@ -54,6 +54,9 @@ func (r *Replica) prune(ctx context.Context, p hashring.Partition, held *crdt.Cl
 			return err
 		}
 		r.stats.Pruned.Add(to - from + 1)
+		if part.pruned == nil {
+			part.pruned = map[crdt.Actor]uint64{}
+		}
 		part.pruned[a] = to
 	}
 	return nil
