@@ -18,6 +18,16 @@
 //	R4  Apply mints nothing and ships nothing. Mint ships through the outbox.
 //	R5  Proof of amnesia (somebody shows a dot of ours that we do not know)
 //	    ends the actor.
+//	R6  Once an adoption at epoch e is done, nothing is acknowledged any more
+//	    that was sent in ignorance of a change of its partition at or before e.
+//	    A node never goes back to a lower epoch.
+//	R7  A node serves a partition only when it once had all that the others who
+//	    serve it had, since it began to hold it or last lost something.
+//	R8  What is unreadable is never absent, and what was applied over it is not
+//	    served before it was healed.
+//	R9  A dot never names two writes, also when the partition was dropped and
+//	    came back in between.
 //
-// Run owns the committer's goroutine and the one that obtains actors.
+// Run owns the committer's goroutine, the one that obtains actors, and the one
+// of the chores (chores.go).
 package replica
