@@ -26,7 +26,7 @@ func TestBeats(t *testing.T) {
 		{"geo/jetstream/log.go", "defaultMaxAge", logRetention * seconds},
 		{"node/liveness/machine.go", "pingUp", seconds},
 		{"node/skew.go", "skewBeat", skewBeat * seconds},
-		{"node/process/topology.go", "drainers", drainers},
+		{"node/duty.go", "drainers", drainers},
 		{"node/storage/badgerstore/config.go", "NumMemtables", memtables - 1},
 		{"node/storage/badgerstore/pieces.go", "pieceSize", pieceBytes},
 		{"node/storage/badgerstore/seal.go", "sealSize", sealFixed - 1},

@@ -402,3 +402,37 @@ func TestDropManyTimes(t *testing.T) {
 		})
 	}
 }
+
+// A write that a crash took from here, and that a peer gave back, is shipped
+// before a drop, although the outbox did not see it come.
+func TestDropShipsWhatCameBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlace(t, "n1", newRegistry(), memstore.Config{})
+		p.cfg.Topology = moving(1, nil, none, none, none, none)
+		p.cfg.Ship = true
+		p.start()
+		p.serve(0)
+		k := keysIn(0, 2)
+		p.put(k[0], "v")
+		_, marks := p.peek(1 << 20)
+		p.confirm(marks)
+		actor := p.Actor()
+		p.crash(true)
+		p.start()
+		v := crdt.Version{Dot: crdt.Dot{Actor: actor, N: 2}, Stamp: 1, Value: []byte("w")}
+		full := []byte(k[1])
+		p.mustApply(wire.Entry{Key: full, Record: crdt.AppendRecord(nil, hashring.KeyHash(full), crdt.Write(crdt.Record{}, nil, v))})
+		_, marks = p.peek(1 << 20)
+		p.confirm(marks) // of what the start found
+		p.leave()
+		wantError(t, p.drop(0), replica.ErrUnshipped)
+		entries, marks := p.peek(1 << 20)
+		if got := shipped(entries); got[k[1]] != 1 {
+			t.Fatalf("shipped %v", got)
+		}
+		p.confirm(marks)
+		if err := p.drop(0); err != nil {
+			t.Error(err)
+		}
+	})
+}

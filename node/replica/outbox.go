@@ -312,7 +312,8 @@ func (o *Outbox) remember(marks []geo.Mark) bool {
 }
 
 // shipped reports whether the log has everything of p that was minted by any
-// of actors and is in c.
+// of actors and is in c. What nobody is about to ship, because a crash took it
+// from here and a peer gave it back, is queued.
 func (o *Outbox) shipped(p hashring.Partition, actors []crdt.Actor, c *crdt.Clock) bool {
 	if !o.r.cfg.Ship {
 		return true
@@ -321,6 +322,10 @@ func (o *Outbox) shipped(p hashring.Partition, actors []crdt.Actor, c *crdt.Cloc
 	defer o.mu.Unlock()
 	for _, a := range actors {
 		if o.confirmed[slot{p, a}] < c.Max(a) {
+			if len(o.backlog) == 0 && len(o.fresh) == 0 {
+				o.rewind()
+				o.poke()
+			}
 			return false
 		}
 	}
