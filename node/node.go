@@ -159,6 +159,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology,
 		Alive: n.alive.Alive, Up: up, Gap: n.gap,
 		Regions: n.regions, ApplyRemote: n.applyRemote,
+		Busy: n.busy,
 		Rand: n.rand(), Log: deps.Logger.Named("repair"),
 	})
 	if deps.Store != nil {
@@ -298,7 +299,7 @@ func (n *Node) applyRemote(ctx context.Context, origin string, entries []wire.En
 func (n *Node) Handle(from topology.NodeID, req peer.Request, reply peer.Done) {
 	n.overtaken(from, req.Epoch)
 	switch {
-	case n.replica.Handle(req, reply):
+	case n.replica.HandleFrom(from, req, reply):
 	case n.coord.Handle(req, reply):
 	case n.hints.Handle(req, reply):
 	case n.copier.Handle(req, reply):

@@ -65,7 +65,7 @@ var table = []row{
 	{path: "hashring", layer: pure},      // it and crdt do not know each other
 	{path: "hashring/capacity", layer: pure, beside: []string{"hashring"}},
 	{path: "node/quorum", layer: pure},
-	{path: "node/wire", layer: pure, beside: []string{"crdt", "hashring"}},
+	{path: "node/wire", layer: pure, beside: []string{"crdt", "crdt/hlc", "hashring"}},
 	{path: "node/hotkey", layer: pure},
 	{path: "node/overload", layer: pure},
 	{path: "geo/failover", layer: pure},

@@ -41,6 +41,12 @@ const (
 	ReuseDropped = "reuse-dropped"
 	// LatestWins drops concurrent versions but the latest.
 	LatestWins = "latest-wins"
+	// NoLateRule lets everything in, however old.
+	NoLateRule = "no-late-rule"
+	// NoRejoin takes no floor over from others.
+	NoRejoin = "no-rejoin"
+	// DropByAge collects what is old without asking anybody.
+	DropByAge = "drop-by-age"
 )
 
 // All lists them, with what must catch each.

@@ -8,15 +8,11 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/wire"
 )
 
-// Floors of a partition at one owner. All are durable and only rise.
-type Floors struct {
-	// Promised: the owner mints nothing at or below it. Raised: the late-message
-	// rule holds for what is at or below it. Completed: every owner has raised
-	// it; what is dead at or below it is absent.
-	Promised, Raised, Completed hlc.Stamp
-}
+// Floors of a partition at one owner.
+type Floors = wire.Floors
 
 // Ledger is the durable state of one owner. Its calls return when what they do
 // is durable.

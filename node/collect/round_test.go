@@ -43,7 +43,7 @@ func TestRoundCollects(t *testing.T) {
 		if _, ok := o.records["a"]; ok || len(o.records) != 1 {
 			t.Errorf("%s has %v", o.id, o.records)
 		}
-		if o.floors != (Floors{10, 10, 10}) {
+		if o.floors != (Floors{Promised: 10, Raised: 10, Completed: 10}) {
 			t.Errorf("%s: %+v", o.id, o.floors)
 		}
 	}
@@ -63,8 +63,8 @@ func TestRoundEnds(t *testing.T) {
 		do   func(owners []*owner)
 		off  string // in the reason; "" if the round must not end
 	}{
-		{"an owner passed the floor", Promise, func(o []*owner) { o[2].floors = Floors{10, 10, 0} }, "not above"},
-		{"an owner completed the floor", Promise, func(o []*owner) { o[2].floors = Floors{9, 9, 12} }, "completed at o2"},
+		{"an owner passed the floor", Promise, func(o []*owner) { o[2].floors = Floors{Promised: 10, Raised: 10} }, "not above"},
+		{"an owner completed the floor", Promise, func(o []*owner) { o[2].floors = Floors{Promised: 9, Raised: 9, Completed: 12} }, "completed at o2"},
 		{"an owner lacks a write", Settle, func(o []*owner) { o[0].floors.Promised = 0; o[2].clock = crdt.Clock{} }, "stuck"},
 		{"a hint waits", Settle, func(o []*owner) { o[1].waiting = 10 }, "stuck"},
 		{"a later hint waits", Settle, func(o []*owner) { o[1].waiting = 11 }, ""},

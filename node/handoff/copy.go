@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
@@ -161,9 +162,15 @@ func (k *copying) cover(ctx context.Context, id topology.NodeID) error {
 		return &notYet{fmt.Sprintf("%s has epoch %d, not %d yet", id, epoch, k.move.Began)}
 	}
 	src := d.source(id, k.move.Partition, k.c.cfg.PageBytes)
-	goal, err := src.clock(ctx)
+	goal, floors, err := src.clock(ctx)
 	if err != nil {
 		return err
+	}
+	// Before anything is copied: what was deleted and forgotten must not come in
+	// from elsewhere. The source knows of this copy, so that it raises no floor
+	// any more in a round without it.
+	if err := d.Replica.MeetFloors(ctx, k.move.Partition, floors); err != nil {
+		return &notYet{fmt.Sprintf("take over the floors of %s: %v", id, err)}
 	}
 	for last := uint64(0); ; {
 		mine := d.Replica.Clock(k.move.Partition)
@@ -207,7 +214,7 @@ func (k *copying) fetch(ctx context.Context, src source, mine *crdt.Clock, most 
 		if err != nil {
 			return err
 		}
-		if _, err := k.take(ctx, got.Entries); err != nil {
+		if _, err := k.take(ctx, replica.Source{From: src.id, Vouches: true, Floor: got.Floors.Raised}, got.Entries); err != nil {
 			return err
 		}
 		switch {
@@ -237,7 +244,7 @@ func (k *copying) pass(ctx context.Context, src source) error {
 		if s.clock == nil {
 			s.clock = page.Clock
 		}
-		n, err := k.take(ctx, page.Entries)
+		n, err := k.take(ctx, replica.Source{From: src.id, Vouches: true, Floor: page.Floors.Raised, Whole: true}, page.Entries)
 		if err != nil {
 			return err
 		}
@@ -266,14 +273,14 @@ func (k *copying) expect(total uint64) {
 }
 
 // take applies entries, counts them and keeps the pace.
-func (k *copying) take(ctx context.Context, entries []wire.Entry) (bytes uint64, err error) {
+func (k *copying) take(ctx context.Context, from replica.Source, entries []wire.Entry) (bytes uint64, err error) {
 	if len(entries) == 0 {
 		return 0, nil
 	}
 	for _, e := range entries {
 		bytes += uint64(e.Size())
 	}
-	if err := k.apply(entries); err != nil {
+	if err := k.apply(from, entries); err != nil {
 		return 0, err
 	}
 	k.mu.Lock()
@@ -288,9 +295,9 @@ func (k *copying) take(ctx context.Context, entries []wire.Entry) (bytes uint64,
 	return bytes, nil
 }
 
-func (k *copying) apply(entries []wire.Entry) error {
+func (k *copying) apply(from replica.Source, entries []wire.Entry) error {
 	done := make(chan error, 1)
-	k.c.deps.Replica.Apply(entries, func(_ int, err error) { done <- err })
+	k.c.deps.Replica.ApplyFrom(from, 0, entries, func(_ int, err error) { done <- err })
 	if err := <-done; err != nil {
 		return &notYet{fmt.Sprintf("apply %d records of partition %d here: %v", len(entries), k.move.Partition, err)}
 	}

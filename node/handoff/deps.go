@@ -9,6 +9,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
@@ -75,8 +76,10 @@ type Replica interface {
 	// CaughtUp says that what had the mark lacks nothing any more.
 	BehindMark(hashring.Partition) uint64
 	CaughtUp(p hashring.Partition, mark uint64)
-	// Apply joins records, and JoinClock marks a clock's dots as delivered.
-	Apply(entries []wire.Entry, done func(changed int, err error))
+	// ApplyFrom joins records, and JoinClock marks a clock's dots as delivered.
+	// MeetFloors takes over the floors of a source: before anything from it.
+	ApplyFrom(src replica.Source, epoch topology.Epoch, entries []wire.Entry, done func(changed int, err error))
+	MeetFloors(ctx context.Context, p hashring.Partition, theirs wire.Floors) error
 	JoinClock(p hashring.Partition, c *crdt.Clock, done func(error))
 	// Leftovers are the partitions with data and without a role here, Pull reads
 	// what is in one, and Drop deletes it.

@@ -27,6 +27,9 @@ type silent struct {
 func (s *silent) Topology() *topology.Topology         { return s.top }
 func (s *silent) BehindMark(hashring.Partition) uint64 { return 0 }
 func (s *silent) Clock(hashring.Partition) *crdt.Clock { return &crdt.Clock{} }
+func (s *silent) MeetFloors(context.Context, hashring.Partition, wire.Floors) error {
+	return nil
+}
 func (s *silent) Send(_ topology.NodeID, r peer.Request, done peer.Done) {
 	s.sent = append(s.sent, r.Verb)
 	page := wire.AppendPage(nil, wire.Page{Clock: &crdt.Clock{}})

@@ -42,9 +42,9 @@ func (s source) call(ctx context.Context, verb peer.Verb, body []byte) ([]byte, 
 // ever acknowledged is in it. It is an error if the source lacks something
 // itself. The question is one for a page of the last key hash there is, since a
 // page says both.
-func (s source) clock(ctx context.Context) (*crdt.Clock, error) {
+func (s source) clock(ctx context.Context) (*crdt.Clock, wire.Floors, error) {
 	page, err := s.page(ctx, wire.Scan{Partition: s.p, First: s.last, Last: s.last, MaxBytes: 1})
-	return page.Clock, err
+	return page.Clock, page.Floors, err
 }
 
 // page asks for records.

@@ -100,6 +100,7 @@ const (
 	CodeUnknown    Code = 9 // begun, and not known whether it took effect
 	CodeStopping   Code = 10
 	CodeBehind     Code = 11 // the peer is catching up and does not answer yet
+	CodeLate       Code = 12 // parts of it are old, and may have been deleted since
 )
 
 // Refusal is an answer that says no. It crosses the wire.

@@ -88,7 +88,7 @@ func (r *Repairer) ask(ctx context.Context, l link, parts []hashring.Partition) 
 				clocks[p] = clock
 			}
 		}
-		ask.Sums = append(ask.Sums, sum)
+		ask.Sums = append(ask.Sums, sum.Under(r.Replica.Floors(p)))
 	}
 	b, err := r.call(ctx, l, peer.VerbCompare, wire.AppendCompare(nil, ask))
 	if err != nil {
@@ -145,6 +145,9 @@ func (r *Repairer) settleAll(ctx context.Context, l link, differences []wire.Dif
 // equal clocks twice.
 func (r *Repairer) settle(ctx context.Context, l link, d wire.Difference, last past) (v verdict) {
 	p := d.Partition
+	if err := r.Replica.MeetFloors(ctx, p, d.Floors); err != nil {
+		return verdict{lacking: d.Clock, err: err}
+	}
 	mine := r.Replica.Clock(p)
 	if mine == nil {
 		return verdict{lacking: d.Clock}

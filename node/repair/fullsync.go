@@ -64,7 +64,9 @@ func (r *Repairer) fullSync(ctx context.Context, l link, p hashring.Partition) e
 		}
 		// Who cannot show all that was delivered to it gives no clock.
 		partial = partial || page.Behind && len(page.Clock.Actors()) == 0 || !page.Clock.Covers(clock)
-		_, err := r.apply(ctx, l, page.Entries)
+		src := l.from(page.Floors)
+		src.Whole = true
+		_, err := r.apply(ctx, l, src, page.Entries)
 		return err
 	})
 	if err == nil && partial {

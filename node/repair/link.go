@@ -10,6 +10,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
@@ -53,15 +54,20 @@ func unanswered(err error) bool {
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
+// from says that l read something from its store, at these floors.
+func (l link) from(f wire.Floors) replica.Source {
+	return replica.Source{From: l.id, Vouches: true, Floor: f.Raised}
+}
+
 // apply applies what l sent. What came from another region is then spread over
 // this one's owners, of which a quorum is enough. Here first: the clock of this
 // node says what is still to be fetched, and after a full sync it speaks for
 // what was (A2). The others learn the rest by comparing themselves with it.
-func (r *Repairer) apply(ctx context.Context, l link, entries []wire.Entry) (changed int, err error) {
+func (r *Repairer) apply(ctx context.Context, l link, src replica.Source, entries []wire.Entry) (changed int, err error) {
 	if len(entries) == 0 {
 		return 0, nil
 	}
-	if changed, err = r.applyHere(entries); err != nil {
+	if changed, err = r.applyHere(src, entries); err != nil {
 		return 0, err
 	}
 	r.count(l.task, changed, repairedKeys)
@@ -71,13 +77,13 @@ func (r *Repairer) apply(ctx context.Context, l link, entries []wire.Entry) (cha
 	return changed, err
 }
 
-func (r *Repairer) applyHere(entries []wire.Entry) (int, error) {
+func (r *Repairer) applyHere(src replica.Source, entries []wire.Entry) (int, error) {
 	type outcome struct {
 		changed int
 		err     error
 	}
 	done := make(chan outcome, 1)
-	r.Replica.Apply(entries, func(changed int, err error) { done <- outcome{changed, err} })
+	r.Replica.ApplyFrom(src, 0, entries, func(changed int, err error) { done <- outcome{changed, err} })
 	o := <-done
 	return o.changed, o.err
 }

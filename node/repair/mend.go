@@ -2,6 +2,7 @@ package repair
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"math/bits"
@@ -129,7 +130,7 @@ func (r *Repairer) exchange(ctx context.Context, l link, p hashring.Partition, f
 				theirs[string(e.Key)] = maphash.Bytes(seed, e.Record)
 			}
 		}
-		changed, err := r.apply(ctx, l, page.Entries)
+		changed, err := r.apply(ctx, l, l.from(page.Floors), page.Entries)
 		r.count(l.task, changed, mismatchedKeys)
 		return err
 	})
@@ -146,13 +147,38 @@ func (r *Repairer) exchange(ctx context.Context, l link, p hashring.Partition, f
 			sum, ok := theirs[string(e.Key)]
 			return ok && sum == maphash.Bytes(seed, e.Record)
 		})
-		if err := r.give(ctx, l, lacking); err != nil {
+		if err := r.give(ctx, l, lacking); err != nil && !late(err) {
+			return err
+		}
+		if err := r.sift(ctx, p, lacking); err != nil {
 			return err
 		}
 		if !page.More {
 			return nil
 		}
 	}
+}
+
+// sift looks whether this node's disk has brought back what was deleted long ago
+// and forgotten: what another one lacks, although it is from before the floor.
+// Two must have had it and have it no more, for one may have lost it silently.
+func (r *Repairer) sift(ctx context.Context, p hashring.Partition, entries []wire.Entry) error {
+	floor := r.Replica.Floors(p).Raised
+	if floor == 0 || len(entries) == 0 {
+		return nil
+	}
+	keys := make([][]byte, len(entries))
+	for i, e := range entries {
+		keys[i] = e.Key
+	}
+	_, _, err := r.Replica.Sift(ctx, p, floor, 2, keys)
+	return err
+}
+
+// late reports whether a peer refused what may have been deleted since.
+func late(err error) bool {
+	var no *peer.Refusal
+	return errors.As(err, &no) && no.Code == peer.CodeLate
 }
 
 func (r *Repairer) give(ctx context.Context, l link, entries []wire.Entry) error {

@@ -32,7 +32,7 @@ func (r *Repairer) pull(ctx context.Context, l link, p hashring.Partition) error
 		if err != nil {
 			return fmt.Errorf("pull partition %d: %w", p, err)
 		}
-		if _, err := r.apply(ctx, l, got.Entries); err != nil {
+		if _, err := r.apply(ctx, l, l.from(got.Floors), got.Entries); err != nil {
 			return fmt.Errorf("apply %d pulled records of partition %d: %w", len(got.Entries), p, err)
 		}
 		r.count(l.task, len(got.Entries), pulledKeys)

@@ -149,6 +149,12 @@ func (r *Replica) gain(tx storage.Txn, p hashring.Partition, is standing) error 
 		part.own = r.floors[p]
 	}
 	part.stand = is
+	floors, err := loadFloors(tx, p)
+	if err != nil {
+		return err
+	}
+	part.decided.floors, part.durable.floors = floors, floors
+	part.hide(floors)
 	if err := part.putSnapshot(tx); err != nil {
 		return err
 	}

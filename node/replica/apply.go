@@ -66,6 +66,8 @@ type applyOp struct {
 	changed int
 	done    func(int, error)
 	heal    *Damage // see Heal
+	src     Source
+	turn    int // of asking; see late.go
 }
 
 type applyItem struct {
@@ -76,6 +78,8 @@ type applyItem struct {
 	old, out  crdt.Record
 	encoded   []byte // of out, if it is to be written
 	effect    effect
+	// asks are late versions without a verdict; passed and gone have one.
+	asks, passed, gone []crdt.Dot
 	// hurt: what is stored is unreadable. doubt: it is, or has been since.
 	hurt, doubt bool
 }
@@ -93,6 +97,8 @@ func (o *applyOp) Decided()  {}
 // of it.
 func (o *applyOp) Decide(tx storage.Txn) error {
 	room := 0
+	o.changed = 0
+	doubt := false
 	var earlier map[string]int // for keys that occur twice
 	if len(o.items) > 1 {
 		earlier = make(map[string]int, len(o.items))
@@ -112,7 +118,19 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 			}
 			it.old, it.doubt = old, it.hurt || o.r.damage.isReplaced(it.Key)
 		}
-		it.out = crdt.Join(it.old, it.in)
+		f := it.effect.part.decided.floors
+		local := shown(it.old, f)
+		if it.asks = o.late(it, local, f); len(it.asks) > 0 {
+			doubt = true
+			continue
+		}
+		if len(it.gone) > 0 {
+			it.in = crdt.Without(it.in, it.gone)
+			if o.r.aside.full() {
+				return ErrAsideFull
+			}
+		}
+		it.out = shown(crdt.Join(local, it.in), f)
 		if it.changedRecord() {
 			it.encode()
 		}
@@ -120,6 +138,9 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 		if earlier != nil {
 			earlier[string(it.Key)] = i
 		}
+	}
+	if doubt {
+		return errDoubt
 	}
 	if err := o.r.checkRoom(room); err != nil {
 		return err
@@ -135,6 +156,9 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 			if err := o.r.replace(tx, it); err != nil {
 				return err
 			}
+		}
+		if err := o.strip(tx, it); err != nil {
+			return err
 		}
 		if err := o.r.join(tx, it); err != nil {
 			return err
@@ -184,7 +208,7 @@ func (it *applyItem) changedRecord() bool { return !it.out.SameDots(it.old) }
 // encode keeps what came where that is the outcome.
 func (it *applyItem) encode() {
 	it.encoded = it.Record
-	if !it.out.SameDots(it.in) {
+	if !it.out.SameDots(it.in) || len(it.gone) > 0 {
 		it.encoded = crdt.AppendRecord(nil, it.keyHash, it.out)
 	}
 }
@@ -203,7 +227,9 @@ func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 		take(it.in.Versions[i].Dot)
 	}
 	for _, d := range it.Dots {
-		take(d)
+		if !contains(it.gone, d) {
+			take(d)
+		}
 	}
 	changed := it.changedRecord()
 	if !changed && len(it.effect.dots) == 0 {
@@ -211,7 +237,7 @@ func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 	}
 	if changed {
 		it.effect.delta = r.digest(it.keyHash, it.old) ^ r.digest(it.keyHash, it.out)
-		if err := putRecord(tx, it.keyHash, it.Key, it.encoded); err != nil {
+		if err := it.write(tx); err != nil {
 			return err
 		}
 	}
@@ -227,7 +253,27 @@ func (r *Replica) lost(it *applyItem, d crdt.Dot) bool {
 	if d.Actor == part.own.Actor && d.N <= part.own.N {
 		return false
 	}
-	return !part.decided.clock.Contains(d) || !it.old.Covers(d)
+	if !part.decided.clock.Contains(d) {
+		return true
+	}
+	if f := part.decided.floors; f.Raised != 0 {
+		// What is that old may have been collected.
+		if v := it.in.Find(d); v == nil || v.Stamp <= f.Raised {
+			return false
+		}
+	}
+	return !it.old.Covers(d)
+}
+
+// write stores what came out, nothing for what is absent.
+func (it *applyItem) write(tx storage.Txn) error {
+	if len(it.out.Versions) > 0 {
+		return putRecord(tx, it.keyHash, it.Key, it.encoded)
+	}
+	if err := tx.Delete(recordKey(nil, it.keyHash, it.Key)); err != nil {
+		return fmt.Errorf("delete a dead record: %w", err)
+	}
+	return nil
 }
 
 // healed: the key is served again.
@@ -248,6 +294,9 @@ func contains(dots []crdt.Dot, d crdt.Dot) bool {
 }
 
 func (o *applyOp) Done(err error) {
+	if err == errDoubt && o.ask() {
+		return
+	}
 	if err == nil {
 		for i := range o.items {
 			e := &o.items[i].effect

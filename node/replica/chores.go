@@ -186,3 +186,13 @@ func (o *deleteOp) Decide(tx storage.Txn) error {
 	}
 	return nil
 }
+
+// pauseFor waits; it reports whether ctx has not ended.
+func pauseFor(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
 
@@ -14,7 +15,10 @@ const maxReplyBytes = 4 << 20
 
 // Handle serves the verbs of an owner; it reports whether req was one. Reads
 // run on the caller's goroutine (they are short), scans on their own.
-func (r *Replica) Handle(req peer.Request, reply peer.Done) bool {
+func (r *Replica) Handle(req peer.Request, reply peer.Done) bool { return r.HandleFrom("", req, reply) }
+
+// HandleFrom is Handle for a request of a known peer.
+func (r *Replica) HandleFrom(from topology.NodeID, req peer.Request, reply peer.Done) bool {
 	switch req.Verb {
 	case peer.VerbRead:
 		b, err := r.Read(req.Epoch, hashring.KeyHash(req.Body), req.Body)
@@ -25,7 +29,7 @@ func (r *Replica) Handle(req peer.Request, reply peer.Done) bool {
 			reply(nil, Refuse(err))
 			return true
 		}
-		r.ApplyAt(req.Epoch, m.Entries, func(_ int, err error) { reply(nil, Refuse(err)) })
+		r.ApplyFrom(Source{From: from}, req.Epoch, m.Entries, func(_ int, err error) { reply(nil, Refuse(err)) })
 	case peer.VerbCompare:
 		r.answer(reply, func() ([]byte, error) {
 			m, err := wire.DecodeCompare(req.Body)
@@ -108,6 +112,8 @@ func Refuse(err error) error {
 		code = peer.CodeNotOwner
 	case errors.Is(err, ErrBehind):
 		code = peer.CodeBehind
+	case errors.Is(err, ErrLate):
+		code = peer.CodeLate
 	case errors.Is(err, ErrStopping):
 		code = peer.CodeStopping
 	case errors.Is(err, wire.ErrMalformed), errors.Is(err, storage.ErrTooLarge):

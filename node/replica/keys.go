@@ -20,6 +20,9 @@ import (
 //	                                       this node's in what was dropped
 //	'u' key-hash(8) full-key            -> 1: the record was unreadable and is
 //	                                       another by now; see damage.go
+//	'f' partition(2)                    -> floors; see floor.go
+//	'l' partition(2) key-hash(8) dot(12) full-key
+//	                                    -> record: kept back; see sidelog.go
 //	'm' name                            -> the node's own facts
 //	'h' ...                             -> hints; see package hint
 //
@@ -34,6 +37,8 @@ const (
 	spaceDropping = 'd'
 	spaceOwn      = 'o'
 	spaceReplaced = 'u'
+	spaceFloor    = 'f'
+	spaceAside    = 'l'
 )
 
 var (
@@ -104,6 +109,7 @@ func partitionKey(space byte, p hashring.Partition) []byte {
 func snapshotKey(p hashring.Partition) []byte { return partitionKey(spaceSnapshot, p) }
 func behindKey(p hashring.Partition) []byte   { return partitionKey(spaceBehind, p) }
 func droppingKey(p hashring.Partition) []byte { return partitionKey(spaceDropping, p) }
+func floorKey(p hashring.Partition) []byte    { return partitionKey(spaceFloor, p) }
 func ownKey(p hashring.Partition) []byte      { return partitionKey(spaceOwn, p) }
 
 func cursorKey(p hashring.Partition, a crdt.Actor) []byte {

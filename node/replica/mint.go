@@ -131,6 +131,8 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 		}
 		return err
 	}
+	stored, floors := old, part.decided.floors
+	old = shown(old, floors)
 	seen := o.Context.Seen
 	if o.Overwrite {
 		seen = seen.Join(old.Context().Seen)
@@ -138,7 +140,7 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	now := o.r.hlc.Now()
 	v := crdt.Version{
 		Dot:   crdt.Dot{Actor: actor, N: n + 1},
-		Stamp: o.r.hlc.Next(max(o.Context.Stamp, old.MaxStamp())),
+		Stamp: o.r.hlc.Next(max(o.Context.Stamp, old.MaxStamp(), floors.Promised)),
 		Dead:  o.Dead,
 		Value: o.Value,
 	}
@@ -162,7 +164,7 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	o.effect = effect{
 		part:  part,
 		dots:  []crdt.Dot{v.Dot},
-		delta: o.r.digest(o.KeyHash, old) ^ o.r.digest(o.KeyHash, rec),
+		delta: o.r.digest(o.KeyHash, stored) ^ o.r.digest(o.KeyHash, rec),
 	}
 	if err := putRecord(tx, o.KeyHash, o.Key, o.minted.Record); err != nil {
 		return err

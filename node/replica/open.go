@@ -33,6 +33,10 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 	}
 	r.chores.wake = make(chan struct{}, 1)
 	r.damage.init()
+	r.doubts.queue = make(chan *applyOp, maxDoubts)
+	if err := r.aside.load(engine); err != nil {
+		return nil, err
+	}
 	if err := r.checkOwner(); err != nil {
 		return nil, err
 	}
@@ -69,6 +73,11 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 	r.commit = storage.NewCommitter(engine, cfg.Committer)
 	if r.outbox, err = openOutbox(r); err != nil {
 		return nil, err
+	}
+	for _, part := range r.held {
+		if part != nil && part.decided.floors.Swept < part.decided.floors.Completed {
+			r.sweepSoon(part.id)
+		}
 	}
 	for p := range r.dropping {
 		r.later(func(ctx context.Context) error { return r.dropData(ctx, p) }, func(err error) {

@@ -33,6 +33,8 @@ type place struct {
 	registry *memtopo.Registry
 	// wrap, if not nil, stands between replica and engine.
 	wrap func(storage.Engine) storage.Engine
+	// witness of late messages, if not nil.
+	witness replica.Witness
 
 	*replica.Replica // nil while stopped
 	engine           *memstore.Engine
@@ -115,6 +117,9 @@ func (p *place) run() error {
 	if err != nil {
 		engine.Close()
 		return err
+	}
+	if p.witness != nil {
+		r.SetWitness(p.witness)
 	}
 	p.Replica, p.engine = r, engine
 	var ctx context.Context

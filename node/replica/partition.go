@@ -38,6 +38,8 @@ type partition struct {
 	own crdt.Dot
 
 	shown atomic.Pointer[standing]
+	// hiding is what hidden returns.
+	hiding atomic.Uint64
 	// recounting: a recount is to come. counting has one element while one is
 	// under way.
 	recounting atomic.Bool
@@ -56,12 +58,13 @@ type partition struct {
 type state struct {
 	clock  *crdt.Clock
 	digest uint64
+	floors wire.Floors
 }
 
 func newPartition(id hashring.Partition) *partition {
 	p := &partition{
 		id: id, decided: state{clock: &crdt.Clock{}}, durable: state{clock: &crdt.Clock{}},
-		pruned: map[crdt.Actor]uint64{}, counting: make(chan struct{}, 1),
+		counting: make(chan struct{}, 1),
 	}
 	p.show()
 	return p
@@ -90,6 +93,8 @@ type effect struct {
 	delta uint64
 	// span, for full syncs: a whole clock that is joined.
 	clock *crdt.Clock
+	// floors that are lifted, nil for none.
+	floors *wire.Floors
 }
 
 func (s *state) take(e *effect) {
@@ -100,6 +105,9 @@ func (s *state) take(e *effect) {
 		s.clock.Join(e.clock)
 	}
 	s.digest ^= e.delta
+	if e.floors != nil {
+		s.floors = liftFloors(s.floors, *e.floors)
+	}
 }
 
 // harden moves a durable effect into what others see.
@@ -108,6 +116,9 @@ func (e *effect) harden() {
 	p.mu.Lock()
 	p.durable.take(e)
 	p.sum = 0
+	if e.floors != nil {
+		p.hide(p.durable.floors)
+	}
 	p.mu.Unlock()
 }
 
@@ -125,16 +136,16 @@ func (p *partition) Sum() wire.Sum {
 	return p.sumLocked()
 }
 
-// state returns the durable state in short and its clock, of one moment.
-func (p *partition) state() (wire.Sum, *crdt.Clock) {
+// difference returns the durable state of one moment.
+func (p *partition) difference() wire.Difference {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.sumLocked(), p.durable.clock.Clone()
+	return wire.Difference{Sum: p.sumLocked(), Clock: p.durable.clock.Clone(), Floors: p.durable.floors}
 }
 
 func (p *partition) sumLocked() wire.Sum {
 	if p.sum == 0 {
-		p.sum = max(1, xxhash.Sum64(crdt.AppendClock(nil, p.durable.clock)))
+		p.sum = max(1, xxhash.Sum64(crdt.AppendClock(nil, p.durable.clock))^floorHash(p.durable.floors))
 	}
 	return wire.Sum{Partition: p.id, Clock: p.sum, Digest: p.durable.digest}
 }
@@ -160,6 +171,9 @@ func recoverPartition(r storage.Reader, id hashring.Partition) (p *partition, da
 		return nil, false, fmt.Errorf("read clock snapshot of partition %d: %w", id, err)
 	}
 	p.saved = !damaged && err == nil
+	if p.decided.floors, err = loadFloors(r, id); err != nil {
+		return nil, false, err
+	}
 	// Entries at or below a base of the snapshot are in it: skip over them by
 	// starting the scan again behind them.
 	bases := p.decided.clock.Clone()
@@ -187,7 +201,8 @@ func recoverPartition(r storage.Reader, id hashring.Partition) (p *partition, da
 			return nil, false, fmt.Errorf("read dot index of partition %d: %w", id, err)
 		}
 	}
-	p.durable = state{clock: p.decided.clock.Clone(), digest: p.decided.digest}
+	p.durable = state{clock: p.decided.clock.Clone(), digest: p.decided.digest, floors: p.decided.floors}
+	p.hide(p.decided.floors)
 	return p, damaged, nil
 }
 

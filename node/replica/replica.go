@@ -57,6 +57,8 @@ type Replica struct {
 	chores chores
 	stats  Stats
 	damage damage
+	doubts doubts
+	aside  sideLog
 
 	// minter is the actor that mints now, 0 for none. Only the committer's
 	// goroutine touches it; actor is what others see.
@@ -93,6 +95,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	running.Go(func() { r.acquireActors(beside) })
 	running.Go(func() { r.runChores(beside) })
+	running.Go(func() { r.runDoubts(beside) })
 	defer func() {
 		stopBeside()
 		running.Wait()
@@ -152,7 +155,16 @@ func (r *Replica) Read(epoch topology.Epoch, keyHash uint64, fullKey []byte) ([]
 	if r.damage.isReplaced(fullKey) {
 		return nil, errReplaced
 	}
-	return r.load(keyHash, fullKey)
+	return r.loadShown(keyHash, fullKey)
+}
+
+// loadShown is load without what is dead and collected.
+func (r *Replica) loadShown(keyHash uint64, fullKey []byte) ([]byte, error) {
+	b, err := r.load(keyHash, fullKey)
+	if err != nil || r.absent(keyHash, b) {
+		return nil, err
+	}
+	return b, nil
 }
 
 // load is Read for the node's own purposes.
@@ -174,7 +186,7 @@ func (r *Replica) give(keyHash uint64, fullKey []byte) ([]byte, error) {
 	if r.damage.isReplaced(fullKey) {
 		return nil, errReplaced
 	}
-	return r.load(keyHash, fullKey)
+	return r.loadShown(keyHash, fullKey)
 }
 
 // Actor that this node mints with, 0 while it has none.

@@ -15,9 +15,8 @@ import (
 func (r *Replica) Differing(sums []wire.Sum) []wire.Difference {
 	var out []wire.Difference
 	for _, s := range sums {
-		if part := r.part(s.Partition); part != nil && part.Sum() != s {
-			sum, clock := part.state()
-			out = append(out, wire.Difference{Sum: sum, Clock: clock})
+		if part := r.part(s.Partition); part != nil && part.Sum().Under(part.floors()) != s {
+			out = append(out, part.difference())
 		}
 	}
 	return out
@@ -31,7 +30,7 @@ func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 	if part == nil {
 		return wire.Pulled{}, ErrNotOwner
 	}
-	var out wire.Pulled
+	out := wire.Pulled{Floors: part.floors()}
 	byKey := map[string]int{}
 	size := 0
 	for _, run := range q.Clock.Missing(part.Clock()) {
@@ -125,7 +124,7 @@ func (r *Replica) Buckets(q wire.Buckets) ([]wire.Bucket, error) {
 	}
 	lo, hi := recordRange(first, last)
 	err := r.eachRecord(r.engine, lo, hi, func(keyHash uint64, _ []byte, rec *crdt.Record) {
-		if rec == nil {
+		if rec == nil || crdt.Collectible(*rec, parts[r.Partition(keyHash)-r.Partition(first)].hidden()) {
 			return
 		}
 		b := &out[keyHash>>(64-int(q.Bits)-wire.BucketBits)&(bucketFan-1)]
@@ -168,7 +167,7 @@ func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 	if part == nil {
 		return wire.Page{}, ErrNotOwner
 	}
-	page := wire.Page{Clock: part.Clock(), Behind: part.shown.Load().mark != 0}
+	page := wire.Page{Floors: part.floors(), Clock: part.Clock(), Behind: part.shown.Load().mark != 0}
 	first, last := hashring.Range(q.Partition, r.partitions)
 	lo, hi := recordRange(max(first, q.First), min(last, q.Last))
 	if len(q.After) > 0 {
@@ -183,6 +182,9 @@ func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 		keyHash, key := splitRecordKey(kv.Key)
 		if unreadable {
 			r.unreadable(keyHash, key)
+			return true
+		}
+		if r.absent(keyHash, kv.Value) {
 			return true
 		}
 		e := wire.Entry{Key: append([]byte(nil), key...), Record: append([]byte(nil), kv.Value...)}

@@ -12,6 +12,13 @@ type Stats struct {
 	Unreadable, Replaced, Healed atomic.Uint64
 	// Deleted entries of what was dropped, and of pruned indexes.
 	Deleted atomic.Uint64
+	// Collected dead records, below completed floors.
+	Collected atomic.Uint64
+	// LateConfirmed counts late versions that another owner, or the sender, stood
+	// for; LateKept those that went to the side log, LateRefused the messages of
+	// which nobody could tell, and Sifted the versions of this node's own store
+	// that went to the side log.
+	LateConfirmed, LateKept, LateRefused, Sifted atomic.Uint64
 	// Pruned dots: index entries given up, at most.
 	Pruned atomic.Uint64
 }

@@ -2,8 +2,37 @@ package wire
 
 import (
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
 )
+
+// Floors of a partition at one owner: stamps, 0 for none. They only rise.
+type Floors struct {
+	// Promised: the owner mints nothing at or below it. Raised: the late-message
+	// rule holds for what is at or below it. Completed: every owner has raised
+	// it; what is dead at or below it is absent. Swept: nothing of that is in the
+	// store any more.
+	Promised, Raised, Completed, Swept hlc.Stamp
+}
+
+// floors are one byte while nothing was ever promised.
+func (w *writer) floors(f Floors) {
+	w.bool(f != Floors{})
+	if f == (Floors{}) {
+		return
+	}
+	for _, s := range []hlc.Stamp{f.Promised, f.Raised, f.Completed, f.Swept} {
+		w.uvarint(uint64(s))
+	}
+}
+
+func (r *reader) floors() Floors {
+	if !r.bool() {
+		return Floors{}
+	}
+	next := func() hlc.Stamp { return hlc.Stamp(r.uvarint()) }
+	return Floors{next(), next(), next(), next()}
+}
 
 // Read asks for the record of one key. The body is the full key itself, the
 // reply the record's encoding, empty for an absent key.
@@ -31,8 +60,18 @@ func DecodeApply(b []byte) (Apply, error) {
 // Sum is a partition's state in 16 bytes.
 type Sum struct {
 	Partition hashring.Partition
-	// Clock is a hash of the delivery clock, Digest that of the records.
+	// Clock is a hash of the delivery clock, and of the floors that decide what
+	// counts as absent; Digest that of the records.
 	Clock, Digest uint64
+}
+
+// Under is the sum as it is sent in a Compare: owners that have raised different
+// floors differ, so that they show them to each other. A Difference carries the
+// digest as it is.
+func (s Sum) Under(f Floors) Sum {
+	// 2^64 divided by the golden ratio: any odd number would do.
+	s.Digest ^= uint64(f.Raised) * 0x9e3779b97f4a7c15
+	return s
 }
 
 // Compare asks which of the partitions differ at the receiver; the reply is
@@ -69,7 +108,8 @@ func DecodeCompare(b []byte) (Compare, error) {
 // Difference is a partition whose state differs, as it is at the sender of it.
 type Difference struct {
 	Sum
-	Clock *crdt.Clock
+	Clock  *crdt.Clock
+	Floors Floors
 }
 
 // AppendDifferences appends the encoding of a Compare reply.
@@ -81,6 +121,7 @@ func AppendDifferences(dst []byte, ds []Difference) []byte {
 		w.uint64(d.Sum.Clock)
 		w.uint64(d.Digest)
 		w.clock(d.Clock)
+		w.floors(d.Floors)
 	}
 	return w.b
 }
@@ -88,10 +129,10 @@ func AppendDifferences(dst []byte, ds []Difference) []byte {
 // DecodeDifferences decodes a Compare reply.
 func DecodeDifferences(b []byte) ([]Difference, error) {
 	r := reader{b: b}
-	n := r.count(19)
+	n := r.count(20)
 	ds := make([]Difference, n)
 	for i := range ds {
-		ds[i] = Difference{Sum{r.partition(), r.uint64(), r.uint64()}, r.clock()}
+		ds[i] = Difference{Sum{r.partition(), r.uint64(), r.uint64()}, r.clock(), r.floors()}
 	}
 	return ds, r.end()
 }
@@ -131,6 +172,8 @@ type Pulled struct {
 	// Full: the index no longer knows some missing dot, so that only a full
 	// sync (Scan) can deliver it.
 	Full bool
+	// Floors of the sender, before it read the entries.
+	Floors Floors
 }
 
 // AppendPulled appends the encoding of m.
@@ -138,6 +181,7 @@ func AppendPulled(dst []byte, m Pulled) []byte {
 	w := writer{dst}
 	w.bool(m.More)
 	w.bool(m.Full)
+	w.floors(m.Floors)
 	w.entries(m.Entries)
 	return w.b
 }
@@ -145,7 +189,8 @@ func AppendPulled(dst []byte, m Pulled) []byte {
 // DecodePulled decodes a Pulled.
 func DecodePulled(b []byte) (Pulled, error) {
 	r := reader{b: b}
-	m := Pulled{More: r.bool(), Full: r.bool(), Entries: r.entries()}
+	m := Pulled{More: r.bool(), Full: r.bool(), Floors: r.floors()}
+	m.Entries = r.entries()
 	return m, r.end()
 }
 
@@ -250,6 +295,8 @@ type Page struct {
 	// whoever has joined all pages has everything that the first page's clock
 	// has.
 	Clock *crdt.Clock
+	// Floors of the sender, before the page was read.
+	Floors Floors
 }
 
 // AppendPage appends the encoding of m.
@@ -258,6 +305,7 @@ func AppendPage(dst []byte, m Page) []byte {
 	w.bool(m.More)
 	w.bool(m.Behind)
 	w.clock(m.Clock)
+	w.floors(m.Floors)
 	w.entries(m.Entries)
 	return w.b
 }
@@ -265,7 +313,7 @@ func AppendPage(dst []byte, m Page) []byte {
 // DecodePage decodes a Page.
 func DecodePage(b []byte) (Page, error) {
 	r := reader{b: b}
-	m := Page{More: r.bool(), Behind: r.bool(), Clock: r.clock()}
+	m := Page{More: r.bool(), Behind: r.bool(), Clock: r.clock(), Floors: r.floors()}
 	m.Entries = r.entries()
 	return m, r.end()
 }
