@@ -26,6 +26,7 @@ var (
 	recordsFlag = flag.Int("chaos.records", 20_000, "records of a region whose members change")
 	steadyFlag  = flag.Float64("chaos.steady", 300, "operations per second of the steady load")
 	barsFlag    = flag.Bool("chaos.bars", false, "hold latencies to their bars: for a machine that does nothing else")
+	paceFlag    = flag.String("chaos.pace", "", "bytes a second that a node of the loaded region receives for moves; without it, the default")
 	tableFlag   = flag.String("chaos.table", "", "write the table to this file, too")
 	reportFlag  = flag.String("chaos.report", "", "write the results to this file, as JSON lines")
 	keepFlag    = flag.String("chaos.keep", "", "copy the logs of failed scenarios into this directory")

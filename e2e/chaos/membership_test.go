@@ -89,6 +89,10 @@ func loaded(t *testing.T, name string, nodes int) (r *rig, s *traffic.Steady, st
 		Client: r.clients["eu"], Rate: *steadyFlag, Keys: 2000, Size: 300, Ballast: b, As: 2000,
 		Seed: *seedFlag, History: r.history,
 	})
+	if *paceFlag != "" {
+		_, err := r.atoll(30*time.Second, "eu", "pace", "--bytes", *paceFlag)
+		r.must(err)
+	}
 	s.Begin("warming up")
 	stop = r.steady(s)
 	t.Cleanup(stop)
