@@ -14,13 +14,20 @@ func (n *Node) Figures() *admin.Figures {
 	f := &admin.Figures{
 		Ready:           n.Ready() == nil,
 		Actor:           n.replica.Actor(),
-		PartitionsOwned: len(n.replica.Owned()),
-		PeersDown:       n.PeersDown(),
-		Peers:           n.alive.Stats(),
-		Coord:           n.coord.Stats(),
-		Repair:          n.repair.Stats(),
-		Commits:         n.replica.Commits(),
-		Lag:             n.Lag(),
+		PartitionsOwned: len(n.replica.Owned()), PartitionsBehind: n.replica.BehindCount(),
+		Leftovers:  len(n.replica.Leftovers()),
+		PeersDown:  n.PeersDown(),
+		Peers:      n.alive.Stats(),
+		Coord:      n.coord.Stats(),
+		Repair:     n.repair.Stats(),
+		OnDemand:   n.repair.Progress(),
+		Replica:    n.replica.Stats(),
+		Unreadable: n.replica.DamagedCount(),
+		Changes:    n.memberChanges(),
+		Hints:      n.hints.Stats(),
+		Owed:       n.hints.Owed(),
+		Commits:    n.replica.Commits(),
+		Lag:        n.Lag(),
 	}
 	f.PartitionsPrimary, f.OpenGaps = n.shares()
 	if u, err := n.replica.Usage(); err == nil {
@@ -37,6 +44,28 @@ func (n *Node) Figures() *admin.Figures {
 		}
 	}
 	return f
+}
+
+// memberChanges is what this node sees of changes of membership.
+func (n *Node) memberChanges() admin.Changes {
+	top := n.Topology()
+	c := admin.Changes{
+		Epoch: top.Epoch, Isolated: n.news.isolated(), Leads: n.steward != nil && n.steward.Leads(),
+		Copies: len(n.copier.Report().Copies), Received: n.copier.ReceivedBytes(),
+	}
+	for _, m := range top.Moves {
+		c.Moves[m.Stage]++
+	}
+	for _, t := range top.Tasks {
+		switch {
+		case t.Ended != 0:
+		case t.Paused:
+			c.Paused++
+		default:
+			c.Running++
+		}
+	}
+	return c
 }
 
 // shares counts the partitions whose first owner this node is, and the dots that

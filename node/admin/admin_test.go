@@ -19,10 +19,12 @@ import (
 	"github.com/atolldb/atoll/node/admin"
 	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/overload"
 	"github.com/atolldb/atoll/node/quorum"
 	"github.com/atolldb/atoll/node/repair"
+	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -51,6 +53,16 @@ func full() *admin.Figures {
 	f.Rim.Classes[overload.Write] = overload.Stats{Limit: 512, Waiting: 8, Target: 1e8}
 	f.Rim.Classes[overload.Write].Verdicts[overload.RefusedAge] = 9
 	f.Coord.Gets.Store(17)
+	f.PartitionsBehind, f.Leftovers, f.Unreadable, f.Quarantined = 6, 7, 13, 1
+	f.Changes = admin.Changes{
+		Epoch: 23, Isolated: true, Leads: true, Moves: [3]int{2, 4, 1}, Running: 2, Paused: 1, Copies: 3, Received: 4096,
+	}
+	f.Owed = []hint.Owed{{Owner: "n3", Count: 14, Bytes: 1500, Oldest: time.Now().Add(-time.Hour)}}
+	f.Hints, f.Replica = &hint.Stats{}, &replica.Stats{}
+	f.Hints.Refused.Store(15)
+	f.Replica.Healed.Store(16)
+	f.Replica.Pruned.Store(18)
+	f.OnDemand = repair.Progress{Running: true, Partitions: 8, Done: 2}
 	f.Repair.RepairedKeys.Store(19)
 	f.Commits.GroupSizes = [12]uint64{2, 1, 0, 3}
 	return f
@@ -103,6 +115,27 @@ func TestMetrics(t *testing.T) {
 		`atoll_rim_operations_total{class="write",verdict="waited"} 9`,
 		`atoll_rim_held_bytes 77`,
 		`atoll_hot_key_share_ratio 0.25`,
+		`atoll_partitions_behind 6`,
+		`atoll_partitions_leftover 7`,
+		`atoll_topology_epoch 23`,
+		`atoll_topology_isolated 1`,
+		`atoll_topology_leads 1`,
+		`atoll_topology_moves{stage="planned"} 2`,
+		`atoll_topology_moves{stage="copying"} 4`,
+		`atoll_topology_moves{stage="switched"} 1`,
+		`atoll_topology_tasks{state="running"} 2`,
+		`atoll_topology_tasks{state="paused"} 1`,
+		`atoll_handoff_copies 3`,
+		`atoll_handoff_received_bytes_total 4096`,
+		`atoll_hint_records{peer="n3"} 14`,
+		`atoll_hint_bytes{peer="n3"} 1500`,
+		`atoll_hint_refused_total 15`,
+		`atoll_unreadable_records 13`,
+		`atoll_unreadable_records_healed_total 16`,
+		`atoll_quarantined_stores 1`,
+		`atoll_index_pruned_dots_total 18`,
+		`atoll_repair_running 1`,
+		`atoll_repair_progress_ratio 0.25`,
 		`atoll_coordinator_gets_total 17`,
 		`atoll_repair_repaired_keys_total 19`,
 		`atoll_commit_ops_total 40`,
@@ -130,6 +163,9 @@ func TestMetrics(t *testing.T) {
 		if !lines[want] {
 			t.Errorf("no line %s", want)
 		}
+	}
+	if !strings.Contains(body, "\natoll_hint_oldest_age_seconds{peer=\"n3\"} 360") {
+		t.Error("the oldest hint is not an hour old")
 	}
 	for _, want := range []string{"go_goroutines", "process_open_fds"} {
 		if !strings.Contains(body, "\n"+want+" ") {

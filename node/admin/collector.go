@@ -2,10 +2,12 @@ package admin
 
 import (
 	"math"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/overload"
 )
@@ -140,6 +142,16 @@ func eachPeer(value func(liveness.PeerStats) float64) func(*Figures, func(float6
 	return func(f *Figures, put func(float64, ...string)) {
 		for id, s := range f.Peers {
 			put(value(s), string(id))
+		}
+	}
+}
+
+// eachOwed emits what value gives for those that something is kept for.
+func eachOwed(value func(hint.Owed, time.Time) float64) func(*Figures, func(float64, ...string)) {
+	return func(f *Figures, put func(float64, ...string)) {
+		now := time.Now()
+		for _, o := range f.Owed {
+			put(value(o, now), string(o.Owner))
 		}
 	}
 }

@@ -1,11 +1,15 @@
 package admin
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/overload"
+	"github.com/atolldb/atoll/node/topology"
 )
 
 const (
@@ -20,6 +24,8 @@ var (
 	byPeer   = []string{"peer"}
 	byKind   = []string{"peer", "kind"}
 	byClass  = []string{"class"}
+	byStage  = []string{"stage"}
+	byState  = []string{"state"}
 )
 
 // families are all metrics made of figures. Dashboards, alerts and documents
@@ -35,6 +41,10 @@ var families = []family{
 		func(f *Figures) float64 { return number(f.PartitionsOwned) }),
 	gauge("partitions_primary", "Partitions of which this node is the first owner.",
 		func(f *Figures) float64 { return number(f.PartitionsPrimary) }),
+	gauge("partitions_behind", "Partitions that this node lacks something of, so that it answers no reads of them.",
+		func(f *Figures) float64 { return number(f.PartitionsBehind) }),
+	gauge("partitions_leftover", "Partitions that were given away and are still on this node's disk.",
+		func(f *Figures) float64 { return number(f.Leftovers) }),
 	gauge("clock_gaps", "Dots that this node's clocks lack below their highest: writes on their way, or lost and to be repaired.",
 		func(f *Figures) float64 { return number(f.OpenGaps) }),
 	gauge("peers_down", "Nodes of the region that this node takes to be down.",
@@ -51,6 +61,49 @@ var families = []family{
 		eachKind(func(s liveness.PeerStats, k liveness.Kind) float64 { return truth(s.Slow[k]) })),
 	labelled(asCounter, "peer_pace_changes_total", "Times the node became slow, or ceased to be.", byKind,
 		eachKind(func(s liveness.PeerStats, k liveness.Kind) float64 { return number(s.Turns[k]) })),
+
+	// Membership, as this node knows it.
+	gauge("topology_epoch", "The epoch of the region's topology that this node goes by.",
+		func(f *Figures) float64 { return number(f.Changes.Epoch) }),
+	gauge("topology_isolated", "1 while this node does not know whether its topology is the newest, and refuses levels below a quorum.",
+		func(f *Figures) float64 { return truth(f.Changes.Isolated) }),
+	gauge("topology_leads", "1 on the node that drives the region's moves.",
+		func(f *Figures) float64 { return truth(f.Changes.Leads) }),
+	labelled(asGauge, "topology_moves", "Moves of the region that are not done, by stage.", byStage,
+		func(f *Figures, put func(float64, ...string)) {
+			for stage, n := range f.Changes.Moves {
+				put(number(n), topology.Stage(stage).String())
+			}
+		}),
+	labelled(asGauge, "topology_tasks", "Tasks of the region that have not ended.", byState,
+		func(f *Figures, put func(float64, ...string)) {
+			put(number(f.Changes.Running), "running")
+			put(number(f.Changes.Paused), "paused")
+		}),
+	gauge("handoff_copies", "Partitions that are copied to this node.",
+		func(f *Figures) float64 { return number(f.Changes.Copies) }),
+	counter("handoff_received_bytes_total", "Bytes of records that came to this node by moves.",
+		func(f *Figures) float64 { return number(f.Changes.Received) }),
+	counter("stale_requests_total", "Requests of nodes that did not know of a partition's last change, refused.",
+		func(f *Figures) float64 { return number(f.Replica.Stale.Load()) }),
+
+	// Hints: what this node keeps for owners that are away.
+	labelled(asGauge, "hint_records", "Records kept for the node.", byPeer,
+		eachOwed(func(o hint.Owed, _ time.Time) float64 { return number(o.Count) })),
+	labelled(asGauge, "hint_bytes", "Bytes kept for the node.", byPeer,
+		eachOwed(func(o hint.Owed, _ time.Time) float64 { return number(o.Bytes) })),
+	labelled(asGauge, "hint_oldest_age_seconds", "Time since the oldest record kept for the node came.", byPeer,
+		eachOwed(func(o hint.Owed, now time.Time) float64 { return now.Sub(o.Oldest).Seconds() })),
+	counter("hint_taken_total", "Records that this node took for another one.",
+		func(f *Figures) float64 { return number(f.Hints.Taken.Load()) }),
+	counter("hint_refused_total", "Records that this node did not take: no room, the owner is away for too long, or an old topology.",
+		func(f *Figures) float64 { return number(f.Hints.Refused.Load()) }),
+	counter("hint_handed_total", "Records that those they were for have by now.",
+		func(f *Figures) float64 { return number(f.Hints.Handed.Load()) }),
+	counter("hint_handed_bytes_total", "Bytes of records that were handed over.",
+		func(f *Figures) float64 { return number(f.Hints.HandedBytes.Load()) }),
+	counter("hint_unreadable_total", "Records kept for others that could not be read.",
+		func(f *Figures) float64 { return number(f.Hints.Unreadable.Load()) }),
 
 	// The rim: what is let in of what clients ask for.
 	labelled(asGauge, "rim_limit_units", "What may run at a time: one for each operation and one for each 64 KiB of it.", byClass,
@@ -98,6 +151,12 @@ var families = []family{
 		func(f *Figures) float64 { return number(f.Coord.ReadRepairs.Load()) }),
 	counter("coordinator_sibling_reads_total", "Reads that showed more than one version.",
 		func(f *Figures) float64 { return number(f.Coord.Siblings.Load()) }),
+	counter("coordinator_hints_total", "Nodes that were asked to stand in for an owner that is away.",
+		func(f *Figures) float64 { return number(f.Coord.Hints.Load()) }),
+	counter("coordinator_joined_reads_total", "Reads that shared another one's answer.",
+		func(f *Figures) float64 { return number(f.Coord.Joined.Load()) }),
+	counter("coordinator_stale_total", "Requests that met a node with another topology, and were tried again.",
+		func(f *Figures) float64 { return number(f.Coord.Stale.Load()) }),
 	counter("coordinator_missed_applies_total", "Applies that an owner did not confirm; anti-entropy makes up for them.",
 		func(f *Figures) float64 { return number(f.Coord.Missed.Load()) }),
 
@@ -122,6 +181,25 @@ var families = []family{
 		func(f *Figures) float64 { return number(f.Repair.RecountsWrong.Load()) }),
 	counter("repair_failed_recounts_total", "Recounts that met an unreadable record.",
 		func(f *Figures) float64 { return number(f.Repair.RecountsFailed.Load()) }),
+
+	counter("repair_fetched_bytes_total", "Bytes of replies with records in them.",
+		func(f *Figures) float64 { return number(f.Repair.Bytes.Load()) }),
+	gauge("repair_running", "1 while a repair that somebody asked for runs on this node.",
+		func(f *Figures) float64 { return truth(f.OnDemand.Running) }),
+	gauge("repair_progress_ratio", "The part of that repair, or of the last one, that is done; 1 when there was none.",
+		func(f *Figures) float64 { return f.OnDemand.Share() }),
+
+	// What the disk holds, and no longer gives back.
+	gauge("unreadable_records", "Records that this node cannot read and has not got back from others yet.",
+		func(f *Figures) float64 { return number(f.Unreadable) }),
+	counter("unreadable_records_found_total", "Records that were found to be unreadable.",
+		func(f *Figures) float64 { return number(f.Replica.Unreadable.Load()) }),
+	counter("unreadable_records_healed_total", "Unreadable records that are whole again.",
+		func(f *Figures) float64 { return number(f.Replica.Healed.Load()) }),
+	gauge("quarantined_stores", "Damaged stores that were set aside and lie in the data directory.",
+		func(f *Figures) float64 { return number(f.Quarantined) }),
+	counter("index_pruned_dots_total", "Index entries given up because every owner has what they tell of, at most.",
+		func(f *Figures) float64 { return number(f.Replica.Pruned.Load()) }),
 
 	// The group committer and its disk.
 	counter("commit_groups_total", "Groups committed.",

@@ -5,8 +5,10 @@ import (
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/repair"
+	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -18,12 +20,26 @@ type Figures struct {
 	// Actor that the node mints with, 0 for none.
 	Actor                              crdt.Actor
 	PartitionsOwned, PartitionsPrimary int
+	// PartitionsBehind lack something, Leftovers were given away and not deleted
+	// yet.
+	PartitionsBehind, Leftovers int
 	// OpenGaps are dots that the clocks lack below their highest.
 	OpenGaps  uint64
 	PeersDown []topology.NodeID
 	Coord     *coord.Stats
 	Repair    *repair.Stats
-	Commits   storage.CommitterStats
+	// OnDemand is the repair that somebody asked for last.
+	OnDemand repair.Progress
+	Replica  *replica.Stats
+	// Unreadable records that have not been healed yet, and Quarantined stores
+	// in the data directory.
+	Unreadable, Quarantined int
+	// Changes of membership.
+	Changes Changes
+	// Hints, and what is Owed to whom.
+	Hints   *hint.Stats
+	Owed    []hint.Owed
+	Commits storage.CommitterStats
 	// Usage is zero when it could not be told.
 	Usage storage.Usage
 	// Pump is nil where there is one region; Unconfirmed are minted dots that
@@ -42,6 +58,21 @@ type Figures struct {
 	// Asking are the links by which this node asks others, Asked those by
 	// which others ask it.
 	Asking, Asked map[topology.NodeID]Link
+}
+
+// Changes is what a node sees of changes of the region's membership.
+type Changes struct {
+	Epoch topology.Epoch
+	// Isolated: the node does not know whether that epoch is the newest.
+	Isolated bool
+	// Leads: this node drives the moves.
+	Leads bool
+	// Moves that are not done, by stage, and tasks that have not ended.
+	Moves           [topology.Switched + 1]int
+	Running, Paused int
+	// Copies that come to this node, and bytes Received since it started.
+	Copies   int
+	Received uint64
 }
 
 // Link is what went over the links with one node.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/atolldb/atoll/node/peer"
@@ -17,6 +18,7 @@ type Copier struct {
 	cfg  Config
 	deps Deps
 	pace pacer
+	came atomic.Uint64 // bytes, of all tasks
 
 	mu     sync.Mutex
 	copies map[copyID]*copying
@@ -126,6 +128,7 @@ func (c *Copier) task(id topology.TaskID) *tally {
 }
 
 func (c *Copier) received(id topology.TaskID, n int) {
+	c.came.Add(uint64(n))
 	c.mu.Lock()
 	t := c.task(id)
 	t.bytes += uint64(n)
@@ -141,6 +144,9 @@ func (c *Copier) completed(m topology.Move, size uint64) {
 	c.mu.Unlock()
 	c.deps.Log.Debug("copy of a partition is complete", "partition", int(m.Partition), "bytes", size)
 }
+
+// ReceivedBytes since this node started, by all tasks.
+func (c *Copier) ReceivedBytes() uint64 { return c.came.Load() }
 
 // Report says how far this node is.
 func (c *Copier) Report() Report {

@@ -12,6 +12,7 @@ import (
 	"github.com/atolldb/atoll/node/admin"
 	"github.com/atolldb/atoll/node/peer/grpcpeer"
 	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/storage/badgerstore"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -46,6 +47,9 @@ func (p *Process) figures() *admin.Figures {
 		for _, e := range kv.HotKeys(1).Entries {
 			f.HotShare = e.Share
 		}
+	}
+	if aside, err := badgerstore.Quarantined(p.storeDir()); err == nil {
+		f.Quarantined = len(aside)
 	}
 	f.Asking, f.Asked = links(p.links.Stats()), links(p.peers.Stats())
 	return f

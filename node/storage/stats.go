@@ -24,10 +24,21 @@ type CommitterStats struct {
 	LastGroup uint64
 	// QueueOps and QueueBytes wait now.
 	QueueOps, QueueBytes int
+	// GroupOps and GroupBytes are the most that one group takes.
+	GroupOps, GroupBytes int
 	// Group is the number of the last durable group.
 	Group uint64
 	// Disk is the state at the last look.
 	Disk DiskState
+}
+
+// Backlog is how many groups it takes to commit what waits, as a fraction: 0
+// when nothing does, about 1 when the next group is full already.
+func (s *CommitterStats) Backlog() float64 {
+	if s.GroupOps <= 0 || s.GroupBytes <= 0 {
+		return 0
+	}
+	return max(float64(s.QueueOps)/float64(s.GroupOps), float64(s.QueueBytes)/float64(s.GroupBytes))
 }
 
 type counters struct {
@@ -62,5 +73,6 @@ func (c *Committer) Stats() CommitterStats {
 		s.GroupSizes[i] = c.stats.sizes[i].Load()
 	}
 	s.QueueOps, s.QueueBytes = c.queue.depth()
+	s.GroupOps, s.GroupBytes = c.cfg.GroupOps, c.cfg.GroupBytes
 	return s
 }
