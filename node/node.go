@@ -55,6 +55,12 @@ type Config struct {
 	Beat, RegionBeat time.Duration
 	// ScrubPass is how long a recount of everything takes; see repair.Config.
 	ScrubPass time.Duration
+	// RepairBytes that repair fetches in a second; see repair.Config.
+	RepairBytes uint64
+	// Hints bounds those that are kept here; its Self is not read.
+	Hints hint.Config
+	// Grace for partitions that were given away; see handoff.Config.
+	Grace time.Duration
 	// Version of the program, for status.
 	Version string
 }
@@ -144,7 +150,9 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		}
 		n.hints.Up(id)
 	})
-	n.hints, err = hint.Open(hint.Config{Self: cfg.ID}, hint.Deps{
+	hints := cfg.Hints
+	hints.Self = cfg.ID
+	n.hints, err = hint.Open(hints, hint.Deps{
 		Replica: n.replica, Engine: deps.Engine, Transport: deps.Transport, Learn: n.learn,
 		Alive: n.alive.Alive, Observe: n.alive.Observe, Logger: deps.Logger.Named("hint"),
 	})
@@ -155,7 +163,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, Isolated: n.news.isolated, HLC: deps.HLC,
 		Alive: n.alive.Alive, Observe: n.alive.Observe, Slow: n.alive.Slow, Took: n.alive.Took,
 	})
-	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass}, repair.Deps{
+	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass, RepairBytes: cfg.RepairBytes}, repair.Deps{
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology,
 		Alive: n.alive.Alive, Up: up, Gap: n.gap,
 		Regions: n.regions, ApplyRemote: n.applyRemote,
@@ -241,7 +249,7 @@ func (n *Node) wireGeo() {
 
 // wireHandoff makes what carries out the moves of the topology.
 func (n *Node) wireHandoff() {
-	cfg := handoff.Config{Self: n.cfg.ID}
+	cfg := handoff.Config{Self: n.cfg.ID, Grace: n.cfg.Grace}
 	deps := handoff.Deps{
 		Replica: n.replica, Transport: n.deps.Transport, Exchange: n.offer,
 		Log: n.deps.Logger.Named("handoff"),

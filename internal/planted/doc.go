@@ -35,8 +35,6 @@ const (
 	IgnoreEpoch = "ignore-epoch"
 	// SwitchUnsynced lets a copy be read from before it is complete.
 	SwitchUnsynced = "switch-unsynced"
-	// DropEarly deletes what moved away without looking who has it.
-	DropEarly = "drop-early"
 	// ReuseDropped counts from 1 again in a partition that was dropped.
 	ReuseDropped = "reuse-dropped"
 	// LatestWins drops concurrent versions but the latest.
@@ -64,7 +62,6 @@ var All = []struct{ Name, Breaks string }{
 	{HalfSlot, "a slot in transition counts with both its nodes"},
 	{IgnoreEpoch, "who knows of a change refuses who does not"},
 	{SwitchUnsynced, "a copy is complete before it is read"},
-	{DropEarly, "what moved away is deleted when all have it"},
 	{ReuseDropped, "a dot names one payload: also where a partition returns"},
 	{LatestWins, "concurrent versions are siblings"},
 }

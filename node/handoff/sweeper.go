@@ -7,7 +7,6 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
-	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
@@ -63,9 +62,6 @@ func (s *Sweeper) Run(ctx context.Context) error {
 // sweep drops p, or says why not.
 func (s *Sweeper) sweep(ctx context.Context, top *topology.Topology, p hashring.Partition) error {
 	for _, slot := range top.Row(p).Slots {
-		if planted.Bug(planted.DropEarly) {
-			break
-		}
 		if err := s.give(ctx, top.Epoch, p, slot.Serves()); err != nil {
 			return err
 		}

@@ -13,9 +13,9 @@ import (
 
 // faultCount counts injected faults by class.
 type faultCount struct {
-	crashes, restarts, wipes, rollbacks, lostRecords int
-	cuts, regionCuts, logLosses, skews               int
-	joins, drains, replaced, storeOutages            int
+	crashes, restarts, wipes, rollbacks, lostRecords, corrupted int
+	cuts, regionCuts, logLosses, skews                          int
+	joins, drains, replaced, storeOutages                       int
 }
 
 func (f faultCount) String() string {
@@ -25,7 +25,7 @@ func (f faultCount) String() string {
 		n    int
 	}{
 		{"crashes", f.crashes}, {"clean restarts", f.restarts}, {"wipes", f.wipes}, {"rollbacks", f.rollbacks},
-		{"lost records", f.lostRecords}, {"cuts", f.cuts}, {"region cuts", f.regionCuts}, {"log losses", f.logLosses}, {"skews", f.skews},
+		{"lost records", f.lostRecords}, {"unreadable records", f.corrupted}, {"cuts", f.cuts}, {"region cuts", f.regionCuts}, {"log losses", f.logLosses}, {"skews", f.skews},
 		{"joins", f.joins}, {"drains", f.drains}, {"replaced", f.replaced}, {"store outages", f.storeOutages},
 	} {
 		if c.n > 0 {
@@ -195,7 +195,7 @@ func (w *World) destroyOne(ctx context.Context) {
 		return
 	}
 	m := w.someNode()
-	switch w.rng.IntN(3) {
+	switch w.rng.IntN(4) {
 	case 0:
 		w.faults.wipes++
 		w.Crash(m)
@@ -214,9 +214,14 @@ func (w *World) destroyOne(ctx context.Context) {
 		if _, err := m.disk.RollBack(1 + w.rng.IntN(50)); err != nil {
 			w.t.Errorf("roll back %s: %v", m.id, err)
 		}
-	default:
+	case 2:
 		w.faults.lostRecords++
 		w.loseRecord(m)
+	default:
+		w.faults.corrupted++
+		if key := w.someRecord(m); key != nil {
+			m.disk.CorruptValue(recordKey(key))
+		}
 	}
 	w.Start(m)
 	w.settle(ctx)

@@ -130,19 +130,26 @@ func (w *World) lied(key string) bool {
 	return w.faults.rollbacks > 0 || w.lost[string(fullKey(key))]
 }
 
-// loseRecord makes one record vanish from one disk, silently.
-func (w *World) loseRecord(m *member) {
+// someRecord is the full key of a record on a node's disk, nil for none.
+func (w *World) someRecord(m *member) []byte {
 	r := m.running.Load().node.Replica()
 	owned := r.Owned()
 	if len(owned) == 0 {
-		return
+		return nil
 	}
-	p := owned[w.rng.IntN(len(owned))]
-	page, err := r.Scan(wire.Scan{Partition: p, Last: 1<<64 - 1, MaxBytes: 1 << 20})
+	page, err := r.Scan(wire.Scan{Partition: owned[w.rng.IntN(len(owned))], Last: 1<<64 - 1, MaxBytes: 1 << 20})
 	if err != nil || len(page.Entries) == 0 {
+		return nil
+	}
+	return page.Entries[w.rng.IntN(len(page.Entries))].Key
+}
+
+// loseRecord makes one record vanish from one disk, silently.
+func (w *World) loseRecord(m *member) {
+	key := w.someRecord(m)
+	if key == nil {
 		return
 	}
-	key := page.Entries[w.rng.IntN(len(page.Entries))].Key
 	w.mu.Lock()
 	w.lost[string(key)] = true
 	w.mu.Unlock()

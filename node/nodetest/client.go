@@ -123,7 +123,7 @@ func (c *client) put(node *coord.Coordinator, key string, t token, deletes bool)
 		return // without a context a delete reads by itself, and we would not know what
 	}
 	level := writeLevels[c.rng.IntN(len(writeLevels))]
-	p := coord.Put{Key: []byte(key), Context: t.bytes, Level: level, Delete: deletes, Deadline: time.Now().Add(2 * time.Second)}
+	p := coord.Put{Key: []byte(key), Context: t.bytes, Level: level, Delete: deletes, Sloppy: c.rng.IntN(8) == 0, Deadline: time.Now().Add(2 * time.Second)}
 	wr := c.w.hist.begin(key, deletes, maps.Clone(t.seen), fmt.Sprintf("%s at %v", c.name, time.Since(c.w.start)))
 	p.Value = []byte(wr.value)
 	type outcome struct {
@@ -137,7 +137,8 @@ func (c *client) put(node *coord.Coordinator, key string, t token, deletes bool)
 		var e *coord.Error
 		switch {
 		case o.err == nil:
-			wr.single = level == quorum.LocalOne
+			// A hint is on the disk of one stand-in, and no quorum of owners has it.
+			wr.single = level == quorum.LocalOne || len(o.res.Achieved.Hinted) > 0
 			c.w.hist.end(wr, acked, o.res.Version)
 			if !wr.single {
 				c.w.hist.atQuorum(c.region, key, o.res.Version)
