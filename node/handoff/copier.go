@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
@@ -19,6 +18,8 @@ type Copier struct {
 	deps Deps
 	pace pacer
 	came atomic.Uint64 // bytes, of all tasks
+	// absent are the sources that do not answer, for all copies.
+	absent absent
 
 	mu     sync.Mutex
 	copies map[copyID]*copying
@@ -41,7 +42,8 @@ const maxTallies = 2 * topology.MaxDone
 
 // NewCopier returns a copier.
 func NewCopier(cfg Config, deps Deps) *Copier {
-	return &Copier{cfg: cfg.filled(), deps: deps, copies: map[copyID]*copying{}, tally: map[topology.TaskID]*tally{}}
+	cfg = cfg.filled()
+	return &Copier{cfg: cfg, deps: deps, absent: absent{patience: cfg.Patience}, copies: map[copyID]*copying{}, tally: map[topology.TaskID]*tally{}}
 }
 
 // Run copies until ctx ends.
@@ -100,7 +102,7 @@ func (c *Copier) wanted(t *topology.Topology) map[copyID]*copying {
 		id := copyID{m.ID, m.Began}
 		k := c.copies[id]
 		if k == nil {
-			k = &copying{c: c, move: m, ask: *ask, begun: time.Now()}
+			k = &copying{c: c, move: m, ask: *ask}
 		}
 		kept[id] = k
 		if task := t.Task(m.Task); task == nil || !task.Paused {

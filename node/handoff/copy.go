@@ -2,10 +2,10 @@ package handoff
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/node/replica"
@@ -16,10 +16,9 @@ import (
 // copying is one copy to this node. Its state outlives a pause, and is lost with
 // the node.
 type copying struct {
-	c     *Copier
-	move  topology.Move
-	ask   topology.Copies
-	begun time.Time
+	c    *Copier
+	move topology.Move
+	ask  topology.Copies
 
 	// one at a time: a run that is stopped may still be waiting when the next
 	// one begins. It guards what follows up to mu. scan is a pass through a source's records that was
@@ -48,16 +47,17 @@ type pass struct {
 	bytes uint64
 }
 
-// run copies until nothing is left to be had, or ctx ends.
+// run copies until ctx ends, which it does when the stage does: what was
+// complete need not stay so, when this node finds that it lacks something.
 func (k *copying) run(ctx context.Context) {
 	k.one.Lock()
 	defer k.one.Unlock()
 	for {
-		done, why := k.round(ctx)
+		_, why := k.round(ctx)
 		k.mu.Lock()
 		k.waits = why
 		k.mu.Unlock()
-		if done || !sleep(ctx, k.c.cfg.Beat) {
+		if !sleep(ctx, k.c.cfg.Beat) {
 			return
 		}
 	}
@@ -73,13 +73,13 @@ func (k *copying) round(ctx context.Context) (done bool, why string) {
 		k.setWith(nil)
 	}
 	if k.ask.From != "" {
-		err := k.cover(ctx, k.ask.From)
+		err := k.try(ctx, k.ask.From)
 		if err == nil {
 			k.caughtUp(mark)
 			return true, ""
 		}
 		why = err.Error()
-		if ctx.Err() != nil || !unanswered(err) || time.Since(k.begun) < k.c.cfg.Patience {
+		if ctx.Err() != nil || !k.c.absent.long(k.ask.From) {
 			return false, why
 		}
 	}
@@ -89,7 +89,7 @@ func (k *copying) round(ctx context.Context) (done bool, why string) {
 			got++
 			continue
 		}
-		switch err := k.cover(ctx, id); {
+		switch err := k.try(ctx, id); {
 		case err == nil:
 			got++
 		case ctx.Err() != nil:
@@ -147,12 +147,32 @@ func (k *copying) has(id topology.NodeID) bool {
 	return slices.Contains(k.with, id)
 }
 
-// cover makes this node have all that a source has, at some time after the
-// source was durable at the stage's epoch (H1).
-func (k *copying) cover(ctx context.Context, id topology.NodeID) error {
+// errAbsent stands for a source that has not answered for long, and was not
+// asked.
+var errAbsent = errors.New("does not answer")
+
+// try is cover for a source that may be absent.
+func (k *copying) try(ctx context.Context, id topology.NodeID) error {
 	if k.has(id) {
 		return nil
 	}
+	absent := &k.c.absent
+	if !absent.ask(id) {
+		return fmt.Errorf("%s %w", id, errAbsent)
+	}
+	err := k.cover(ctx, id)
+	switch {
+	case !unanswered(err):
+		absent.heard(id)
+	case ctx.Err() == nil:
+		absent.missed(id)
+	}
+	return err
+}
+
+// cover makes this node have all that a source has, at some time after the
+// source was durable at the stage's epoch (H1).
+func (k *copying) cover(ctx context.Context, id topology.NodeID) error {
 	d := k.c.deps
 	epoch, err := d.Exchange(ctx, id, nil)
 	if err != nil {
@@ -241,6 +261,7 @@ func (k *copying) pass(ctx context.Context, src source) error {
 		if err != nil {
 			return err
 		}
+		k.c.absent.heard(src.id)
 		if s.clock == nil {
 			s.clock = page.Clock
 		}
