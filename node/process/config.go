@@ -1,6 +1,8 @@
 package process
 
 import (
+	"time"
+
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -46,6 +48,10 @@ type Config struct {
 	Buckets map[string]Bucket `yaml:"buckets"`
 	// Memory is the budget of the store.
 	Memory Memory `yaml:"memory"`
+	// Repair bounds what the node spends on comparing itself with others.
+	Repair Repair `yaml:"repair"`
+	// Hints bounds what the node keeps for owners that are away.
+	Hints Hints `yaml:"hints"`
 	// Log says what is logged and how.
 	Log Log `yaml:"log"`
 
@@ -180,6 +186,39 @@ type Memory struct {
 	Memtable Size `yaml:"memtable"`
 }
 
+// Repair says how fast a node makes up for what it missed, and how often it
+// reads back what it has.
+type Repair struct {
+	// BytesPerSecond that the node fetches from other owners when it has nothing
+	// else to do: 1 MiB or more. Clients come first: they leave it a 32nd of that
+	// at least. More makes a node whole sooner, and takes more of the others'
+	// disks and links. Default 64 MiB.
+	BytesPerSecond Size `yaml:"bytes_per_second"`
+	// ScrubPass is how long it takes to read every record back from the disk
+	// once, evenly, again and again: 1h..2160h. A shorter one finds bit rot
+	// sooner, while other owners can still heal it, and reads more. Default
+	// 168h, a week.
+	ScrubPass Duration `yaml:"scrub_pass"`
+}
+
+// Hints are records of sloppy writes (Bucket.Sloppy, or a client's wish) that
+// wait here for the owner they are for.
+type Hints struct {
+	// MaxBytes that are kept, for all owners together: 1 MiB or more. A node
+	// that has so much refuses, and writes fail. More bridges longer outages,
+	// and takes longer to hand over. Default 1 GiB.
+	MaxBytes Size `yaml:"max_bytes"`
+	// MaxAge of the oldest one for an owner: 1m..720h. After that no more are
+	// taken for it; those there are stay. An owner that is away for longer is to
+	// be replaced; until it is, a longer age has more writes rest on stand-ins.
+	// Default 3h.
+	MaxAge Duration `yaml:"max_age"`
+	// BytesPerSecond that are handed over to owners that are back: 64 KiB or
+	// more. More lets reads meet the writes sooner, and takes more from clients.
+	// Default 8 MiB.
+	BytesPerSecond Size `yaml:"bytes_per_second"`
+}
+
 // The formats of Log.
 const (
 	LogAuto = "auto"
@@ -204,6 +243,8 @@ func Default() Config {
 		Replicas:   3,
 		NATS:       NATS{Mode: NATSEmbedded, MaxStore: 8 * GiB},
 		Memory:     Memory{BlockCache: 64 * MiB, Memtable: 128 * MiB},
+		Repair:     Repair{BytesPerSecond: 64 * MiB, ScrubPass: Duration(7 * 24 * time.Hour)},
+		Hints:      Hints{MaxBytes: 1 * GiB, MaxAge: Duration(3 * time.Hour), BytesPerSecond: 8 * MiB},
 		Log:        Log{Level: "info", Format: LogAuto},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -27,8 +28,11 @@ buckets:
   a.b_c: {kind: lww}
   big: {max_value: 2MiB}
 memory: {block_cache: 33554432}
+repair: {scrub_pass: 36h}
+hints: {max_bytes: 2GiB, max_age: 1h30m}
 `), []string{
 		"ATOLL_LISTEN_ADMIN=127.0.0.1:9", "ATOLL_PARTITIONS=64", "ATOLL_INSECURE=true", "ATOLL_NATS_MAX_STORE=1GiB",
+		"ATOLL_REPAIR_BYTES_PER_SECOND=16MiB", "ATOLL_HINTS_MAX_AGE=2h",
 		"ATOLL_ENDPOINTS=x", "ATOLL_PORT=tcp://10.0.0.1:7400", "ATOLL_SERVICE_HOST=10.0.0.1", "ATOLL_PORT_7400_TCP=y", "HOME=/",
 	})
 	if err != nil {
@@ -40,6 +44,8 @@ memory: {block_cache: 33554432}
 	want.Regions = []Region{{Name: "eu", ID: 1, Members: []Member{{ID: "n1", Weight: 1, Client: "h:7400", Peer: "h:7401"}}}}
 	want.Buckets = map[string]Bucket{"a.b_c": {Kind: KindLWW, MaxValue: 1 * MiB}, "big": {Kind: KindMV, MaxValue: 2 * MiB}}
 	want.Memory.BlockCache = 32 * MiB
+	want.Repair = Repair{BytesPerSecond: 16 * MiB, ScrubPass: Duration(36 * time.Hour)}
+	want.Hints = Hints{MaxBytes: 2 * GiB, MaxAge: Duration(2 * time.Hour), BytesPerSecond: 8 * MiB}
 	want.Listen.Admin, want.Partitions, want.Insecure = "127.0.0.1:9", 64, true
 	if d := cmp.Diff(want, c); d != "" {
 		t.Error(d)
@@ -102,7 +108,7 @@ func TestSamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"", "join", "listen", "nats", "nats.cluster", "memory", "log", "regions[0]", "regions[0].members[0]", "buckets.x"} {
+	for _, path := range []string{"", "join", "listen", "nats", "nats.cluster", "memory", "repair", "hints", "log", "regions[0]", "regions[0].members[0]", "buckets.x"} {
 		for _, key := range keysAt(path + ".") {
 			if !strings.Contains(string(text), key+":") && key != "weight" {
 				t.Errorf("eu-1.yaml has no %s.%s", path, key)
@@ -127,11 +133,12 @@ func TestProblems(t *testing.T) {
 			"regions[0].members[0].clients: is no key of the configuration; did you mean client?",
 			`regions[0].members[0].client: must be host:port; seen: ""`,
 		}},
-		{name: "types", yaml: small + "replicas: many\nlisten: 5\ninsecure: perhaps\nmemory: {memtable: 3 bananas}\n", want: []string{
+		{name: "types", yaml: small + "replicas: many\nlisten: 5\ninsecure: perhaps\nmemory: {memtable: 3 bananas}\nrepair: {scrub_pass: 7 weeks}\n", want: []string{
 			`replicas: must be a number of int; seen: "many"`,
 			`listen: `,
 			`insecure: must be true or false; seen: "perhaps"`,
 			`memory.memtable: size "3 bananas" is not`,
+			`repair.scrub_pass: duration "7 weeks" is not`,
 		}},
 		{name: "values", yaml: `
 node: N1
@@ -145,6 +152,8 @@ regions:
 nats: {mode: borrowed, max_store: 1MiB, cluster: {listen: x, routes: ["r:0"]}}
 buckets: {UP: {kind: set, max_value: 9MiB}}
 memory: {block_cache: 1KiB, memtable: 2GiB}
+repair: {bytes_per_second: 0, scrub_pass: 30m}
+hints: {max_bytes: 1KiB, max_age: 5, bytes_per_second: 1KiB}
 log: {level: loud, format: xml}
 `, want: []string{
 			`node: must be 1..63 of a-z, 0-9 and -; seen: "N1"`,
@@ -177,6 +186,11 @@ log: {level: loud, format: xml}
 			`buckets.UP.max_value: must be in 1B..8MiB; seen: 9MiB`,
 			`memory.block_cache: must be 1MiB or more; seen: 1KiB`,
 			`memory.memtable: must be in 8MiB..1GiB; seen: 2GiB`,
+			`repair.bytes_per_second: must be 1MiB or more; seen: 0B`,
+			`repair.scrub_pass: must be in 1h..2160h; seen: 30m0s`,
+			`hints.max_bytes: must be 1MiB or more; seen: 1KiB`,
+			`hints.max_age: must be in 1m..720h; seen: 5ns`,
+			`hints.bytes_per_second: must be 64KiB or more; seen: 1KiB`,
 			`log.level: must be trace, debug, info, warn or error; seen: "loud"`,
 			`log.format: must be auto, json or text; seen: "xml"`,
 		}},

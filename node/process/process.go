@@ -202,6 +202,8 @@ func (p *Process) makeNode(n natsParts, first *topology.Topology, secret crdt.Se
 	cfg := node.Config{
 		ID: p.cfg.Node, Topology: first, Others: p.world.theirs(),
 		Secret: secret, Buckets: p.cfg.coordBuckets(), Version: p.cfg.Version,
+		ScrubPass: time.Duration(p.cfg.Repair.ScrubPass), RepairBytes: uint64(p.cfg.Repair.BytesPerSecond),
+		Hints: p.cfg.hintConfig(),
 		Committer: storage.CommitterConfig{
 			Watermark: watermark(p.cfg.Memory),
 			Logger:    p.log.Named("committer"),

@@ -9,12 +9,14 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -44,6 +46,7 @@ func (c Config) Validate() error {
 	v.regions()
 	v.nats()
 	v.buckets()
+	v.upkeep()
 	v.rest()
 	return v.ps.err()
 }
@@ -270,6 +273,26 @@ func (v *validator) buckets() {
 	}
 }
 
+// upkeep checks what a node does for its own sake and for others'.
+func (v *validator) upkeep() {
+	size := func(field string, s, least Size) {
+		if s < least {
+			v.ps.add(field, "must be "+least.String()+" or more", bare(s.String()))
+		}
+	}
+	span := func(field string, d Duration, least, most time.Duration, want string) {
+		if d < Duration(least) || d > Duration(most) {
+			v.ps.add(field, "must be in "+want, bare(d.String()))
+		}
+	}
+	r, h := v.c.Repair, v.c.Hints
+	size("repair.bytes_per_second", r.BytesPerSecond, 1*MiB)
+	span("repair.scrub_pass", r.ScrubPass, time.Hour, 2160*time.Hour, "1h..2160h")
+	size("hints.max_bytes", h.MaxBytes, 1*MiB)
+	span("hints.max_age", h.MaxAge, time.Minute, 720*time.Hour, "1m..720h")
+	size("hints.bytes_per_second", h.BytesPerSecond, 64*KiB)
+}
+
 func (v *validator) rest() {
 	m := v.c.Memory
 	if m.BlockCache < 1*MiB {
@@ -297,4 +320,12 @@ func (c *Config) coordBuckets() map[string]coord.Bucket {
 		out[name] = coord.Bucket{Kind: kind, MaxValue: int(b.MaxValue), Sloppy: b.Sloppy}
 	}
 	return out
+}
+
+// hintConfig is Hints as they want it.
+func (c *Config) hintConfig() hint.Config {
+	return hint.Config{
+		MaxBytes: int64(c.Hints.MaxBytes), MaxAge: time.Duration(c.Hints.MaxAge),
+		BytesPerSecond: int(c.Hints.BytesPerSecond),
+	}
 }
