@@ -25,6 +25,7 @@ import (
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/collect"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/handoff"
 	"github.com/atolldb/atoll/node/hint"
@@ -61,6 +62,9 @@ type Config struct {
 	Hints hint.Config
 	// Grace for partitions that were given away; see handoff.Config.
 	Grace time.Duration
+	// Collect bounds the rounds of tombstone collection, which this node begins
+	// only if Collect.Rounds says so. Self is filled in.
+	Collect collect.Config
 	// Version of the program, for status.
 	Version string
 }
@@ -107,6 +111,7 @@ type Node struct {
 	steward *handoff.Steward // nil without a store
 	sweeper *handoff.Sweeper
 	view    *handoff.View
+	dead    *collect.Collector
 
 	others  *neighbours
 	gossips *rand.Rand
@@ -177,6 +182,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		})
 	}
 	n.wireHandoff()
+	n.wireCollect()
 	n.wireGeo()
 	return n, nil
 }
@@ -262,6 +268,39 @@ func (n *Node) wireHandoff() {
 	}
 }
 
+// wireCollect makes what collects tombstones, and what tells of late writes.
+func (n *Node) wireCollect() {
+	cfg := n.cfg.Collect
+	cfg.Self = n.cfg.ID
+	n.dead = collect.New(cfg, collect.Deps{
+		Replica: n.replica, Transport: n.deps.Transport, Alive: n.alive.Alive,
+		Others: n.otherTopologies, Waiting: n.hintsWait,
+		Now: n.deps.HLC.Now, Rand: n.rand(), Boot: n.deps.Rand.Uint64(),
+		Log: n.deps.Logger.Named("collect"),
+	})
+	n.replica.SetWitness(n.dead.Witness)
+}
+
+// otherTopologies are those of the other regions; false while one is not known.
+func (n *Node) otherTopologies() ([]*topology.Topology, bool) {
+	var out []*topology.Topology
+	all := true
+	for _, g := range n.regions() {
+		if g.Topology == nil || len(g.Topology.Members) == 0 {
+			all = false
+			continue
+		}
+		out = append(out, g.Topology)
+	}
+	return out, all
+}
+
+// hintsWait reports whether hints of a partition wait here that are not younger
+// than floor.
+func (n *Node) hintsWait(p hashring.Partition, floor hlc.Stamp) (bool, error) {
+	return n.hints.Waiting(func(keyHash uint64) bool { return n.replica.Partition(keyHash) == p }, floor)
+}
+
 // entryBytes is the average size of what this node ships, 0 before the first.
 func (n *Node) entryBytes() uint64 {
 	s := n.pump.Stats()
@@ -311,6 +350,7 @@ func (n *Node) Handle(from topology.NodeID, req peer.Request, reply peer.Done) {
 	case n.coord.Handle(req, reply):
 	case n.hints.Handle(req, reply):
 	case n.copier.Handle(req, reply):
+	case n.dead.Handle(req, reply):
 	case req.Verb == peer.VerbPing:
 		reply(binary.BigEndian.AppendUint64(nil, uint64(n.deps.HLC.Now())), nil)
 	case req.Verb == peer.VerbOperate:
@@ -332,6 +372,9 @@ func (n *Node) Replica() *replica.Replica { return n.replica }
 
 // Hints that this node keeps for others.
 func (n *Node) Hints() *hint.Hints { return n.hints }
+
+// Collector of tombstones.
+func (n *Node) Collector() *collect.Collector { return n.dead }
 
 // Repair of this node.
 func (n *Node) Repair() *repair.Repairer { return n.repair }

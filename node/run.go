@@ -18,7 +18,7 @@ type loop struct {
 // before them; the replica, which writes the clean-stop marker, is last.
 //
 //	liveness, skew, repair, hints, keeper, gossip,
-//	copier, steward, sweeper, drains
+//	copier, steward, sweeper, collector, drains
 //	                           ask and apply, nothing depends on them
 //	pump, announcer            the pump ships what is left, within its grace
 //	replica                    the committer, and the clean-stop marker
@@ -27,7 +27,7 @@ type loop struct {
 // process, which stops taking clients' requests before it stops Run.
 func (n *Node) phases() [][]loop {
 	first := []loop{{"liveness", n.alive.Run}, {"skew", skewMonitor{n}.Run}, {"repair", n.repair.Run}, {"hints", n.hints.Run}}
-	first = append(first, loop{"copier", n.copier.Run}, loop{"sweeper", n.sweeper.Run})
+	first = append(first, loop{"copier", n.copier.Run}, loop{"sweeper", n.sweeper.Run}, loop{"collector", n.dead.Run})
 	if n.keeper != nil {
 		first = append(first, loop{"keeper", n.keeper.Run}, loop{"steward", n.steward.Run}, loop{"news", n.news.Run})
 	}

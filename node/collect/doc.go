@@ -9,7 +9,7 @@
 //	promise   mint only stamps above F from now on; say what you have received
 //	settle    you have received all that anybody had at the promise, nothing
 //	          stamped at or below F waits here to be sent, and what a dead
-//	          incarnation left has no gaps
+//	          incarnation left has no gaps: those that nobody had are void now
 //	list      drop what was agreed on before; here is the digest of what is
 //	          dead at or below F now: all lists must be equal
 //	raise     look a second time: you still hold or cover what you listed; then

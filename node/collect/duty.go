@@ -29,9 +29,8 @@ type Ledger interface {
 	// Waiting reports whether something at or below floor waits here to be sent
 	// to another owner: hints, batches for other regions.
 	Waiting(p hashring.Partition, floor hlc.Stamp) bool
-	// Gaps reports whether the dots up to had have gaps of incarnations that are
-	// no more and that nobody has closed.
-	Gaps(p hashring.Partition, had *crdt.Clock) bool
+	// Void marks a clock's dots as delivered.
+	Void(p hashring.Partition, c *crdt.Clock) error
 	// Drop deletes what is collectible at floor.
 	Drop(p hashring.Partition, floor hlc.Stamp) error
 	// Dead visits what is collectible at floor. The key is valid during the
@@ -173,8 +172,21 @@ func (d *Duty) promise(q Ask, w *part, a *Answer) error {
 
 func (d *Duty) settle(q Ask, a *Answer) error {
 	clock := d.ledger.Clock(q.Partition)
-	a.Settled = q.Had != nil && clock != nil && clock.Covers(q.Had) &&
-		!d.ledger.Waiting(q.Partition, q.Floor) && !d.ledger.Gaps(q.Partition, q.Had)
+	if q.Had == nil || clock == nil || !clock.Covers(q.Had) || d.ledger.Waiting(q.Partition, q.Floor) {
+		return nil
+	}
+	if q.Void != nil && !clock.Covers(q.Void) {
+		if err := d.ledger.Void(q.Partition, q.Void); err != nil {
+			return err
+		}
+		clock = d.ledger.Clock(q.Partition)
+	}
+	for _, a := range q.Had.Actors() {
+		if clock.Base(a) < q.Had.Max(a) {
+			return nil // an owner that is up has them on their way
+		}
+	}
+	a.Settled = true
 	return nil
 }
 

@@ -22,7 +22,6 @@ type owner struct {
 	minted  uint64
 	floors  Floors
 	waiting hlc.Stamp // lowest that waits here, 0 for nothing
-	gaps    bool
 	failing error
 	// onComplete is told before a floor is completed.
 	onComplete func(o *owner, floor hlc.Stamp)
@@ -94,7 +93,10 @@ func (o *owner) Complete(_ hashring.Partition, f hlc.Stamp) error {
 func (o *owner) Waiting(_ hashring.Partition, f hlc.Stamp) bool {
 	return o.waiting != 0 && o.waiting <= f
 }
-func (o *owner) Gaps(hashring.Partition, *crdt.Clock) bool { return o.gaps }
+func (o *owner) Void(_ hashring.Partition, c *crdt.Clock) error {
+	o.clock.Join(c)
+	return o.failing
+}
 
 func (o *owner) Drop(_ hashring.Partition, f hlc.Stamp) error {
 	for k, r := range o.records {

@@ -40,8 +40,10 @@ type Ask struct {
 	// Floor that is proposed, and From, the highest that any owner knows to be
 	// completed: what is dead at or below it was listed before.
 	Floor, From hlc.Stamp
-	// Had is what any owner had when it promised; only in Settle.
-	Had *crdt.Clock
+	// Had is what any owner had when it promised, and Void that with the gaps of
+	// incarnations filled that are no more: nobody had these dots, so nobody ever
+	// acknowledged them. Only in Settle.
+	Had, Void *crdt.Clock
 }
 
 // Incarnation tells an owner from the one that it was before it lost its memory.
@@ -80,6 +82,7 @@ type Round struct {
 	as      map[topology.NodeID]Incarnation
 	from    hlc.Stamp
 	had     *crdt.Clock
+	void    *crdt.Clock
 	// count and digest of the first list.
 	listed        bool
 	count, digest uint64
@@ -128,7 +131,7 @@ func (r *Round) Asks() (to []topology.NodeID, ask Ask) {
 	}
 	ask = Ask{Round: r.id, Partition: r.partition, Pass: r.pass, Floor: r.floor, From: r.from}
 	if r.pass == Settle {
-		ask.Had = r.had
+		ask.Had, ask.Void = r.had, r.void
 	}
 	return to, ask
 }
@@ -194,6 +197,25 @@ func (r *Round) next() {
 		r.done = true
 		return
 	}
+	if r.pass == Promise {
+		r.void = r.close()
+	}
 	r.pass++
 	clear(r.through)
+}
+
+// close is what all owners had, without the gaps of incarnations that none of
+// them is: each has said what it has, and those who minted the rest are no more.
+func (r *Round) close() *crdt.Clock {
+	alive := map[crdt.Actor]bool{}
+	for _, as := range r.as {
+		alive[as.Actor] = true
+	}
+	c := r.had.Clone()
+	for _, a := range r.had.Actors() {
+		if !alive[a] && r.had.Base(a) < r.had.Max(a) {
+			c.AddSpan(crdt.Dots{Actor: a, Span: crdt.Span{Lo: 1, Hi: r.had.Max(a)}})
+		}
+	}
+	return c
 }

@@ -1,0 +1,38 @@
+package collect
+
+import (
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/replica"
+)
+
+// store is the Ledger over a node's replica and what waits at the node.
+type store struct {
+	*replica.Replica
+	waiting func(p hashring.Partition, floor hlc.Stamp) (bool, error)
+}
+
+var _ Ledger = store{}
+
+// Waiting says yes when it cannot be told. What this node has minted and other
+// regions' logs do not have yet need not be looked at: it is in this node's
+// clock, and a round is settled only when everybody has it.
+func (s store) Waiting(p hashring.Partition, floor hlc.Stamp) bool {
+	for _, left := range s.Leftovers() {
+		if left == p {
+			return true // it may have writes that no owner has
+		}
+	}
+	waits, err := s.waiting(p, floor)
+	return waits || err != nil
+}
+
+func (s store) Void(p hashring.Partition, c *crdt.Clock) error {
+	done := make(chan error, 1)
+	s.JoinClock(p, c, func(err error) { done <- err })
+	return <-done
+}
+
+// Drop deletes what is absent: the floor is completed by now.
+func (s store) Drop(p hashring.Partition, _ hlc.Stamp) error { return s.Sweep(p) }

@@ -1,0 +1,189 @@
+package wire
+
+import (
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/hashring"
+)
+
+// CollectKind says what a VerbCollect request asks.
+type CollectKind uint8
+
+// The kinds. The numbers are wire format.
+const (
+	// CollectPass is a pass of a round; the reply is a CollectAnswer.
+	CollectPass CollectKind = 1
+	// CollectWaiting asks any node whether something stamped at or below Floor,
+	// or anything without a role, waits there to be given to owners; the reply is
+	// one byte, 1 for yes.
+	CollectWaiting CollectKind = 2
+	// CollectDoubts asks an owner about versions; the reply is Words.
+	CollectDoubts CollectKind = 3
+)
+
+// Collect is a request of tombstone collection. What follows the partition
+// depends on the kind.
+type Collect struct {
+	Kind      CollectKind
+	Partition hashring.Partition
+
+	Floor hlc.Stamp // of CollectPass and CollectWaiting
+
+	// Of CollectPass; see collect.Ask.
+	Round     uint64
+	Pass      uint8
+	From      hlc.Stamp
+	Had, Void *crdt.Clock // both or none
+
+	Doubts []Doubt // of CollectDoubts
+}
+
+// Doubt is about some versions of a key.
+type Doubt struct {
+	Key  []byte // full key
+	Dots []crdt.Dot
+}
+
+// AppendCollect appends the encoding of m.
+func AppendCollect(dst []byte, m *Collect) []byte {
+	w := writer{dst}
+	w.byte(byte(m.Kind))
+	w.uvarint(uint64(m.Partition))
+	switch m.Kind {
+	case CollectPass:
+		w.uvarint(uint64(m.Floor))
+		w.uint64(m.Round)
+		w.byte(m.Pass)
+		w.uvarint(uint64(m.From))
+		w.bool(m.Had != nil)
+		if m.Had != nil {
+			w.clock(m.Had)
+			w.clock(m.Void)
+		}
+	case CollectWaiting:
+		w.uvarint(uint64(m.Floor))
+	case CollectDoubts:
+		w.uvarint(uint64(len(m.Doubts)))
+		for _, d := range m.Doubts {
+			w.bytes(d.Key)
+			w.dots(d.Dots)
+		}
+	}
+	return w.b
+}
+
+// DecodeCollect decodes a Collect.
+func DecodeCollect(b []byte) (Collect, error) {
+	r := reader{b: b}
+	m := Collect{Kind: CollectKind(r.byte()), Partition: r.partition()}
+	switch m.Kind {
+	case CollectPass:
+		m.Floor = hlc.Stamp(r.uvarint())
+		m.Round, m.Pass, m.From = r.uint64(), r.byte(), hlc.Stamp(r.uvarint())
+		if r.bool() {
+			m.Had, m.Void = r.clock(), r.clock()
+		}
+	case CollectWaiting:
+		m.Floor = hlc.Stamp(r.uvarint())
+	case CollectDoubts:
+		m.Doubts = make([]Doubt, r.count(2))
+		for i := range m.Doubts {
+			m.Doubts[i] = Doubt{r.bytes(), r.dots()}
+		}
+	default:
+		r.bad = true
+	}
+	return m, r.end()
+}
+
+// CollectAnswer answers a pass; see collect.Answer.
+type CollectAnswer struct {
+	Actor     crdt.Actor
+	Boot      uint64
+	Completed hlc.Stamp
+	Clock     *crdt.Clock // nil for none
+	Settled   bool
+	Count     uint64
+	Digest    uint64
+	// Takers of the partition in the answering owner's region, by its topology.
+	Takers []string
+}
+
+// AppendCollectAnswer appends the encoding of m.
+func AppendCollectAnswer(dst []byte, m *CollectAnswer) []byte {
+	w := writer{dst}
+	w.uvarint(uint64(m.Actor))
+	w.uint64(m.Boot)
+	w.uvarint(uint64(m.Completed))
+	w.bool(m.Clock != nil)
+	if m.Clock != nil {
+		w.clock(m.Clock)
+	}
+	w.bool(m.Settled)
+	w.uvarint(m.Count)
+	w.uint64(m.Digest)
+	w.strings(m.Takers)
+	return w.b
+}
+
+// DecodeCollectAnswer decodes a CollectAnswer.
+func DecodeCollectAnswer(b []byte) (CollectAnswer, error) {
+	r := reader{b: b}
+	m := CollectAnswer{Actor: crdt.Actor(r.uint32()), Boot: r.uint64(), Completed: hlc.Stamp(r.uvarint())}
+	if r.bool() {
+		m.Clock = r.clock()
+	}
+	m.Settled, m.Count, m.Digest = r.bool(), r.uvarint(), r.uint64()
+	m.Takers = r.strings()
+	return m, r.end()
+}
+
+// Word is what one owner says of a version.
+type Word uint8
+
+// The words. The numbers are wire format.
+const (
+	Silent Word = 0 // neither has nor had it
+	Holds  Word = 1
+	Lacks  Word = 2 // had it delivered and has it no more
+	Covers Word = 3 // has a version that superseded it
+)
+
+// Words answer CollectDoubts: for each doubt its dots' words, and the record if
+// one of them is Covers.
+type Words struct {
+	Words  []Word
+	Record []byte
+}
+
+// AppendWords appends the encoding of a reply to CollectDoubts.
+func AppendWords(dst []byte, ws []Words) []byte {
+	w := writer{dst}
+	w.uvarint(uint64(len(ws)))
+	for _, d := range ws {
+		w.uvarint(uint64(len(d.Words)))
+		for _, x := range d.Words {
+			w.byte(byte(x))
+		}
+		w.bytes(d.Record)
+	}
+	return w.b
+}
+
+// DecodeWords decodes a reply to CollectDoubts.
+func DecodeWords(b []byte) ([]Words, error) {
+	r := reader{b: b}
+	ws := make([]Words, r.count(2))
+	for i := range ws {
+		ws[i].Words = make([]Word, r.count(1))
+		for j := range ws[i].Words {
+			x := Word(r.byte())
+			if x > Covers {
+				r.bad = true
+			}
+			ws[i].Words[j] = x
+		}
+		ws[i].Record = r.bytes()
+	}
+	return ws, r.end()
+}
