@@ -45,6 +45,7 @@ type answers struct {
 	silent  time.Time // first question without answer since; zero for none
 	durable topology.Epoch
 	report  Report
+	told    time.Time // last report
 }
 
 func newAsker(cfg Config, deps Deps, copier *Copier) *asker {
@@ -157,7 +158,7 @@ func (a *asker) ask(ctx context.Context, id topology.NodeID, t *topology.Topolog
 	}
 	n.durable, n.heard, n.silent = durable, time.Now(), time.Time{}
 	if told {
-		n.report = report
+		n.report, n.told = report, n.heard
 	}
 }
 
@@ -187,6 +188,9 @@ func (a *asker) facts() topology.Facts {
 		}
 		if !n.silent.IsZero() && now.Sub(n.silent) > a.cfg.DeadAfter {
 			f.Dead[id] = true
+		}
+		if !n.silent.IsZero() || now.Sub(n.told) >= fresh {
+			continue // it may come back empty
 		}
 		for _, p := range n.report.Copies {
 			if planted.Bug(planted.SwitchUnsynced) {

@@ -265,6 +265,11 @@ func (k *copying) pass(ctx context.Context, src source) error {
 		if s.clock == nil {
 			s.clock = page.Clock
 		}
+		if !page.Clock.Covers(s.clock) {
+			// Wiped since, and filled again by others: what it had alone is gone.
+			k.scan = nil
+			return &notYet{fmt.Sprintf("%s no longer has what it had when the pass began", src.id)}
+		}
 		n, err := k.take(ctx, replica.Source{From: src.id, Vouches: true, Floor: page.Floors.Raised, Whole: true}, page.Entries)
 		if err != nil {
 			return err

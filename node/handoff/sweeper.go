@@ -129,6 +129,9 @@ func (s *Sweeper) giveAll(ctx context.Context, epoch topology.Epoch, p hashring.
 		if err != nil {
 			return fmt.Errorf("read what is left of partition %d: %w", p, err)
 		}
+		if !page.Clock.Covers(mine) {
+			return &notYet{fmt.Sprintf("%s lacks writes, and not all that this node has of the partition can be read", to)}
+		}
 		if len(page.Entries) == 0 {
 			break
 		}

@@ -1,6 +1,8 @@
 package handoff_test
 
 import (
+	"encoding/binary"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,12 +18,16 @@ import (
 // given to the owners before what is left is deleted; and nothing is deleted
 // while one of them is away.
 func TestLeftoversAreGivenFirst(t *testing.T) {
-	t.Run("by the index", func(t *testing.T) { leftoversAreGiven(t, false) })
-	t.Run("as a whole", func(t *testing.T) { leftoversAreGiven(t, true) })
+	t.Run("by the index", func(t *testing.T) { leftoversAreGiven(t, false, false) })
+	t.Run("as a whole", func(t *testing.T) { leftoversAreGiven(t, true, false) })
+	t.Run("unreadable", func(t *testing.T) { leftoversAreGiven(t, false, true) })
+	t.Run("unreadable, as a whole", func(t *testing.T) { leftoversAreGiven(t, true, true) })
 }
 
-// leftoversAreGiven: with pruned, the index of what is left tells nothing.
-func leftoversAreGiven(t *testing.T, pruned bool) {
+// leftoversAreGiven: with pruned, the index of what is left tells nothing. With
+// spoiled, the record cannot be read: then nothing is deleted, and nobody is
+// told that he has it.
+func leftoversAreGiven(t *testing.T, pruned, spoiled bool) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 3, 1, 3)
 		w.preload(100)
@@ -43,9 +49,19 @@ func leftoversAreGiven(t *testing.T, pruned bool) {
 		}
 		full := []byte("b\x00" + key)
 		v := crdt.Version{Dot: crdt.Dot{Actor: crdt.Actor(900<<6 | 1), N: 1}, Stamp: hlc.FromMillis(1), Value: []byte("v")}
-		rec := crdt.AppendRecord(nil, hashring.KeyHash(full), crdt.Write(crdt.Record{}, nil, v))
+		entries := []wire.Entry{{Key: full, Record: crdt.AppendRecord(nil, hashring.KeyHash(full), crdt.Write(crdt.Record{}, nil, v))}}
+		if spoiled { // another one, that can be read
+			next := v
+			next.Dot.N++
+			for i := 0; len(entries) == 1; i++ {
+				k := []byte("b\x00too" + string(rune('a'+i)))
+				if hash := hashring.KeyHash(k); hashring.PartitionOf(hash, partitions) == p {
+					entries = append(entries, wire.Entry{Key: k, Record: crdt.AppendRecord(nil, hash, crdt.Write(crdt.Record{}, nil, next))})
+				}
+			}
+		}
 		done := make(chan error, 1)
-		n4.Apply([]wire.Entry{{Key: full, Record: rec}}, func(_ int, err error) { done <- err })
+		n4.Apply(entries, func(_ int, err error) { done <- err })
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +71,20 @@ func leftoversAreGiven(t *testing.T, pruned bool) {
 				t.Fatal(err)
 			}
 		}
+		if spoiled && !w.nodes["n4"].disk.CorruptValue(recordKey(full)) {
+			t.Fatal("no such record")
+		}
 		w.change(func(t *topology.Topology) (*topology.Topology, error) { return t.Abort(1, 1) })
+		if spoiled {
+			w.pass(3 * time.Minute)
+			if !slices.Contains(n4.Leftovers(), p) {
+				t.Error("what cannot be read was deleted")
+			}
+			if w.nodes["n1"].run.Load().Clock(p).Contains(v.Dot) {
+				t.Error("an owner speaks for a write that it was not given")
+			}
+			return
+		}
 		w.nodes["n2"].halt(true)
 		w.pass(2 * time.Minute)
 		if len(n4.Leftovers()) == 0 {
@@ -70,4 +99,9 @@ func leftoversAreGiven(t *testing.T, pruned bool) {
 			t.Errorf("what n4 alone had: found %t, answered %t", found, ok)
 		}
 	})
+}
+
+// recordKey is where the replica keeps the record of a key.
+func recordKey(full []byte) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{'r'}, hashring.KeyHash(full)), full...)
 }
