@@ -17,7 +17,7 @@ type loop struct {
 // stopped, and waited for, before the next one is. Whatever feeds others stops
 // before them; the replica, which writes the clean-stop marker, is last.
 //
-//	liveness, skew, repair, hints, keeper, gossip,
+//	liveness, skew, repair, hints, keeper, gossip, news,
 //	copier, steward, sweeper, collector, drains
 //	                           ask and apply, nothing depends on them
 //	pump, announcer            the pump ships what is left, within its grace
