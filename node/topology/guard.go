@@ -8,8 +8,12 @@ import (
 
 // Facts are what is known of the region's nodes when a stage is to change. A
 // fact is a lower bound that stays true: a node that has an epoch durable never
-// goes back, and what a copy has it keeps. (A node that lost its disk is
-// behind: it votes on nothing, and so it cannot break what it once promised.)
+// goes back, and what a copy has it keeps. (A node that lost its disk begins
+// with the topology that its region's store has, which is no older than any
+// that it was offered, and so it refuses what it once promised to refuse; it is
+// behind, and answers no reads. Who sets a store back to an older topology and
+// wipes a node at the same time can break that. A copy that was lost with the
+// disk is reported no more: Synced must be of a node that answers now.)
 type Facts struct {
 	// Durable is the epoch that each node has durable. Who has not answered
 	// lately is not in it.
