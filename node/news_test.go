@@ -97,6 +97,9 @@ func TestWithoutNews(t *testing.T) {
 				if want := cut && id == "a1"; refused(err) != want || !want && err != nil {
 					t.Error(fmt.Sprintf("%s: %s at LOCAL_ONE: %v", what, id, err))
 				}
+				if f := nodes[id].Figures().Changes; f.Isolated != (cut && id == "a1") || f.Epoch != top.Epoch {
+					t.Errorf("%s: figures of %s: %+v", what, id, f)
+				}
 			}
 		}
 		step("at rest", 10*time.Second, false)
