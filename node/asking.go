@@ -36,30 +36,3 @@ func (a *asking) finish(id topology.NodeID) {
 		then()
 	}
 }
-
-// changes wakes those who act on a new topology.
-type changes struct {
-	mu   sync.Mutex
-	subs []chan struct{}
-}
-
-// subscribe returns a channel that holds a token after each change; changes
-// that nobody has looked at yet share one.
-func (c *changes) subscribe() <-chan struct{} {
-	ch := make(chan struct{}, 1)
-	c.mu.Lock()
-	c.subs = append(c.subs, ch)
-	c.mu.Unlock()
-	return ch
-}
-
-func (c *changes) notify() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, ch := range c.subs {
-		select {
-		case ch <- struct{}{}:
-		default:
-		}
-	}
-}

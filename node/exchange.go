@@ -79,10 +79,7 @@ func (n *Node) take(t *topology.Topology, done func(error)) {
 	case t == nil:
 		done(nil)
 	case t.Region == n.cfg.Topology.Region:
-		n.replica.Adopt(t, func(err error) {
-			n.changes.notify()
-			done(err)
-		})
+		n.replica.Adopt(t, done)
 	default:
 		n.others.learn(t)
 		done(nil)

@@ -3,7 +3,6 @@ package node_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -95,7 +94,7 @@ func TestWithoutNews(t *testing.T) {
 			for _, id := range ids {
 				err := one(id)
 				if want := cut && id == "a1"; refused(err) != want || !want && err != nil {
-					t.Error(fmt.Sprintf("%s: %s at LOCAL_ONE: %v", what, id, err))
+					t.Errorf("%s: %s at LOCAL_ONE: %v", what, id, err)
 				}
 				if f := nodes[id].Figures().Changes; f.Isolated != (cut && id == "a1") || f.Epoch != top.Epoch {
 					t.Errorf("%s: figures of %s: %+v", what, id, f)

@@ -117,7 +117,6 @@ type Node struct {
 	gossips *rand.Rand
 	news    *news
 	asking  asking
-	changes changes
 	// hot counts keys, once somebody does.
 	hot     atomic.Pointer[func(int) hotkey.Report]
 	gap     chan struct{}
