@@ -63,5 +63,7 @@ var All = []struct{ Name, Breaks string }{
 	{IgnoreEpoch, "who knows of a change refuses who does not"},
 	{SwitchUnsynced, "a copy is complete before it is read"},
 	{ReuseDropped, "a dot names one payload: also where a partition returns"},
+	{NoLateRule, "what is old and unknown is asked about before it is let in"},
+	{NoRejoin, "who has lost its floor takes it over before it answers"},
 	{LatestWins, "concurrent versions are siblings"},
 }

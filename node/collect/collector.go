@@ -80,6 +80,7 @@ type Collector struct {
 	stats  Stats
 
 	answers atomic.Int32
+	rounds  atomic.Bool
 
 	mu     sync.Mutex
 	stalls map[hashring.Partition]Stall
@@ -94,11 +95,17 @@ func New(cfg Config, deps Deps) *Collector {
 	cfg.Step = cmp.Or(cfg.Step, time.Second)
 	cfg.Patience = cmp.Or(cfg.Patience, 10*time.Minute)
 	ledger := store{deps.Replica, deps.Waiting}
-	return &Collector{
+	c := &Collector{
 		cfg: cfg, deps: deps, ledger: ledger, duty: NewDuty(ledger, deps.Boot),
 		stalls: map[hashring.Partition]Stall{},
 	}
+	c.rounds.Store(cfg.Rounds)
+	return c
 }
+
+// SetRounds lets this node begin rounds, or not any more. One that is under way
+// goes on.
+func (c *Collector) SetRounds(on bool) { c.rounds.Store(on) }
 
 // Stats of this collector.
 func (c *Collector) Stats() *Stats { return &c.stats }
@@ -130,14 +137,13 @@ func (c *Collector) Oldest() (floor time.Time, ok bool) {
 // Run begins the rounds that are this node's to begin, one after the other, until
 // ctx ends.
 func (c *Collector) Run(ctx context.Context) error {
-	if !c.cfg.Rounds {
-		<-ctx.Done()
-		return nil
-	}
 	for c.sleep(ctx, c.cfg.Beat*4/5+time.Duration(c.deps.Rand.Int64N(int64(c.cfg.Beat*2/5)+1))) {
 		for _, p := range c.deps.Replica.Owned() {
 			if ctx.Err() != nil {
 				return nil
+			}
+			if !c.rounds.Load() {
+				break
 			}
 			floor, due := c.due(p)
 			if !due {

@@ -74,7 +74,7 @@ type Duty struct {
 
 // part of an owner in the round that it is in: the last one that it promised.
 type part struct {
-	mu     sync.Mutex // held while one pass is worked on
+	work   chan struct{} // has an element while one pass is worked on
 	round  ID
 	floor  hlc.Stamp
 	as     Incarnation
@@ -102,8 +102,8 @@ func (d *Duty) Answer(q Ask) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.work <- struct{}{}
+	defer func() { <-w.work }()
 	if !d.current(q.Partition, w) {
 		return Answer{}, ErrOtherRound
 	}
@@ -143,7 +143,7 @@ func (d *Duty) part(q Ask) (*part, error) {
 	if q.Pass != Promise {
 		return nil, ErrOtherRound
 	}
-	w = &part{round: q.Round, floor: q.Floor, as: d.incarnation()}
+	w = &part{work: make(chan struct{}, 1), round: q.Round, floor: q.Floor, as: d.incarnation()}
 	d.rounds[q.Partition] = w
 	return w, nil
 }

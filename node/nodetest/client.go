@@ -63,7 +63,7 @@ func (c *client) step() {
 		c.put(node, key, token{}, false) // blind
 	case n < 70:
 		c.put(node, key, c.held[key], false) // perhaps stale
-	case n < 90:
+	case n < 90 && !(c.w.shape.Collect && n >= 72): // there, more is deleted
 		if t, ok := c.get(node, key); ok {
 			c.put(node, key, t, false)
 		}

@@ -39,6 +39,7 @@ const (
 // history is everything that clients did and saw. It is safe for concurrent
 // use.
 type history struct {
+	collects   bool
 	partitions int
 
 	mu       sync.Mutex
@@ -111,7 +112,7 @@ func (h *history) meets(key string, owed []crdt.Dot, seen crdt.VV, who string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, d := range owed {
-		if !seen.Covers(d) {
+		if !seen.Covers(d) && !h.mayBeForgotten(key, d) {
 			h.problem("Q2: a quorum read of %s by %s missed %v, which was acknowledged before", key, who, d)
 		}
 	}
@@ -211,6 +212,7 @@ func (h *history) final(key string, rec crdt.Record, lied, wiped bool) {
 			if !rec.Covers(w.dot) || !maybe[w.dot] && !w.deletes {
 				h.conceded++
 			}
+		case !live && !rec.Covers(w.dot) && h.mayBeCollected(w):
 		case !live && !rec.Covers(w.dot):
 			h.problem("I1: acknowledged write %d (%v of %s, %s) is gone", w.id, w.dot, key, w.at)
 		case !live && !maybe[w.dot] && !w.deletes: // reads do not show deletes

@@ -3,12 +3,14 @@ package nodetest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/geo/memlog"
 	"github.com/atolldb/atoll/node/peer/memnet"
 )
@@ -22,14 +24,22 @@ type Report struct {
 	SiblingReads  int
 	Faults        string
 	// Conceded losses; see World.lost.
-	Conceded  int
-	Problems  []string
-	Converged time.Duration // after the last fault
+	Conceded int
+	// Rounds of collection that were completed, and that were not, by nodes that
+	// are up at the end; dead records that they Dropped, and late versions that
+	// they put Aside.
+	Rounds, RoundsOff, Dropped, Aside uint64
+	Problems                          []string
+	Converged                         time.Duration // after the last fault
 }
 
 func (r Report) String() string {
-	return fmt.Sprintf("seed %d: %v simulated, %d writes (%d acknowledged, %d unknown), %d reads (%d with siblings), converged in %v; faults: %s",
-		r.Seed, r.Simulated.Round(time.Second), r.Writes, r.Acked, r.Unknown, r.Gets, r.SiblingReads, r.Converged.Round(time.Millisecond), r.Faults)
+	collected := ""
+	if r.Rounds+r.RoundsOff > 0 {
+		collected = fmt.Sprintf(", %d rounds (%d off) dropped %d records, %d late versions aside", r.Rounds, r.RoundsOff, r.Dropped, r.Aside)
+	}
+	return fmt.Sprintf("seed %d: %v simulated, %d writes (%d acknowledged, %d unknown), %d reads (%d with siblings), converged in %v%s; faults: %s",
+		r.Seed, r.Simulated.Round(time.Second), r.Writes, r.Acked, r.Unknown, r.Gets, r.SiblingReads, r.Converged.Round(time.Millisecond), collected, r.Faults)
 }
 
 // Simulate runs one history of the given length. It must be called inside a
@@ -49,6 +59,10 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 		work.Go(func() { c.run(ctx) })
 	}
 	work.Go(func() { w.chaos(ctx) })
+	if shape.Collect {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		work.Go(func() { w.sleepers(ctx, keys, rng) })
+	}
 	work.Wait()
 
 	w.heal()
@@ -58,11 +72,19 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 		time.Sleep(time.Second)
 	}
 	converged := time.Since(calm)
+	r := Report{Seed: seed, Converged: converged}
+	if shape.Collect {
+		left := w.collectAll()
+		r.Rounds, r.Dropped, r.Aside, r.RoundsOff = w.collected()
+		if left != "" {
+			r.Problems = append(r.Problems, "I2: not collected: "+left)
+		}
+	}
 	for time.Since(calm) < 15*time.Minute && w.leftovers() != "" {
 		time.Sleep(time.Second)
 	}
-	r := Report{Seed: seed, Converged: converged, Faults: w.faults.String()}
-	r.Problems = w.verify(keys)
+	r.Faults = w.faults.String()
+	r.Problems = append(r.Problems, w.verify(keys)...)
 	if left := w.leftovers(); left != "" {
 		r.Problems = append(r.Problems, "I9: "+left)
 	}
@@ -71,6 +93,25 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	r.Gets, r.SiblingReads = w.hist.gets, w.hist.siblings
 	r.Conceded = w.hist.conceded
 	return r
+}
+
+// collectAll lets rounds go on until everything is collected that was dead when
+// the faults ended, and then until the World is at rest without them. It returns
+// what is left.
+func (w *World) collectAll() (left string) {
+	now := hlc.FromMillis(time.Now().UnixMilli())
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
+		if left = w.uncollected(now); left == "" {
+			break
+		}
+	}
+	w.calm.Store(true)
+	w.setRounds(false)
+	time.Sleep(10 * time.Second)
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end) && w.converged() != ""; {
+		time.Sleep(time.Second)
+	}
+	return left
 }
 
 // heal ends all faults and starts whoever is down.

@@ -56,6 +56,8 @@ type Shape struct {
 	Partitions int
 	// Churn: members come and go all the time, and little else goes wrong.
 	Churn bool
+	// Collect tombstones after seconds, and have messages that arrive after that.
+	Collect bool
 }
 
 // World is nodes, their network, their disks and what clients did to them.
@@ -76,6 +78,8 @@ type World struct {
 	log    hclog.Logger
 	start  time.Time
 	faults faultCount
+	// calm: no rounds of collection are begun any more.
+	calm atomic.Bool
 	// lost are the full keys of records that a disk lost silently. A minter
 	// that has lost a key's record no longer knows which of its own dots the
 	// key has, so a context that it gives out may cover one unseen: the one
@@ -114,6 +118,7 @@ func New(t testing.TB, seed uint64, shape Shape, log hclog.Logger) *World {
 		lost:   map[string]bool{},
 		start:  time.Now(),
 	}
+	w.hist.collects = shape.Collect
 	for r := range shape.Regions {
 		w.tops = append(w.tops, w.topology(r))
 		w.stores = append(w.stores, memtopo.NewStore())
@@ -194,7 +199,8 @@ func (w *World) Start(m *member) {
 		reply(nil, &peer.Refusal{Code: peer.CodeStopping, Detail: "starting"})
 	})
 	top := w.tops[m.region]
-	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Secret: secret, ScrubPass: 10 * time.Second, Grace: 3 * time.Second}
+	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Secret: secret, ScrubPass: 10 * time.Second, Grace: 3 * time.Second,
+		Collect: collecting(w.shape.Collect && !w.calm.Load())}
 	deps := node.Deps{
 		Engine: engine, Registry: m.registry, Store: w.stores[m.region], Transport: transport,
 		HLC:    hlc.New(func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }),
