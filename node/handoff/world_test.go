@@ -59,6 +59,7 @@ type run struct {
 	stop    context.CancelFunc
 	ended   sync.WaitGroup
 	crashed atomic.Bool
+	made    atomic.Bool // all of the above
 }
 
 // newWorld starts n nodes that are up, and spare ones that are members and have
@@ -132,6 +133,8 @@ func (m *member) start() {
 	deps := handoff.Deps{Replica: r.Replica, Exchange: r.exchange(m.id), Log: hclog.NewNullLogger()}
 	r.wire = m.w.fabric.Node(m.id, func(_ topology.NodeID, req peer.Request, reply peer.Done) {
 		switch {
+		case !r.made.Load():
+			reply(nil, &peer.Refusal{Code: peer.CodeStopping})
 		case r.Handle(req, reply), r.copier.Handle(req, reply):
 		case req.Verb == peer.VerbTopology:
 			r.serveTopology(req, reply)
@@ -145,6 +148,7 @@ func (m *member) start() {
 	r.copier = handoff.NewCopier(cfg, deps)
 	r.view = handoff.NewView(cfg, deps, r.copier)
 	r.steward = handoff.NewSteward(cfg, deps, m.w.store, r.copier)
+	r.made.Store(true)
 	sweeper := handoff.NewSweeper(cfg, deps)
 	keeper := topology.NewKeeper(topology.KeeperConfig{Store: m.w.store, Current: r.Topology, Adopt: r.adopt, Logger: hclog.NewNullLogger()})
 	repairer := repair.New(repair.Config{Self: m.id}, repair.Deps{
