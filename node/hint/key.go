@@ -31,10 +31,12 @@ func ownerPrefix(owner topology.NodeID) []byte {
 	return append(b, owner...)
 }
 
-// ownerEnd is behind all hints of an owner.
+// ownerEnd is behind all hints of an owner, and before those of any other that
+// comes after it: an id never ends in 0xff.
 func ownerEnd(owner topology.NodeID) []byte {
-	// Behind any key hash and any key.
-	return append(ownerPrefix(owner), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
+	end := ownerPrefix(owner)
+	end[len(end)-1]++
+	return end
 }
 
 func hintKey(owner topology.NodeID, keyHash uint64, full []byte) []byte {
