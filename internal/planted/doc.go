@@ -65,5 +65,6 @@ var All = []struct{ Name, Breaks string }{
 	{ReuseDropped, "a dot names one payload: also where a partition returns"},
 	{NoLateRule, "what is old and unknown is asked about before it is let in"},
 	{NoRejoin, "who has lost its floor takes it over before it answers"},
+	{DropByAge, "tombstones are collected by proof, not by age"},
 	{LatestWins, "concurrent versions are siblings"},
 }

@@ -13,7 +13,7 @@ import (
 var (
 	simSeed    = flag.Uint64("sim.seed", 1, "first seed")
 	simN       = flag.Int("sim.n", 8, "number of seeds")
-	simCollect = flag.Bool("sim.collect", true, "collect tombstones in every third seed")
+	simCollect = flag.Uint64("sim.collect", 3, "collect tombstones in every n-th seed, 0 for none")
 	simLog     = flag.String("sim.log", "off", "log level of the nodes")
 )
 
@@ -22,7 +22,7 @@ func TestSim(t *testing.T) {
 	var simulated time.Duration
 	for i := range *simN {
 		seed := *simSeed + uint64(i)
-		shape := Shape{Regions: 1 + int(seed%2), Nodes: 3 + int(seed/2%2), Partitions: 8, Churn: seed%5 == 0, Collect: *simCollect && seed%3 == 0}
+		shape := Shape{Regions: 1 + int(seed%2), Nodes: 3 + int(seed/2%2), Partitions: 8, Churn: seed%5 == 0, Collect: *simCollect > 0 && seed%*simCollect == 0}
 		var r Report
 		synctest.Test(t, func(t *testing.T) {
 			log := hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(*simLog), Output: os.Stderr})
