@@ -3,6 +3,7 @@ package nodetest
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
@@ -63,10 +64,14 @@ func (w *World) verify(keys []string) []string {
 			dumps[p] = dump
 		}
 	}
+	solos := w.hist.soloKeys()
 	for _, key := range keys {
 		rec, err := w.record(key)
 		if err != nil {
 			return append(w.hist.problems, err.Error())
+		}
+		if slices.Contains(solos, key) && !w.lied(key) {
+			w.hist.alone(key, rec)
 		}
 		w.hist.final(key, rec, w.lost[string(fullKey(key))], w.faults.wipes+w.faults.rollbacks+w.faults.replaced > 0)
 	}

@@ -52,6 +52,8 @@ type history struct {
 	conceded int
 	// acknowledged writes at a quorum, by region and key, in that order.
 	quorum map[regionKey][]crdt.Dot
+	// solos are the keys with a single writer; see solo.go.
+	solos []string
 }
 
 type regionKey struct {

@@ -58,12 +58,17 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 		c := w.client(i, i%shape.Regions, keys)
 		work.Go(func() { c.run(ctx) })
 	}
+	for r := range shape.Regions {
+		s := w.solo(3*shape.Regions+r, r)
+		work.Go(func() { s.run(ctx) })
+	}
 	work.Go(func() { w.chaos(ctx) })
 	if shape.Collect {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		work.Go(func() { w.sleepers(ctx, keys, rng) })
 	}
 	work.Wait()
+	keys = append(keys, w.hist.soloKeys()...)
 
 	w.heal()
 	calm := time.Now()
