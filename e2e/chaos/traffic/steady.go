@@ -212,7 +212,8 @@ func (w *steadyWorker) write(ctx context.Context) error {
 		r.version = v
 	}
 	if r.reg.Retired() {
-		r = &register{reg: w.s.cfg.History.Register(fmt.Sprintf("steady/%d/%d", w.id, w.n))}
+		// Not a name that NewSteady gave: two would write one register.
+		r = &register{reg: w.s.cfg.History.Register(fmt.Sprintf("steady/%d/again/%d", w.id, w.n))}
 	}
 	w.s.idle <- r
 	return err
