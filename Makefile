@@ -24,6 +24,8 @@ RACEFLAG := $(if $(RACE),-race,)
 TESTTIMEOUT ?= $(if $(RACE),15m,10m)
 SEED ?= 1
 PLANTED_MAX ?= 2000
+# The bugs that take hundreds of seeds, too.
+PLANTED_RARE ?= true
 N ?= 200
 FUZZTIME ?= 10s
 BENCH ?= .
@@ -70,7 +72,7 @@ sim-model:
 
 .PHONY: planted
 planted: ## Plant bugs one by one and show which check catches each: PLANTED_MAX= seeds at most
-	$(GOTEST) -tags planted -count=1 -timeout 60m -v ./node/nodetest -run '^TestPlanted$$' -planted.max=$(PLANTED_MAX)
+	$(GOTEST) -tags planted -count=1 -timeout 60m -v ./node/nodetest -run '^TestPlanted$$' -planted.max=$(PLANTED_MAX) -planted.rare=$(PLANTED_RARE)
 
 # The minimiser is bounded by a count: by default it may run for a minute per
 # finding, whatever FUZZTIME says.

@@ -58,10 +58,12 @@ func (w *World) chaos(ctx context.Context) {
 	}
 	w.cloud.SetFaults(logs)
 	// Weights of the faults of this seed.
-	kinds := []func(context.Context){w.crashOne, w.restartOne, w.cutNodes, w.cutRegions, w.skewOne, w.destroyOne, w.wipeWitness, w.recreateLog,
-		w.joinOne, w.drainOne, w.replaceOne, w.storeOutage}
-	if w.shape.Churn {
+	kinds := []func(context.Context){w.crashOne, w.restartOne, w.cutNodes, w.cutRegions, w.skewOne, w.destroyOne, w.wipeWitness, w.recreateLog}
+	switch {
+	case w.shape.Churn:
 		kinds = []func(context.Context){w.joinOne, w.drainOne, w.drainOne, w.crashOne, w.cutNodes}
+	case !w.shape.Settled:
+		kinds = append(kinds, w.joinOne, w.drainOne, w.replaceOne, w.storeOutage)
 	}
 	weights := make([]int, len(kinds))
 	for i := range weights {

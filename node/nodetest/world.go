@@ -56,6 +56,8 @@ type Shape struct {
 	Partitions int
 	// Churn: members come and go all the time, and little else goes wrong.
 	Churn bool
+	// Settled: the members stay who they are.
+	Settled bool
 	// Collect tombstones after seconds, and have messages that arrive after that.
 	Collect bool
 }
