@@ -87,13 +87,13 @@ func (p *atollProcess) line(word string) string {
 // exit waits for the end and returns the code.
 func (p *atollProcess) exit() int {
 	p.t.Helper()
+	late := time.AfterFunc(60*time.Second, func() { _ = p.cmd.Process.Kill() })
+	defer late.Stop()
 	if p.out != nil {
 		if _, err := io.Copy(io.Discard, p.out); err != nil && !errors.Is(err, os.ErrClosed) {
 			p.t.Fatal(err)
 		}
 	}
-	late := time.AfterFunc(30*time.Second, func() { _ = p.cmd.Process.Kill() })
-	defer late.Stop()
 	err := p.cmd.Wait()
 	var failed *exec.ExitError
 	if err != nil && !errors.As(err, &failed) {
