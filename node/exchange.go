@@ -81,7 +81,7 @@ func (n *Node) take(t *topology.Topology, done func(error)) {
 	case t.Region == n.cfg.Topology.Region:
 		n.replica.Adopt(t, done)
 	default:
-		n.others.learn(t)
+		n.deps.Others.Learn(t)
 		done(nil)
 	}
 }

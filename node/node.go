@@ -43,9 +43,8 @@ import (
 type Config struct {
 	ID topology.NodeID
 	// Topology of the own region to start with, unless the data directory has a
-	// newer one, and those of the other regions, which are learned anew.
+	// newer one.
 	Topology *topology.Topology
-	Others   []*topology.Topology
 	// Secret is the same on all nodes of all regions; it authenticates
 	// contexts and keys the digests.
 	Secret  crdt.Secret
@@ -75,8 +74,9 @@ type Deps struct {
 	Registry topology.Registry
 	// Store of the own region's topology; nil where membership never changes.
 	Store topology.Store
-	// Learned gets each newer topology of another region; nil for nobody.
-	Learned func(*topology.Topology)
+	// Others has the topologies of the other regions; the node learns newer ones
+	// of them. Nil where there is one region.
+	Others *topology.Book
 	// Transport reaches the nodes of all regions.
 	Transport peer.Transport
 	// GeoLog is the own region's delivery log, and Feeds those of the others
@@ -113,7 +113,6 @@ type Node struct {
 	view    *handoff.View
 	dead    *collect.Collector
 
-	others  *neighbours
 	gossips *rand.Rand
 	news    *news
 	asking  asking
@@ -127,7 +126,7 @@ type Node struct {
 // questions can be answered.
 func New(cfg Config, deps Deps) (*Node, error) {
 	n := &Node{cfg: cfg, deps: deps, log: deps.Logger.Named("node").With("node", string(cfg.ID)), gap: make(chan struct{}, 1), started: time.Now()}
-	n.others, n.gossips = newNeighbours(cfg.Others, deps.Learned), n.rand()
+	n.gossips = n.rand()
 	var err error
 	n.replica, err = replica.Open(replica.Config{
 		Node: cfg.ID, Topology: cfg.Topology,
@@ -236,7 +235,7 @@ func (n *Node) wireGeo() {
 		Region: string(top.Region), Node: string(n.cfg.ID), RegionID: uint8(top.RegionID), EntryBytes: n.entryBytes,
 	}, n.replica, n.deps.GeoLog, n.deps.Logger.Named("announcer"))
 	var origins []string
-	for _, t := range n.cfg.Others {
+	for _, t := range n.deps.Others.All() {
 		if n.deps.Feeds[t.Region] != nil {
 			origins = append(origins, string(t.Region))
 		}

@@ -31,7 +31,7 @@ func (n *Node) phases() [][]loop {
 	if n.keeper != nil {
 		first = append(first, loop{"keeper", n.keeper.Run}, loop{"steward", n.steward.Run}, loop{"news", n.news.Run})
 	}
-	if len(n.cfg.Others) > 0 {
+	if len(n.deps.Others.All()) > 0 {
 		first = append(first, loop{"gossip", gossip{n, n.gossips}.Run})
 	}
 	for _, d := range n.drains {

@@ -210,14 +210,16 @@ func (w *World) Start(m *member) {
 		Logger: w.log.With("on", string(m.id)),
 	}
 	if w.shape.Regions > 1 {
+		var others []*topology.Topology
 		deps.GeoLog = w.cloud.Log(string(top.Region))
 		deps.Feeds = map[topology.Region]geo.Feed{}
 		for r, other := range w.tops {
 			if r != m.region {
-				cfg.Others = append(cfg.Others, other)
+				others = append(others, other)
 				deps.Feeds[other.Region] = w.cloud.Feed(string(other.Region), string(top.Region))
 			}
 		}
+		deps.Others = topology.NewBook(others...)
 	}
 	made, err := node.New(cfg, deps)
 	if err != nil {

@@ -21,54 +21,44 @@ func (p *Process) learnedFile(r topology.Region) string {
 	return filepath.Join(p.learnedDir(), string(r)+".topology")
 }
 
-// recall reads what earlier runs have learned.
-func (p *Process) recall() error {
-	for _, r := range p.cfg.Regions {
-		if r.Name == p.cfg.Region {
-			continue
-		}
-		b, err := os.ReadFile(p.learnedFile(r.Name))
+// recall reads what earlier runs have learned, and returns the epochs that are
+// kept.
+func (p *Process) recall() (map[topology.Region]topology.Epoch, error) {
+	kept := map[topology.Region]topology.Epoch{}
+	for _, of := range p.world.others.All() {
+		b, err := os.ReadFile(p.learnedFile(of.Region))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("read what was learned of region %s: %w", r.Name, err)
+			return nil, fmt.Errorf("read what was learned of region %s: %w", of.Region, err)
 		}
 		t, err := topology.Decode(b)
 		if err != nil {
-			p.log.Warn("what was learned of another region is unreadable and is learned anew", "of", string(r.Name), "error", err)
+			p.log.Warn("what was learned of another region is unreadable and is learned anew", "of", string(of.Region), "error", err)
 			continue
 		}
-		p.world.learn(t)
+		if p.world.others.Learn(t) {
+			kept[t.Region] = t.Epoch
+		}
 	}
-	return nil
+	return kept, nil
 }
 
-// learn takes what another region told of itself. It does not block.
-func (p *Process) learn(t *topology.Topology) {
-	if !p.world.learn(t) {
-		return
-	}
-	p.log.Info("another region has changed", "of", string(t.Region), "epoch", uint64(t.Epoch), "members", len(t.Members))
-	select {
-	case p.learned <- struct{}{}:
-	default:
-	}
-}
-
-// keepLearned writes what is learned.
-func (p *Process) keepLearned(ctx context.Context) {
-	kept := map[topology.Region]topology.Epoch{}
+// keepLearned writes what other regions tell of themselves, from what is kept
+// already.
+func (p *Process) keepLearned(ctx context.Context, kept map[topology.Region]topology.Epoch) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-p.learned:
+		case <-p.world.others.Newer():
 		}
-		for _, t := range p.world.theirs() {
+		for _, t := range p.world.others.All() {
 			if t.Epoch == unheard || t.Epoch == kept[t.Region] {
 				continue
 			}
+			p.log.Info("another region has changed", "of", string(t.Region), "epoch", uint64(t.Epoch), "members", len(t.Members))
 			if err := replaceFile(p.learnedFile(t.Region), topology.Encode(t)); err != nil {
 				p.log.Warn("what was learned of another region is not kept", "of", string(t.Region), "error", err)
 				continue

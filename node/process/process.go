@@ -43,8 +43,6 @@ type Process struct {
 	// the start waits for.
 	isNew atomic.Bool
 	waits atomic.Pointer[string]
-	// learned wakes whoever keeps what was learned of other regions.
-	learned chan struct{}
 	// These are set by Run, before node is.
 	store *badgerstore.Store
 	links *grpcpeer.Client
@@ -66,7 +64,6 @@ func New(cfg Config, hooks Hooks) (*Process, error) {
 		cfg: cfg, hooks: hooks, world: w,
 		log:   hooks.Logger.With("node", string(cfg.Node), "region", string(cfg.Region)),
 		ready: make(chan struct{}), requests: admin.NewRequests(),
-		learned: make(chan struct{}, 1),
 	}
 	w.current = p.topology
 	return p, nil
@@ -132,7 +129,8 @@ func (p *Process) start(ctx context.Context, s *stack, secret crdt.Secret) error
 	if err := p.openStore(s, secret); err != nil {
 		return err
 	}
-	if err := p.recall(); err != nil {
+	kept, err := p.recall()
+	if err != nil {
 		return err
 	}
 	nats := p.startNATS(s)
@@ -149,7 +147,7 @@ func (p *Process) start(ctx context.Context, s *stack, secret crdt.Secret) error
 	}
 	p.node.Store(made)
 	s.run("node", made.Run)
-	s.watch(p.keepLearned)
+	s.watch(func(ctx context.Context) { p.keepLearned(ctx, kept) })
 	s.run("membership", func(ctx context.Context) error { return p.stayEnrolled(ctx, nats.store) })
 	s.guard(p.store.Failed(), p.store.Err)
 	p.serveClients(s, l.client)
@@ -200,7 +198,7 @@ func (p *Process) handle(from topology.NodeID, req peer.Request, reply peer.Done
 
 func (p *Process) makeNode(n natsParts, first *topology.Topology, secret crdt.Secret) (*node.Node, error) {
 	cfg := node.Config{
-		ID: p.cfg.Node, Topology: first, Others: p.world.theirs(),
+		ID: p.cfg.Node, Topology: first,
 		Secret: secret, Buckets: p.cfg.coordBuckets(), Version: p.cfg.Version,
 		ScrubPass: time.Duration(p.cfg.Repair.ScrubPass), RepairBytes: uint64(p.cfg.Repair.BytesPerSecond),
 		Hints: p.cfg.hintConfig(),
@@ -211,8 +209,8 @@ func (p *Process) makeNode(n natsParts, first *topology.Topology, secret crdt.Se
 	}
 	made, err := node.New(cfg, node.Deps{
 		Engine: p.store, Registry: n.registry, Store: n.store, Transport: p.links,
-		Learned: p.learn,
-		GeoLog:  n.log, Feeds: n.feeds,
+		Others: p.world.others,
+		GeoLog: n.log, Feeds: n.feeds,
 		HLC:    hlc.New(time.Now),
 		Rand:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Logger: p.log,

@@ -1,9 +1,6 @@
 package process
 
 import (
-	"sync"
-	"sync/atomic"
-
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -23,10 +20,8 @@ type world struct {
 	// one.
 	current func() *topology.Topology
 
-	// others are the other regions', the newest known. The map is replaced,
-	// under mu, and never changed.
-	mu     sync.Mutex
-	others atomic.Pointer[map[topology.Region]*topology.Topology]
+	// others are the other regions', the newest known.
+	others *topology.Book
 }
 
 type seed struct {
@@ -44,7 +39,7 @@ func newWorld(c *Config) (*world, error) {
 		seeds:  map[topology.NodeID]seed{}, names: map[topology.RegionID]topology.Region{},
 		current: func() *topology.Topology { return nil },
 	}
-	others := map[topology.Region]*topology.Topology{}
+	var others []*topology.Topology
 	rules := hashring.Rules{Partitions: c.Partitions, Replicas: c.Replicas}
 	for _, r := range c.Regions {
 		members := make([]topology.Member, len(r.Members))
@@ -61,39 +56,11 @@ func newWorld(c *Config) (*world, error) {
 			w.own = t
 		} else {
 			t.Epoch = unheard
-			others[r.Name] = t
+			others = append(others, t)
 		}
 	}
-	w.others.Store(&others)
+	w.others = topology.NewBook(others...)
 	return w, nil
-}
-
-// learn takes another region's topology if it is newer; it reports whether it
-// was.
-func (w *world) learn(t *topology.Topology) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	old := *w.others.Load()
-	have := old[t.Region]
-	if have == nil || have.Epoch >= t.Epoch || have.RegionID != t.RegionID || have.Rules.Partitions != t.Rules.Partitions {
-		return false
-	}
-	next := make(map[topology.Region]*topology.Topology, len(old))
-	for r, k := range old {
-		next[r] = k
-	}
-	next[t.Region] = t
-	w.others.Store(&next)
-	return true
-}
-
-// theirs are the other regions' topologies.
-func (w *world) theirs() []*topology.Topology {
-	var out []*topology.Topology
-	for _, t := range *w.others.Load() {
-		out = append(out, t)
-	}
-	return out
 }
 
 // find returns where a node is. Who has left is nowhere, whatever the
@@ -104,7 +71,7 @@ func (w *world) find(id topology.NodeID) (seed, bool) {
 			return seed{t.Region, m.PeerAddr}, m.State != topology.Left
 		}
 	}
-	for _, t := range *w.others.Load() {
+	for _, t := range w.others.All() {
 		if m := t.Member(id); m != nil {
 			return seed{t.Region, m.PeerAddr}, m.State != topology.Left
 		}
