@@ -34,14 +34,14 @@ type PumpConfig struct {
 	// Region and Node name the publisher; Incarnation is its actor.
 	Region, Node string
 	Incarnation  crdt.Actor
-	// Nodes is how many nodes of the region publish. A lone synced message
-	// costs the log near a millisecond of processor, so the pause in which
-	// updates gather grows with it: 1 ms a node, within 10..50 ms.
-	Nodes int
+	// Nodes tells how many nodes of the region publish now. A lone synced
+	// message costs the log near a millisecond of processor, so the pause in
+	// which updates gather grows with it: 1 ms a node, within 10..50 ms.
+	Nodes func() int
 }
 
 func (c PumpConfig) linger() time.Duration {
-	return min(max(time.Duration(c.Nodes)*time.Millisecond, 10*time.Millisecond), 50*time.Millisecond)
+	return min(max(time.Duration(c.Nodes())*time.Millisecond, 10*time.Millisecond), 50*time.Millisecond)
 }
 
 // Pump ships what a Source has to the region's own Log. Updates gather for a

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,9 +64,11 @@ func (l *scripted) numbers() (ns []uint64) {
 	return ns
 }
 
+func three() int { return 3 }
+
 // pumping runs a pump on out and log in a bubble.
 func pumping(t *testing.T, out *geotest.Outbox, log geo.Log) (*geo.Pump, func()) {
-	pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: 3}, out, log, hclog.NewNullLogger())
+	pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: three}, out, log, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -102,6 +105,45 @@ func TestPumpGathers(t *testing.T) {
 		if s := pump.Stats(); s.Entries != 20 || s.Batches != 1 || out.Pending() != 0 {
 			t.Fatalf("%+v, %d pending", s, out.Pending())
 		}
+	})
+}
+
+// The pause in which updates gather is that of the nodes that publish by then.
+func TestPumpGathersLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out, log := geotest.NewOutbox(actor), &scripted{answer: confirmAll}
+		var nodes atomic.Int64
+		nodes.Store(3)
+		pump := geo.NewPump(geo.PumpConfig{
+			Region: "east", Node: "east-1", Incarnation: actor, Nodes: func() int { return int(nodes.Load()) },
+		}, out, log, hclog.NewNullLogger())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if err := pump.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		}()
+		for _, c := range []struct {
+			nodes int64
+			pause time.Duration
+		}{{3, 10 * time.Millisecond}, {30, 30 * time.Millisecond}, {90, 50 * time.Millisecond}, {3, 10 * time.Millisecond}} {
+			time.Sleep(time.Second)
+			nodes.Store(c.nodes)
+			before := len(log.numbers())
+			out.Mint(0, fmt.Sprint("key", c.nodes), []byte("record"))
+			time.Sleep(c.pause - time.Millisecond)
+			synctest.Wait()
+			early := len(log.numbers()) - before
+			time.Sleep(2 * time.Millisecond)
+			synctest.Wait()
+			if got := len(log.numbers()) - before; early != 0 || got != 1 {
+				t.Errorf("%d nodes: %d messages before %v, %d after", c.nodes, early, c.pause, got)
+			}
+		}
+		cancel()
+		<-done
 	})
 }
 
@@ -250,7 +292,7 @@ func TestPumpStingySource(t *testing.T) {
 		for i := range 100 {
 			out.Mint(0, fmt.Sprint("key", i), []byte("record"))
 		}
-		pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: 3}, stingy{out}, log, hclog.NewNullLogger())
+		pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: three}, stingy{out}, log, hclog.NewNullLogger())
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- pump.Run(ctx) }()

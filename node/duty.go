@@ -22,12 +22,11 @@ const (
 // place in the log, and what nobody pulls waits.
 func (n *Node) onDuty() bool {
 	var able []topology.NodeID
-	for _, m := range n.Topology().Members {
-		if m.State != topology.Left && (m.ID == n.cfg.ID || n.alive.Alive(m.ID)) {
-			able = append(able, m.ID)
+	for _, id := range n.Topology().Present() {
+		if id == n.cfg.ID || n.alive.Alive(id) {
+			able = append(able, id)
 		}
 	}
-	slices.Sort(able)
 	return slices.Contains(able[:min(drainers, len(able))], n.cfg.ID)
 }
 

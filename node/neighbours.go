@@ -23,10 +23,11 @@ func (g gossip) Run(ctx context.Context) error {
 	defer beat.Stop()
 	for {
 		for _, t := range g.n.deps.Others.All() {
-			if len(t.Members) == 0 {
+			present := t.Present()
+			if len(present) == 0 {
 				continue
 			}
-			with := t.Members[g.rand.IntN(len(t.Members))].ID
+			with := present[g.rand.IntN(len(present))]
 			if _, err := g.n.exchange(ctx, with, t.Epoch, nil); err != nil && ctx.Err() == nil {
 				g.n.log.Debug("topology of another region is not known anew", "region", string(t.Region), "error", err)
 			}

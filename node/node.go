@@ -15,6 +15,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -212,13 +213,7 @@ func digestSeed(s crdt.Secret) uint64 {
 
 // peers are the other nodes of the region that have not left it.
 func (n *Node) peers() []topology.NodeID {
-	var out []topology.NodeID
-	for _, m := range n.Topology().Members {
-		if m.ID != n.cfg.ID && m.State != topology.Left {
-			out = append(out, m.ID)
-		}
-	}
-	return out
+	return slices.DeleteFunc(n.Topology().Present(), func(id topology.NodeID) bool { return id == n.cfg.ID })
 }
 
 // wireGeo connects the outbox to the own log, and the other regions' logs to
@@ -229,7 +224,7 @@ func (n *Node) wireGeo() {
 	}
 	top := n.Topology()
 	n.pump = geo.NewPump(geo.PumpConfig{
-		Region: string(top.Region), Node: string(n.cfg.ID), Nodes: len(top.Members),
+		Region: string(top.Region), Node: string(n.cfg.ID), Nodes: func() int { return len(n.Topology().Present()) },
 	}, n.replica.Outbox(), n.deps.GeoLog, n.deps.Logger.Named("pump"))
 	n.herald = geo.NewAnnouncer(geo.AnnouncerConfig{
 		Region: string(top.Region), Node: string(n.cfg.ID), RegionID: uint8(top.RegionID), EntryBytes: n.entryBytes,

@@ -119,12 +119,7 @@ func (n *Node) startRepair(o repairOrder) error {
 // orderAll asks all members that are there, this node included, and returns
 // their answers and errors in the order of ids.
 func (n *Node) orderAll(ctx context.Context, o order) (ids []topology.NodeID, answers []answer, errs []error) {
-	for _, m := range n.Topology().Members {
-		if m.State != topology.Left {
-			ids = append(ids, m.ID)
-		}
-	}
-	slices.Sort(ids)
+	ids = n.Topology().Present()
 	answers, errs = make([]answer, len(ids)), make([]error, len(ids))
 	body, err := json.Marshal(o)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -73,15 +72,15 @@ func (n *Node) encodeStatus() ([]byte, error) {
 
 // Status asks every node of the region.
 func (n *Node) Status(ctx context.Context) (api.Status, error) {
-	members := slices.DeleteFunc(slices.Clone(n.Topology().Members), func(m topology.Member) bool { return m.State == topology.Left })
+	members := n.Topology().Present()
 	reports := make([]report, len(members))
 	var wg sync.WaitGroup
-	for i, m := range members {
-		if m.ID == n.cfg.ID {
+	for i, id := range members {
+		if id == n.cfg.ID {
 			reports[i] = n.report()
 			continue
 		}
-		wg.Go(func() { reports[i] = n.askStatus(ctx, m.ID) })
+		wg.Go(func() { reports[i] = n.askStatus(ctx, id) })
 	}
 	wg.Wait()
 	var s api.Status

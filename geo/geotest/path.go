@@ -20,7 +20,7 @@ func pumpToDrain(t *testing.T, w World) {
 	actor := crdt.MakeActor(1, 1)
 	out, in := NewOutbox(actor), NewInbox(nil)
 	logger := hclog.NewNullLogger()
-	pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: 3}, out, w.Log(), logger)
+	pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: func() int { return 3 }}, out, w.Log(), logger)
 	drain := geo.NewDrain(geo.DrainConfig{Region: "west", Origin: "east", Sole: true}, w.Feed(), in, geo.DrainEvents{}, logger)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -42,7 +42,7 @@ func TestClusterLosesLeader(t *testing.T) {
 	}
 	actor := crdt.MakeActor(1, 1)
 	out, in := geotest.NewOutbox(actor), geotest.NewInbox(nil)
-	pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: 3}, out, log, hclog.NewNullLogger())
+	pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: func() int { return 3 }}, out, log, hclog.NewNullLogger())
 	drain := geo.NewDrain(geo.DrainConfig{Region: "west", Origin: "east", Sole: true}, w.Feed(), in, geo.DrainEvents{}, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

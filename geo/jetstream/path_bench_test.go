@@ -29,7 +29,7 @@ func BenchmarkPath(b *testing.B) {
 			w := newWorld(b, nodes(b))
 			actor := crdt.MakeActor(1, 1)
 			out, in := geotest.NewOutbox(actor), geotest.NewInbox(nil)
-			pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: 3}, out, w.log, hclog.NewNullLogger())
+			pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: func() int { return 3 }}, out, w.log, hclog.NewNullLogger())
 			drain := geo.NewDrain(geo.DrainConfig{Region: "west", Origin: "east"}, w.Feed(), in, geo.DrainEvents{}, hclog.NewNullLogger())
 			ctx, cancel := context.WithCancel(context.Background())
 			var wg sync.WaitGroup
@@ -66,7 +66,7 @@ func BenchmarkLag(b *testing.B) {
 	w := newWorld(b, natsdtest.Cluster(b, "east"))
 	actor := crdt.MakeActor(1, 1)
 	out, in := geotest.NewOutbox(actor), geotest.NewInbox(nil)
-	pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: 3}, out, w.log, hclog.NewNullLogger())
+	pump := geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: func() int { return 3 }}, out, w.log, hclog.NewNullLogger())
 	drain := geo.NewDrain(geo.DrainConfig{Region: "west", Origin: "east"}, w.Feed(), in, geo.DrainEvents{}, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

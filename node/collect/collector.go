@@ -230,11 +230,7 @@ func (c *Collector) members() []topology.NodeID {
 	var out []topology.NodeID
 	others, _ := c.deps.Others()
 	for _, t := range append([]*topology.Topology{c.deps.Replica.Topology()}, others...) {
-		for _, m := range t.Members {
-			if m.State != topology.Left {
-				out = append(out, m.ID)
-			}
-		}
+		out = append(out, t.Present()...)
 	}
 	return out
 }

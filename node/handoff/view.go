@@ -56,10 +56,8 @@ func (v *View) Tasks(ctx context.Context) []Task {
 	defer asks.all.Wait()
 	defer stop()
 	nodes := map[topology.NodeID]bool{}
-	for _, m := range top.Members {
-		if m.State != topology.Left {
-			nodes[m.ID] = true
-		}
+	for _, id := range top.Present() {
+		nodes[id] = true
 	}
 	asks.round(ctx, nil, nodes, time.Second)
 	facts, reports := asks.facts(), asks.reports()

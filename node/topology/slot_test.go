@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/atolldb/atoll/hashring"
@@ -58,5 +59,12 @@ func TestRow(t *testing.T) {
 		if other := top.Row(1); len(other.Slots) != 3 || other.Extra != "" {
 			t.Errorf("%s: a move of partition 0 changed partition 1: %+v", name, other)
 		}
+	}
+}
+
+func TestPresent(t *testing.T) {
+	x := &Topology{Members: []Member{{ID: "c", State: Draining}, {ID: "b", State: Left}, {ID: "a"}, {ID: "d", State: Joining}}}
+	if got := x.Present(); !slices.Equal(got, []NodeID{"a", "c", "d"}) {
+		t.Errorf("present: %v", got)
 	}
 }

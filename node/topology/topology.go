@@ -130,6 +130,18 @@ func (t *Topology) Member(id NodeID) *Member {
 	return nil
 }
 
+// Present are the ids of the members that have not left, in order.
+func (t *Topology) Present() []NodeID {
+	ids := make([]NodeID, 0, len(t.Members))
+	for _, m := range t.Members {
+		if m.State != Left {
+			ids = append(ids, m.ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // Clone returns a copy with slices of its own, to be changed before it is
 // published. (Tables are immutable.)
 func (t *Topology) Clone() *Topology {
