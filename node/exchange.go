@@ -2,8 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -13,47 +11,16 @@ import (
 	"github.com/atolldb/atoll/node/topology"
 )
 
-// How nodes tell each other of topologies: one verb both asks and offers. The
-// body of VerbTopology is the epoch, 8 bytes big-endian, of the topology that
-// the asker has of the receiver's region, and then, or not, an encoded one that
-// it offers. The reply is the epoch that the receiver has made durable, the
-// offered one included, and then its topology, if that is newer than the
-// asker's.
-//
-// So whoever drives moves learns with one request what a node has acknowledged,
-// and whoever was refused for going by an old topology gets the new one.
+// Nodes tell each other of topologies with one verb, VerbTopology, in the
+// encoding of topology.EncodeExchange. So whoever drives moves learns with one
+// request what a node has acknowledged, and whoever was refused for going by an
+// old topology gets the new one.
 
-const (
-	exchangeTimeout = 2 * time.Second
-	epochBytes      = 8
-)
-
-var errShortExchange = errors.New("message about topologies is too short")
-
-func appendExchange(epoch topology.Epoch, t *topology.Topology) []byte {
-	b := binary.BigEndian.AppendUint64(nil, uint64(epoch))
-	if t != nil {
-		b = append(b, topology.Encode(t)...)
-	}
-	return b
-}
-
-// decodeExchange returns a nil topology where there is none.
-func decodeExchange(b []byte) (topology.Epoch, *topology.Topology, error) {
-	if len(b) < epochBytes {
-		return 0, nil, errShortExchange
-	}
-	epoch := topology.Epoch(binary.BigEndian.Uint64(b))
-	if len(b) == epochBytes {
-		return epoch, nil, nil
-	}
-	t, err := topology.Decode(b[epochBytes:])
-	return epoch, t, err
-}
+const exchangeTimeout = 2 * time.Second
 
 // serveTopology answers VerbTopology.
 func (n *Node) serveTopology(req peer.Request, reply peer.Done) {
-	asker, offered, err := decodeExchange(req.Body)
+	asker, offered, err := topology.DecodeExchange(req.Body)
 	if err != nil {
 		reply(nil, &peer.Refusal{Code: peer.CodeInvalid, Detail: err.Error()})
 		return
@@ -65,10 +32,10 @@ func (n *Node) serveTopology(req peer.Request, reply peer.Done) {
 		}
 		mine := n.Topology()
 		if mine.Epoch <= asker || offered != nil && offered.Region == mine.Region && mine.Epoch <= offered.Epoch {
-			reply(appendExchange(mine.Epoch, nil), nil)
+			reply(topology.EncodeExchange(mine.Epoch, nil), nil)
 			return
 		}
-		reply(appendExchange(mine.Epoch, mine), nil)
+		reply(topology.EncodeExchange(mine.Epoch, mine), nil)
 	})
 }
 
@@ -102,12 +69,12 @@ func (n *Node) adopt(ctx context.Context, t *topology.Topology) error {
 // (offer) the own topology. It returns the epoch that is durable there.
 func (n *Node) exchange(ctx context.Context, with topology.NodeID, have topology.Epoch, offer *topology.Topology) (topology.Epoch, error) {
 	b, err := peer.Call(ctx, n.deps.Transport, with, peer.Request{
-		Verb: peer.VerbTopology, Timeout: exchangeTimeout, Body: appendExchange(have, offer),
+		Verb: peer.VerbTopology, Timeout: exchangeTimeout, Body: topology.EncodeExchange(have, offer),
 	})
 	if err != nil {
 		return 0, fmt.Errorf("ask %s for its topology: %w", with, err)
 	}
-	epoch, t, err := decodeExchange(b)
+	epoch, t, err := topology.DecodeExchange(b)
 	if err != nil {
 		return 0, fmt.Errorf("topology of %s: %w", with, err)
 	}
@@ -134,13 +101,13 @@ func (n *Node) learn(from topology.NodeID, then func()) {
 	have := n.Topology().Epoch
 	finish := func(error) { n.asking.finish(from) }
 	n.deps.Transport.Send(from, peer.Request{
-		Verb: peer.VerbTopology, Timeout: exchangeTimeout, Body: appendExchange(have, nil),
+		Verb: peer.VerbTopology, Timeout: exchangeTimeout, Body: topology.EncodeExchange(have, nil),
 	}, func(b []byte, err error) {
 		if err != nil {
 			finish(err)
 			return
 		}
-		_, t, err := decodeExchange(b)
+		_, t, err := topology.DecodeExchange(b)
 		if err != nil || t == nil || t.Region != n.cfg.Topology.Region {
 			finish(err)
 			return
@@ -156,19 +123,21 @@ func (n *Node) overtaken(by topology.NodeID, epoch topology.Epoch) {
 	}
 }
 
-// survey asks all other members of the region for a newer topology and returns
-// how many answered.
-func (n *Node) survey(ctx context.Context) int {
-	have := n.Topology()
+// survey asks all other members of the region for a newer topology and reports
+// how many answered, and whether they and this node are a majority.
+func (n *Node) survey(ctx context.Context) (heard int, most bool) {
+	have := n.Topology().Epoch
 	var wg sync.WaitGroup
-	var heard atomic.Int32
-	for _, id := range n.peers() {
+	var answers atomic.Int32
+	peers := n.peers()
+	for _, id := range peers {
 		wg.Go(func() {
-			if _, err := n.exchange(ctx, id, have.Epoch, nil); err == nil {
-				heard.Add(1)
+			if _, err := n.exchange(ctx, id, have, nil); err == nil {
+				answers.Add(1)
 			}
 		})
 	}
 	wg.Wait()
-	return int(heard.Load())
+	heard = int(answers.Load())
+	return heard, 2*(1+heard) > 1+len(peers)
 }

@@ -28,11 +28,20 @@ type news struct {
 // newNews begins isolated: a disk may have been away for any time.
 func newNews(n *Node) *news {
 	s := &news{n: n}
-	s.heard(time.Time{})
+	s.at.Store(&time.Time{})
 	return s
 }
 
-func (s *news) heard(at time.Time) { s.at.Store(&at) }
+// heard notes news of a time. Answers overtake each other: what was asked for
+// earlier and comes later takes nothing back.
+func (s *news) heard(at time.Time) {
+	for {
+		old := s.at.Load()
+		if !old.Before(at) || s.at.CompareAndSwap(old, &at) {
+			return
+		}
+	}
+}
 
 func (s *news) age() time.Duration { return time.Since(*s.at.Load()) }
 
@@ -66,13 +75,7 @@ func (s *news) ask(ctx context.Context) {
 	began := time.Now()
 	ctx, stop := context.WithTimeout(ctx, exchangeTimeout)
 	defer stop()
-	members := 1
-	for _, m := range s.n.Topology().Members {
-		if m.State != topology.Left && m.ID != s.n.cfg.ID {
-			members++
-		}
-	}
-	if 2*(1+s.n.survey(ctx)) > members {
+	if _, most := s.n.survey(ctx); most {
 		s.heard(began)
 	}
 }

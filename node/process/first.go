@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -161,20 +160,21 @@ func (p *Process) hasTopology(ctx context.Context, id topology.NodeID) (bool, er
 	if no := (*peer.Refusal)(nil); err != nil && !errors.As(err, &no) {
 		return false, err
 	}
-	b, err := peer.Call(ctx, p.links, id, peer.Request{Verb: peer.VerbTopology, Timeout: askTimeout, Body: make([]byte, 8)})
+	b, err := peer.Call(ctx, p.links, id, peer.Request{Verb: peer.VerbTopology, Timeout: askTimeout, Body: topology.EncodeExchange(0, nil)})
 	if err != nil {
 		return false, err
 	}
-	if len(b) < 8 {
-		return false, fmt.Errorf("%s gave a short answer", id)
+	epoch, _, err := topology.DecodeExchange(b)
+	if err != nil {
+		return false, fmt.Errorf("topology of %s: %w", id, err)
 	}
-	return binary.BigEndian.Uint64(b) != 0, nil
+	return epoch != 0, nil
 }
 
 // answerNew answers peers before there is a node: a new one has no topology.
 func (p *Process) answerNew(req peer.Request, reply peer.Done) {
 	if req.Verb == peer.VerbTopology && p.isNew.Load() {
-		reply(make([]byte, 8), nil)
+		reply(topology.EncodeExchange(0, nil), nil)
 		return
 	}
 	reply(nil, &peer.Refusal{Code: peer.CodeStopping, Detail: "starting"})

@@ -29,9 +29,10 @@ type KeeperConfig struct {
 	// when that is done. What is not newer is no error.
 	Adopt func(context.Context, *Topology) error
 	// Survey asks all other members of the region for a newer topology, adopts
-	// it, and returns how many of them have answered. Nil asks nobody and is
-	// for a region that can be without.
-	Survey func(context.Context) int
+	// it, and reports how many of them have answered, and whether with this node
+	// they are a majority. Nil asks nobody and is for a region that can be
+	// without.
+	Survey func(context.Context) (heard int, most bool)
 	Logger hclog.Logger
 }
 
@@ -184,15 +185,10 @@ func (k *Keeper) surveyed(ctx context.Context) bool {
 	if k.cfg.Survey == nil {
 		return true
 	}
-	heard, members := 1+k.cfg.Survey(ctx), 0
-	for _, m := range k.cfg.Current().Members {
-		if m.State != Left {
-			members++
-		}
+	heard, most := k.cfg.Survey(ctx)
+	if !most {
+		k.cfg.Logger.Warn("the stored topology is older than this node's, and too few members answer to mend it",
+			"heard", heard, "others", len(k.cfg.Current().Present())-1)
 	}
-	if 2*heard > members {
-		return true
-	}
-	k.cfg.Logger.Warn("the stored topology is older than this node's, and too few members answer to mend it", "heard", heard, "members", members)
-	return false
+	return most
 }

@@ -56,7 +56,10 @@ func run(t *testing.T, s topology.Store, has *topology.Topology) *member {
 	m.heard.Store(2)
 	k := topology.NewKeeper(topology.KeeperConfig{
 		Store: s, Current: m.current, Adopt: m.adopt,
-		Survey: func(context.Context) int { return int(m.heard.Load()) },
+		Survey: func(context.Context) (int, bool) {
+			heard := int(m.heard.Load())
+			return heard, 2*(1+heard) > len(m.current().Present())
+		},
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Error, Output: &m.logged}),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
