@@ -20,6 +20,8 @@
 //   - Errors of background work. A failed sync of the value log, a failed
 //     flush or compaction are only logged; the log bridge turns those lines
 //     into the failure of the engine (log.go).
+//   - How its logs are mapped. On file systems with large folios each sync would
+//     write up to 2 MiB; the kernel is advised of every new log (logpages.go).
 //   - A lost tail of its log. Badger truncates a damaged log without a word;
 //     the group markers of package storage notice.
 //

@@ -33,6 +33,7 @@ type Store struct {
 
 	writing atomic.Bool // a transaction is open
 	pieces  directory   // of the open transaction; else of the next
+	logs    logPages    // the same
 }
 
 var _ storage.Engine = (*Store)(nil)
@@ -85,7 +86,15 @@ func Open(cfg Config) (*Store, error) {
 	tx := db.NewTransactionAt(s.durable.Load(), false)
 	defer tx.Discard()
 	s.pieces = loadDirectory(tx)
+	s.slow(s.logs.opened(cfg.lsmDir()))
 	return s, nil
+}
+
+// slow tells that syncs may be slow because of err.
+func (s *Store) slow(err error) {
+	if err != nil {
+		s.cfg.Logger.Warn("cannot tell the kernel how the log is written, syncs may write far more than they need to", "error", err)
+	}
 }
 
 // openError reads Badger's error texts, which wrap nothing.

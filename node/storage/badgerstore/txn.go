@@ -195,6 +195,7 @@ func (t *txn) Commit() error {
 	s.pieces.apply(t.pieces)
 	s.durable.Store(ts)
 	s.pins.advance(ts, time.Now())
+	s.slow(s.logs.committed(s.MaxTxn() - t.room))
 	return nil
 }
 
