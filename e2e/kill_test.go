@@ -83,27 +83,8 @@ func (l *load) count() (acked, failed int) {
 func TestKillAnyNodeUnderLoad(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	r := newRegion(t)
-	for i := range regionNodes {
-		r.start(i)
-	}
-	var c *client.Client
-	eventually(t, ctx, "the region takes writes", func() bool {
-		var err error
-		if c == nil {
-			if c, err = client.Open(ctx, r.endpoints()); err != nil {
-				return false
-			}
-		}
-		_, err = c.Put(ctx, "first", []byte("x"), client.LocalAll)
-		return err == nil
-	})
-	defer c.Close()
-
-	l := &load{c: c, stopped: make(chan struct{})}
-	loading, stop := context.WithCancel(ctx)
-	defer stop()
-	go l.run(loading, 16)
+	r, c := serving(t, ctx)
+	l, stop := loading(t, ctx, c, 16)
 
 	for i := range regionNodes {
 		pause(t, ctx, 2*time.Second)
@@ -129,17 +110,10 @@ func TestKillAnyNodeUnderLoad(t *testing.T) {
 			r.ids[i], without-before, failed, time.Since(back).Round(10*time.Millisecond), s.GetRepairedKeys())
 	}
 	stop()
-	<-l.stopped
 	eventually(t, ctx, "equal digests", func() bool { return equalNodes(ctx, r) })
 
 	for _, level := range []client.Level{client.LocalOne, client.LocalQuorum} {
-		lost := 0
-		for _, n := range l.acked {
-			obj, err := c.Get(ctx, loadKey(n), level)
-			if err != nil || string(obj.Value()) != string(loadValue(n)) {
-				lost++
-			}
-		}
+		lost := l.lost(ctx, level)
 		t.Logf("%d acknowledged writes read at %v: %d lost", len(l.acked), level, lost)
 		if lost > 0 {
 			t.Errorf("%d acknowledged writes lost", lost)

@@ -105,27 +105,8 @@ func (l *load) lost(ctx context.Context, level client.Level) int64 {
 func TestJoinDrainReplace(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	r := newRegion(t)
-	for i := range regionNodes {
-		r.start(i)
-	}
-	var c *client.Client
-	eventually(t, ctx, "the region takes writes", func() bool {
-		var err error
-		if c == nil {
-			if c, err = client.Open(ctx, r.endpoints()); err != nil {
-				return false
-			}
-		}
-		_, err = c.Put(ctx, "first", []byte("x"), client.LocalAll)
-		return err == nil
-	})
-	defer c.Close()
-
-	l := &load{c: c, stopped: make(chan struct{})}
-	loading, stop := context.WithCancel(ctx)
-	defer stop()
-	go l.run(loading, 4)
+	r, c := serving(t, ctx)
+	l, stop := loading(t, ctx, c, 4)
 	pause(t, ctx, 3*time.Second)
 
 	// unharmed runs what an operator does; nothing may fail meanwhile.
@@ -180,7 +161,6 @@ func TestJoinDrainReplace(t *testing.T) {
 	}
 	pause(t, ctx, 2*time.Second)
 	stop()
-	<-l.stopped
 
 	acked, failed := l.count()
 	t.Logf("%d writes acknowledged, %d failed", acked, failed)
