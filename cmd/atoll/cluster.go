@@ -42,6 +42,25 @@ func (q *request) dialCluster(cmd *cobra.Command) (*cluster, error) {
 	return nil, adminFailure("ask for the topology", last)
 }
 
+// withCluster calls do with the first endpoint that answers.
+func (q *request) withCluster(cmd *cobra.Command, do func(*cluster) error) error {
+	c, err := q.dialCluster(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return do(c)
+}
+
+// ask is withCluster for what takes no longer than the timeout.
+func (q *request) ask(cmd *cobra.Command, do func(context.Context, *cluster) error) error {
+	return q.withCluster(cmd, func(c *cluster) error {
+		ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
+		defer cancel()
+		return do(ctx, c)
+	})
+}
+
 func (q *request) dialNode(ctx context.Context, addr string) (*cluster, error) {
 	conn, err := grpc.NewClient(addr,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -46,22 +46,17 @@ func nodeListCommand() *cobra.Command {
 	q.serverFlags(cmd, defaultTimeout)
 	out := formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := q.dialCluster(cmd)
-		if err != nil {
-			return err
-		}
-		defer c.close()
-		ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
-		defer cancel()
-		st, err := c.GetStatus(ctx, &adminv1.GetStatusRequest{})
-		if err != nil {
-			return adminFailure("ask for the status", err)
-		}
-		if out.value == "json" {
-			return printNodes(cmd, c.topology, st)
-		}
-		nodeTable(cmd, c.topology, st)
-		return nil
+		return q.ask(cmd, func(ctx context.Context, c *cluster) error {
+			st, err := c.GetStatus(ctx, &adminv1.GetStatusRequest{})
+			if err != nil {
+				return adminFailure("ask for the status", err)
+			}
+			if out.value == "json" {
+				return printNodes(cmd, c.topology, st)
+			}
+			nodeTable(cmd, c.topology, st)
+			return nil
+		})
 	}
 	return cmd
 }

@@ -44,27 +44,24 @@ of the region, at once.`,
 		if err := pace.check(cmd); err != nil {
 			return err
 		}
-		c, err := q.dialCluster(cmd)
-		if err != nil {
-			return err
-		}
-		defer c.close()
-		now := c.topology.GetPace()
-		if cmd.Flags().Changed("bytes") || cmd.Flags().Changed("concurrent") {
-			ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
-			defer cancel()
-			res, err := c.SetPace(ctx, &adminv1.SetPaceRequest{BytesPerSecond: uint64(pace.bytes), Concurrent: uint32(pace.concurrent)})
-			if err != nil {
-				return changeFailure("set the pace", err)
+		return q.withCluster(cmd, func(c *cluster) error {
+			now := c.topology.GetPace()
+			if cmd.Flags().Changed("bytes") || cmd.Flags().Changed("concurrent") {
+				ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
+				defer cancel()
+				res, err := c.SetPace(ctx, &adminv1.SetPaceRequest{BytesPerSecond: uint64(pace.bytes), Concurrent: uint32(pace.concurrent)})
+				if err != nil {
+					return changeFailure("set the pace", err)
+				}
+				now = res.Pace
 			}
-			now = res.Pace
-		}
-		if out.value == "json" {
-			return printProto(cmd.OutOrStdout(), now)
-		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s a second for each node, %d partitions at a time\n",
-			sizeText(int64(now.GetBytesPerSecond())), now.GetConcurrent())
-		return err
+			if out.value == "json" {
+				return printProto(cmd.OutOrStdout(), now)
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s a second for each node, %d partitions at a time\n",
+				sizeText(int64(now.GetBytesPerSecond())), now.GetConcurrent())
+			return err
+		})
 	}
 	return cmd
 }

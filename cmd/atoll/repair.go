@@ -42,32 +42,27 @@ that did not answer, or a record that no owner can read.`,
 	f.Uint32Var(&partition, "partition", 0, "`N`, this partition alone")
 	out := formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := q.dialCluster(cmd)
-		if err != nil {
-			return err
-		}
-		defer c.close()
-		ask := &adminv1.RepairRequest{Deep: deep}
-		if cmd.Flags().Changed("partition") {
-			ask.Partition = &partition
-		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
-		defer cancel()
-		res, err := c.Repair(ctx, ask)
-		if err != nil {
-			return adminFailure("start the repair", err)
-		}
-		if !wait {
-			return printRepair(cmd.OutOrStdout(), out, res.Repair)
-		}
-		last, err := q.followRepair(cmd)
-		if err != nil {
-			return err
-		}
-		if err := printRepair(cmd.OutOrStdout(), out, last); err != nil {
-			return err
-		}
-		return repairOutcome(last)
+		return q.ask(cmd, func(ctx context.Context, c *cluster) error {
+			ask := &adminv1.RepairRequest{Deep: deep}
+			if cmd.Flags().Changed("partition") {
+				ask.Partition = &partition
+			}
+			res, err := c.Repair(ctx, ask)
+			if err != nil {
+				return adminFailure("start the repair", err)
+			}
+			if !wait {
+				return printRepair(cmd.OutOrStdout(), out, res.Repair)
+			}
+			last, err := q.followRepair(cmd)
+			if err != nil {
+				return err
+			}
+			if err := printRepair(cmd.OutOrStdout(), out, last); err != nil {
+				return err
+			}
+			return repairOutcome(last)
+		})
 	}
 	cmd.AddCommand(repairStatusCommand())
 	return cmd
@@ -84,18 +79,13 @@ func repairStatusCommand() *cobra.Command {
 	q.serverFlags(cmd, defaultTimeout)
 	out := formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := q.dialCluster(cmd)
-		if err != nil {
-			return err
-		}
-		defer c.close()
-		ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
-		defer cancel()
-		res, err := c.RepairStatus(ctx, &adminv1.RepairStatusRequest{})
-		if err != nil {
-			return adminFailure("ask for the repair", err)
-		}
-		return printRepair(cmd.OutOrStdout(), out, res.Repair)
+		return q.ask(cmd, func(ctx context.Context, c *cluster) error {
+			res, err := c.RepairStatus(ctx, &adminv1.RepairStatusRequest{})
+			if err != nil {
+				return adminFailure("ask for the repair", err)
+			}
+			return printRepair(cmd.OutOrStdout(), out, res.Repair)
+		})
 	}
 	return cmd
 }

@@ -37,24 +37,19 @@ func ringOwnerCommand() *cobra.Command {
 	q.bucketFlag(cmd)
 	out := formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := q.dialCluster(cmd)
-		if err != nil {
-			return err
-		}
-		defer c.close()
-		ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
-		defer cancel()
-		at, err := c.Locate(ctx, &adminv1.LocateRequest{Bucket: q.bucket, Key: []byte(args[0])})
-		if err != nil {
-			return adminFailure("locate the key", err)
-		}
-		if out.value == "json" {
-			return printProto(cmd.OutOrStdout(), at)
-		}
-		t := newTable(cmd.OutOrStdout(), "hash", "partition", "epoch", "owners")
-		t.AppendRow([]any{fmt.Sprintf("%016x", at.KeyHash), at.Partition, at.Epoch, strings.Join(at.Owners, ", ")})
-		t.Render()
-		return nil
+		return q.ask(cmd, func(ctx context.Context, c *cluster) error {
+			at, err := c.Locate(ctx, &adminv1.LocateRequest{Bucket: q.bucket, Key: []byte(args[0])})
+			if err != nil {
+				return adminFailure("locate the key", err)
+			}
+			if out.value == "json" {
+				return printProto(cmd.OutOrStdout(), at)
+			}
+			t := newTable(cmd.OutOrStdout(), "hash", "partition", "epoch", "owners")
+			t.AppendRow([]any{fmt.Sprintf("%016x", at.KeyHash), at.Partition, at.Epoch, strings.Join(at.Owners, ", ")})
+			t.Render()
+			return nil
+		})
 	}
 	return cmd
 }
@@ -80,22 +75,19 @@ them now. While partitions move, GETS and GIVES are what is still to switch.`,
 		if err := atMostOne(cmd, "partitions", "moves"); err != nil {
 			return err
 		}
-		c, err := q.dialCluster(cmd)
-		if err != nil {
-			return err
-		}
-		defer c.close()
-		switch {
-		case out.value == "json":
-			return printProto(cmd.OutOrStdout(), c.topology)
-		case each:
-			partitionTable(cmd.OutOrStdout(), c.topology)
-			return nil
-		case moves:
-			moveTable(cmd.OutOrStdout(), c.topology)
-			return nil
-		}
-		return memberTable(cmd.OutOrStdout(), c.topology)
+		return q.withCluster(cmd, func(c *cluster) error {
+			switch {
+			case out.value == "json":
+				return printProto(cmd.OutOrStdout(), c.topology)
+			case each:
+				partitionTable(cmd.OutOrStdout(), c.topology)
+				return nil
+			case moves:
+				moveTable(cmd.OutOrStdout(), c.topology)
+				return nil
+			}
+			return memberTable(cmd.OutOrStdout(), c.topology)
+		})
 	}
 	return cmd
 }

@@ -76,16 +76,13 @@ code 4 when other moves come out than those in the file.`,
 		if err != nil {
 			return usage(cmd, err)
 		}
-		c, err := q.dialCluster(cmd)
-		if err != nil {
-			return err
-		}
-		defer c.close()
-		task, err := q.commit(cmd.Context(), c, plan.Id, plan.Change)
-		if err != nil {
-			return err
-		}
-		return q.committed(cmd, task)
+		return q.withCluster(cmd, func(c *cluster) error {
+			task, err := q.commit(cmd.Context(), c, plan.Id, plan.Change)
+			if err != nil {
+				return err
+			}
+			return q.committed(cmd, task)
+		})
 	}
 	return cmd
 }

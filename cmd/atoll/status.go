@@ -47,29 +47,24 @@ and how many bytes are still to come as far as that is known.`,
 }
 
 func runStatus(cmd *cobra.Command, q *request, out *format) error {
-	c, err := q.dialCluster(cmd)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
-	defer cancel()
-	st, err := c.GetStatus(ctx, &adminv1.GetStatusRequest{})
-	if err != nil {
-		return adminFailure("ask for the status", err)
-	}
-	if out.value == "json" {
-		err = printProto(cmd.OutOrStdout(), st)
-	} else {
-		err = statusTables(cmd.OutOrStdout(), c.topology, st)
-	}
-	if err != nil {
-		return err
-	}
-	if bad := degraded(st); len(bad) > 0 {
-		return withCode(exitDegraded, errors.New("degraded:\n  "+strings.Join(bad, "\n  ")))
-	}
-	return nil
+	return q.ask(cmd, func(ctx context.Context, c *cluster) error {
+		st, err := c.GetStatus(ctx, &adminv1.GetStatusRequest{})
+		if err != nil {
+			return adminFailure("ask for the status", err)
+		}
+		if out.value == "json" {
+			err = printProto(cmd.OutOrStdout(), st)
+		} else {
+			err = statusTables(cmd.OutOrStdout(), c.topology, st)
+		}
+		if err != nil {
+			return err
+		}
+		if bad := degraded(st); len(bad) > 0 {
+			return withCode(exitDegraded, errors.New("degraded:\n  "+strings.Join(bad, "\n  ")))
+		}
+		return nil
+	})
 }
 
 // degraded lists everything that is not as it should be. That writes wait for

@@ -65,22 +65,17 @@ func taskListCommand() *cobra.Command {
 	q.serverFlags(cmd, defaultTimeout)
 	out := formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := q.dialCluster(cmd)
-		if err != nil {
-			return err
-		}
-		defer c.close()
-		ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
-		defer cancel()
-		res, err := c.ListTasks(ctx, &adminv1.ListTasksRequest{})
-		if err != nil {
-			return adminFailure("ask for the tasks", err)
-		}
-		if out.value == "json" {
-			return printProto(cmd.OutOrStdout(), res)
-		}
-		taskTable(cmd.OutOrStdout(), res.Tasks)
-		return nil
+		return q.ask(cmd, func(ctx context.Context, c *cluster) error {
+			res, err := c.ListTasks(ctx, &adminv1.ListTasksRequest{})
+			if err != nil {
+				return adminFailure("ask for the tasks", err)
+			}
+			if out.value == "json" {
+				return printProto(cmd.OutOrStdout(), res)
+			}
+			taskTable(cmd.OutOrStdout(), res.Tasks)
+			return nil
+		})
 	}
 	return cmd
 }
@@ -100,19 +95,16 @@ func taskShowCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		c, err := q.dialCluster(cmd)
-		if err != nil {
-			return err
-		}
-		defer c.close()
-		t, err := q.task(cmd.Context(), c, id)
-		if err != nil {
-			return err
-		}
-		if out.value == "json" {
-			return printProto(cmd.OutOrStdout(), t)
-		}
-		return showTask(cmd.OutOrStdout(), t, c.topology)
+		return q.withCluster(cmd, func(c *cluster) error {
+			t, err := q.task(cmd.Context(), c, id)
+			if err != nil {
+				return err
+			}
+			if out.value == "json" {
+				return printProto(cmd.OutOrStdout(), t)
+			}
+			return showTask(cmd.OutOrStdout(), t, c.topology)
+		})
 	}
 	return cmd
 }
@@ -133,22 +125,17 @@ func taskControl(
 		if err != nil {
 			return err
 		}
-		c, err := q.dialCluster(cmd)
-		if err != nil {
+		return q.ask(cmd, func(ctx context.Context, c *cluster) error {
+			t, err := do(ctx, c, id)
+			if err != nil {
+				return changeFailure(verb+" the task", err)
+			}
+			if out.value == "json" {
+				return printProto(cmd.OutOrStdout(), t)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "task %d is %s\n", t.Id, taskState(t))
 			return err
-		}
-		defer c.close()
-		ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
-		defer cancel()
-		t, err := do(ctx, c, id)
-		if err != nil {
-			return changeFailure(verb+" the task", err)
-		}
-		if out.value == "json" {
-			return printProto(cmd.OutOrStdout(), t)
-		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "task %d is %s\n", t.Id, taskState(t))
-		return err
+		})
 	}
 	return cmd
 }
