@@ -54,6 +54,34 @@ var (
 	// ErrRefused: the other end does not serve this caller (credentials), or
 	// is not a node at all. A write was not applied.
 	ErrRefused = errors.New("refused")
+	// ErrConditionFailed: a write's condition did not hold; it was not applied.
+	ErrConditionFailed = errors.New("condition failed")
+	// ErrPartial: a write is applied in the serving region, and not known to be
+	// in all the regions that its level asks for. It will get there.
+	ErrPartial = errors.New("applied in a part of the regions")
+	// ErrSessionBehind: nobody who could be asked knows all that the session
+	// knows. A write was not applied.
+	ErrSessionBehind = errors.New("session is ahead of the owners")
+	// ErrSessionLost: writes that the session knows were lost for good.
+	ErrSessionLost = errors.New("writes of the session were lost")
+	// ErrBadSession: a token of another deployment, or not one at all; also
+	// ErrInvalid.
+	ErrBadSession = errors.New("not a session token of this deployment")
+	// ErrStale: what is known of other regions is older than allowed.
+	ErrStale = errors.New("staler than allowed")
+	// ErrRegionFenced: the region may not serve this.
+	ErrRegionFenced = errors.New("region is fenced")
+	// ErrLevelNotAllowed: the bucket's policy does not allow the level; also
+	// ErrInvalid.
+	ErrLevelNotAllowed = errors.New("level not allowed by the bucket")
+	// ErrContextRequired: the bucket wants writes to follow a read (After).
+	ErrContextRequired = errors.New("bucket requires a context")
+	// ErrNoVersion: the sibling asked for is not there (any more).
+	ErrNoVersion = errors.New("no such version")
+	// ErrBucketExists: a bucket of that name is there already.
+	ErrBucketExists = errors.New("bucket exists")
+	// ErrRevision: a change was based on what is not the newest.
+	ErrRevision = errors.New("changed by another")
 	// ErrClosed: the Client was closed.
 	ErrClosed = errors.New("client is closed")
 )
@@ -65,11 +93,15 @@ type Outcome uint8
 const (
 	NotApplied     Outcome = iota // it has no effect, now or later; so have failed reads
 	UnknownOutcome                // it may have been applied
+	Applied                       // it holds in the serving region; only with ErrPartial
 )
 
 func (o Outcome) String() string {
-	if o == UnknownOutcome {
+	switch o {
+	case UnknownOutcome:
 		return "unknown"
+	case Applied:
+		return "applied"
 	}
 	return "not_applied"
 }
@@ -99,6 +131,11 @@ type Error struct {
 	Field, Limit, Seen string
 	// RetryAfter is a hint of the node, 0 for none.
 	RetryAfter time.Duration
+
+	// current is what is there, for CONDITION_FAILED, and applied what was
+	// achieved, for PARTIAL.
+	current *atollv1.GetResponse
+	applied *atollv1.PutResponse
 
 	cause error
 	// sent: the request may have reached a node.
@@ -143,6 +180,19 @@ var sentinels = map[string][]error{
 	"INTERNAL":          {ErrInternal},
 	"STOPPING":          {ErrUnavailable},
 	"DEADLINE":          {ErrDeadline, context.DeadlineExceeded},
+	"PARTIAL":           {ErrPartial},
+	"CONDITION_FAILED":  {ErrConditionFailed},
+	"SESSION_BEHIND":    {ErrSessionBehind},
+	"SESSION_LOST":      {ErrSessionLost},
+	"BAD_SESSION":       {ErrBadSession, ErrInvalid},
+	"STALE":             {ErrStale},
+	"REGION_FENCED":     {ErrRegionFenced},
+	"LEVEL_NOT_ALLOWED": {ErrLevelNotAllowed, ErrInvalid},
+	"CONTEXT_AHEAD":     {ErrUnavailable},
+	"CONTEXT_REQUIRED":  {ErrContextRequired},
+	"NO_VERSION":        {ErrNoVersion},
+	"BUCKET_EXISTS":     {ErrBucketExists},
+	"REVISION_MISMATCH": {ErrRevision},
 }
 
 // Is reports whether target is one of the sentinels that e stands for.
@@ -218,6 +268,8 @@ func fromWire(w *atollv1.Error) *Error {
 		Detail:     w.Message,
 		RetryAfter: time.Duration(w.RetryAfterMs) * time.Millisecond,
 		sent:       true,
+		current:    w.Current,
+		applied:    w.Applied,
 	}
 	e.describe(w.Metadata, w.Outcome)
 	return e
@@ -229,6 +281,9 @@ func (e *Error) describe(meta map[string]string, outcome string) {
 	e.Acks, _ = strconv.Atoi(meta["acks"])
 	if outcome == UnknownOutcome.String() || e.Reason == "UNKNOWN_OUTCOME" {
 		e.Outcome, e.Reason = UnknownOutcome, "UNKNOWN_OUTCOME"
+	}
+	if outcome == Applied.String() {
+		e.Outcome = Applied
 	}
 	e.lost = e.Reason == "STOPPING"
 }
@@ -248,6 +303,10 @@ func fromStatus(err error, write, sent bool) *Error {
 			}
 		case *errdetails.RetryInfo:
 			e.RetryAfter = d.RetryDelay.AsDuration()
+		case *atollv1.GetResponse:
+			e.current = d
+		case *atollv1.PutResponse:
+			e.applied = d
 		}
 	}
 	if e.Reason != "" { // the node said it

@@ -37,12 +37,14 @@ var opNames = [...]string{"get", "put", "delete"}
 var levelNames = [...]string{
 	quorum.Default: "local_quorum", quorum.LocalOne: "local_one", quorum.LocalTwo: "local_two",
 	quorum.LocalThree: "local_three", quorum.LocalQuorum: "local_quorum", quorum.LocalAll: "local_all",
+	quorum.Quorum: "quorum", quorum.EachQuorum: "each_quorum", quorum.All: "all",
+	quorum.LocalSerial: "local_serial", quorum.Serial: "serial",
 	explicit: "explicit", otherLevel: "other",
 }
 
 const (
-	explicit   = 6
-	otherLevel = 7
+	explicit   = int(quorum.Serial) + 1
+	otherLevel = explicit + 1
 )
 
 // codeNames are those of coord.Code, and what has no code there.
@@ -54,13 +56,19 @@ var codeNames = [...]string{
 	coord.CodeClockSkew: "clock_skew", coord.CodeBadContext: "bad_context",
 	coord.CodeNoBucket: "no_bucket", coord.CodeInternal: "internal",
 	coord.CodeStopping: "stopping", coord.CodeDeadline: "deadline",
+	coord.CodePartial: "partial", coord.CodeConditionFailed: "condition_failed",
+	coord.CodeSessionBehind: "session_behind", coord.CodeSessionLost: "session_lost",
+	coord.CodeBadSession: "bad_session", coord.CodeStale: "stale",
+	coord.CodeRegionFenced: "region_fenced", coord.CodeLevelNotAllowed: "level_not_allowed",
+	coord.CodeContextAhead: "context_ahead", coord.CodeContextRequired: "context_required",
+	coord.CodeNoVersion: "no_version", coord.CodeBucketExists: "bucket_exists", coord.CodeRevision: "revision_mismatch",
 	codeUnknown: "unknown_outcome", codeOther: "other",
 }
 
 const (
 	codeOK      = 0
-	codeUnknown = 14 // a write whose outcome is not known, whatever the cause
-	codeOther   = 15
+	codeUnknown = int(coord.CodeRevision) + 1 // a write whose outcome is not known, whatever the cause
+	codeOther   = codeUnknown + 1
 )
 
 // NewRequests returns a measure of nothing yet.

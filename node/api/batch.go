@@ -76,7 +76,7 @@ func (s *KVService) BatchGet(ctx context.Context, q *atollv1.BatchGetRequest) (*
 	}
 	results := make([]*atollv1.GetResult, len(q.Items))
 	fail := func(i int, e *coord.Error) {
-		results[i] = &atollv1.GetResult{Result: &atollv1.GetResult_Error{Error: ToProto(e)}}
+		results[i] = &atollv1.GetResult{Result: &atollv1.GetResult_Error{Error: s.errorProto(e)}}
 	}
 	var total atomic.Int64
 	at, w, conn := deadline(ctx), newWindow(), connection(ctx)
@@ -89,7 +89,7 @@ func (s *KVService) BatchGet(ctx context.Context, q *atollv1.BatchGetRequest) (*
 		if err := w.begin(ctx); err != nil {
 			return nil, status.FromContextError(err).Err()
 		}
-		s.get(time.Now(), conn, holds+len(g.Key), g, func(r coord.GetResult, err error) {
+		s.get(time.Now(), conn, getSize(&g), g, func(r coord.GetResult, err error) {
 			defer w.end()
 			if err != nil {
 				fail(i, classify(err, false))
@@ -118,14 +118,14 @@ func (s *KVService) BatchPut(ctx context.Context, q *atollv1.BatchPutRequest) (*
 	}
 	bytes := 0
 	for _, item := range q.Items {
-		bytes += len(item.Bucket) + len(item.Key) + len(item.Value) + len(item.Context)
+		bytes += len(item.Bucket) + len(item.Key) + len(item.Value) + len(item.Context) + len(item.Session)
 	}
 	if bad := checkBatch(len(q.Items), bytes); bad != nil {
 		return nil, ToStatus(bad).Err()
 	}
 	results := make([]*atollv1.PutResult, len(q.Items))
 	fail := func(i int, e *coord.Error) {
-		results[i] = &atollv1.PutResult{Result: &atollv1.PutResult_Error{Error: ToProto(e)}}
+		results[i] = &atollv1.PutResult{Result: &atollv1.PutResult_Error{Error: s.errorProto(e)}}
 	}
 	at, w, conn := deadline(ctx), newWindow(), connection(ctx)
 	for i, item := range q.Items {

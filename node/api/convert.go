@@ -26,7 +26,7 @@ func parseLevel(l atollv1.Level) (quorum.Level, *coord.Error) {
 	if l < 0 || l > math.MaxUint8 || !quorum.Level(l).Valid() {
 		return 0, &coord.Error{
 			Code: coord.CodeInvalid, Detail: "unknown consistency level",
-			Field: "level", Limit: fmt.Sprintf("0..%d", quorum.LocalAll), Seen: strconv.Itoa(int(l)),
+			Field: "level", Limit: fmt.Sprintf("0..%d", quorum.Serial), Seen: strconv.Itoa(int(l)),
 		}
 	}
 	return quorum.Level(l), nil
@@ -54,7 +54,81 @@ func parseGet(q *atollv1.GetRequest, deadline time.Time) (coord.Get, *coord.Erro
 	if err != nil {
 		return coord.Get{}, err
 	}
-	return coord.Get{Bucket: q.Bucket, Key: q.Key, Level: level, R: r, Deadline: deadline}, nil
+	regions, err := parseCount("regions", q.Regions)
+	if err != nil {
+		return coord.Get{}, err
+	}
+	if q.MaxStalenessMs < 0 || q.MaxStalenessMs > maxTTLMs {
+		return coord.Get{}, &coord.Error{
+			Code: coord.CodeInvalid, Detail: "bound of staleness is out of range",
+			Field: "max_staleness_ms", Limit: fmt.Sprintf("0..%d", maxTTLMs), Seen: strconv.FormatInt(q.MaxStalenessMs, 10),
+		}
+	}
+	return coord.Get{
+		Bucket: q.Bucket, Key: q.Key, Level: level, R: r, Regions: regions, Session: q.Session,
+		MaxStaleness: time.Duration(q.MaxStalenessMs) * time.Millisecond, WaitFresh: q.WaitFresh, Freshness: q.Freshness,
+		Deadline: deadline,
+	}, nil
+}
+
+// extras are what puts and deletes have in common beyond the level.
+type extras interface {
+	GetRegions() uint32
+	GetRequestId() []byte
+	GetRetry() bool
+	GetSession() []byte
+	GetCondition() *atollv1.Condition
+}
+
+func parseExtras(p *coord.Put, q extras) *coord.Error {
+	var err *coord.Error
+	if p.Regions, err = parseCount("regions", q.GetRegions()); err != nil {
+		return err
+	}
+	if id := q.GetRequestId(); len(id) > 0 {
+		if len(id) != len(p.RequestID) || coord.RequestID(id) == (coord.RequestID{}) {
+			return &coord.Error{
+				Code: coord.CodeInvalid, Detail: "request id is not one",
+				Field: "request_id", Limit: "16 bytes that are not all zero", Seen: strconv.Itoa(len(id)) + " bytes",
+			}
+		}
+		p.RequestID = coord.RequestID(id)
+	}
+	p.Retry, p.Session = q.GetRetry(), q.GetSession()
+	if p.Retry && p.RequestID == (coord.RequestID{}) {
+		return &coord.Error{
+			Code: coord.CodeInvalid, Detail: "a retry without a request id",
+			Field: "request_id", Limit: "16 bytes", Seen: "0 bytes",
+		}
+	}
+	p.Condition, err = parseCondition(q.GetCondition())
+	return err
+}
+
+// parseCondition takes a condition whose field is false as none.
+func parseCondition(q *atollv1.Condition) (c crdt.Condition, err *coord.Error) {
+	given := true
+	switch is := q.GetCondition().(type) {
+	case *atollv1.Condition_IfAbsent:
+		c.Kind, given = crdt.IfAbsent, is.IfAbsent
+	case *atollv1.Condition_IfPresent:
+		c.Kind, given = crdt.IfPresent, is.IfPresent
+	case *atollv1.Condition_IfContext:
+		c.Kind, given = crdt.IfContext, is.IfContext
+	case *atollv1.Condition_IfVersion:
+		c.Kind = crdt.IfVersion
+		c.Version = crdt.Dot{Actor: crdt.Actor(is.IfVersion.GetActor()), N: is.IfVersion.GetN()}
+		if !c.Valid() {
+			return c, &coord.Error{
+				Code: coord.CodeInvalid, Detail: "a condition on no version",
+				Field: "condition.if_version", Limit: "a version", Seen: c.Version.String(),
+			}
+		}
+	}
+	if !given {
+		return crdt.Condition{}, nil
+	}
+	return c, nil
 }
 
 func parsePut(q *atollv1.PutRequest, deadline time.Time) (coord.Put, *coord.Error) {
@@ -72,10 +146,14 @@ func parsePut(q *atollv1.PutRequest, deadline time.Time) (coord.Put, *coord.Erro
 			Field: "ttl_ms", Limit: fmt.Sprintf("0..%d", maxTTLMs), Seen: strconv.FormatInt(q.TtlMs, 10),
 		}
 	}
-	return coord.Put{
+	p := coord.Put{
 		Bucket: q.Bucket, Key: q.Key, Value: q.Value, Context: q.Context, Level: level, W: w,
 		TTL: time.Duration(q.TtlMs) * time.Millisecond, Overwrite: q.Overwrite, Sloppy: q.Sloppy, Deadline: deadline,
-	}, nil
+	}
+	if err := parseExtras(&p, q); err != nil {
+		return coord.Put{}, err
+	}
+	return p, nil
 }
 
 func parseDelete(q *atollv1.DeleteRequest, deadline time.Time) (coord.Put, *coord.Error) {
@@ -87,10 +165,14 @@ func parseDelete(q *atollv1.DeleteRequest, deadline time.Time) (coord.Put, *coor
 	if err != nil {
 		return coord.Put{}, err
 	}
-	return coord.Put{
+	p := coord.Put{
 		Bucket: q.Bucket, Key: q.Key, Context: q.Context, Level: level, W: w,
 		Delete: true, Sloppy: q.Sloppy, Deadline: deadline,
-	}, nil
+	}
+	if err := parseExtras(&p, q); err != nil {
+		return coord.Put{}, err
+	}
+	return p, nil
 }
 
 func version(d crdt.Dot) *atollv1.Version {
@@ -100,6 +182,7 @@ func version(d crdt.Dot) *atollv1.Version {
 func (w *wire) getResponse(r coord.GetResult) *atollv1.GetResponse {
 	out := &atollv1.GetResponse{
 		Context:             r.Context,
+		Session:             r.Session,
 		DeletedConcurrently: len(r.View.Dead) > 0,
 		Achieved:            w.achieved(r.Achieved),
 	}
@@ -132,6 +215,7 @@ func (w *wire) putResponse(r coord.PutResult) *atollv1.PutResponse {
 	return &atollv1.PutResponse{
 		Version: version(r.Version), Context: r.Context,
 		Achieved: w.achieved(r.Achieved), Stamp: uint64(r.Stamp),
+		Session: r.Session, MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed,
 	}
 }
 
@@ -139,6 +223,7 @@ func (w *wire) deleteResponse(r coord.PutResult) *atollv1.DeleteResponse {
 	return &atollv1.DeleteResponse{
 		Version: version(r.Version), Context: r.Context,
 		Achieved: w.achieved(r.Achieved), Stamp: uint64(r.Stamp),
+		Session: r.Session, MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed,
 	}
 }
 
@@ -149,6 +234,7 @@ func (w *wire) achieved(a coord.Achieved) *atollv1.Achieved {
 		Region:      w.region,
 		Coordinator: string(a.Coordinator),
 		Degraded:    a.Degraded,
+		Reached:     atollv1.Level(a.Reached),
 		Replicas:    make([]string, len(a.Replicas)),
 	}
 	for i, id := range a.Replicas {
@@ -156,6 +242,15 @@ func (w *wire) achieved(a coord.Achieved) *atollv1.Achieved {
 	}
 	for _, id := range a.Hinted {
 		out.Hinted = append(out.Hinted, string(id))
+	}
+	for _, g := range a.Regions {
+		out.Regions = append(out.Regions, &atollv1.RegionAchieved{
+			Region: string(g.Region), State: atollv1.RegionAchieved_State(g.State),
+			Replicas: uint32(g.Replicas), Needed: uint32(g.Needed), Detail: g.Detail,
+		})
+	}
+	for _, f := range a.Freshness {
+		out.Freshness = append(out.Freshness, &atollv1.Freshness{Region: string(f.Region), CompleteAsOf: f.CompleteAsOf})
 	}
 	return out
 }

@@ -53,6 +53,19 @@ var rim = map[coord.Code]struct {
 	coord.CodeInternal:        {atollv1.Reason_REASON_INTERNAL, codes.Internal},
 	coord.CodeStopping:        {atollv1.Reason_REASON_STOPPING, codes.Unavailable},
 	coord.CodeDeadline:        {atollv1.Reason_REASON_DEADLINE, codes.DeadlineExceeded},
+	coord.CodePartial:         {atollv1.Reason_REASON_PARTIAL, codes.Aborted},
+	coord.CodeConditionFailed: {atollv1.Reason_REASON_CONDITION_FAILED, codes.FailedPrecondition},
+	coord.CodeSessionBehind:   {atollv1.Reason_REASON_SESSION_BEHIND, codes.Unavailable}, // here; another owner may do
+	coord.CodeSessionLost:     {atollv1.Reason_REASON_SESSION_LOST, codes.FailedPrecondition},
+	coord.CodeBadSession:      {atollv1.Reason_REASON_BAD_SESSION, codes.InvalidArgument},
+	coord.CodeStale:           {atollv1.Reason_REASON_STALE, codes.Unavailable},
+	coord.CodeRegionFenced:    {atollv1.Reason_REASON_REGION_FENCED, codes.Unavailable},
+	coord.CodeLevelNotAllowed: {atollv1.Reason_REASON_LEVEL_NOT_ALLOWED, codes.InvalidArgument},
+	coord.CodeContextAhead:    {atollv1.Reason_REASON_CONTEXT_AHEAD, codes.Unavailable},
+	coord.CodeContextRequired: {atollv1.Reason_REASON_CONTEXT_REQUIRED, codes.FailedPrecondition},
+	coord.CodeNoVersion:       {atollv1.Reason_REASON_NO_VERSION, codes.NotFound},
+	coord.CodeBucketExists:    {atollv1.Reason_REASON_BUCKET_EXISTS, codes.AlreadyExists},
+	coord.CodeRevision:        {atollv1.Reason_REASON_REVISION_MISMATCH, codes.Aborted},
 }
 
 // classify makes a coord.Error of what a coordinator returned. An error that
@@ -127,6 +140,9 @@ func FromProto(w *atollv1.Error) *coord.Error {
 		e.Outcome = coord.Unknown
 		reason = parseReason(w.Metadata[metaCause])
 	}
+	if w.Outcome == coord.Applied.String() {
+		e.Outcome = coord.Applied
+	}
 	for c, r := range rim {
 		if r.reason == reason {
 			e.Code = c
@@ -188,6 +204,36 @@ func reasonName(r atollv1.Reason) string { return r.String()[len(reasonPrefix):]
 
 func parseReason(name string) atollv1.Reason {
 	return atollv1.Reason(atollv1.Reason_value[reasonPrefix+name])
+}
+
+// errorProto is ToProto with what only this service can tell: what is there, or
+// what was achieved.
+func (w *wire) errorProto(e *coord.Error) *atollv1.Error {
+	out := ToProto(e)
+	if e.Current != nil {
+		out.Current = w.getResponse(*e.Current)
+	}
+	if e.Applied != nil {
+		out.Applied = w.putResponse(*e.Applied)
+	}
+	return out
+}
+
+// errorStatus is ToStatus with the same, as details of their own.
+func (w *wire) errorStatus(e *coord.Error) *status.Status {
+	st := ToStatus(e)
+	var err error
+	full := st
+	switch {
+	case e.Current != nil:
+		full, err = st.WithDetails(w.getResponse(*e.Current))
+	case e.Applied != nil:
+		full, err = st.WithDetails(w.putResponse(*e.Applied))
+	}
+	if err != nil {
+		return st // it says the rest
+	}
+	return full
 }
 
 func stopping() *coord.Error {

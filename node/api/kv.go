@@ -108,11 +108,11 @@ func (s *KVService) Get(ctx context.Context, q *atollv1.GetRequest) (*atollv1.Ge
 		err error
 	}
 	ch := make(chan answer, 1)
-	s.get(time.Now(), connection(ctx), holds+len(g.Key), g, func(r coord.GetResult, err error) { ch <- answer{r, err} })
+	s.get(time.Now(), connection(ctx), getSize(&g), g, func(r coord.GetResult, err error) { ch <- answer{r, err} })
 	select {
 	case a := <-ch:
 		if a.err != nil {
-			return nil, ToStatus(classify(a.err, false)).Err()
+			return nil, s.errorStatus(classify(a.err, false)).Err()
 		}
 		return s.getResponse(a.r), nil
 	case <-ctx.Done(): // nobody reads the answer any more
@@ -161,7 +161,7 @@ func (s *KVService) write(ctx context.Context, p coord.Put) (coord.PutResult, er
 	select {
 	case a := <-ch:
 		if a.err != nil {
-			return coord.PutResult{}, ToStatus(classify(a.err, true)).Err()
+			return coord.PutResult{}, s.errorStatus(classify(a.err, true)).Err()
 		}
 		return a.r, nil
 	case <-ctx.Done(): // nobody reads the answer any more
@@ -174,4 +174,8 @@ func (s *KVService) write(ctx context.Context, p coord.Put) (coord.PutResult, er
 // holds is about what an operation takes besides its key, value and context.
 const holds = 64
 
-func putSize(p *coord.Put) int { return holds + len(p.Key) + len(p.Value) + len(p.Context) }
+func putSize(p *coord.Put) int {
+	return holds + len(p.Key) + len(p.Value) + len(p.Context) + len(p.Session)
+}
+
+func getSize(g *coord.Get) int { return holds + len(g.Key) + len(g.Session) }

@@ -208,17 +208,17 @@ func TestErrorsLookAlikeEverywhere(t *testing.T) {
 		want  coord.Error
 	}{
 		{
-			name: "level", get: &atollv1.GetRequest{Key: []byte("k"), Level: 6},
-			put:  &atollv1.PutRequest{Key: []byte("k"), Level: 6},
-			want: coord.Error{Code: coord.CodeInvalid, Field: "level", Limit: "0..5", Seen: "6"},
+			name: "level", get: &atollv1.GetRequest{Key: []byte("k"), Level: 11},
+			put:  &atollv1.PutRequest{Key: []byte("k"), Level: 11},
+			want: coord.Error{Code: coord.CodeInvalid, Field: "level", Limit: "0..10", Seen: "11"},
 		},
 		{
 			name: "negative level", get: &atollv1.GetRequest{Key: []byte("k"), Level: -1},
-			want: coord.Error{Code: coord.CodeInvalid, Field: "level", Limit: "0..5", Seen: "-1"},
+			want: coord.Error{Code: coord.CodeInvalid, Field: "level", Limit: "0..10", Seen: "-1"},
 		},
 		{
 			name: "level above a byte", get: &atollv1.GetRequest{Key: []byte("k"), Level: 257},
-			want: coord.Error{Code: coord.CodeInvalid, Field: "level", Limit: "0..5", Seen: "257"},
+			want: coord.Error{Code: coord.CodeInvalid, Field: "level", Limit: "0..10", Seen: "257"},
 		},
 		{
 			name: "r", get: &atollv1.GetRequest{Key: []byte("k"), R: math.MaxUint32},
@@ -227,6 +227,33 @@ func TestErrorsLookAlikeEverywhere(t *testing.T) {
 		{
 			name: "w", put: &atollv1.PutRequest{Key: []byte("k"), W: 65},
 			want: coord.Error{Code: coord.CodeInvalid, Field: "w", Limit: "0..64", Seen: "65"},
+		},
+		{
+			name: "regions", get: &atollv1.GetRequest{Key: []byte("k"), Regions: 65},
+			put:  &atollv1.PutRequest{Key: []byte("k"), Regions: 65},
+			want: coord.Error{Code: coord.CodeInvalid, Field: "regions", Limit: "0..64", Seen: "65"},
+		},
+		{
+			name: "negative staleness", get: &atollv1.GetRequest{Key: []byte("k"), MaxStalenessMs: -1},
+			want: coord.Error{Code: coord.CodeInvalid, Field: "max_staleness_ms", Limit: "0..3153600000000", Seen: "-1"},
+		},
+		{
+			name: "short request id", put: &atollv1.PutRequest{Key: []byte("k"), RequestId: []byte("short")},
+			want: coord.Error{Code: coord.CodeInvalid, Field: "request_id", Limit: "16 bytes that are not all zero", Seen: "5 bytes"},
+		},
+		{
+			name: "zero request id", put: &atollv1.PutRequest{Key: []byte("k"), RequestId: make([]byte, 16)},
+			want: coord.Error{Code: coord.CodeInvalid, Field: "request_id", Limit: "16 bytes that are not all zero", Seen: "16 bytes"},
+		},
+		{
+			name: "retry of nothing", put: &atollv1.PutRequest{Key: []byte("k"), Retry: true},
+			want: coord.Error{Code: coord.CodeInvalid, Field: "request_id", Limit: "16 bytes", Seen: "0 bytes"},
+		},
+		{
+			name: "condition on no version", put: &atollv1.PutRequest{Key: []byte("k"), Condition: &atollv1.Condition{
+				Condition: &atollv1.Condition_IfVersion{IfVersion: &atollv1.Version{}},
+			}},
+			want: coord.Error{Code: coord.CodeInvalid, Field: "condition.if_version", Limit: "a version", Seen: "0@0.0"},
 		},
 		{
 			name: "negative ttl", put: &atollv1.PutRequest{Key: []byte("k"), TtlMs: -5},
@@ -312,6 +339,7 @@ func TestErrorsLookAlikeEverywhere(t *testing.T) {
 			if c.put != nil && c.put.TtlMs == 0 && len(c.put.Value) == 0 {
 				del := &atollv1.DeleteRequest{
 					Bucket: c.put.Bucket, Key: c.put.Key, Context: c.put.Context, Level: c.put.Level, W: c.put.W,
+					Regions: c.put.Regions, RequestId: c.put.RequestId, Retry: c.put.Retry, Session: c.put.Session, Condition: c.put.Condition,
 				}
 				_, err := kv.Delete(ctx, del)
 				check("Delete", statusError(t, err))

@@ -362,7 +362,7 @@ func (s *KVService) errorReply(id uint64, e *coord.Error) *atollv1.StreamReply {
 	if last := s.encoded.Load(); last != nil && last.err == e {
 		return &atollv1.StreamReply{Id: id, Result: last.out}
 	}
-	out := &atollv1.StreamReply_Error{Error: ToProto(e)}
+	out := &atollv1.StreamReply_Error{Error: s.errorProto(e)}
 	if e.Code == coord.CodeOverloaded {
 		s.encoded.Store(&encodedRefusal{e, out})
 	}
@@ -373,11 +373,11 @@ func callSize(c *atollv1.StreamCall) int {
 	const overhead = 64
 	switch op := c.Op.(type) {
 	case *atollv1.StreamCall_Put:
-		return overhead + len(op.Put.GetKey()) + len(op.Put.GetValue()) + len(op.Put.GetContext())
+		return overhead + len(op.Put.GetKey()) + len(op.Put.GetValue()) + len(op.Put.GetContext()) + len(op.Put.GetSession())
 	case *atollv1.StreamCall_Get:
-		return overhead + len(op.Get.GetKey())
+		return overhead + len(op.Get.GetKey()) + len(op.Get.GetSession())
 	case *atollv1.StreamCall_Delete:
-		return overhead + len(op.Delete.GetKey()) + len(op.Delete.GetContext())
+		return overhead + len(op.Delete.GetKey()) + len(op.Delete.GetContext()) + len(op.Delete.GetSession())
 	}
 	return overhead
 }

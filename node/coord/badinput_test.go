@@ -40,8 +40,8 @@ func TestBadInput(t *testing.T) {
 			"ttl below 1 ms":   {with(func(p *coord.Put) { p.TTL = time.Millisecond - 1 }), coord.CodeInvalid, "ttl", "whole milliseconds", "999.999µs", false},
 			"negative w":       {with(func(p *coord.Put) { p.W = -1 }), coord.CodeInvalid, "w", "1..3", "-1", false},
 			"w of 4 of 3":      {with(func(p *coord.Put) { p.W = 4 }), coord.CodeInvalid, "w", "1..3", "4", false},
-			"level 6":          {with(func(p *coord.Put) { p.Level = 6 }), coord.CodeInvalid, "level", "0..5", "6", true},
-			"level 6 and w":    {with(func(p *coord.Put) { p.Level, p.W = 6, 1 }), coord.CodeInvalid, "level", "0..5", "6", false},
+			"level 11":         {with(func(p *coord.Put) { p.Level = 11 }), coord.CodeInvalid, "level", "0..10", "11", true},
+			"level 11 and w":   {with(func(p *coord.Put) { p.Level, p.W = 11, 1 }), coord.CodeInvalid, "level", "0..10", "11", false},
 			"junk context":     {with(func(p *coord.Put) { p.Context = []byte("junk") }), coord.CodeBadContext, "context", "a context that was returned for this key", "4 bytes", false},
 			"foreign context":  {with(func(p *coord.Put) { p.Key, p.Context = []byte("k2"), context }), coord.CodeBadContext, "context", "a context that was returned for this key", fmt.Sprint(len(context), " bytes"), false},
 			"changed context": {with(func(p *coord.Put) {

@@ -23,6 +23,19 @@ const (
 	CodeInternal        Code = 11
 	CodeStopping        Code = 12
 	CodeDeadline        Code = 13
+	CodePartial         Code = 14 // applied here, and not known to be in all regions asked for
+	CodeConditionFailed Code = 15
+	CodeSessionBehind   Code = 16
+	CodeSessionLost     Code = 17
+	CodeBadSession      Code = 18
+	CodeStale           Code = 19 // older than the reader allows
+	CodeRegionFenced    Code = 20
+	CodeLevelNotAllowed Code = 21
+	CodeContextAhead    Code = 22
+	CodeContextRequired Code = 23
+	CodeNoVersion       Code = 24
+	CodeBucketExists    Code = 25
+	CodeRevision        Code = 26 // a change was based on what is not the newest
 )
 
 // Outcome says what became of a write.
@@ -35,11 +48,17 @@ const (
 	NotApplied Outcome = 0
 	// Unknown: some owner may have it, and then all will.
 	Unknown Outcome = 1
+	// Applied: it holds in the serving region, and what failed is the wait for
+	// others. Only with CodePartial.
+	Applied Outcome = 2
 )
 
 func (o Outcome) String() string {
-	if o == Unknown {
+	switch o {
+	case Unknown:
 		return "unknown"
+	case Applied:
+		return "applied"
 	}
 	return "not_applied"
 }
@@ -57,10 +76,16 @@ type Error struct {
 	Needed, Acks int
 	// RetryAfterMs is a hint, 0 for none.
 	RetryAfterMs int
+	// Current is what is there, for CodeConditionFailed.
+	Current *GetResult
+	// Applied is what the write achieved, for CodePartial.
+	Applied *PutResult
 	// again says that another owner may do better, stale that the node that was
 	// asked to mint may not, by what it knows. Both are NotApplied, and between
 	// coordinators only.
 	again, stale bool
+	// current is the record of Current, between coordinators.
+	current []byte
 }
 
 func (e *Error) Error() string {

@@ -12,21 +12,31 @@ import (
 )
 
 func packPut(p *Put) *wire.Forward {
-	return &wire.Forward{
+	m := &wire.Forward{
 		Bucket: p.Bucket, Key: p.Key, Value: p.Value, Context: p.Context,
 		Level: uint8(p.Level), W: uint32(p.W), TTL: uint64(p.TTL / time.Millisecond),
 		Delete: p.Delete, Overwrite: p.Overwrite, Sloppy: p.Sloppy,
+		Regions: uint32(p.Regions), Retry: p.Retry, Session: p.Session, Condition: p.Condition,
 	}
+	if p.RequestID != (RequestID{}) {
+		m.RequestID = (*[16]byte)(&p.RequestID)
+	}
+	return m
 }
 
 // unpackPut takes what is out of range as something that prepare refuses.
 func unpackPut(m *wire.Forward) Put {
-	return Put{
+	p := Put{
 		Bucket: m.Bucket, Key: m.Key, Value: m.Value, Context: m.Context,
 		Level: quorum.Level(m.Level), W: int(min(m.W, 1<<16)),
 		TTL:    time.Duration(min(m.TTL, uint64(2*maxTTL/time.Millisecond))) * time.Millisecond,
 		Delete: m.Delete, Overwrite: m.Overwrite, Sloppy: m.Sloppy,
+		Regions: int(min(m.Regions, 1<<16)), Retry: m.Retry, Session: m.Session, Condition: m.Condition,
 	}
+	if m.RequestID != nil {
+		p.RequestID = *m.RequestID
+	}
+	return p
 }
 
 func packReply(r PutResult, e *Error) []byte {
@@ -34,12 +44,13 @@ func packReply(r PutResult, e *Error) []byte {
 		return wire.AppendForwarded(nil, &wire.Forwarded{Failed: &wire.ForwardFailed{
 			Code: uint8(e.Code), Outcome: uint8(e.Outcome), Again: e.again,
 			Detail: e.Detail, Field: e.Field, Limit: e.Limit, Seen: e.Seen,
-			Needed: uint32(e.Needed), Acks: uint32(e.Acks), RetryAfterMs: uint32(e.RetryAfterMs),
+			Needed: uint32(e.Needed), Acks: uint32(e.Acks), RetryAfterMs: uint32(e.RetryAfterMs), Current: e.current,
 		}})
 	}
 	a := r.Achieved
 	return wire.AppendForwarded(nil, &wire.Forwarded{Done: wire.ForwardDone{
-		Version: r.Version, Stamp: uint64(r.Stamp), Context: r.Context,
+		Version: r.Version, Event: r.Event, Stamp: uint64(r.Stamp), Context: r.Context, Session: r.Session,
+		MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed,
 		Level: uint8(a.Level), Needed: uint32(a.Needed), Degraded: a.Degraded, Coordinator: string(a.Coordinator),
 		Replicas: recast[string](a.Replicas), Hinted: recast[string](a.Hinted),
 	}})
@@ -54,12 +65,13 @@ func unpackReply(b []byte) (PutResult, *Error, error) {
 		return PutResult{}, &Error{
 			Code: Code(f.Code), Outcome: Outcome(f.Outcome), again: f.Again,
 			Detail: f.Detail, Field: f.Field, Limit: f.Limit, Seen: f.Seen,
-			Needed: int(f.Needed), Acks: int(f.Acks), RetryAfterMs: int(f.RetryAfterMs),
+			Needed: int(f.Needed), Acks: int(f.Acks), RetryAfterMs: int(f.RetryAfterMs), current: f.Current,
 		}, nil
 	}
 	d := &m.Done
 	return PutResult{
-		Version: d.Version, Stamp: hlc.Stamp(d.Stamp), Context: d.Context,
+		Version: d.Version, Event: d.Event, Stamp: hlc.Stamp(d.Stamp), Context: d.Context, Session: d.Session,
+		MaybeDuplicate: d.MaybeDuplicate, Replayed: d.Replayed,
 		Achieved: Achieved{
 			Level: quorum.Level(d.Level), Needed: int(d.Needed), Degraded: d.Degraded, Coordinator: topology.NodeID(d.Coordinator),
 			Replicas: recast[topology.NodeID](d.Replicas), Hinted: recast[topology.NodeID](d.Hinted),

@@ -27,6 +27,11 @@ func drawPut(t *rapid.T) Put {
 		Context: someBytes.Draw(t, "context"), Level: someLevel.Draw(t, "level"), W: rapid.IntRange(0, 64).Draw(t, "w"),
 		TTL:       time.Duration(rapid.Int64Range(0, int64(maxTTL/time.Millisecond)).Draw(t, "ttl")) * time.Millisecond,
 		Overwrite: rapid.Bool().Draw(t, "overwrite"), Delete: rapid.Bool().Draw(t, "delete"), Sloppy: rapid.Bool().Draw(t, "sloppy"),
+		Regions: rapid.IntRange(0, 64).Draw(t, "regions"), Retry: rapid.Bool().Draw(t, "retry"), Session: someBytes.Draw(t, "session"),
+		RequestID: RequestID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id")),
+		Condition: rapid.SampledFrom([]crdt.Condition{
+			{}, {Kind: crdt.IfAbsent}, {Kind: crdt.IfContext}, {Kind: crdt.IfVersion, Version: crdt.Dot{Actor: 65, N: 7}},
+		}).Draw(t, "condition"),
 	}
 }
 
@@ -34,6 +39,8 @@ func drawResult(t *rapid.T) PutResult {
 	return PutResult{
 		Version: crdt.Dot{Actor: crdt.Actor(rapid.Uint32().Draw(t, "actor")), N: rapid.Uint64().Draw(t, "n")},
 		Stamp:   hlc.Stamp(rapid.Uint64().Draw(t, "stamp")), Context: someBytes.Draw(t, "context"),
+		Event:   crdt.Dot{Actor: crdt.Actor(rapid.Uint32().Draw(t, "event actor")), N: rapid.Uint64().Draw(t, "event n")},
+		Session: someBytes.Draw(t, "session"), MaybeDuplicate: rapid.Bool().Draw(t, "duplicate"), Replayed: rapid.Bool().Draw(t, "replayed"),
 		Achieved: Achieved{
 			Level: someLevel.Draw(t, "level"), Needed: rapid.IntRange(0, 64).Draw(t, "needed"),
 			Replicas: someNodes.Draw(t, "replicas"), Hinted: someNodes.Draw(t, "hinted"),
@@ -49,6 +56,7 @@ func drawError(t *rapid.T) *Error {
 		Limit: rapid.String().Draw(t, "limit"), Seen: rapid.String().Draw(t, "seen"),
 		Needed: rapid.IntRange(0, 1<<30).Draw(t, "needed"), Acks: rapid.IntRange(0, 1<<30).Draw(t, "acks"),
 		RetryAfterMs: rapid.IntRange(0, 1<<30).Draw(t, "retry"), again: rapid.Bool().Draw(t, "again"),
+		current: someBytes.Draw(t, "current"),
 	}
 }
 

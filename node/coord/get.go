@@ -15,6 +15,9 @@ func (c *Coordinator) Get(g Get, done func(GetResult, error)) {
 	w := want{g.Level, g.R, "r"}
 	n, e := k.need(w)
 	if e == nil {
+		e = unservedGet(&g)
+	}
+	if e == nil {
 		e = c.current(&k, w, n)
 	}
 	if e != nil {

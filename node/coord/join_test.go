@@ -11,6 +11,7 @@ import (
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/quorum"
 	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/wire"
 )
 
 // slowReads has the owners read at once and answer m after a while.
@@ -21,8 +22,8 @@ func (r *region) slowReads(m *member, after time.Duration) {
 		if req.Verb != peer.VerbRead {
 			return 0, nil, nil, false
 		}
-		b, err := r.nodes[to].replica.Read(0, keyHash(req.Body), req.Body)
-		return after, b, err, true
+		b, err := r.nodes[to].replica.Read(0, keyHash(req.Body[1:]), req.Body[1:])
+		return after, wire.EncodeHeld(wire.Held{Record: b}), err, true
 	}
 }
 

@@ -87,7 +87,7 @@ func (w want) everybody() bool { return w.count == 0 && w.level == quorum.LocalA
 func (k *key) need(w want) (int, *Error) {
 	slots := len(k.row.Slots)
 	if !w.level.Valid() {
-		return 0, invalid("level", fmt.Sprintf("0..%d", quorum.LocalAll), strconv.Itoa(int(w.level)), "unknown consistency level")
+		return 0, invalid("level", fmt.Sprintf("0..%d", quorum.Serial), strconv.Itoa(int(w.level)), "unknown consistency level")
 	}
 	if w.count != 0 {
 		if w.count < 0 || w.count > slots {

@@ -16,6 +16,16 @@ type Get struct {
 	Level  quorum.Level
 	// R overrides the level when it is not 0: how many owners must answer.
 	R int
+	// Regions overrides the level when it is not 0: how many regions must
+	// answer, the own one among them.
+	Regions int
+	// Session is the token of an earlier answer, empty for none.
+	Session []byte
+	// MaxStaleness bounds how old the answer may be in what other regions wrote;
+	// 0 is no bound. WaitFresh waits until it is young enough. Freshness asks for
+	// Achieved.Freshness.
+	MaxStaleness         time.Duration
+	WaitFresh, Freshness bool
 	// Deadline is when the caller stops waiting; it must be set.
 	Deadline time.Time
 }
@@ -25,9 +35,14 @@ type Get struct {
 type GetResult struct {
 	View crdt.View
 	// Context is the client's token, opaque to it.
-	Context  []byte
+	Context []byte
+	// Session is the request's token with what this answer shows.
+	Session  []byte
 	Achieved Achieved
 }
+
+// RequestID names a write in all its attempts; zero is none.
+type RequestID [16]byte
 
 // Put writes a value or, with Delete set, a tombstone.
 type Put struct {
@@ -51,16 +66,36 @@ type Put struct {
 	// Sloppy has healthy nodes that do not own the key stand in where too few
 	// owners can acknowledge, one of which must be there; see
 	// docs/walkthrough-one-replica-down.md.
-	Sloppy   bool
-	Deadline time.Time
+	Sloppy bool
+	// Regions overrides the level when it is not 0: how many regions must have
+	// it, the own one among them.
+	Regions int
+	// RequestID makes all attempts with it one write. Retry says that this is
+	// not the first one.
+	RequestID RequestID
+	Retry     bool
+	// Session is the token of an earlier answer, empty for none.
+	Session   []byte
+	Condition crdt.Condition
+	Deadline  time.Time
 }
 
 // PutResult is the answer to a Put.
 type PutResult struct {
 	Version crdt.Dot
 	Stamp   hlc.Stamp
+	// Event is the dot that clocks know the write by. It is Version but for a
+	// write that was decided by consensus.
+	Event crdt.Dot
 	// Context covers this write and what it followed.
-	Context  []byte
+	Context []byte
+	// Session is the request's token with this write.
+	Session []byte
+	// MaybeDuplicate: a retry, and somebody who could have taken the earlier
+	// attempt could not be asked.
+	MaybeDuplicate bool
+	// Replayed: an earlier attempt had taken effect.
+	Replayed bool
 	Achieved Achieved
 }
 
@@ -80,6 +115,40 @@ type Achieved struct {
 	// Degraded: some owners were not asked because they are down, or others
 	// stood in for them.
 	Degraded bool
+	// Reached is the strongest level that the answer fulfils.
+	Reached quorum.Level
+	// Regions that were asked, the own one too, by levels that leave it.
+	Regions []RegionAchieved
+	// Freshness of each other region, where it was asked for.
+	Freshness []Freshness
+}
+
+// RegionAchieved says what a region had to do with an operation.
+type RegionAchieved struct {
+	Region topology.Region
+	State  RegionState
+	// Replicas there that acknowledged or took part, and how many it took.
+	Replicas, Needed int
+	// Detail of a failure, for people.
+	Detail string
+}
+
+// RegionState is how far a region took part. The numbers are wire format.
+type RegionState uint8
+
+// The states.
+const (
+	RegionReached RegionState = 1
+	RegionFailed  RegionState = 2
+	RegionUnknown RegionState = 3 // not heard from in time; it may have the write
+)
+
+// Freshness says up to when an answer holds everything that a region had
+// written: CompleteAsOf in milliseconds since 1970 by that region's clocks, 0
+// when it is not known.
+type Freshness struct {
+	Region       topology.Region
+	CompleteAsOf int64
 }
 
 // The bounds of what clients send.

@@ -68,6 +68,9 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 	if w.need, err = k.need(w.want); err != nil {
 		return nil, err
 	}
+	if err = unservedPut(&p); err != nil {
+		return nil, err
+	}
 	if err = c.current(&k, w.want, w.need); err != nil {
 		return nil, err
 	}

@@ -43,8 +43,9 @@ type read struct {
 
 	mu       sync.Mutex
 	tally    quorum.Tally
-	self     int   // the slot that this node serves, -1 for none
-	queue    []int // slots not yet asked
+	body     []byte // of the Read that is sent; set before anybody is asked
+	self     int    // the slot that this node serves, -1 for none
+	queue    []int  // slots not yet asked
 	replies  []readReply
 	timer    *time.Timer
 	finished bool
@@ -83,6 +84,7 @@ func (r *read) begin() {
 		}
 	}
 	r.order()
+	r.body = wire.AppendRead(make([]byte, 0, len(r.k.full)+1), wire.Read{Key: r.k.full})
 	r.mu.Lock()
 	for range n {
 		r.askNext()
@@ -157,8 +159,12 @@ func (r *read) ask(i int) {
 		r.answer(i, b, err)
 		return
 	}
-	r.c.send(r.k.server(i), r.k.top.Epoch, peer.VerbRead, r.k.full, r.deadline, func(b []byte, err error) {
-		r.answer(i, b, err)
+	r.c.send(r.k.server(i), r.k.top.Epoch, peer.VerbRead, r.body, r.deadline, func(b []byte, err error) {
+		var held wire.Held
+		if err == nil {
+			held, err = wire.DecodeHeld(b)
+		}
+		r.answer(i, held.Record, err)
 		r.flush()
 	})
 }

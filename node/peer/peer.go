@@ -54,6 +54,12 @@ const (
 	VerbHint     Verb = 12 // keep a record for an owner that is away
 	VerbCollect  Verb = 13 // a step of a round of tombstone collection
 	VerbOperate  Verb = 14 // an operator's question or order to every node
+
+	VerbRegionApply Verb = 15 // have the own region's owners join finished records
+	VerbRegionRead  Verb = 16 // what the own region's owners hold of a key
+	VerbOutcome     Verb = 17 // what is known of a request id
+	VerbSerial      Verb = 18 // a step of a key's consensus
+	VerbSerialState Verb = 19 // a page of the consensus states of a partition
 )
 
 // Request is one message to a peer.

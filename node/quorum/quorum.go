@@ -10,8 +10,8 @@ package quorum
 
 import "fmt"
 
-// Level is how many owners of the serving region take part in an operation.
-// What is called Local never leaves the region. The numbers are wire format.
+// Level is who takes part in an operation. What is called Local never leaves the
+// serving region; Each means every region. The numbers are wire format.
 type Level uint8
 
 // The levels. The zero Level stands for the default, LocalQuorum.
@@ -22,9 +22,15 @@ const (
 	LocalThree  Level = 3
 	LocalQuorum Level = 4
 	LocalAll    Level = 5
+
+	Quorum      Level = 6 // a quorum in a majority of the regions
+	EachQuorum  Level = 7 // a quorum in every region
+	All         Level = 8 // every owner in every region
+	LocalSerial Level = 9 // consensus in the serving region
+	Serial      Level = 10
 )
 
-var names = [...]string{"default", "local-one", "local-two", "local-three", "local-quorum", "local-all"}
+var names = [...]string{"default", "local-one", "local-two", "local-three", "local-quorum", "local-all", "quorum", "each-quorum", "all", "local-serial", "serial"}
 
 func (l Level) String() string {
 	if int(l) < len(names) {
@@ -46,8 +52,14 @@ func ParseLevel(s string) (Level, error) {
 	return 0, fmt.Errorf("unknown consistency level %q: one of %v", s, names[1:])
 }
 
-// Need returns how many of n owners l takes. It fails when there are not that
-// many owners at all.
+// Regional reports whether l asks other regions too.
+func (l Level) Regional() bool { return l == Quorum || l == EachQuorum || l == All }
+
+// Consensus reports whether l is decided by consensus.
+func (l Level) Consensus() bool { return l == LocalSerial || l == Serial }
+
+// Need returns how many of n owners l takes, in each region that takes part. It
+// fails when there are not that many owners at all.
 func (l Level) Need(n int) (int, error) {
 	var k int
 	switch l {
@@ -57,9 +69,9 @@ func (l Level) Need(n int) (int, error) {
 		k = 2
 	case LocalThree:
 		k = 3
-	case Default, LocalQuorum:
+	case Default, LocalQuorum, Quorum, EachQuorum, LocalSerial, Serial:
 		k = n/2 + 1
-	case LocalAll:
+	case LocalAll, All:
 		k = n
 	default:
 		return 0, fmt.Errorf("unknown consistency level %d", uint8(l))

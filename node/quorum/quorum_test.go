@@ -14,14 +14,19 @@ import (
 func TestNeed(t *testing.T) {
 	// For 1..6 owners; 0 is "cannot be".
 	for level, want := range map[quorum.Level][6]int{
-		quorum.Default:      {1, 2, 2, 3, 3, 4},
-		quorum.LocalQuorum:  {1, 2, 2, 3, 3, 4},
-		quorum.LocalOne:     {1, 1, 1, 1, 1, 1},
-		quorum.LocalTwo:     {0, 2, 2, 2, 2, 2},
-		quorum.LocalThree:   {0, 0, 3, 3, 3, 3},
-		quorum.LocalAll:     {1, 2, 3, 4, 5, 6},
-		quorum.LocalAll + 1: {},
-		255:                 {},
+		quorum.Default:     {1, 2, 2, 3, 3, 4},
+		quorum.LocalQuorum: {1, 2, 2, 3, 3, 4},
+		quorum.LocalOne:    {1, 1, 1, 1, 1, 1},
+		quorum.LocalTwo:    {0, 2, 2, 2, 2, 2},
+		quorum.LocalThree:  {0, 0, 3, 3, 3, 3},
+		quorum.LocalAll:    {1, 2, 3, 4, 5, 6},
+		quorum.Quorum:      {1, 2, 2, 3, 3, 4},
+		quorum.EachQuorum:  {1, 2, 2, 3, 3, 4},
+		quorum.LocalSerial: {1, 2, 2, 3, 3, 4},
+		quorum.Serial:      {1, 2, 2, 3, 3, 4},
+		quorum.All:         {1, 2, 3, 4, 5, 6},
+		quorum.Serial + 1:  {},
+		255:                {},
 	} {
 		for i, n := range want {
 			got, err := level.Need(i + 1)
@@ -34,18 +39,18 @@ func TestNeed(t *testing.T) {
 
 func TestLevelNames(t *testing.T) {
 	seen := map[string]bool{}
-	for l := range quorum.LocalAll + 1 {
+	for l := range quorum.Serial + 1 {
 		name := l.String()
 		if got, err := quorum.ParseLevel(name); err != nil || got != l || !l.Valid() || seen[name] {
 			t.Errorf("%d is %q, which is %d: %v", uint8(l), name, got, err)
 		}
 		seen[name] = true
 	}
-	bad := quorum.LocalAll + 1
-	if bad.Valid() || bad.String() != "level(6)" {
+	bad := quorum.Serial + 1
+	if bad.Valid() || bad.String() != "level(11)" {
 		t.Errorf("%v", bad)
 	}
-	for _, name := range []string{"", "LOCAL-QUORUM", "quorum", "level(6)"} {
+	for _, name := range []string{"", "LOCAL-QUORUM", "local-quorums", "level(6)"} {
 		if l, err := quorum.ParseLevel(name); err == nil || !strings.Contains(err.Error(), "local-quorum") {
 			t.Errorf("%q: %v, %v", name, l, err)
 		}

@@ -88,14 +88,18 @@ func (r *Repairer) healOne(ctx context.Context, d replica.Damage) error {
 	}
 	var entries []wire.Entry
 	ask := func(l link) error {
-		b, err := r.fetch(ctx, l, peer.VerbRead, d.Key)
-		if err != nil || len(b) == 0 {
+		b, err := r.fetch(ctx, l, peer.VerbRead, wire.AppendRead(nil, wire.Read{Key: d.Key}))
+		if err != nil {
 			return err
 		}
-		if _, err := crdt.DecodeRecord(d.KeyHash, b); err != nil {
+		held, err := wire.DecodeHeld(b)
+		if err != nil || len(held.Record) == 0 {
+			return err
+		}
+		if _, err := crdt.DecodeRecord(d.KeyHash, held.Record); err != nil {
 			return fmt.Errorf("%w: %w", wire.ErrMalformed, err)
 		}
-		entries = append(entries, wire.Entry{Key: d.Key, Record: b})
+		entries = append(entries, wire.Entry{Key: d.Key, Record: held.Record})
 		return nil
 	}
 	all, told := servers(top, d.Partition), 0

@@ -155,7 +155,7 @@ func TestHandleFences(t *testing.T) {
 		p.adopt(moving(5, p.Topology(), serving, parting, none, pending))
 		ask := func(epoch topology.Epoch, verb peer.Verb, part hashring.Partition) peer.Code {
 			key := keysIn(part, 1)[0]
-			body := []byte(key)
+			body := reading(key)
 			if verb == peer.VerbApply {
 				body = wire.AppendApply(nil, wire.Apply{Entries: []wire.Entry{foreign(key, stranger, 1, nil, "v")}})
 			}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
@@ -21,8 +22,19 @@ func (r *Replica) Handle(req peer.Request, reply peer.Done) bool { return r.Hand
 func (r *Replica) HandleFrom(from topology.NodeID, req peer.Request, reply peer.Done) bool {
 	switch req.Verb {
 	case peer.VerbRead:
-		b, err := r.Read(req.Epoch, hashring.KeyHash(req.Body), req.Body)
-		reply(b, Refuse(err))
+		m, err := wire.DecodeRead(req.Body)
+		if err == nil && m.Needs != nil {
+			err = fmt.Errorf("%w: a read that needs dots is not served yet", wire.ErrMalformed)
+		}
+		var held wire.Held
+		if err == nil {
+			held.Record, err = r.Read(req.Epoch, hashring.KeyHash(m.Key), m.Key)
+		}
+		if err != nil {
+			reply(nil, Refuse(err))
+			return true
+		}
+		reply(wire.EncodeHeld(held), nil)
 	case peer.VerbApply:
 		m, err := wire.DecodeApply(req.Body)
 		if err != nil {

@@ -371,11 +371,11 @@ func TestHandle(t *testing.T) {
 		if b, err = ask(q, peer.VerbApply, wire.AppendApply(nil, wire.Apply{Entries: pulled.Entries})); len(b) != 0 || err != nil {
 			t.Fatalf("apply: %x, %v", b, err)
 		}
-		b, err = ask(q, peer.VerbRead, []byte(key))
-		if err != nil || !bytes.Equal(b, p.entry(key).Record) {
+		b, err = ask(q, peer.VerbRead, reading(key))
+		if held, bad := wire.DecodeHeld(b); err != nil || bad != nil || held.Pending || !bytes.Equal(held.Record, p.entry(key).Record) {
 			t.Fatalf("read: %x, %v", b, err)
 		}
-		if b, err = ask(q, peer.VerbRead, []byte("b\x00absent")); len(b) != 0 || err != nil {
+		if b, err = ask(q, peer.VerbRead, reading("b\x00absent")); len(b) != 1 || err != nil {
 			t.Fatalf("read of an absent key: %x, %v", b, err)
 		}
 		b, err = ask(q, peer.VerbBuckets, wire.AppendBuckets(nil, wire.Buckets{}))
@@ -470,7 +470,8 @@ func TestHandleRefusals(t *testing.T) {
 			{"apply of no record", peer.VerbApply, apply(wire.Entry{Key: []byte(key), Record: []byte("junk")}), peer.CodeInvalid},
 			{"apply elsewhere", peer.VerbApply, apply(foreign(other, stranger, 1, nil, "v")), peer.CodeNotOwner},
 			{"apply of a key too long", peer.VerbApply, apply(foreign(long, stranger, 1, nil, "v")), peer.CodeInvalid},
-			{"read elsewhere", peer.VerbRead, []byte(other), peer.CodeNotOwner},
+			{"read elsewhere", peer.VerbRead, reading(other), peer.CodeNotOwner},
+			{"no read", peer.VerbRead, nil, peer.CodeInvalid},
 			{"no compare", peer.VerbCompare, []byte{9}, peer.CodeInvalid},
 			{"no pull", peer.VerbPull, nil, peer.CodeInvalid},
 			{"pull elsewhere", peer.VerbPull, wire.AppendPull(nil, wire.Pull{Partition: 99, Clock: &crdt.Clock{}}), peer.CodeNotOwner},
@@ -486,7 +487,7 @@ func TestHandleRefusals(t *testing.T) {
 		}
 		p.put(key, "v")
 		p.disk.CorruptValue(recordKey(key))
-		_, err := ask(p, peer.VerbRead, []byte(key))
+		_, err := ask(p, peer.VerbRead, reading(key))
 		var no *peer.Refusal
 		if !errors.As(err, &no) || no.Code != peer.CodeCorrupt {
 			t.Errorf("unreadable: %v", err)
@@ -500,3 +501,5 @@ func TestHandleRefusals(t *testing.T) {
 		}
 	})
 }
+
+func reading(key string) []byte { return wire.AppendRead(nil, wire.Read{Key: []byte(key)}) }

@@ -13,6 +13,15 @@ type Forward struct {
 	// TTL in milliseconds, 0 for never.
 	TTL                       uint64
 	Delete, Overwrite, Sloppy bool
+	// Regions is how many regions must have it, 0 for by level.
+	Regions uint32
+	// RequestID names the write in all its attempts, nil for none; Retry: there
+	// may have been an earlier one.
+	RequestID *[16]byte
+	Retry     bool
+	// Session is the client's session token, empty for none.
+	Session   []byte
+	Condition crdt.Condition
 }
 
 // The flags of a Forward, one byte.
@@ -20,6 +29,11 @@ const (
 	forwardDelete    = 1
 	forwardOverwrite = 2
 	forwardSloppy    = 4
+	forwardRetry     = 8
+	forwardID        = 16 // the request id follows, 16 bytes
+	forwardExtras    = 32 // regions, session and condition follow
+
+	forwardFlags = 63
 )
 
 // AppendForward appends the encoding of m.
@@ -42,7 +56,26 @@ func AppendForward(dst []byte, m *Forward) []byte {
 	if m.Sloppy {
 		flags |= forwardSloppy
 	}
+	if m.Retry {
+		flags |= forwardRetry
+	}
+	if m.RequestID != nil {
+		flags |= forwardID
+	}
+	extras := m.Regions != 0 || len(m.Session) > 0 || m.Condition != (crdt.Condition{})
+	if extras {
+		flags |= forwardExtras
+	}
 	w.byte(flags)
+	if m.RequestID != nil {
+		w.b = append(w.b, m.RequestID[:]...)
+	}
+	if extras {
+		w.uvarint(uint64(m.Regions))
+		w.bytes(m.Session)
+		w.byte(byte(m.Condition.Kind))
+		w.dot(m.Condition.Version)
+	}
 	return w.b
 }
 
@@ -55,7 +88,20 @@ func DecodeForward(b []byte) (Forward, error) {
 	}
 	flags := r.byte()
 	m.Delete, m.Overwrite, m.Sloppy = flags&forwardDelete != 0, flags&forwardOverwrite != 0, flags&forwardSloppy != 0
-	r.bad = r.bad || flags&^(forwardDelete|forwardOverwrite|forwardSloppy) != 0
+	r.bad = r.bad || flags&^forwardFlags != 0
+	m.Retry = flags&forwardRetry != 0
+	if flags&forwardID != 0 {
+		m.RequestID = new([16]byte)
+		for i := range m.RequestID {
+			m.RequestID[i] = r.byte()
+		}
+	}
+	if flags&forwardExtras != 0 {
+		m.Regions, m.Session = r.uint32(), r.bytes()
+		m.Condition.Kind = crdt.ConditionKind(r.byte())
+		m.Condition.Version = r.dot()
+		r.bad = r.bad || !m.Condition.Valid()
+	}
 	return m, r.end()
 }
 
@@ -69,12 +115,18 @@ type Forwarded struct {
 // ForwardDone is a write that was acknowledged.
 type ForwardDone struct {
 	Version crdt.Dot
+	// Event is the dot that clocks know the write by.
+	Event   crdt.Dot
 	Stamp   uint64
 	Context []byte
 	Level   uint8
 	Needed  uint32
 	// Degraded: some of those who should have it were not asked.
-	Degraded    bool
+	Degraded bool
+	// MaybeDuplicate and Replayed are about retries.
+	MaybeDuplicate, Replayed bool
+	// Session is the client's token with this write, empty for none.
+	Session     []byte
 	Coordinator string
 	// Replicas are the owners that have it, Hinted those who keep it for
 	// others; at most maxNodes each.
@@ -88,6 +140,8 @@ type ForwardFailed struct {
 	Again                      bool
 	Detail, Field, Limit, Seen string
 	Needed, Acks, RetryAfterMs uint32
+	// Current is the record that is there, for a condition that did not hold.
+	Current []byte
 }
 
 // maxNodes bounds the lists of nodes in a message.
@@ -107,6 +161,7 @@ func AppendForwarded(dst []byte, m *Forwarded) []byte {
 		w.uvarint(uint64(e.Needed))
 		w.uvarint(uint64(e.Acks))
 		w.uvarint(uint64(e.RetryAfterMs))
+		w.bytes(e.Current)
 		return w.b
 	}
 	d := &m.Done
@@ -117,6 +172,10 @@ func AppendForwarded(dst []byte, m *Forwarded) []byte {
 	w.byte(d.Level)
 	w.uvarint(uint64(d.Needed))
 	w.bool(d.Degraded)
+	w.dot(d.Event)
+	w.bool(d.MaybeDuplicate)
+	w.bool(d.Replayed)
+	w.bytes(d.Session)
 	w.string(d.Coordinator)
 	w.strings(d.Replicas)
 	w.strings(d.Hinted)
@@ -132,12 +191,14 @@ func DecodeForwarded(b []byte) (Forwarded, error) {
 			*s = r.string()
 		}
 		e.Needed, e.Acks, e.RetryAfterMs = r.uint32(), r.uint32(), r.uint32()
+		e.Current = r.bytes()
 		return Forwarded{Failed: e}, r.end()
 	}
 	m := Forwarded{Done: ForwardDone{
 		Version: crdt.Dot{Actor: crdt.Actor(r.uint32()), N: r.uvarint()},
 		Stamp:   r.uvarint(), Context: r.bytes(), Level: r.byte(), Needed: r.uint32(),
-		Degraded: r.bool(), Coordinator: r.string(), Replicas: r.strings(), Hinted: r.strings(),
+		Degraded: r.bool(), Event: r.dot(), MaybeDuplicate: r.bool(), Replayed: r.bool(), Session: r.bytes(),
+		Coordinator: r.string(), Replicas: r.strings(), Hinted: r.strings(),
 	}}
 	return m, r.end()
 }

@@ -28,6 +28,11 @@ func drawForward(t *rapid.T) wire.Forward {
 		Context: drawBytes.Draw(t, "context"), Level: rapid.Uint8().Draw(t, "level"), W: rapid.Uint32().Draw(t, "w"),
 		TTL:    rapid.Uint64().Draw(t, "ttl"),
 		Delete: rapid.Bool().Draw(t, "delete"), Overwrite: rapid.Bool().Draw(t, "overwrite"), Sloppy: rapid.Bool().Draw(t, "sloppy"),
+		Regions: rapid.Uint32().Draw(t, "regions"), Retry: rapid.Bool().Draw(t, "retry"), Session: drawBytes.Draw(t, "session"),
+		RequestID: rapid.Ptr(rapid.Map(rapid.Uint64(), func(n uint64) [16]byte { return [16]byte{byte(n), 1: byte(n >> 8), 15: 1} }), true).Draw(t, "id"),
+		Condition: rapid.SampledFrom([]crdt.Condition{
+			{}, {Kind: crdt.IfAbsent}, {Kind: crdt.IfContext}, {Kind: crdt.IfVersion, Version: crdt.Dot{Actor: 65, N: 7}},
+		}).Draw(t, "condition"),
 	}
 }
 
@@ -37,13 +42,15 @@ func drawForwarded(t *rapid.T) wire.Forwarded {
 			Code: rapid.Uint8().Draw(t, "code"), Outcome: rapid.Uint8().Draw(t, "outcome"), Again: rapid.Bool().Draw(t, "again"),
 			Detail: rapid.String().Draw(t, "detail"), Field: rapid.String().Draw(t, "field"),
 			Limit: rapid.String().Draw(t, "limit"), Seen: rapid.String().Draw(t, "seen"),
-			Needed: rapid.Uint32().Draw(t, "needed"), Acks: rapid.Uint32().Draw(t, "acks"), RetryAfterMs: rapid.Uint32().Draw(t, "retry"),
+			Needed: rapid.Uint32().Draw(t, "needed"), Acks: rapid.Uint32().Draw(t, "acks"), RetryAfterMs: rapid.Uint32().Draw(t, "retry"), Current: drawBytes.Draw(t, "current"),
 		}}
 	}
 	nodes := rapid.SliceOfN(rapid.String(), 0, 128)
 	return wire.Forwarded{Done: wire.ForwardDone{
 		Version: crdt.Dot{Actor: crdt.Actor(rapid.Uint32().Draw(t, "actor")), N: rapid.Uint64().Draw(t, "n")},
-		Stamp:   rapid.Uint64().Draw(t, "stamp"), Context: drawBytes.Draw(t, "context"),
+		Stamp:   rapid.Uint64().Draw(t, "stamp"), Context: drawBytes.Draw(t, "context"), Session: drawBytes.Draw(t, "session"),
+		Event:          crdt.Dot{Actor: crdt.Actor(rapid.Uint32().Draw(t, "event actor")), N: rapid.Uint64().Draw(t, "event n")},
+		MaybeDuplicate: rapid.Bool().Draw(t, "duplicate"), Replayed: rapid.Bool().Draw(t, "replayed"),
 		Level: rapid.Uint8().Draw(t, "level"), Needed: rapid.Uint32().Draw(t, "needed"), Degraded: rapid.Bool().Draw(t, "degraded"),
 		Coordinator: rapid.String().Draw(t, "coordinator"), Replicas: nodes.Draw(t, "replicas"), Hinted: nodes.Draw(t, "hinted"),
 	}}
@@ -61,7 +68,7 @@ func drawHint(t *rapid.T) wire.Hint {
 // is refused.
 func TestForwardRefuses(t *testing.T) {
 	flags := wire.AppendForward(nil, &wire.Forward{Bucket: "b", Key: []byte("k"), Value: []byte("v")})
-	flags[len(flags)-1] = 8
+	flags[len(flags)-1] = 64
 	for name, body := range map[string][]byte{
 		"unknown flag":  flags,
 		"w of 33 bits":  append([]byte{0, 0, 0, 0, 1}, append(uvarints(1<<32), 0, 0)...),

@@ -34,9 +34,6 @@ func (r *reader) floors() Floors {
 	return Floors{next(), next(), next(), next()}
 }
 
-// Read asks for the record of one key. The body is the full key itself, the
-// reply the record's encoding, empty for an absent key.
-
 // Apply asks an owner to join finished records; the reply is empty and means
 // that all of them are durable.
 type Apply struct {

@@ -58,11 +58,14 @@ func (w *writer) bool(v bool) {
 		w.b = append(w.b, 0)
 	}
 }
+func (w *writer) dot(d crdt.Dot) {
+	w.uvarint(uint64(d.Actor))
+	w.uvarint(d.N)
+}
 func (w *writer) dots(dots []crdt.Dot) {
 	w.uvarint(uint64(len(dots)))
 	for _, d := range dots {
-		w.uvarint(uint64(d.Actor))
-		w.uvarint(d.N)
+		w.dot(d)
 	}
 }
 func (w *writer) clock(c *crdt.Clock) { w.b = crdt.AppendClock(w.b, c) }
@@ -167,6 +170,9 @@ func (r *reader) bool() bool {
 	r.b = r.b[1:]
 	return v
 }
+
+// dot reads one that may be zero, or name nobody.
+func (r *reader) dot() crdt.Dot { return crdt.Dot{Actor: crdt.Actor(r.uint32()), N: r.uvarint()} }
 
 func (r *reader) dots() []crdt.Dot {
 	n := r.count(2)

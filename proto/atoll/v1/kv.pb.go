@@ -21,7 +21,9 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Level says how many owners of the serving region take part.
+// Level says who takes part in an operation. What is called LOCAL_ never leaves
+// the serving region; EACH_ means every region. QUORUM is a quorum of regional
+// quorums, not a majority of all replicas.
 type Level int32
 
 const (
@@ -32,17 +34,34 @@ const (
 	Level_LEVEL_LOCAL_THREE  Level = 3
 	Level_LEVEL_LOCAL_QUORUM Level = 4
 	Level_LEVEL_LOCAL_ALL    Level = 5
+	// A quorum of the owners in a majority of the bucket's regions, the serving
+	// one among them.
+	Level_LEVEL_QUORUM Level = 6
+	// A quorum of the owners in every region of the bucket.
+	Level_LEVEL_EACH_QUORUM Level = 7
+	// Every owner in every region of the bucket.
+	Level_LEVEL_ALL Level = 8
+	// Consensus among the owners of the serving region, key by key: linearizable
+	// among all operations of this level in this region.
+	Level_LEVEL_LOCAL_SERIAL Level = 9
+	// The same in the bucket's home region, wherever the client is.
+	Level_LEVEL_SERIAL Level = 10
 )
 
 // Enum value maps for Level.
 var (
 	Level_name = map[int32]string{
-		0: "LEVEL_UNSPECIFIED",
-		1: "LEVEL_LOCAL_ONE",
-		2: "LEVEL_LOCAL_TWO",
-		3: "LEVEL_LOCAL_THREE",
-		4: "LEVEL_LOCAL_QUORUM",
-		5: "LEVEL_LOCAL_ALL",
+		0:  "LEVEL_UNSPECIFIED",
+		1:  "LEVEL_LOCAL_ONE",
+		2:  "LEVEL_LOCAL_TWO",
+		3:  "LEVEL_LOCAL_THREE",
+		4:  "LEVEL_LOCAL_QUORUM",
+		5:  "LEVEL_LOCAL_ALL",
+		6:  "LEVEL_QUORUM",
+		7:  "LEVEL_EACH_QUORUM",
+		8:  "LEVEL_ALL",
+		9:  "LEVEL_LOCAL_SERIAL",
+		10: "LEVEL_SERIAL",
 	}
 	Level_value = map[string]int32{
 		"LEVEL_UNSPECIFIED":  0,
@@ -51,6 +70,11 @@ var (
 		"LEVEL_LOCAL_THREE":  3,
 		"LEVEL_LOCAL_QUORUM": 4,
 		"LEVEL_LOCAL_ALL":    5,
+		"LEVEL_QUORUM":       6,
+		"LEVEL_EACH_QUORUM":  7,
+		"LEVEL_ALL":          8,
+		"LEVEL_LOCAL_SERIAL": 9,
+		"LEVEL_SERIAL":       10,
 	}
 )
 
@@ -98,6 +122,29 @@ const (
 	Reason_REASON_INTERNAL          Reason = 11
 	Reason_REASON_STOPPING          Reason = 12
 	Reason_REASON_DEADLINE          Reason = 13
+	// The write is applied in the serving region, and not known to be in all
+	// others that were asked for. The error's "applied" says which have it.
+	Reason_REASON_PARTIAL Reason = 14
+	// The condition did not hold; the error's "current" is what is there.
+	Reason_REASON_CONDITION_FAILED Reason = 15
+	// No owner that could be asked knows everything that the session knows.
+	Reason_REASON_SESSION_BEHIND Reason = 16
+	// Writes that the session knows were lost for good.
+	Reason_REASON_SESSION_LOST Reason = 17
+	Reason_REASON_BAD_SESSION  Reason = 18
+	// The answer would be older than max_staleness allows.
+	Reason_REASON_STALE         Reason = 19
+	Reason_REASON_REGION_FENCED Reason = 20
+	// The bucket's policy does not allow the level.
+	Reason_REASON_LEVEL_NOT_ALLOWED Reason = 21
+	// The context has seen writes that the owners asked have not.
+	Reason_REASON_CONTEXT_AHEAD Reason = 22
+	// The bucket wants a context with every write of a key that exists.
+	Reason_REASON_CONTEXT_REQUIRED Reason = 23
+	Reason_REASON_NO_VERSION       Reason = 24
+	Reason_REASON_BUCKET_EXISTS    Reason = 25
+	// The revision that a change was based on is not the newest any more.
+	Reason_REASON_REVISION_MISMATCH Reason = 26
 )
 
 // Enum value maps for Reason.
@@ -117,6 +164,19 @@ var (
 		11: "REASON_INTERNAL",
 		12: "REASON_STOPPING",
 		13: "REASON_DEADLINE",
+		14: "REASON_PARTIAL",
+		15: "REASON_CONDITION_FAILED",
+		16: "REASON_SESSION_BEHIND",
+		17: "REASON_SESSION_LOST",
+		18: "REASON_BAD_SESSION",
+		19: "REASON_STALE",
+		20: "REASON_REGION_FENCED",
+		21: "REASON_LEVEL_NOT_ALLOWED",
+		22: "REASON_CONTEXT_AHEAD",
+		23: "REASON_CONTEXT_REQUIRED",
+		24: "REASON_NO_VERSION",
+		25: "REASON_BUCKET_EXISTS",
+		26: "REASON_REVISION_MISMATCH",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":       0,
@@ -133,6 +193,19 @@ var (
 		"REASON_INTERNAL":          11,
 		"REASON_STOPPING":          12,
 		"REASON_DEADLINE":          13,
+		"REASON_PARTIAL":           14,
+		"REASON_CONDITION_FAILED":  15,
+		"REASON_SESSION_BEHIND":    16,
+		"REASON_SESSION_LOST":      17,
+		"REASON_BAD_SESSION":       18,
+		"REASON_STALE":             19,
+		"REASON_REGION_FENCED":     20,
+		"REASON_LEVEL_NOT_ALLOWED": 21,
+		"REASON_CONTEXT_AHEAD":     22,
+		"REASON_CONTEXT_REQUIRED":  23,
+		"REASON_NO_VERSION":        24,
+		"REASON_BUCKET_EXISTS":     25,
+		"REASON_REVISION_MISMATCH": 26,
 	}
 )
 
@@ -161,6 +234,116 @@ func (x Reason) Number() protoreflect.EnumNumber {
 // Deprecated: Use Reason.Descriptor instead.
 func (Reason) EnumDescriptor() ([]byte, []int) {
 	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{1}
+}
+
+type RegionAchieved_State int32
+
+const (
+	RegionAchieved_STATE_UNSPECIFIED RegionAchieved_State = 0
+	// It took part as the level asks: it has the write, or answered the read.
+	RegionAchieved_STATE_REACHED RegionAchieved_State = 1
+	// It said that it could not.
+	RegionAchieved_STATE_FAILED RegionAchieved_State = 2
+	// It was not heard from in time; it may have the write.
+	RegionAchieved_STATE_UNKNOWN RegionAchieved_State = 3
+)
+
+// Enum value maps for RegionAchieved_State.
+var (
+	RegionAchieved_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "STATE_REACHED",
+		2: "STATE_FAILED",
+		3: "STATE_UNKNOWN",
+	}
+	RegionAchieved_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"STATE_REACHED":     1,
+		"STATE_FAILED":      2,
+		"STATE_UNKNOWN":     3,
+	}
+)
+
+func (x RegionAchieved_State) Enum() *RegionAchieved_State {
+	p := new(RegionAchieved_State)
+	*p = x
+	return p
+}
+
+func (x RegionAchieved_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RegionAchieved_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_atoll_v1_kv_proto_enumTypes[2].Descriptor()
+}
+
+func (RegionAchieved_State) Type() protoreflect.EnumType {
+	return &file_atoll_v1_kv_proto_enumTypes[2]
+}
+
+func (x RegionAchieved_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RegionAchieved_State.Descriptor instead.
+func (RegionAchieved_State) EnumDescriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{2, 0}
+}
+
+type GetOutcomeResponse_Outcome int32
+
+const (
+	GetOutcomeResponse_OUTCOME_UNSPECIFIED GetOutcomeResponse_Outcome = 0
+	GetOutcomeResponse_OUTCOME_APPLIED     GetOutcomeResponse_Outcome = 1
+	// No owner has it, and none will take it any more.
+	GetOutcomeResponse_OUTCOME_NOT_APPLIED GetOutcomeResponse_Outcome = 2
+	// Not all owners could be asked, or the request is too old to be
+	// remembered.
+	GetOutcomeResponse_OUTCOME_UNKNOWN GetOutcomeResponse_Outcome = 3
+)
+
+// Enum value maps for GetOutcomeResponse_Outcome.
+var (
+	GetOutcomeResponse_Outcome_name = map[int32]string{
+		0: "OUTCOME_UNSPECIFIED",
+		1: "OUTCOME_APPLIED",
+		2: "OUTCOME_NOT_APPLIED",
+		3: "OUTCOME_UNKNOWN",
+	}
+	GetOutcomeResponse_Outcome_value = map[string]int32{
+		"OUTCOME_UNSPECIFIED": 0,
+		"OUTCOME_APPLIED":     1,
+		"OUTCOME_NOT_APPLIED": 2,
+		"OUTCOME_UNKNOWN":     3,
+	}
+)
+
+func (x GetOutcomeResponse_Outcome) Enum() *GetOutcomeResponse_Outcome {
+	p := new(GetOutcomeResponse_Outcome)
+	*p = x
+	return p
+}
+
+func (x GetOutcomeResponse_Outcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GetOutcomeResponse_Outcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_atoll_v1_kv_proto_enumTypes[3].Descriptor()
+}
+
+func (GetOutcomeResponse_Outcome) Type() protoreflect.EnumType {
+	return &file_atoll_v1_kv_proto_enumTypes[3]
+}
+
+func (x GetOutcomeResponse_Outcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GetOutcomeResponse_Outcome.Descriptor instead.
+func (GetOutcomeResponse_Outcome) EnumDescriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{15, 0}
 }
 
 // Version names one write.
@@ -228,7 +411,12 @@ type Sibling struct {
 	// Region is the region where the write was made.
 	Region string `protobuf:"bytes,5,opt,name=region,proto3" json:"region,omitempty"`
 	// Expires_at in milliseconds since 1970, 0 for never.
-	ExpiresAt     int64 `protobuf:"varint,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	ExpiresAt int64 `protobuf:"varint,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Value_size in bytes; set with value_omitted.
+	ValueSize uint64 `protobuf:"varint,7,opt,name=value_size,json=valueSize,proto3" json:"value_size,omitempty"`
+	// Value_omitted: the value is left out because the reply would be too large;
+	// GetVersion fetches it.
+	ValueOmitted  bool `protobuf:"varint,8,opt,name=value_omitted,json=valueOmitted,proto3" json:"value_omitted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -305,6 +493,155 @@ func (x *Sibling) GetExpiresAt() int64 {
 	return 0
 }
 
+func (x *Sibling) GetValueSize() uint64 {
+	if x != nil {
+		return x.ValueSize
+	}
+	return 0
+}
+
+func (x *Sibling) GetValueOmitted() bool {
+	if x != nil {
+		return x.ValueOmitted
+	}
+	return false
+}
+
+// RegionAchieved says what a region had to do with an operation.
+type RegionAchieved struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	State  RegionAchieved_State   `protobuf:"varint,2,opt,name=state,proto3,enum=atoll.v1.RegionAchieved_State" json:"state,omitempty"`
+	// Replicas there that acknowledged or took part, and how many it took.
+	Replicas uint32 `protobuf:"varint,3,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	Needed   uint32 `protobuf:"varint,4,opt,name=needed,proto3" json:"needed,omitempty"`
+	// Detail of a failure, for people.
+	Detail        string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionAchieved) Reset() {
+	*x = RegionAchieved{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionAchieved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionAchieved) ProtoMessage() {}
+
+func (x *RegionAchieved) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionAchieved.ProtoReflect.Descriptor instead.
+func (*RegionAchieved) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RegionAchieved) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RegionAchieved) GetState() RegionAchieved_State {
+	if x != nil {
+		return x.State
+	}
+	return RegionAchieved_STATE_UNSPECIFIED
+}
+
+func (x *RegionAchieved) GetReplicas() uint32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *RegionAchieved) GetNeeded() uint32 {
+	if x != nil {
+		return x.Needed
+	}
+	return 0
+}
+
+func (x *RegionAchieved) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// Freshness says up to when the answer holds everything that a region had
+// written.
+type Freshness struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	// Complete_as_of in milliseconds since 1970 by that region's clocks; 0 when
+	// it is not known.
+	CompleteAsOf  int64 `protobuf:"varint,2,opt,name=complete_as_of,json=completeAsOf,proto3" json:"complete_as_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Freshness) Reset() {
+	*x = Freshness{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Freshness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Freshness) ProtoMessage() {}
+
+func (x *Freshness) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
+func (*Freshness) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Freshness) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Freshness) GetCompleteAsOf() int64 {
+	if x != nil {
+		return x.CompleteAsOf
+	}
+	return 0
+}
+
 // Achieved says what an answer rests on.
 type Achieved struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -322,14 +659,20 @@ type Achieved struct {
 	// Hinted are the nodes that stood in for owners which are away (a sloppy
 	// write): they have the write durably, count, and hand it over when the
 	// owners are back.
-	Hinted        []string `protobuf:"bytes,7,rep,name=hinted,proto3" json:"hinted,omitempty"`
+	Hinted []string `protobuf:"bytes,7,rep,name=hinted,proto3" json:"hinted,omitempty"`
+	// Reached is the strongest level that the answer fulfils.
+	Reached Level `protobuf:"varint,8,opt,name=reached,proto3,enum=atoll.v1.Level" json:"reached,omitempty"`
+	// Regions that were asked, the serving one too, for levels that leave it.
+	Regions []*RegionAchieved `protobuf:"bytes,9,rep,name=regions,proto3" json:"regions,omitempty"`
+	// Freshness of each other region, where it was asked for.
+	Freshness     []*Freshness `protobuf:"bytes,10,rep,name=freshness,proto3" json:"freshness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Achieved) Reset() {
 	*x = Achieved{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[2]
+	mi := &file_atoll_v1_kv_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -341,7 +684,7 @@ func (x *Achieved) String() string {
 func (*Achieved) ProtoMessage() {}
 
 func (x *Achieved) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[2]
+	mi := &file_atoll_v1_kv_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -354,7 +697,7 @@ func (x *Achieved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Achieved.ProtoReflect.Descriptor instead.
 func (*Achieved) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{2}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Achieved) GetLevel() Level {
@@ -406,6 +749,148 @@ func (x *Achieved) GetHinted() []string {
 	return nil
 }
 
+func (x *Achieved) GetReached() Level {
+	if x != nil {
+		return x.Reached
+	}
+	return Level_LEVEL_UNSPECIFIED
+}
+
+func (x *Achieved) GetRegions() []*RegionAchieved {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+func (x *Achieved) GetFreshness() []*Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+// Condition of a write; at most one. It is judged by the owners together at
+// LOCAL_SERIAL and SERIAL. At other levels only the owner that takes the write
+// judges it, and a concurrent write becomes a sibling.
+type Condition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Condition:
+	//
+	//	*Condition_IfAbsent
+	//	*Condition_IfPresent
+	//	*Condition_IfVersion
+	//	*Condition_IfContext
+	Condition     isCondition_Condition `protobuf_oneof:"condition"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Condition) Reset() {
+	*x = Condition{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Condition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Condition) ProtoMessage() {}
+
+func (x *Condition) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Condition.ProtoReflect.Descriptor instead.
+func (*Condition) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Condition) GetCondition() isCondition_Condition {
+	if x != nil {
+		return x.Condition
+	}
+	return nil
+}
+
+func (x *Condition) GetIfAbsent() bool {
+	if x != nil {
+		if x, ok := x.Condition.(*Condition_IfAbsent); ok {
+			return x.IfAbsent
+		}
+	}
+	return false
+}
+
+func (x *Condition) GetIfPresent() bool {
+	if x != nil {
+		if x, ok := x.Condition.(*Condition_IfPresent); ok {
+			return x.IfPresent
+		}
+	}
+	return false
+}
+
+func (x *Condition) GetIfVersion() *Version {
+	if x != nil {
+		if x, ok := x.Condition.(*Condition_IfVersion); ok {
+			return x.IfVersion
+		}
+	}
+	return nil
+}
+
+func (x *Condition) GetIfContext() bool {
+	if x != nil {
+		if x, ok := x.Condition.(*Condition_IfContext); ok {
+			return x.IfContext
+		}
+	}
+	return false
+}
+
+type isCondition_Condition interface {
+	isCondition_Condition()
+}
+
+type Condition_IfAbsent struct {
+	// Nothing live is there.
+	IfAbsent bool `protobuf:"varint,1,opt,name=if_absent,json=ifAbsent,proto3,oneof"`
+}
+
+type Condition_IfPresent struct {
+	// Something live is there.
+	IfPresent bool `protobuf:"varint,2,opt,name=if_present,json=ifPresent,proto3,oneof"`
+}
+
+type Condition_IfVersion struct {
+	// Exactly this version is there, without siblings.
+	IfVersion *Version `protobuf:"bytes,3,opt,name=if_version,json=ifVersion,proto3,oneof"`
+}
+
+type Condition_IfContext struct {
+	// Nothing is there that the request's context has not seen.
+	IfContext bool `protobuf:"varint,4,opt,name=if_context,json=ifContext,proto3,oneof"`
+}
+
+func (*Condition_IfAbsent) isCondition_Condition() {}
+
+func (*Condition_IfPresent) isCondition_Condition() {}
+
+func (*Condition_IfVersion) isCondition_Condition() {}
+
+func (*Condition_IfContext) isCondition_Condition() {}
+
 type GetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Bucket is "default" when empty.
@@ -413,14 +898,28 @@ type GetRequest struct {
 	Key    []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	Level  Level  `protobuf:"varint,3,opt,name=level,proto3,enum=atoll.v1.Level" json:"level,omitempty"`
 	// R overrides the level: how many owners must answer. 0: by level.
-	R             uint32 `protobuf:"varint,4,opt,name=r,proto3" json:"r,omitempty"`
+	R uint32 `protobuf:"varint,4,opt,name=r,proto3" json:"r,omitempty"`
+	// Regions overrides the level: how many regions must answer, the serving one
+	// among them, each with r owners (or a quorum). 0: by level.
+	Regions uint32 `protobuf:"varint,5,opt,name=regions,proto3" json:"regions,omitempty"`
+	// Session is the token of an earlier answer: the answer knows at least what
+	// the session knows.
+	Session []byte `protobuf:"bytes,6,opt,name=session,proto3" json:"session,omitempty"`
+	// Max_staleness_ms: the answer holds everything that each other region had
+	// written until so long ago, or it is not given. 0: no bound.
+	MaxStalenessMs int64 `protobuf:"varint,7,opt,name=max_staleness_ms,json=maxStalenessMs,proto3" json:"max_staleness_ms,omitempty"`
+	// Wait_fresh: where an answer would be too stale, wait for a fresh one until
+	// the deadline, in place of failing at once.
+	WaitFresh bool `protobuf:"varint,8,opt,name=wait_fresh,json=waitFresh,proto3" json:"wait_fresh,omitempty"`
+	// Freshness asks for Achieved.freshness.
+	Freshness     bool `protobuf:"varint,9,opt,name=freshness,proto3" json:"freshness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[3]
+	mi := &file_atoll_v1_kv_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -432,7 +931,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[3]
+	mi := &file_atoll_v1_kv_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -445,7 +944,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{3}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetRequest) GetBucket() string {
@@ -476,6 +975,41 @@ func (x *GetRequest) GetR() uint32 {
 	return 0
 }
 
+func (x *GetRequest) GetRegions() uint32 {
+	if x != nil {
+		return x.Regions
+	}
+	return 0
+}
+
+func (x *GetRequest) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *GetRequest) GetMaxStalenessMs() int64 {
+	if x != nil {
+		return x.MaxStalenessMs
+	}
+	return 0
+}
+
+func (x *GetRequest) GetWaitFresh() bool {
+	if x != nil {
+		return x.WaitFresh
+	}
+	return false
+}
+
+func (x *GetRequest) GetFreshness() bool {
+	if x != nil {
+		return x.Freshness
+	}
+	return false
+}
+
 type GetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Siblings holds the live versions, more than one when concurrent writes
@@ -488,13 +1022,15 @@ type GetResponse struct {
 	// Deleted_concurrently: a delete is among the concurrent versions.
 	DeletedConcurrently bool      `protobuf:"varint,3,opt,name=deleted_concurrently,json=deletedConcurrently,proto3" json:"deleted_concurrently,omitempty"`
 	Achieved            *Achieved `protobuf:"bytes,4,opt,name=achieved,proto3" json:"achieved,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Session is the request's token with what this answer shows.
+	Session       []byte `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[4]
+	mi := &file_atoll_v1_kv_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -506,7 +1042,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[4]
+	mi := &file_atoll_v1_kv_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -519,7 +1055,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{4}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetResponse) GetSiblings() []*Sibling {
@@ -550,6 +1086,118 @@ func (x *GetResponse) GetAchieved() *Achieved {
 	return nil
 }
 
+func (x *GetResponse) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+type GetVersionRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Bucket string                 `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	Key    []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Version of a sibling that a read has shown.
+	Version       *Version `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetVersionRequest) Reset() {
+	*x = GetVersionRequest{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetVersionRequest) ProtoMessage() {}
+
+func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
+func (*GetVersionRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetVersionRequest) GetBucket() string {
+	if x != nil {
+		return x.Bucket
+	}
+	return ""
+}
+
+func (x *GetVersionRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *GetVersionRequest) GetVersion() *Version {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+type GetVersionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sibling       *Sibling               `protobuf:"bytes,1,opt,name=sibling,proto3" json:"sibling,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetVersionResponse) Reset() {
+	*x = GetVersionResponse{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetVersionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetVersionResponse) ProtoMessage() {}
+
+func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetVersionResponse.ProtoReflect.Descriptor instead.
+func (*GetVersionResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetVersionResponse) GetSibling() *Sibling {
+	if x != nil {
+		return x.Sibling
+	}
+	return nil
+}
+
 type PutRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Bucket string                 `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
@@ -569,14 +1217,26 @@ type PutRequest struct {
 	// Sloppy: where too few owners can acknowledge, healthy nodes that do not own
 	// the key stand in for them, if one owner is up. A read at a level that meets
 	// every write (R + W > N) may then miss this one until the owners have it.
-	Sloppy        bool `protobuf:"varint,9,opt,name=sloppy,proto3" json:"sloppy,omitempty"`
+	Sloppy bool `protobuf:"varint,9,opt,name=sloppy,proto3" json:"sloppy,omitempty"`
+	// Regions overrides the level: how many regions must have it, the serving one
+	// among them, each at w owners (or a quorum). 0: by level.
+	Regions uint32 `protobuf:"varint,10,opt,name=regions,proto3" json:"regions,omitempty"`
+	// Request_id, 16 random bytes or none, is the same for all attempts of one
+	// write: it happens once. The owners remember it for ten minutes.
+	RequestId []byte `protobuf:"bytes,11,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Retry: an earlier attempt with the same request_id may have had an effect.
+	Retry bool `protobuf:"varint,12,opt,name=retry,proto3" json:"retry,omitempty"`
+	// Session is the token of an earlier answer: the write comes after
+	// everything that the session knows.
+	Session       []byte     `protobuf:"bytes,13,opt,name=session,proto3" json:"session,omitempty"`
+	Condition     *Condition `protobuf:"bytes,14,opt,name=condition,proto3" json:"condition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PutRequest) Reset() {
 	*x = PutRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[5]
+	mi := &file_atoll_v1_kv_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +1248,7 @@ func (x *PutRequest) String() string {
 func (*PutRequest) ProtoMessage() {}
 
 func (x *PutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[5]
+	mi := &file_atoll_v1_kv_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +1261,7 @@ func (x *PutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRequest.ProtoReflect.Descriptor instead.
 func (*PutRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{5}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PutRequest) GetBucket() string {
@@ -667,20 +1327,63 @@ func (x *PutRequest) GetSloppy() bool {
 	return false
 }
 
+func (x *PutRequest) GetRegions() uint32 {
+	if x != nil {
+		return x.Regions
+	}
+	return 0
+}
+
+func (x *PutRequest) GetRequestId() []byte {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+func (x *PutRequest) GetRetry() bool {
+	if x != nil {
+		return x.Retry
+	}
+	return false
+}
+
+func (x *PutRequest) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *PutRequest) GetCondition() *Condition {
+	if x != nil {
+		return x.Condition
+	}
+	return nil
+}
+
 type PutResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// Context covers this write and what it followed.
-	Context       []byte    `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
-	Achieved      *Achieved `protobuf:"bytes,3,opt,name=achieved,proto3" json:"achieved,omitempty"`
-	Stamp         uint64    `protobuf:"varint,4,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	Context  []byte    `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
+	Achieved *Achieved `protobuf:"bytes,3,opt,name=achieved,proto3" json:"achieved,omitempty"`
+	Stamp    uint64    `protobuf:"varint,4,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	// Session is the request's token with this write.
+	Session []byte `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
+	// Maybe_duplicate: this was a retry, and an owner that could have taken the
+	// earlier attempt could not be asked: the write may be there twice, as
+	// siblings.
+	MaybeDuplicate bool `protobuf:"varint,6,opt,name=maybe_duplicate,json=maybeDuplicate,proto3" json:"maybe_duplicate,omitempty"`
+	// Replayed: an earlier attempt had taken effect; version is that one's.
+	Replayed      bool `protobuf:"varint,7,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PutResponse) Reset() {
 	*x = PutResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[6]
+	mi := &file_atoll_v1_kv_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +1395,7 @@ func (x *PutResponse) String() string {
 func (*PutResponse) ProtoMessage() {}
 
 func (x *PutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[6]
+	mi := &file_atoll_v1_kv_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +1408,7 @@ func (x *PutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResponse.ProtoReflect.Descriptor instead.
 func (*PutResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{6}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PutResponse) GetVersion() *Version {
@@ -736,6 +1439,27 @@ func (x *PutResponse) GetStamp() uint64 {
 	return 0
 }
 
+func (x *PutResponse) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *PutResponse) GetMaybeDuplicate() bool {
+	if x != nil {
+		return x.MaybeDuplicate
+	}
+	return false
+}
+
+func (x *PutResponse) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
 type DeleteRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Bucket string                 `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
@@ -746,14 +1470,20 @@ type DeleteRequest struct {
 	Level   Level  `protobuf:"varint,4,opt,name=level,proto3,enum=atoll.v1.Level" json:"level,omitempty"`
 	W       uint32 `protobuf:"varint,5,opt,name=w,proto3" json:"w,omitempty"`
 	// Sloppy as in PutRequest. The read of a delete without context is strict.
-	Sloppy        bool `protobuf:"varint,6,opt,name=sloppy,proto3" json:"sloppy,omitempty"`
+	Sloppy bool `protobuf:"varint,6,opt,name=sloppy,proto3" json:"sloppy,omitempty"`
+	// These are as in PutRequest.
+	Regions       uint32     `protobuf:"varint,7,opt,name=regions,proto3" json:"regions,omitempty"`
+	RequestId     []byte     `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Retry         bool       `protobuf:"varint,9,opt,name=retry,proto3" json:"retry,omitempty"`
+	Session       []byte     `protobuf:"bytes,10,opt,name=session,proto3" json:"session,omitempty"`
+	Condition     *Condition `protobuf:"bytes,11,opt,name=condition,proto3" json:"condition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[7]
+	mi := &file_atoll_v1_kv_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +1495,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[7]
+	mi := &file_atoll_v1_kv_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +1508,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{7}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteRequest) GetBucket() string {
@@ -823,19 +1553,62 @@ func (x *DeleteRequest) GetSloppy() bool {
 	return false
 }
 
+func (x *DeleteRequest) GetRegions() uint32 {
+	if x != nil {
+		return x.Regions
+	}
+	return 0
+}
+
+func (x *DeleteRequest) GetRequestId() []byte {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+func (x *DeleteRequest) GetRetry() bool {
+	if x != nil {
+		return x.Retry
+	}
+	return false
+}
+
+func (x *DeleteRequest) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *DeleteRequest) GetCondition() *Condition {
+	if x != nil {
+		return x.Condition
+	}
+	return nil
+}
+
 type DeleteResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	Context       []byte                 `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
-	Achieved      *Achieved              `protobuf:"bytes,3,opt,name=achieved,proto3" json:"achieved,omitempty"`
-	Stamp         uint64                 `protobuf:"varint,4,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Version  *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	Context  []byte                 `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
+	Achieved *Achieved              `protobuf:"bytes,3,opt,name=achieved,proto3" json:"achieved,omitempty"`
+	Stamp    uint64                 `protobuf:"varint,4,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	// Session is the request's token with this write.
+	Session []byte `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
+	// Maybe_duplicate: this was a retry, and an owner that could have taken the
+	// earlier attempt could not be asked: the write may be there twice, as
+	// siblings.
+	MaybeDuplicate bool `protobuf:"varint,6,opt,name=maybe_duplicate,json=maybeDuplicate,proto3" json:"maybe_duplicate,omitempty"`
+	// Replayed: an earlier attempt had taken effect; version is that one's.
+	Replayed      bool `protobuf:"varint,7,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[8]
+	mi := &file_atoll_v1_kv_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +1620,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[8]
+	mi := &file_atoll_v1_kv_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +1633,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{8}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteResponse) GetVersion() *Version {
@@ -891,6 +1664,283 @@ func (x *DeleteResponse) GetStamp() uint64 {
 	return 0
 }
 
+func (x *DeleteResponse) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *DeleteResponse) GetMaybeDuplicate() bool {
+	if x != nil {
+		return x.MaybeDuplicate
+	}
+	return false
+}
+
+func (x *DeleteResponse) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
+type GetOutcomeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bucket        string                 `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	RequestId     []byte                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOutcomeRequest) Reset() {
+	*x = GetOutcomeRequest{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOutcomeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetOutcomeRequest) ProtoMessage() {}
+
+func (x *GetOutcomeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOutcomeRequest.ProtoReflect.Descriptor instead.
+func (*GetOutcomeRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetOutcomeRequest) GetBucket() string {
+	if x != nil {
+		return x.Bucket
+	}
+	return ""
+}
+
+func (x *GetOutcomeRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *GetOutcomeRequest) GetRequestId() []byte {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+type GetOutcomeResponse struct {
+	state   protoimpl.MessageState     `protogen:"open.v1"`
+	Outcome GetOutcomeResponse_Outcome `protobuf:"varint,1,opt,name=outcome,proto3,enum=atoll.v1.GetOutcomeResponse_Outcome" json:"outcome,omitempty"`
+	// Version and stamp of the write if it was applied, and who has it.
+	Version  *Version `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Stamp    uint64   `protobuf:"varint,3,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	Replicas []string `protobuf:"bytes,4,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// Asked and answered count the owners.
+	Asked         uint32 `protobuf:"varint,5,opt,name=asked,proto3" json:"asked,omitempty"`
+	Answered      uint32 `protobuf:"varint,6,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOutcomeResponse) Reset() {
+	*x = GetOutcomeResponse{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOutcomeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetOutcomeResponse) ProtoMessage() {}
+
+func (x *GetOutcomeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOutcomeResponse.ProtoReflect.Descriptor instead.
+func (*GetOutcomeResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetOutcomeResponse) GetOutcome() GetOutcomeResponse_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return GetOutcomeResponse_OUTCOME_UNSPECIFIED
+}
+
+func (x *GetOutcomeResponse) GetVersion() *Version {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+func (x *GetOutcomeResponse) GetStamp() uint64 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
+func (x *GetOutcomeResponse) GetReplicas() []string {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *GetOutcomeResponse) GetAsked() uint32 {
+	if x != nil {
+		return x.Asked
+	}
+	return 0
+}
+
+func (x *GetOutcomeResponse) GetAnswered() uint32 {
+	if x != nil {
+		return x.Answered
+	}
+	return 0
+}
+
+// AwaitReplicationRequest waits until everything that a session knows is in
+// other regions.
+type AwaitReplicationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Session token of an answer, or of an error with reason PARTIAL.
+	Session []byte `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// Level: QUORUM, EACH_QUORUM (the default) or ALL.
+	Level Level `protobuf:"varint,2,opt,name=level,proto3,enum=atoll.v1.Level" json:"level,omitempty"`
+	// Regions overrides the level: in how many regions, the serving one among
+	// them. 0: by level.
+	Regions       uint32 `protobuf:"varint,3,opt,name=regions,proto3" json:"regions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitReplicationRequest) Reset() {
+	*x = AwaitReplicationRequest{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitReplicationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitReplicationRequest) ProtoMessage() {}
+
+func (x *AwaitReplicationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitReplicationRequest.ProtoReflect.Descriptor instead.
+func (*AwaitReplicationRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *AwaitReplicationRequest) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *AwaitReplicationRequest) GetLevel() Level {
+	if x != nil {
+		return x.Level
+	}
+	return Level_LEVEL_UNSPECIFIED
+}
+
+func (x *AwaitReplicationRequest) GetRegions() uint32 {
+	if x != nil {
+		return x.Regions
+	}
+	return 0
+}
+
+type AwaitReplicationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Regions       []*RegionAchieved      `protobuf:"bytes,1,rep,name=regions,proto3" json:"regions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitReplicationResponse) Reset() {
+	*x = AwaitReplicationResponse{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitReplicationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitReplicationResponse) ProtoMessage() {}
+
+func (x *AwaitReplicationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitReplicationResponse.ProtoReflect.Descriptor instead.
+func (*AwaitReplicationResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AwaitReplicationResponse) GetRegions() []*RegionAchieved {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
 type BatchGetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 1000.
@@ -901,7 +1951,7 @@ type BatchGetRequest struct {
 
 func (x *BatchGetRequest) Reset() {
 	*x = BatchGetRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[9]
+	mi := &file_atoll_v1_kv_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1963,7 @@ func (x *BatchGetRequest) String() string {
 func (*BatchGetRequest) ProtoMessage() {}
 
 func (x *BatchGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[9]
+	mi := &file_atoll_v1_kv_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1976,7 @@ func (x *BatchGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{9}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BatchGetRequest) GetItems() []*GetRequest {
@@ -945,7 +1995,7 @@ type BatchGetResponse struct {
 
 func (x *BatchGetResponse) Reset() {
 	*x = BatchGetResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[10]
+	mi := &file_atoll_v1_kv_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +2007,7 @@ func (x *BatchGetResponse) String() string {
 func (*BatchGetResponse) ProtoMessage() {}
 
 func (x *BatchGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[10]
+	mi := &file_atoll_v1_kv_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +2020,7 @@ func (x *BatchGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{10}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BatchGetResponse) GetResults() []*GetResult {
@@ -993,7 +2043,7 @@ type GetResult struct {
 
 func (x *GetResult) Reset() {
 	*x = GetResult{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[11]
+	mi := &file_atoll_v1_kv_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +2055,7 @@ func (x *GetResult) String() string {
 func (*GetResult) ProtoMessage() {}
 
 func (x *GetResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[11]
+	mi := &file_atoll_v1_kv_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +2068,7 @@ func (x *GetResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResult.ProtoReflect.Descriptor instead.
 func (*GetResult) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{11}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetResult) GetResult() isGetResult_Result {
@@ -1072,7 +2122,7 @@ type BatchPutRequest struct {
 
 func (x *BatchPutRequest) Reset() {
 	*x = BatchPutRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[12]
+	mi := &file_atoll_v1_kv_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +2134,7 @@ func (x *BatchPutRequest) String() string {
 func (*BatchPutRequest) ProtoMessage() {}
 
 func (x *BatchPutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[12]
+	mi := &file_atoll_v1_kv_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +2147,7 @@ func (x *BatchPutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchPutRequest.ProtoReflect.Descriptor instead.
 func (*BatchPutRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{12}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BatchPutRequest) GetItems() []*PutRequest {
@@ -1116,7 +2166,7 @@ type BatchPutResponse struct {
 
 func (x *BatchPutResponse) Reset() {
 	*x = BatchPutResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[13]
+	mi := &file_atoll_v1_kv_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +2178,7 @@ func (x *BatchPutResponse) String() string {
 func (*BatchPutResponse) ProtoMessage() {}
 
 func (x *BatchPutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[13]
+	mi := &file_atoll_v1_kv_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +2191,7 @@ func (x *BatchPutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchPutResponse.ProtoReflect.Descriptor instead.
 func (*BatchPutResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{13}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BatchPutResponse) GetResults() []*PutResult {
@@ -1164,7 +2214,7 @@ type PutResult struct {
 
 func (x *PutResult) Reset() {
 	*x = PutResult{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[14]
+	mi := &file_atoll_v1_kv_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +2226,7 @@ func (x *PutResult) String() string {
 func (*PutResult) ProtoMessage() {}
 
 func (x *PutResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[14]
+	mi := &file_atoll_v1_kv_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +2239,7 @@ func (x *PutResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResult.ProtoReflect.Descriptor instead.
 func (*PutResult) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{14}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PutResult) GetResult() isPutResult_Result {
@@ -1240,18 +2290,25 @@ type Error struct {
 	Code    uint32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	Reason  Reason `protobuf:"varint,3,opt,name=reason,proto3,enum=atoll.v1.Reason" json:"reason,omitempty"`
-	// Outcome of a write: "not_applied", "unknown" or empty.
+	// Outcome of a write: "applied" (only with PARTIAL), "not_applied", "unknown"
+	// or empty.
 	Outcome  string            `protobuf:"bytes,4,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	Metadata map[string]string `protobuf:"bytes,5,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Retry_after_ms: a hint, 0 for none.
-	RetryAfterMs  uint32 `protobuf:"varint,6,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	RetryAfterMs uint32 `protobuf:"varint,6,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	// Current is what is there, for CONDITION_FAILED. In a gRPC status it is a
+	// detail of its own.
+	Current *GetResponse `protobuf:"bytes,7,opt,name=current,proto3" json:"current,omitempty"`
+	// Applied is what was achieved, for PARTIAL. In a gRPC status it is a detail
+	// of its own.
+	Applied       *PutResponse `protobuf:"bytes,8,opt,name=applied,proto3" json:"applied,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[15]
+	mi := &file_atoll_v1_kv_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1263,7 +2320,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[15]
+	mi := &file_atoll_v1_kv_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1276,7 +2333,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{15}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Error) GetCode() uint32 {
@@ -1321,6 +2378,20 @@ func (x *Error) GetRetryAfterMs() uint32 {
 	return 0
 }
 
+func (x *Error) GetCurrent() *GetResponse {
+	if x != nil {
+		return x.Current
+	}
+	return nil
+}
+
+func (x *Error) GetApplied() *PutResponse {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
 type StreamRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Calls         []*StreamCall          `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
@@ -1330,7 +2401,7 @@ type StreamRequest struct {
 
 func (x *StreamRequest) Reset() {
 	*x = StreamRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[16]
+	mi := &file_atoll_v1_kv_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +2413,7 @@ func (x *StreamRequest) String() string {
 func (*StreamRequest) ProtoMessage() {}
 
 func (x *StreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[16]
+	mi := &file_atoll_v1_kv_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +2426,7 @@ func (x *StreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRequest.ProtoReflect.Descriptor instead.
 func (*StreamRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{16}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StreamRequest) GetCalls() []*StreamCall {
@@ -1383,7 +2454,7 @@ type StreamCall struct {
 
 func (x *StreamCall) Reset() {
 	*x = StreamCall{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[17]
+	mi := &file_atoll_v1_kv_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +2466,7 @@ func (x *StreamCall) String() string {
 func (*StreamCall) ProtoMessage() {}
 
 func (x *StreamCall) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[17]
+	mi := &file_atoll_v1_kv_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +2479,7 @@ func (x *StreamCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamCall.ProtoReflect.Descriptor instead.
 func (*StreamCall) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{17}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StreamCall) GetId() uint64 {
@@ -1490,7 +2561,7 @@ type StreamResponse struct {
 
 func (x *StreamResponse) Reset() {
 	*x = StreamResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[18]
+	mi := &file_atoll_v1_kv_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +2573,7 @@ func (x *StreamResponse) String() string {
 func (*StreamResponse) ProtoMessage() {}
 
 func (x *StreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[18]
+	mi := &file_atoll_v1_kv_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +2586,7 @@ func (x *StreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamResponse.ProtoReflect.Descriptor instead.
 func (*StreamResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{18}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StreamResponse) GetReplies() []*StreamReply {
@@ -1541,7 +2612,7 @@ type StreamReply struct {
 
 func (x *StreamReply) Reset() {
 	*x = StreamReply{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[19]
+	mi := &file_atoll_v1_kv_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +2624,7 @@ func (x *StreamReply) String() string {
 func (*StreamReply) ProtoMessage() {}
 
 func (x *StreamReply) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[19]
+	mi := &file_atoll_v1_kv_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +2637,7 @@ func (x *StreamReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamReply.ProtoReflect.Descriptor instead.
 func (*StreamReply) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{19}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StreamReply) GetId() uint64 {
@@ -1654,7 +2725,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x11atoll/v1/kv.proto\x12\batoll.v1\"-\n" +
 	"\aVersion\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\f\n" +
-	"\x01n\x18\x02 \x01(\x04R\x01n\"\xb3\x01\n" +
+	"\x01n\x18\x02 \x01(\x04R\x01n\"\xf7\x01\n" +
 	"\aSibling\x12+\n" +
 	"\aversion\x18\x01 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +
@@ -1662,7 +2733,24 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x05stamp\x18\x04 \x01(\x04R\x05stamp\x12\x16\n" +
 	"\x06region\x18\x05 \x01(\tR\x06region\x12\x1d\n" +
 	"\n" +
-	"expires_at\x18\x06 \x01(\x03R\texpiresAt\"\xd3\x01\n" +
+	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x1d\n" +
+	"\n" +
+	"value_size\x18\a \x01(\x04R\tvalueSize\x12#\n" +
+	"\rvalue_omitted\x18\b \x01(\bR\fvalueOmitted\"\x82\x02\n" +
+	"\x0eRegionAchieved\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x124\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1e.atoll.v1.RegionAchieved.StateR\x05state\x12\x1a\n" +
+	"\breplicas\x18\x03 \x01(\rR\breplicas\x12\x16\n" +
+	"\x06needed\x18\x04 \x01(\rR\x06needed\x12\x16\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail\"V\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rSTATE_REACHED\x10\x01\x12\x10\n" +
+	"\fSTATE_FAILED\x10\x02\x12\x11\n" +
+	"\rSTATE_UNKNOWN\x10\x03\"I\n" +
+	"\tFreshness\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12$\n" +
+	"\x0ecomplete_as_of\x18\x02 \x01(\x03R\fcompleteAsOf\"\xe5\x02\n" +
 	"\bAchieved\x12%\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x0f.atoll.v1.LevelR\x05level\x12\x16\n" +
 	"\x06needed\x18\x02 \x01(\rR\x06needed\x12\x1a\n" +
@@ -1670,18 +2758,44 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x06region\x18\x04 \x01(\tR\x06region\x12 \n" +
 	"\vcoordinator\x18\x05 \x01(\tR\vcoordinator\x12\x1a\n" +
 	"\bdegraded\x18\x06 \x01(\bR\bdegraded\x12\x16\n" +
-	"\x06hinted\x18\a \x03(\tR\x06hinted\"k\n" +
+	"\x06hinted\x18\a \x03(\tR\x06hinted\x12)\n" +
+	"\areached\x18\b \x01(\x0e2\x0f.atoll.v1.LevelR\areached\x122\n" +
+	"\aregions\x18\t \x03(\v2\x18.atoll.v1.RegionAchievedR\aregions\x121\n" +
+	"\tfreshness\x18\n" +
+	" \x03(\v2\x13.atoll.v1.FreshnessR\tfreshness\"\xad\x01\n" +
+	"\tCondition\x12\x1d\n" +
+	"\tif_absent\x18\x01 \x01(\bH\x00R\bifAbsent\x12\x1f\n" +
+	"\n" +
+	"if_present\x18\x02 \x01(\bH\x00R\tifPresent\x122\n" +
+	"\n" +
+	"if_version\x18\x03 \x01(\v2\x11.atoll.v1.VersionH\x00R\tifVersion\x12\x1f\n" +
+	"\n" +
+	"if_context\x18\x04 \x01(\bH\x00R\tifContextB\v\n" +
+	"\tcondition\"\x86\x02\n" +
 	"\n" +
 	"GetRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12%\n" +
 	"\x05level\x18\x03 \x01(\x0e2\x0f.atoll.v1.LevelR\x05level\x12\f\n" +
-	"\x01r\x18\x04 \x01(\rR\x01r\"\xb9\x01\n" +
+	"\x01r\x18\x04 \x01(\rR\x01r\x12\x18\n" +
+	"\aregions\x18\x05 \x01(\rR\aregions\x12\x18\n" +
+	"\asession\x18\x06 \x01(\fR\asession\x12(\n" +
+	"\x10max_staleness_ms\x18\a \x01(\x03R\x0emaxStalenessMs\x12\x1d\n" +
+	"\n" +
+	"wait_fresh\x18\b \x01(\bR\twaitFresh\x12\x1c\n" +
+	"\tfreshness\x18\t \x01(\bR\tfreshness\"\xd3\x01\n" +
 	"\vGetResponse\x12-\n" +
 	"\bsiblings\x18\x01 \x03(\v2\x11.atoll.v1.SiblingR\bsiblings\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x121\n" +
 	"\x14deleted_concurrently\x18\x03 \x01(\bR\x13deletedConcurrently\x12.\n" +
-	"\bachieved\x18\x04 \x01(\v2\x12.atoll.v1.AchievedR\bachieved\"\xe8\x01\n" +
+	"\bachieved\x18\x04 \x01(\v2\x12.atoll.v1.AchievedR\bachieved\x12\x18\n" +
+	"\asession\x18\x05 \x01(\fR\asession\"j\n" +
+	"\x11GetVersionRequest\x12\x16\n" +
+	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12+\n" +
+	"\aversion\x18\x03 \x01(\v2\x11.atoll.v1.VersionR\aversion\"A\n" +
+	"\x12GetVersionResponse\x12+\n" +
+	"\asibling\x18\x01 \x01(\v2\x11.atoll.v1.SiblingR\asibling\"\x84\x03\n" +
 	"\n" +
 	"PutRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
@@ -1692,24 +2806,67 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x01w\x18\x06 \x01(\rR\x01w\x12\x15\n" +
 	"\x06ttl_ms\x18\a \x01(\x03R\x05ttlMs\x12\x1c\n" +
 	"\toverwrite\x18\b \x01(\bR\toverwrite\x12\x16\n" +
-	"\x06sloppy\x18\t \x01(\bR\x06sloppy\"\x9a\x01\n" +
+	"\x06sloppy\x18\t \x01(\bR\x06sloppy\x12\x18\n" +
+	"\aregions\x18\n" +
+	" \x01(\rR\aregions\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\v \x01(\fR\trequestId\x12\x14\n" +
+	"\x05retry\x18\f \x01(\bR\x05retry\x12\x18\n" +
+	"\asession\x18\r \x01(\fR\asession\x121\n" +
+	"\tcondition\x18\x0e \x01(\v2\x13.atoll.v1.ConditionR\tcondition\"\xf9\x01\n" +
 	"\vPutResponse\x12+\n" +
 	"\aversion\x18\x01 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x12.\n" +
 	"\bachieved\x18\x03 \x01(\v2\x12.atoll.v1.AchievedR\bachieved\x12\x14\n" +
-	"\x05stamp\x18\x04 \x01(\x04R\x05stamp\"\xa0\x01\n" +
+	"\x05stamp\x18\x04 \x01(\x04R\x05stamp\x12\x18\n" +
+	"\asession\x18\x05 \x01(\fR\asession\x12'\n" +
+	"\x0fmaybe_duplicate\x18\x06 \x01(\bR\x0emaybeDuplicate\x12\x1a\n" +
+	"\breplayed\x18\a \x01(\bR\breplayed\"\xbc\x02\n" +
 	"\rDeleteRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x18\n" +
 	"\acontext\x18\x03 \x01(\fR\acontext\x12%\n" +
 	"\x05level\x18\x04 \x01(\x0e2\x0f.atoll.v1.LevelR\x05level\x12\f\n" +
 	"\x01w\x18\x05 \x01(\rR\x01w\x12\x16\n" +
-	"\x06sloppy\x18\x06 \x01(\bR\x06sloppy\"\x9d\x01\n" +
+	"\x06sloppy\x18\x06 \x01(\bR\x06sloppy\x12\x18\n" +
+	"\aregions\x18\a \x01(\rR\aregions\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\b \x01(\fR\trequestId\x12\x14\n" +
+	"\x05retry\x18\t \x01(\bR\x05retry\x12\x18\n" +
+	"\asession\x18\n" +
+	" \x01(\fR\asession\x121\n" +
+	"\tcondition\x18\v \x01(\v2\x13.atoll.v1.ConditionR\tcondition\"\xfc\x01\n" +
 	"\x0eDeleteResponse\x12+\n" +
 	"\aversion\x18\x01 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x12.\n" +
 	"\bachieved\x18\x03 \x01(\v2\x12.atoll.v1.AchievedR\bachieved\x12\x14\n" +
-	"\x05stamp\x18\x04 \x01(\x04R\x05stamp\"=\n" +
+	"\x05stamp\x18\x04 \x01(\x04R\x05stamp\x12\x18\n" +
+	"\asession\x18\x05 \x01(\fR\asession\x12'\n" +
+	"\x0fmaybe_duplicate\x18\x06 \x01(\bR\x0emaybeDuplicate\x12\x1a\n" +
+	"\breplayed\x18\a \x01(\bR\breplayed\"\\\n" +
+	"\x11GetOutcomeRequest\x12\x16\n" +
+	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\fR\trequestId\"\xcc\x02\n" +
+	"\x12GetOutcomeResponse\x12>\n" +
+	"\aoutcome\x18\x01 \x01(\x0e2$.atoll.v1.GetOutcomeResponse.OutcomeR\aoutcome\x12+\n" +
+	"\aversion\x18\x02 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x14\n" +
+	"\x05stamp\x18\x03 \x01(\x04R\x05stamp\x12\x1a\n" +
+	"\breplicas\x18\x04 \x03(\tR\breplicas\x12\x14\n" +
+	"\x05asked\x18\x05 \x01(\rR\x05asked\x12\x1a\n" +
+	"\banswered\x18\x06 \x01(\rR\banswered\"e\n" +
+	"\aOutcome\x12\x17\n" +
+	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fOUTCOME_APPLIED\x10\x01\x12\x17\n" +
+	"\x13OUTCOME_NOT_APPLIED\x10\x02\x12\x13\n" +
+	"\x0fOUTCOME_UNKNOWN\x10\x03\"t\n" +
+	"\x17AwaitReplicationRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\fR\asession\x12%\n" +
+	"\x05level\x18\x02 \x01(\x0e2\x0f.atoll.v1.LevelR\x05level\x12\x18\n" +
+	"\aregions\x18\x03 \x01(\rR\aregions\"N\n" +
+	"\x18AwaitReplicationResponse\x122\n" +
+	"\aregions\x18\x01 \x03(\v2\x18.atoll.v1.RegionAchievedR\aregions\"=\n" +
 	"\x0fBatchGetRequest\x12*\n" +
 	"\x05items\x18\x01 \x03(\v2\x14.atoll.v1.GetRequestR\x05items\"A\n" +
 	"\x10BatchGetResponse\x12-\n" +
@@ -1725,14 +2882,16 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\tPutResult\x12'\n" +
 	"\x02ok\x18\x01 \x01(\v2\x15.atoll.v1.PutResponseH\x00R\x02ok\x12'\n" +
 	"\x05error\x18\x02 \x01(\v2\x0f.atoll.v1.ErrorH\x00R\x05errorB\b\n" +
-	"\x06result\"\x97\x02\n" +
+	"\x06result\"\xf9\x02\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12(\n" +
 	"\x06reason\x18\x03 \x01(\x0e2\x10.atoll.v1.ReasonR\x06reason\x12\x18\n" +
 	"\aoutcome\x18\x04 \x01(\tR\aoutcome\x129\n" +
 	"\bmetadata\x18\x05 \x03(\v2\x1d.atoll.v1.Error.MetadataEntryR\bmetadata\x12$\n" +
-	"\x0eretry_after_ms\x18\x06 \x01(\rR\fretryAfterMs\x1a;\n" +
+	"\x0eretry_after_ms\x18\x06 \x01(\rR\fretryAfterMs\x12/\n" +
+	"\acurrent\x18\a \x01(\v2\x15.atoll.v1.GetResponseR\acurrent\x12/\n" +
+	"\aapplied\x18\b \x01(\v2\x15.atoll.v1.PutResponseR\aapplied\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\";\n" +
@@ -1755,14 +2914,20 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x03put\x18\x03 \x01(\v2\x15.atoll.v1.PutResponseH\x00R\x03put\x122\n" +
 	"\x06delete\x18\x04 \x01(\v2\x18.atoll.v1.DeleteResponseH\x00R\x06delete\x12'\n" +
 	"\x05error\x18\x05 \x01(\v2\x0f.atoll.v1.ErrorH\x00R\x05errorB\b\n" +
-	"\x06result*\x8c\x01\n" +
+	"\x06result*\xee\x01\n" +
 	"\x05Level\x12\x15\n" +
 	"\x11LEVEL_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLEVEL_LOCAL_ONE\x10\x01\x12\x13\n" +
 	"\x0fLEVEL_LOCAL_TWO\x10\x02\x12\x15\n" +
 	"\x11LEVEL_LOCAL_THREE\x10\x03\x12\x16\n" +
 	"\x12LEVEL_LOCAL_QUORUM\x10\x04\x12\x13\n" +
-	"\x0fLEVEL_LOCAL_ALL\x10\x05*\xcb\x02\n" +
+	"\x0fLEVEL_LOCAL_ALL\x10\x05\x12\x10\n" +
+	"\fLEVEL_QUORUM\x10\x06\x12\x15\n" +
+	"\x11LEVEL_EACH_QUORUM\x10\a\x12\r\n" +
+	"\tLEVEL_ALL\x10\b\x12\x16\n" +
+	"\x12LEVEL_LOCAL_SERIAL\x10\t\x12\x10\n" +
+	"\fLEVEL_SERIAL\x10\n" +
+	"*\x98\x05\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x01\x12\x16\n" +
@@ -1778,13 +2943,31 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10\v\x12\x13\n" +
 	"\x0fREASON_STOPPING\x10\f\x12\x13\n" +
-	"\x0fREASON_DEADLINE\x10\r2\xf0\x02\n" +
+	"\x0fREASON_DEADLINE\x10\r\x12\x12\n" +
+	"\x0eREASON_PARTIAL\x10\x0e\x12\x1b\n" +
+	"\x17REASON_CONDITION_FAILED\x10\x0f\x12\x19\n" +
+	"\x15REASON_SESSION_BEHIND\x10\x10\x12\x17\n" +
+	"\x13REASON_SESSION_LOST\x10\x11\x12\x16\n" +
+	"\x12REASON_BAD_SESSION\x10\x12\x12\x10\n" +
+	"\fREASON_STALE\x10\x13\x12\x18\n" +
+	"\x14REASON_REGION_FENCED\x10\x14\x12\x1c\n" +
+	"\x18REASON_LEVEL_NOT_ALLOWED\x10\x15\x12\x18\n" +
+	"\x14REASON_CONTEXT_AHEAD\x10\x16\x12\x1b\n" +
+	"\x17REASON_CONTEXT_REQUIRED\x10\x17\x12\x15\n" +
+	"\x11REASON_NO_VERSION\x10\x18\x12\x18\n" +
+	"\x14REASON_BUCKET_EXISTS\x10\x19\x12\x1c\n" +
+	"\x18REASON_REVISION_MISMATCH\x10\x1a2\xdd\x04\n" +
 	"\x02KV\x122\n" +
 	"\x03Get\x12\x14.atoll.v1.GetRequest\x1a\x15.atoll.v1.GetResponse\x122\n" +
 	"\x03Put\x12\x14.atoll.v1.PutRequest\x1a\x15.atoll.v1.PutResponse\x12;\n" +
 	"\x06Delete\x12\x17.atoll.v1.DeleteRequest\x1a\x18.atoll.v1.DeleteResponse\x12A\n" +
 	"\bBatchGet\x12\x19.atoll.v1.BatchGetRequest\x1a\x1a.atoll.v1.BatchGetResponse\x12A\n" +
-	"\bBatchPut\x12\x19.atoll.v1.BatchPutRequest\x1a\x1a.atoll.v1.BatchPutResponse\x12?\n" +
+	"\bBatchPut\x12\x19.atoll.v1.BatchPutRequest\x1a\x1a.atoll.v1.BatchPutResponse\x12G\n" +
+	"\n" +
+	"GetVersion\x12\x1b.atoll.v1.GetVersionRequest\x1a\x1c.atoll.v1.GetVersionResponse\x12G\n" +
+	"\n" +
+	"GetOutcome\x12\x1b.atoll.v1.GetOutcomeRequest\x1a\x1c.atoll.v1.GetOutcomeResponse\x12Y\n" +
+	"\x10AwaitReplication\x12!.atoll.v1.AwaitReplicationRequest\x1a\".atoll.v1.AwaitReplicationResponse\x12?\n" +
 	"\x06Stream\x12\x17.atoll.v1.StreamRequest\x1a\x18.atoll.v1.StreamResponse(\x010\x01B1Z/github.com/atolldb/atoll/proto/atoll/v1;atollv1b\x06proto3"
 
 var (
@@ -1799,81 +2982,113 @@ func file_atoll_v1_kv_proto_rawDescGZIP() []byte {
 	return file_atoll_v1_kv_proto_rawDescData
 }
 
-var file_atoll_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atoll_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_atoll_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_atoll_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_atoll_v1_kv_proto_goTypes = []any{
-	(Level)(0),               // 0: atoll.v1.Level
-	(Reason)(0),              // 1: atoll.v1.Reason
-	(*Version)(nil),          // 2: atoll.v1.Version
-	(*Sibling)(nil),          // 3: atoll.v1.Sibling
-	(*Achieved)(nil),         // 4: atoll.v1.Achieved
-	(*GetRequest)(nil),       // 5: atoll.v1.GetRequest
-	(*GetResponse)(nil),      // 6: atoll.v1.GetResponse
-	(*PutRequest)(nil),       // 7: atoll.v1.PutRequest
-	(*PutResponse)(nil),      // 8: atoll.v1.PutResponse
-	(*DeleteRequest)(nil),    // 9: atoll.v1.DeleteRequest
-	(*DeleteResponse)(nil),   // 10: atoll.v1.DeleteResponse
-	(*BatchGetRequest)(nil),  // 11: atoll.v1.BatchGetRequest
-	(*BatchGetResponse)(nil), // 12: atoll.v1.BatchGetResponse
-	(*GetResult)(nil),        // 13: atoll.v1.GetResult
-	(*BatchPutRequest)(nil),  // 14: atoll.v1.BatchPutRequest
-	(*BatchPutResponse)(nil), // 15: atoll.v1.BatchPutResponse
-	(*PutResult)(nil),        // 16: atoll.v1.PutResult
-	(*Error)(nil),            // 17: atoll.v1.Error
-	(*StreamRequest)(nil),    // 18: atoll.v1.StreamRequest
-	(*StreamCall)(nil),       // 19: atoll.v1.StreamCall
-	(*StreamResponse)(nil),   // 20: atoll.v1.StreamResponse
-	(*StreamReply)(nil),      // 21: atoll.v1.StreamReply
-	nil,                      // 22: atoll.v1.Error.MetadataEntry
+	(Level)(0),                       // 0: atoll.v1.Level
+	(Reason)(0),                      // 1: atoll.v1.Reason
+	(RegionAchieved_State)(0),        // 2: atoll.v1.RegionAchieved.State
+	(GetOutcomeResponse_Outcome)(0),  // 3: atoll.v1.GetOutcomeResponse.Outcome
+	(*Version)(nil),                  // 4: atoll.v1.Version
+	(*Sibling)(nil),                  // 5: atoll.v1.Sibling
+	(*RegionAchieved)(nil),           // 6: atoll.v1.RegionAchieved
+	(*Freshness)(nil),                // 7: atoll.v1.Freshness
+	(*Achieved)(nil),                 // 8: atoll.v1.Achieved
+	(*Condition)(nil),                // 9: atoll.v1.Condition
+	(*GetRequest)(nil),               // 10: atoll.v1.GetRequest
+	(*GetResponse)(nil),              // 11: atoll.v1.GetResponse
+	(*GetVersionRequest)(nil),        // 12: atoll.v1.GetVersionRequest
+	(*GetVersionResponse)(nil),       // 13: atoll.v1.GetVersionResponse
+	(*PutRequest)(nil),               // 14: atoll.v1.PutRequest
+	(*PutResponse)(nil),              // 15: atoll.v1.PutResponse
+	(*DeleteRequest)(nil),            // 16: atoll.v1.DeleteRequest
+	(*DeleteResponse)(nil),           // 17: atoll.v1.DeleteResponse
+	(*GetOutcomeRequest)(nil),        // 18: atoll.v1.GetOutcomeRequest
+	(*GetOutcomeResponse)(nil),       // 19: atoll.v1.GetOutcomeResponse
+	(*AwaitReplicationRequest)(nil),  // 20: atoll.v1.AwaitReplicationRequest
+	(*AwaitReplicationResponse)(nil), // 21: atoll.v1.AwaitReplicationResponse
+	(*BatchGetRequest)(nil),          // 22: atoll.v1.BatchGetRequest
+	(*BatchGetResponse)(nil),         // 23: atoll.v1.BatchGetResponse
+	(*GetResult)(nil),                // 24: atoll.v1.GetResult
+	(*BatchPutRequest)(nil),          // 25: atoll.v1.BatchPutRequest
+	(*BatchPutResponse)(nil),         // 26: atoll.v1.BatchPutResponse
+	(*PutResult)(nil),                // 27: atoll.v1.PutResult
+	(*Error)(nil),                    // 28: atoll.v1.Error
+	(*StreamRequest)(nil),            // 29: atoll.v1.StreamRequest
+	(*StreamCall)(nil),               // 30: atoll.v1.StreamCall
+	(*StreamResponse)(nil),           // 31: atoll.v1.StreamResponse
+	(*StreamReply)(nil),              // 32: atoll.v1.StreamReply
+	nil,                              // 33: atoll.v1.Error.MetadataEntry
 }
 var file_atoll_v1_kv_proto_depIdxs = []int32{
-	2,  // 0: atoll.v1.Sibling.version:type_name -> atoll.v1.Version
-	0,  // 1: atoll.v1.Achieved.level:type_name -> atoll.v1.Level
-	0,  // 2: atoll.v1.GetRequest.level:type_name -> atoll.v1.Level
-	3,  // 3: atoll.v1.GetResponse.siblings:type_name -> atoll.v1.Sibling
-	4,  // 4: atoll.v1.GetResponse.achieved:type_name -> atoll.v1.Achieved
-	0,  // 5: atoll.v1.PutRequest.level:type_name -> atoll.v1.Level
-	2,  // 6: atoll.v1.PutResponse.version:type_name -> atoll.v1.Version
-	4,  // 7: atoll.v1.PutResponse.achieved:type_name -> atoll.v1.Achieved
-	0,  // 8: atoll.v1.DeleteRequest.level:type_name -> atoll.v1.Level
-	2,  // 9: atoll.v1.DeleteResponse.version:type_name -> atoll.v1.Version
-	4,  // 10: atoll.v1.DeleteResponse.achieved:type_name -> atoll.v1.Achieved
-	5,  // 11: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
-	13, // 12: atoll.v1.BatchGetResponse.results:type_name -> atoll.v1.GetResult
-	6,  // 13: atoll.v1.GetResult.ok:type_name -> atoll.v1.GetResponse
-	17, // 14: atoll.v1.GetResult.error:type_name -> atoll.v1.Error
-	7,  // 15: atoll.v1.BatchPutRequest.items:type_name -> atoll.v1.PutRequest
-	16, // 16: atoll.v1.BatchPutResponse.results:type_name -> atoll.v1.PutResult
-	8,  // 17: atoll.v1.PutResult.ok:type_name -> atoll.v1.PutResponse
-	17, // 18: atoll.v1.PutResult.error:type_name -> atoll.v1.Error
-	1,  // 19: atoll.v1.Error.reason:type_name -> atoll.v1.Reason
-	22, // 20: atoll.v1.Error.metadata:type_name -> atoll.v1.Error.MetadataEntry
-	19, // 21: atoll.v1.StreamRequest.calls:type_name -> atoll.v1.StreamCall
-	5,  // 22: atoll.v1.StreamCall.get:type_name -> atoll.v1.GetRequest
-	7,  // 23: atoll.v1.StreamCall.put:type_name -> atoll.v1.PutRequest
-	9,  // 24: atoll.v1.StreamCall.delete:type_name -> atoll.v1.DeleteRequest
-	21, // 25: atoll.v1.StreamResponse.replies:type_name -> atoll.v1.StreamReply
-	6,  // 26: atoll.v1.StreamReply.get:type_name -> atoll.v1.GetResponse
-	8,  // 27: atoll.v1.StreamReply.put:type_name -> atoll.v1.PutResponse
-	10, // 28: atoll.v1.StreamReply.delete:type_name -> atoll.v1.DeleteResponse
-	17, // 29: atoll.v1.StreamReply.error:type_name -> atoll.v1.Error
-	5,  // 30: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
-	7,  // 31: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
-	9,  // 32: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
-	11, // 33: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
-	14, // 34: atoll.v1.KV.BatchPut:input_type -> atoll.v1.BatchPutRequest
-	18, // 35: atoll.v1.KV.Stream:input_type -> atoll.v1.StreamRequest
-	6,  // 36: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
-	8,  // 37: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
-	10, // 38: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
-	12, // 39: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
-	15, // 40: atoll.v1.KV.BatchPut:output_type -> atoll.v1.BatchPutResponse
-	20, // 41: atoll.v1.KV.Stream:output_type -> atoll.v1.StreamResponse
-	36, // [36:42] is the sub-list for method output_type
-	30, // [30:36] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	4,  // 0: atoll.v1.Sibling.version:type_name -> atoll.v1.Version
+	2,  // 1: atoll.v1.RegionAchieved.state:type_name -> atoll.v1.RegionAchieved.State
+	0,  // 2: atoll.v1.Achieved.level:type_name -> atoll.v1.Level
+	0,  // 3: atoll.v1.Achieved.reached:type_name -> atoll.v1.Level
+	6,  // 4: atoll.v1.Achieved.regions:type_name -> atoll.v1.RegionAchieved
+	7,  // 5: atoll.v1.Achieved.freshness:type_name -> atoll.v1.Freshness
+	4,  // 6: atoll.v1.Condition.if_version:type_name -> atoll.v1.Version
+	0,  // 7: atoll.v1.GetRequest.level:type_name -> atoll.v1.Level
+	5,  // 8: atoll.v1.GetResponse.siblings:type_name -> atoll.v1.Sibling
+	8,  // 9: atoll.v1.GetResponse.achieved:type_name -> atoll.v1.Achieved
+	4,  // 10: atoll.v1.GetVersionRequest.version:type_name -> atoll.v1.Version
+	5,  // 11: atoll.v1.GetVersionResponse.sibling:type_name -> atoll.v1.Sibling
+	0,  // 12: atoll.v1.PutRequest.level:type_name -> atoll.v1.Level
+	9,  // 13: atoll.v1.PutRequest.condition:type_name -> atoll.v1.Condition
+	4,  // 14: atoll.v1.PutResponse.version:type_name -> atoll.v1.Version
+	8,  // 15: atoll.v1.PutResponse.achieved:type_name -> atoll.v1.Achieved
+	0,  // 16: atoll.v1.DeleteRequest.level:type_name -> atoll.v1.Level
+	9,  // 17: atoll.v1.DeleteRequest.condition:type_name -> atoll.v1.Condition
+	4,  // 18: atoll.v1.DeleteResponse.version:type_name -> atoll.v1.Version
+	8,  // 19: atoll.v1.DeleteResponse.achieved:type_name -> atoll.v1.Achieved
+	3,  // 20: atoll.v1.GetOutcomeResponse.outcome:type_name -> atoll.v1.GetOutcomeResponse.Outcome
+	4,  // 21: atoll.v1.GetOutcomeResponse.version:type_name -> atoll.v1.Version
+	0,  // 22: atoll.v1.AwaitReplicationRequest.level:type_name -> atoll.v1.Level
+	6,  // 23: atoll.v1.AwaitReplicationResponse.regions:type_name -> atoll.v1.RegionAchieved
+	10, // 24: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
+	24, // 25: atoll.v1.BatchGetResponse.results:type_name -> atoll.v1.GetResult
+	11, // 26: atoll.v1.GetResult.ok:type_name -> atoll.v1.GetResponse
+	28, // 27: atoll.v1.GetResult.error:type_name -> atoll.v1.Error
+	14, // 28: atoll.v1.BatchPutRequest.items:type_name -> atoll.v1.PutRequest
+	27, // 29: atoll.v1.BatchPutResponse.results:type_name -> atoll.v1.PutResult
+	15, // 30: atoll.v1.PutResult.ok:type_name -> atoll.v1.PutResponse
+	28, // 31: atoll.v1.PutResult.error:type_name -> atoll.v1.Error
+	1,  // 32: atoll.v1.Error.reason:type_name -> atoll.v1.Reason
+	33, // 33: atoll.v1.Error.metadata:type_name -> atoll.v1.Error.MetadataEntry
+	11, // 34: atoll.v1.Error.current:type_name -> atoll.v1.GetResponse
+	15, // 35: atoll.v1.Error.applied:type_name -> atoll.v1.PutResponse
+	30, // 36: atoll.v1.StreamRequest.calls:type_name -> atoll.v1.StreamCall
+	10, // 37: atoll.v1.StreamCall.get:type_name -> atoll.v1.GetRequest
+	14, // 38: atoll.v1.StreamCall.put:type_name -> atoll.v1.PutRequest
+	16, // 39: atoll.v1.StreamCall.delete:type_name -> atoll.v1.DeleteRequest
+	32, // 40: atoll.v1.StreamResponse.replies:type_name -> atoll.v1.StreamReply
+	11, // 41: atoll.v1.StreamReply.get:type_name -> atoll.v1.GetResponse
+	15, // 42: atoll.v1.StreamReply.put:type_name -> atoll.v1.PutResponse
+	17, // 43: atoll.v1.StreamReply.delete:type_name -> atoll.v1.DeleteResponse
+	28, // 44: atoll.v1.StreamReply.error:type_name -> atoll.v1.Error
+	10, // 45: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
+	14, // 46: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
+	16, // 47: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
+	22, // 48: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
+	25, // 49: atoll.v1.KV.BatchPut:input_type -> atoll.v1.BatchPutRequest
+	12, // 50: atoll.v1.KV.GetVersion:input_type -> atoll.v1.GetVersionRequest
+	18, // 51: atoll.v1.KV.GetOutcome:input_type -> atoll.v1.GetOutcomeRequest
+	20, // 52: atoll.v1.KV.AwaitReplication:input_type -> atoll.v1.AwaitReplicationRequest
+	29, // 53: atoll.v1.KV.Stream:input_type -> atoll.v1.StreamRequest
+	11, // 54: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
+	15, // 55: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
+	17, // 56: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
+	23, // 57: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
+	26, // 58: atoll.v1.KV.BatchPut:output_type -> atoll.v1.BatchPutResponse
+	13, // 59: atoll.v1.KV.GetVersion:output_type -> atoll.v1.GetVersionResponse
+	19, // 60: atoll.v1.KV.GetOutcome:output_type -> atoll.v1.GetOutcomeResponse
+	21, // 61: atoll.v1.KV.AwaitReplication:output_type -> atoll.v1.AwaitReplicationResponse
+	31, // 62: atoll.v1.KV.Stream:output_type -> atoll.v1.StreamResponse
+	54, // [54:63] is the sub-list for method output_type
+	45, // [45:54] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_kv_proto_init() }
@@ -1881,20 +3096,26 @@ func file_atoll_v1_kv_proto_init() {
 	if File_atoll_v1_kv_proto != nil {
 		return
 	}
-	file_atoll_v1_kv_proto_msgTypes[11].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[5].OneofWrappers = []any{
+		(*Condition_IfAbsent)(nil),
+		(*Condition_IfPresent)(nil),
+		(*Condition_IfVersion)(nil),
+		(*Condition_IfContext)(nil),
+	}
+	file_atoll_v1_kv_proto_msgTypes[20].OneofWrappers = []any{
 		(*GetResult_Ok)(nil),
 		(*GetResult_Error)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[14].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[23].OneofWrappers = []any{
 		(*PutResult_Ok)(nil),
 		(*PutResult_Error)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[17].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[26].OneofWrappers = []any{
 		(*StreamCall_Get)(nil),
 		(*StreamCall_Put)(nil),
 		(*StreamCall_Delete)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[19].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[28].OneofWrappers = []any{
 		(*StreamReply_Get)(nil),
 		(*StreamReply_Put)(nil),
 		(*StreamReply_Delete)(nil),
@@ -1905,8 +3126,8 @@ func file_atoll_v1_kv_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_kv_proto_rawDesc), len(file_atoll_v1_kv_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   21,
+			NumEnums:      4,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

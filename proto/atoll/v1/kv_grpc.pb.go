@@ -19,12 +19,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	KV_Get_FullMethodName      = "/atoll.v1.KV/Get"
-	KV_Put_FullMethodName      = "/atoll.v1.KV/Put"
-	KV_Delete_FullMethodName   = "/atoll.v1.KV/Delete"
-	KV_BatchGet_FullMethodName = "/atoll.v1.KV/BatchGet"
-	KV_BatchPut_FullMethodName = "/atoll.v1.KV/BatchPut"
-	KV_Stream_FullMethodName   = "/atoll.v1.KV/Stream"
+	KV_Get_FullMethodName              = "/atoll.v1.KV/Get"
+	KV_Put_FullMethodName              = "/atoll.v1.KV/Put"
+	KV_Delete_FullMethodName           = "/atoll.v1.KV/Delete"
+	KV_BatchGet_FullMethodName         = "/atoll.v1.KV/BatchGet"
+	KV_BatchPut_FullMethodName         = "/atoll.v1.KV/BatchPut"
+	KV_GetVersion_FullMethodName       = "/atoll.v1.KV/GetVersion"
+	KV_GetOutcome_FullMethodName       = "/atoll.v1.KV/GetOutcome"
+	KV_AwaitReplication_FullMethodName = "/atoll.v1.KV/AwaitReplication"
+	KV_Stream_FullMethodName           = "/atoll.v1.KV/Stream"
 )
 
 // KVClient is the client API for KV service.
@@ -36,7 +39,7 @@ const (
 // Errors are canonical gRPC codes with a google.rpc.ErrorInfo whose domain is
 // "atoll" and whose reason is one of Reason's names without the prefix; its
 // metadata hold "field", "limit" and "seen" for bad input, and for a failed
-// write "outcome": "not_applied" or "unknown".
+// write "outcome": "applied" (only with PARTIAL), "not_applied" or "unknown".
 type KVClient interface {
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	Put(ctx context.Context, in *PutRequest, opts ...grpc.CallOption) (*PutResponse, error)
@@ -44,6 +47,12 @@ type KVClient interface {
 	// BatchGet and BatchPut give each item its own result; nothing is atomic.
 	BatchGet(ctx context.Context, in *BatchGetRequest, opts ...grpc.CallOption) (*BatchGetResponse, error)
 	BatchPut(ctx context.Context, in *BatchPutRequest, opts ...grpc.CallOption) (*BatchPutResponse, error)
+	// GetVersion fetches one sibling, value and all.
+	GetVersion(ctx context.Context, in *GetVersionRequest, opts ...grpc.CallOption) (*GetVersionResponse, error)
+	// GetOutcome tells what became of a write, by its request_id.
+	GetOutcome(ctx context.Context, in *GetOutcomeRequest, opts ...grpc.CallOption) (*GetOutcomeResponse, error)
+	// AwaitReplication waits, until the deadline, for other regions.
+	AwaitReplication(ctx context.Context, in *AwaitReplicationRequest, opts ...grpc.CallOption) (*AwaitReplicationResponse, error)
 	// Stream multiplexes Get, Put and Delete over one long-lived stream; it
 	// costs a fraction of a unary call. Replies come in any order.
 	Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamRequest, StreamResponse], error)
@@ -107,6 +116,36 @@ func (c *kVClient) BatchPut(ctx context.Context, in *BatchPutRequest, opts ...gr
 	return out, nil
 }
 
+func (c *kVClient) GetVersion(ctx context.Context, in *GetVersionRequest, opts ...grpc.CallOption) (*GetVersionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetVersionResponse)
+	err := c.cc.Invoke(ctx, KV_GetVersion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *kVClient) GetOutcome(ctx context.Context, in *GetOutcomeRequest, opts ...grpc.CallOption) (*GetOutcomeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetOutcomeResponse)
+	err := c.cc.Invoke(ctx, KV_GetOutcome_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *kVClient) AwaitReplication(ctx context.Context, in *AwaitReplicationRequest, opts ...grpc.CallOption) (*AwaitReplicationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AwaitReplicationResponse)
+	err := c.cc.Invoke(ctx, KV_AwaitReplication_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *kVClient) Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamRequest, StreamResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &KV_ServiceDesc.Streams[0], KV_Stream_FullMethodName, cOpts...)
@@ -129,7 +168,7 @@ type KV_StreamClient = grpc.BidiStreamingClient[StreamRequest, StreamResponse]
 // Errors are canonical gRPC codes with a google.rpc.ErrorInfo whose domain is
 // "atoll" and whose reason is one of Reason's names without the prefix; its
 // metadata hold "field", "limit" and "seen" for bad input, and for a failed
-// write "outcome": "not_applied" or "unknown".
+// write "outcome": "applied" (only with PARTIAL), "not_applied" or "unknown".
 type KVServer interface {
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	Put(context.Context, *PutRequest) (*PutResponse, error)
@@ -137,6 +176,12 @@ type KVServer interface {
 	// BatchGet and BatchPut give each item its own result; nothing is atomic.
 	BatchGet(context.Context, *BatchGetRequest) (*BatchGetResponse, error)
 	BatchPut(context.Context, *BatchPutRequest) (*BatchPutResponse, error)
+	// GetVersion fetches one sibling, value and all.
+	GetVersion(context.Context, *GetVersionRequest) (*GetVersionResponse, error)
+	// GetOutcome tells what became of a write, by its request_id.
+	GetOutcome(context.Context, *GetOutcomeRequest) (*GetOutcomeResponse, error)
+	// AwaitReplication waits, until the deadline, for other regions.
+	AwaitReplication(context.Context, *AwaitReplicationRequest) (*AwaitReplicationResponse, error)
 	// Stream multiplexes Get, Put and Delete over one long-lived stream; it
 	// costs a fraction of a unary call. Replies come in any order.
 	Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error
@@ -164,6 +209,15 @@ func (UnimplementedKVServer) BatchGet(context.Context, *BatchGetRequest) (*Batch
 }
 func (UnimplementedKVServer) BatchPut(context.Context, *BatchPutRequest) (*BatchPutResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchPut not implemented")
+}
+func (UnimplementedKVServer) GetVersion(context.Context, *GetVersionRequest) (*GetVersionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetVersion not implemented")
+}
+func (UnimplementedKVServer) GetOutcome(context.Context, *GetOutcomeRequest) (*GetOutcomeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetOutcome not implemented")
+}
+func (UnimplementedKVServer) AwaitReplication(context.Context, *AwaitReplicationRequest) (*AwaitReplicationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AwaitReplication not implemented")
 }
 func (UnimplementedKVServer) Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method Stream not implemented")
@@ -279,6 +333,60 @@ func _KV_BatchPut_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KV_GetVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetVersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KVServer).GetVersion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KV_GetVersion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KVServer).GetVersion(ctx, req.(*GetVersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _KV_GetOutcome_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetOutcomeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KVServer).GetOutcome(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KV_GetOutcome_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KVServer).GetOutcome(ctx, req.(*GetOutcomeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _KV_AwaitReplication_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AwaitReplicationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KVServer).AwaitReplication(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KV_AwaitReplication_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KVServer).AwaitReplication(ctx, req.(*AwaitReplicationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _KV_Stream_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(KVServer).Stream(&grpc.GenericServerStream[StreamRequest, StreamResponse]{ServerStream: stream})
 }
@@ -312,6 +420,18 @@ var KV_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "BatchPut",
 			Handler:    _KV_BatchPut_Handler,
+		},
+		{
+			MethodName: "GetVersion",
+			Handler:    _KV_GetVersion_Handler,
+		},
+		{
+			MethodName: "GetOutcome",
+			Handler:    _KV_GetOutcome_Handler,
+		},
+		{
+			MethodName: "AwaitReplication",
+			Handler:    _KV_AwaitReplication_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,56 @@
+package coord_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/quorum"
+)
+
+// What is not served is refused, and nothing is stored.
+func TestUnservedIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, 3)
+		a := r.owners("default", "k")[0]
+		code := func(e *coord.Error) coord.Code {
+			if e != nil && e.Outcome == coord.NotApplied {
+				return e.Code
+			}
+			return 0
+		}
+		for name, change := range map[string]func(*coord.Get){
+			"level":     func(g *coord.Get) { g.Level = quorum.EachQuorum },
+			"serial":    func(g *coord.Get) { g.Level = quorum.Serial },
+			"regions":   func(g *coord.Get) { g.Regions = 2 },
+			"session":   func(g *coord.Get) { g.Session = []byte("s") },
+			"staleness": func(g *coord.Get) { g.MaxStaleness = time.Second },
+			"freshness": func(g *coord.Get) { g.Freshness = true },
+		} {
+			g := get("k")
+			change(&g)
+			if _, err := a.get(t, g); code(err) != coord.CodeInvalid {
+				t.Errorf("get, %s: %v", name, err)
+			}
+		}
+		for name, change := range map[string]func(*coord.Put){
+			"level":     func(p *coord.Put) { p.Level = quorum.All },
+			"serial":    func(p *coord.Put) { p.Level = quorum.LocalSerial },
+			"regions":   func(p *coord.Put) { p.Regions = 1 },
+			"session":   func(p *coord.Put) { p.Session = []byte("s") },
+			"condition": func(p *coord.Put) { p.Condition.Kind = crdt.IfAbsent },
+			"retry":     func(p *coord.Put) { p.RequestID, p.Retry = coord.RequestID{1}, true },
+		} {
+			p := put("k", "v")
+			change(&p)
+			if _, err := a.put(t, p); code(err) != coord.CodeInvalid {
+				t.Errorf("put, %s: %v", name, err)
+			}
+		}
+		if got := a.mustGet(t, get("k")); len(got.View.Live) != 0 {
+			t.Errorf("stored: %+v", got.View)
+		}
+	})
+}
