@@ -198,16 +198,15 @@ func (o operators) HotKeys(ctx context.Context, limit int) (api.Hot, error) {
 	return out, nil
 }
 
-// Operations are what operators can do through this node; changes of
-// membership take a store of the topology.
+// Operations are what operators can do through this node, which must have a
+// store of the topology.
 func (n *Node) Operations() api.Operations {
-	ops := api.Operations{Repairs: operators{n}, HotKeys: operators{n}}
-	if n.deps.Store != nil {
-		ops.Membership = members.New(members.Deps{
+	return api.Operations{
+		Repairs: operators{n}, HotKeys: operators{n},
+		Membership: members.New(members.Deps{
 			Store: n.deps.Store, Adopt: n.adopt, CopyBytes: n.copyBytes, View: n.view, Now: time.Now,
-		})
+		}),
 	}
-	return ops
 }
 
 // copyBytes is about what one copy of a partition takes, by what the store of

@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"strconv"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/atolldb/atoll/hashring"
@@ -25,9 +24,6 @@ var nodeID = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 // Plan serves Cluster.Plan.
 func (s *ClusterService) Plan(ctx context.Context, q *adminv1.PlanRequest) (*adminv1.PlanResponse, error) {
-	if s.ops.Membership == nil {
-		return nil, unimplemented("plans")
-	}
 	c, bad := decodeChange(q.Change)
 	if bad != nil {
 		return nil, ToStatus(bad).Err()
@@ -41,9 +37,6 @@ func (s *ClusterService) Plan(ctx context.Context, q *adminv1.PlanRequest) (*adm
 
 // Commit serves Cluster.Commit.
 func (s *ClusterService) Commit(ctx context.Context, q *adminv1.CommitRequest) (*adminv1.CommitResponse, error) {
-	if s.ops.Membership == nil {
-		return nil, unimplemented("plans")
-	}
 	if q.Id == nil || q.Id.Epoch == 0 {
 		return nil, ToStatus(invalid("plan", "not the id of a plan", "the id that Plan returned", "none")).Err()
 	}
@@ -59,10 +52,6 @@ func (s *ClusterService) Commit(ctx context.Context, q *adminv1.CommitRequest) (
 		return nil, writeStatus(err).Err()
 	}
 	return &adminv1.CommitResponse{Task: uint64(task)}, nil
-}
-
-func unimplemented(what string) error {
-	return status.Errorf(codes.Unimplemented, "this node does not serve %s", what)
 }
 
 // writeStatus is the status of a call that changes something: what is not known

@@ -17,9 +17,6 @@ const (
 
 // Repair serves Cluster.Repair.
 func (s *ClusterService) Repair(ctx context.Context, q *adminv1.RepairRequest) (*adminv1.RepairResponse, error) {
-	if s.ops.Repairs == nil {
-		return nil, unimplemented("repair")
-	}
 	scope := RepairScope{Deep: q.Deep}
 	if q.Partition != nil {
 		if n := s.cluster.Topology().Table.Partitions(); int64(*q.Partition) >= int64(n) {
@@ -40,9 +37,6 @@ func (s *ClusterService) Repair(ctx context.Context, q *adminv1.RepairRequest) (
 func (s *ClusterService) RepairStatus(
 	ctx context.Context, _ *adminv1.RepairStatusRequest,
 ) (*adminv1.RepairStatusResponse, error) {
-	if s.ops.Repairs == nil {
-		return nil, unimplemented("repair")
-	}
 	progress, err := s.ops.Repairs.RepairProgress(ctx)
 	if err != nil {
 		return nil, readStatus(ctx, err).Err()
@@ -82,9 +76,6 @@ func unixMillis(t time.Time) int64 {
 
 // HotKeys serves Cluster.HotKeys.
 func (s *ClusterService) HotKeys(ctx context.Context, q *adminv1.HotKeysRequest) (*adminv1.HotKeysResponse, error) {
-	if s.ops.HotKeys == nil {
-		return nil, unimplemented("hot keys")
-	}
 	limit := int(q.Limit)
 	switch {
 	case limit == 0:

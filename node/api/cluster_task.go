@@ -20,9 +20,6 @@ const (
 func (s *ClusterService) ListTasks(
 	ctx context.Context, _ *adminv1.ListTasksRequest,
 ) (*adminv1.ListTasksResponse, error) {
-	if s.ops.Membership == nil {
-		return nil, unimplemented("tasks")
-	}
 	tasks, err := s.ops.Membership.Tasks(ctx)
 	if err != nil {
 		return nil, readStatus(ctx, err).Err()
@@ -72,9 +69,6 @@ func (s *ClusterService) AbortTask(ctx context.Context, q *adminv1.AbortTaskRequ
 
 // SetPace serves Cluster.SetPace.
 func (s *ClusterService) SetPace(ctx context.Context, q *adminv1.SetPaceRequest) (*adminv1.SetPaceResponse, error) {
-	if s.ops.Membership == nil {
-		return nil, unimplemented("tasks")
-	}
 	if bad := checkPace(q); bad != nil {
 		return nil, ToStatus(bad).Err()
 	}
@@ -111,9 +105,6 @@ func checkPace(q *adminv1.SetPaceRequest) *coord.Error {
 func (s *ClusterService) control(
 	ctx context.Context, id uint64, do func(Membership, context.Context, topology.TaskID) error,
 ) (*adminv1.Task, error) {
-	if s.ops.Membership == nil {
-		return nil, unimplemented("tasks")
-	}
 	if err := do(s.ops.Membership, ctx, topology.TaskID(id)); err != nil {
 		return nil, writeStatus(err).Err()
 	}
@@ -121,9 +112,6 @@ func (s *ClusterService) control(
 }
 
 func (s *ClusterService) task(ctx context.Context, id uint64) (*adminv1.Task, error) {
-	if s.ops.Membership == nil {
-		return nil, unimplemented("tasks")
-	}
 	tasks, err := s.ops.Membership.Tasks(ctx)
 	if err != nil {
 		return nil, readStatus(ctx, err).Err()

@@ -12,8 +12,7 @@ import (
 	"github.com/atolldb/atoll/node/topology"
 )
 
-// Operations are what operators may do besides looking. What is nil is
-// answered with UNIMPLEMENTED.
+// Operations are what operators may do besides looking; all of them are set.
 type Operations struct {
 	Membership Membership
 	Repairs    Repairs

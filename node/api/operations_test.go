@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/atolldb/atoll/hashring"
@@ -321,19 +319,5 @@ func TestHotKeys(t *testing.T) {
 	}
 	if _, err := service(s).HotKeys(t.Context(), &adminv1.HotKeysRequest{}); err != nil || s.asked[1] != "hot 20" {
 		t.Errorf("%v, asked %q", err, s.asked)
-	}
-}
-
-func TestOperationsThatAreNotServed(t *testing.T) {
-	c := api.NewClusterService(&fixed{top: &topology.Topology{}}, api.Operations{})
-	_, err1 := c.Plan(t.Context(), &adminv1.PlanRequest{})
-	_, err2 := c.ListTasks(t.Context(), nil)
-	_, err3 := c.Repair(t.Context(), &adminv1.RepairRequest{})
-	_, err4 := c.HotKeys(t.Context(), &adminv1.HotKeysRequest{})
-	_, err5 := c.PauseTask(t.Context(), &adminv1.PauseTaskRequest{})
-	for i, err := range []error{err1, err2, err3, err4, err5} {
-		if status.Code(err) != codes.Unimplemented {
-			t.Errorf("%d: %v", i+1, err)
-		}
 	}
 }
