@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -20,16 +22,32 @@ func configCommand() *cobra.Command {
 	return cmd
 }
 
+// loadConfig reads a configuration as a node does.
+func loadConfig(file string) (process.Config, error) {
+	cfg, err := process.Load(file, os.Environ())
+	return cfg, refusedConfig(err)
+}
+
+// refusedConfig makes a configuration that is wrong a case of wrong usage: it
+// stays wrong when the same is tried again. A file that cannot be read may be
+// there later.
+func refusedConfig(err error) error {
+	if file := (*fs.PathError)(nil); err == nil || errors.As(err, &file) {
+		return err
+	}
+	return withCode(exitUsage, err)
+}
+
 func configCheckCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check FILE",
 		Short: "Say all that is wrong with a configuration",
 		Long: `Say all that is wrong with a configuration file and the ` + process.EnvPrefix + `* variables as they
 are: keys that do not exist and values out of bounds, all at once. Nothing is
-opened and no other node is asked.`,
+opened and no other node is asked. The exit code is 2 when something is wrong.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, err := process.Load(args[0], os.Environ()); err != nil {
+			if _, err := loadConfig(args[0]); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is fine\n", args[0])
@@ -49,9 +67,10 @@ together, as YAML without passwords; without a file, that of 'start --dev'.`,
 			var cfg process.Config
 			var err error
 			if len(args) == 1 {
-				cfg, err = process.Load(args[0], os.Environ())
+				cfg, err = loadConfig(args[0])
 			} else {
 				cfg, err = process.Dev("atoll-dev").Override(os.Environ())
+				err = refusedConfig(err)
 			}
 			if err != nil {
 				return err

@@ -29,7 +29,7 @@ find by comparing clocks: nothing is lost, it takes some seconds more.`,
 			if config == "" {
 				return usage(cmd, errors.New("--config is needed: what the region is to grow to"))
 			}
-			cfg, err := process.Load(config, os.Environ())
+			cfg, err := loadConfig(config)
 			if err != nil {
 				return err
 			}

@@ -30,9 +30,9 @@ const exitCodesHelp = `The exit codes of all commands:
 
   0  done
   1  error that is none of the following
-  2  wrong usage: a flag, an argument or input that the server refuses as
-     invalid (too large a value, a context of another key, no such bucket);
-     nothing was written
+  2  wrong usage: a flag, an argument, a configuration, or input that the
+     server refuses as invalid (too large a value, a context of another key,
+     no such bucket); nothing was written
   3  the key has no value
   4  a condition does not hold (too many siblings for a blind write, a plan
      of a topology that has changed); nothing was written

@@ -62,7 +62,7 @@ func start(cmd *cobra.Command, f startFlags) error {
 	if f.dev {
 		return startDev(ctx, cmd.OutOrStdout(), f)
 	}
-	cfg, err := process.Load(f.config, os.Environ())
+	cfg, err := loadConfig(f.config)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func runNode(
 	process.BridgeGRPC(hooks.Logger)
 	p, err := process.New(cfg, hooks)
 	if err != nil {
-		return err
+		return refusedConfig(err)
 	}
 	watching, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup

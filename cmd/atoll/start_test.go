@@ -316,10 +316,10 @@ func TestStartRefuses(t *testing.T) {
 		{[]string{"config", "show", "a", "b"}, exitUsage, nil},
 		{[]string{"start", "--dev", "more"}, exitUsage, []string{"more"}},
 		{[]string{"start", "--config", filepath.Join(dir, "none")}, exitError, []string{"none", "no such file"}},
-		{[]string{"start", "--config", bad}, exitError, []string{bad, "did you mean node?", "log.level", `"loud"`, "problems"}},
-		{[]string{"config", "check", bad}, exitError, []string{"did you mean node?"}},
+		{[]string{"start", "--config", bad}, exitUsage, []string{bad, "did you mean node?", "log.level", `"loud"`, "problems"}},
+		{[]string{"config", "check", bad}, exitUsage, []string{"did you mean node?"}},
 		{[]string{"config", "check"}, exitUsage, nil},
-		{[]string{"config", "show", bad}, exitError, []string{"did you mean node?"}},
+		{[]string{"config", "show", bad}, exitUsage, []string{"did you mean node?"}},
 		{[]string{"start", "--config", sample}, exitError, []string{"listen.client", taken.Addr().String(), "in use"}},
 	} {
 		p := startAtoll(t, env, c.args...)
