@@ -236,8 +236,14 @@ func (w *world) get(via *member, key string) (found, ok bool) {
 				ch <- answer{b, err}
 				continue
 			}
-			r.wire.Send(s.Serves(), peer.Request{Verb: peer.VerbRead, Epoch: top.Epoch, Timeout: 500 * time.Millisecond, Body: full},
-				func(b []byte, err error) { ch <- answer{b, err} })
+			r.wire.Send(s.Serves(), peer.Request{Verb: peer.VerbRead, Epoch: top.Epoch, Timeout: 500 * time.Millisecond, Body: wire.AppendRead(nil, wire.Read{Key: full})},
+				func(b []byte, err error) {
+					var held wire.Held
+					if err == nil {
+						held, err = wire.DecodeHeld(b)
+					}
+					ch <- answer{held.Record, err}
+				})
 		}
 		answered := 0
 		for range slots {
