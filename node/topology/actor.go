@@ -6,8 +6,8 @@ import (
 	"github.com/atolldb/atoll/crdt"
 )
 
-// maxSeq is the last actor that a region can allocate.
-const maxSeq = 1<<(32-crdt.RegionBits) - 1
+// maxSeq is the last actor that a region can allocate; those above name no node.
+const maxSeq = crdt.BallotEpochs - 1
 
 // NextActor returns the actor to allocate after last, the highest sequence the
 // registry has handed out, and floor, the highest actor of the region that the

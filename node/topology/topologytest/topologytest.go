@@ -129,7 +129,7 @@ func floor(t *testing.T, open Open) {
 	if id, err := r.Allocate(ctx, "n1", crdt.MakeActor(5, uint8(Region)+1)); err == nil {
 		t.Fatalf("a floor of another region gave %+v", id)
 	}
-	if id, err := r.Allocate(ctx, "n1", crdt.MakeActor(1<<26-1, uint8(Region))); err == nil {
+	if id, err := r.Allocate(ctx, "n1", crdt.MakeActor(crdt.BallotEpochs-1, uint8(Region))); err == nil {
 		t.Fatalf("above the last actor there is %+v", id)
 	}
 }

@@ -1,0 +1,40 @@
+package crdt
+
+// Conditional writes are decided by ballots, one key at a time, and their
+// versions are named by the ballot that proposed them: the dot (b, n) of the
+// ballot actor b of a home region and its epoch, with the ballot itself as n.
+// Such dots name versions and stand in pasts, as others do. They are in no
+// sequence: a partition has as many first ones as it has keys, and most numbers
+// name nothing. So they never enter a delivery clock, a dot index or a session
+// token; the write event that such a version is gets an ordinary dot of whoever
+// commits it, which is what clocks and indexes carry.
+//
+// Were the proposal named by a dot of the proposing node's own actor, then the
+// node's next plain write would cover it, in every copy, before it is decided.
+
+// BallotEpochs is how many home epochs a region has, and so how many ballot
+// actors: the upper half of the sequence numbers is theirs, and no node is ever
+// given one of them.
+const BallotEpochs = 1 << (31 - RegionBits)
+
+// BallotActor names the conditional writes that are decided in a home region in
+// its epoch. region is 1..63, epoch below BallotEpochs.
+func BallotActor(region uint8, epoch uint32) Actor {
+	return MakeActor(BallotEpochs|epoch&(BallotEpochs-1), region)
+}
+
+// IsBallot reports whether a is a ballot actor, not a node.
+func (a Actor) IsBallot() bool { return a.Seq() >= BallotEpochs }
+
+// MaxBallot is the highest ballot of actor a that r holds or covers, 0 for none.
+func (r Record) MaxBallot(a Actor) uint64 {
+	var n uint64
+	for i := range r.Versions {
+		v := &r.Versions[i]
+		if v.Dot.Actor == a {
+			n = max(n, v.Dot.N)
+		}
+		n = max(n, v.Past.Get(a))
+	}
+	return n
+}
