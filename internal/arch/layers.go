@@ -65,6 +65,7 @@ var table = []row{
 	{path: "hashring", layer: pure},      // it and crdt do not know each other
 	{path: "hashring/capacity", layer: pure, beside: []string{"hashring"}},
 	{path: "node/quorum", layer: pure},
+	{path: "node/cas", layer: pure, beside: []string{"crdt", "crdt/hlc", "node/quorum"}},
 	{path: "node/wire", layer: pure, beside: []string{"crdt", "crdt/hlc", "hashring"}},
 	{path: "node/hotkey", layer: pure},
 	{path: "node/overload", layer: pure},
@@ -78,7 +79,7 @@ var table = []row{
 	{path: "node/replica", layer: driver},
 	{path: "node/liveness", layer: driver},
 	{path: "node/coord", layer: driver, beside: []string{"node/replica", "node/liveness"}},
-	{path: "node/cas", layer: driver, beside: []string{"node/replica", "node/liveness"}},
+
 	{path: "node/repair", layer: driver, beside: []string{"node/replica", "node/liveness"}},
 	{path: "node/collect", layer: driver, beside: []string{"node/replica"}},
 	{path: "node/hint", layer: driver, beside: []string{"node/replica", "node/liveness"}},

@@ -1,0 +1,197 @@
+package cas
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/atolldb/atoll/crdt"
+)
+
+// Proposal is what one ballot proposes.
+type Proposal struct {
+	Ballot Ballot // 0: there is none
+	// Dot names the version that it is about; zero for a no-op. Its counter is
+	// that of the ballot that proposed it first.
+	Dot crdt.Dot
+	// Record is the complete record that results; for a no-op, what its
+	// proposer saw.
+	Record crdt.Record
+}
+
+// NoOp reports whether p writes nothing.
+func (p *Proposal) NoOp() bool { return p.Dot.IsZero() }
+
+// State is what an acceptor keeps of a key that ever saw a conditional write.
+// The zero State is that of any other key.
+type State struct {
+	// Promised: nothing below is accepted any more.
+	Promised Ballot
+	// Accepted and not yet known to be decided; Ballot 0 for nothing.
+	Accepted Proposal
+	// Committed is the highest ballot that is known to be decided here.
+	Committed Ballot
+}
+
+// Pending reports whether s holds a proposal of which nobody knows here whether
+// it was decided.
+func (s *State) Pending() bool { return s.Accepted.Ballot != 0 }
+
+// Merge takes in what another acceptor of the same key knows: for one that
+// lacks what it once knew, or that takes a slot over.
+func (s State) Merge(o State) State {
+	s.Promised = max(s.Promised, o.Promised)
+	s.Committed = max(s.Committed, o.Committed)
+	if o.Accepted.Ballot > s.Accepted.Ballot {
+		s.Accepted = o.Accepted
+	}
+	return s.settled()
+}
+
+// Learned takes in a record that was joined here from elsewhere: what it holds
+// or covers is decided, and all before it is passed over.
+func (s State) Learned(r crdt.Record) State {
+	if d := s.Accepted.Dot; !d.IsZero() {
+		n := Ballot(r.MaxBallot(d.Actor))
+		if n >= Ballot(d.N) {
+			s.Committed = max(s.Committed, n)
+			if r.Covers(d) && s.Accepted.Ballot > s.Committed {
+				s.Accepted = Proposal{}
+			}
+		}
+	}
+	return s.settled()
+}
+
+// settled forgets what is decided or passed over.
+func (s State) settled() State {
+	if s.Accepted.Ballot <= s.Committed {
+		s.Accepted = Proposal{}
+	}
+	return s
+}
+
+// The stored form of a State:
+//
+//	1 byte    format, 1
+//	uvarint   promised
+//	uvarint   committed
+//	uvarint   accepted ballot, 0 for none; and if there is one
+//	  uvarint   the actor of its dot, 0 for a no-op
+//	  uvarint   the counter of its dot, 0 for a no-op
+//	  uvarint   length of the record's canonical encoding, and that
+//	4 bytes   CRC-32C, big-endian, over the key hash (8 bytes, big-endian) and
+//	          all of the above
+//
+// It is canonical: uvarints are minimal, what is settled is not kept, and
+// nothing accepted is above the promise.
+
+const stateFormat = 1
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// ErrCorrupt says that bytes are not a State that this package wrote for this
+// key.
+var ErrCorrupt = errors.New("corrupt acceptor state")
+
+func checksum(keyHash uint64, b []byte) uint32 {
+	var h [8]byte
+	binary.BigEndian.PutUint64(h[:], keyHash)
+	return crc32.Update(crc32.Checksum(h[:], castagnoli), castagnoli, b)
+}
+
+// AppendState appends the stored form of s, bound to its key by keyHash.
+func AppendState(dst []byte, keyHash uint64, s State) []byte {
+	start := len(dst)
+	dst = append(dst, stateFormat)
+	dst = binary.AppendUvarint(dst, uint64(s.Promised))
+	dst = binary.AppendUvarint(dst, uint64(s.Committed))
+	dst = AppendProposal(dst, keyHash, &s.Accepted)
+	return binary.BigEndian.AppendUint32(dst, checksum(keyHash, dst[start:]))
+}
+
+// AppendProposal appends p as it stands in a State.
+func AppendProposal(dst []byte, keyHash uint64, p *Proposal) []byte {
+	dst = binary.AppendUvarint(dst, uint64(p.Ballot))
+	if p.Ballot == 0 {
+		return dst
+	}
+	dst = binary.AppendUvarint(dst, uint64(p.Dot.Actor))
+	dst = binary.AppendUvarint(dst, p.Dot.N)
+	record := crdt.AppendRecord(nil, keyHash, p.Record)
+	dst = binary.AppendUvarint(dst, uint64(len(record)))
+	return append(dst, record...)
+}
+
+// DecodeState decodes what AppendState wrote for the same key hash; values
+// alias b. Any other bytes give an error that wraps ErrCorrupt.
+func DecodeState(keyHash uint64, b []byte) (State, error) {
+	if len(b) < 5 {
+		return State{}, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(b))
+	}
+	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
+	if checksum(keyHash, body) != sum {
+		return State{}, fmt.Errorf("%w: checksum", ErrCorrupt)
+	}
+	d := decoder{b: body[1:], bad: body[0] != stateFormat}
+	s := State{Promised: d.ballot(), Committed: d.ballot()}
+	s.Accepted = d.proposal(keyHash)
+	if d.bad || len(d.b) != 0 || s.Accepted.Ballot > s.Promised ||
+		s.Pending() && s.Accepted.Ballot <= s.Committed {
+		return State{}, fmt.Errorf("%w: structure", ErrCorrupt)
+	}
+	return s, nil
+}
+
+// DecodeProposal decodes what AppendProposal wrote for the same key hash, and
+// nothing behind it.
+func DecodeProposal(keyHash uint64, b []byte) (Proposal, error) {
+	d := decoder{b: b}
+	p := d.proposal(keyHash)
+	if d.bad || len(d.b) != 0 {
+		return Proposal{}, fmt.Errorf("%w: proposal", ErrCorrupt)
+	}
+	return p, nil
+}
+
+// decoder reads strictly: the first violation sets bad.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) uvarint() uint64 {
+	n, size := binary.Uvarint(d.b)
+	if d.bad || size <= 0 || size > 1 && d.b[size-1] == 0 {
+		d.bad = true
+		return 0
+	}
+	d.b = d.b[size:]
+	return n
+}
+
+func (d *decoder) ballot() Ballot {
+	b := Ballot(d.uvarint())
+	d.bad = d.bad || b > MaxBallot
+	return b
+}
+
+func (d *decoder) proposal(keyHash uint64) Proposal {
+	p := Proposal{Ballot: d.ballot()}
+	if d.bad || p.Ballot == 0 {
+		return p
+	}
+	a, n := d.uvarint(), d.uvarint()
+	p.Dot = crdt.Dot{Actor: crdt.Actor(a), N: n}
+	named := a <= 1<<32-1 && p.Dot.Actor.IsBallot() && n > 0 && n <= uint64(p.Ballot)
+	size := d.uvarint()
+	if d.bad || !named && !p.Dot.IsZero() || size > uint64(len(d.b)) {
+		d.bad = true
+		return p
+	}
+	r, err := crdt.DecodeRecord(keyHash, d.b[:size:size])
+	d.bad = err != nil
+	p.Record, d.b = r, d.b[size:]
+	return p
+}
