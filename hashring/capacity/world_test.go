@@ -123,15 +123,17 @@ func idle(t *testing.T, in Input, seconds int) *traffic {
 			if in.Regions > 1 {
 				deps.GeoLog = countedLog{cloud.Log(string(top.Region)), seen}
 				deps.Feeds = map[topology.Region]geo.Feed{}
+				var others []*topology.Topology
 				for _, other := range tops {
 					if other == top {
 						continue
 					}
-					cfg.Others = append(cfg.Others, other)
+					others = append(others, other)
 					if i < drainers {
 						deps.Feeds[other.Region] = cloud.Feed(string(other.Region), string(top.Region))
 					}
 				}
+				deps.Others = topology.NewBook(others...)
 			}
 			made, err := node.New(cfg, deps)
 			if err != nil {
