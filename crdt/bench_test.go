@@ -80,18 +80,18 @@ func BenchmarkRecordCodec(b *testing.B) {
 func BenchmarkContext(b *testing.B) {
 	r, _ := benchRecords()
 	c := r.Context()
-	enc := AppendContext(nil, testSecret, 7, c)
+	enc := AppendContext(nil, testKeys, testKey, c)
 	buf := make([]byte, 0, 2*len(enc))
 	b.Run("append", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			AppendContext(buf, testSecret, 7, c)
+			AppendContext(buf, testKeys, testKey, c)
 		}
 	})
 	b.Run("decode", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := DecodeContext(testSecret, 7, enc); err != nil {
+			if _, err := DecodeContext(testKeys, testKey, enc); err != nil {
 				b.Fatal(err)
 			}
 		}

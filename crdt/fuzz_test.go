@@ -61,21 +61,21 @@ func FuzzDecodeClock(f *testing.F) {
 // signature.
 func FuzzDecodeContext(f *testing.F) {
 	for _, g := range goldenContexts {
-		b := AppendContext(nil, testSecret, 7, g.c)
+		b := AppendContext(nil, testKeys, testKey, g.c)
 		f.Add(b)
-		f.Add(b[:len(b)-contextMAC])
+		f.Add(b[:len(b)-TagSize])
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		check := func(b []byte) {
-			c, err := DecodeContext(testSecret, 7, b)
+			c, err := DecodeContext(testKeys, testKey, b)
 			if err != nil || len(b) == 0 {
 				return
 			}
-			if again := AppendContext(nil, testSecret, 7, c); !bytes.Equal(again, b) {
+			if again := AppendContext(nil, testKeys, testKey, c); !bytes.Equal(again, b) {
 				t.Fatalf("accepted %x, writes %x", b, again)
 			}
 		}
 		check(b)
-		check(append(bytes.Clone(b), sign(testSecret, b)...))
+		check(signed(testKey, b))
 	})
 }

@@ -81,7 +81,7 @@ func TestGolden(t *testing.T) {
 	})
 	golden(t, "contexts.txt", func(put func(name string, b []byte)) {
 		for _, g := range goldenContexts {
-			put(g.name, AppendContext(nil, Secret("golden"), 42, g.c))
+			put(g.name, AppendContext(nil, Keys{Secret("golden")}, testKey, g.c))
 		}
 	})
 	golden(t, "digests.txt", func(put func(name string, b []byte)) {
@@ -102,7 +102,7 @@ func TestGoldenDecodes(t *testing.T) {
 	}
 	for i, b := range readGolden(t, "contexts.txt") {
 		g := goldenContexts[i]
-		if c, err := DecodeContext(Secret("golden"), 42, b); err != nil || !c.Seen.Equal(g.c.Seen) || c.Stamp != g.c.Stamp {
+		if c, err := DecodeContext(Keys{Secret("golden")}, testKey, b); err != nil || !c.Seen.Equal(g.c.Seen) || c.Stamp != g.c.Stamp {
 			t.Errorf("%s: %+v, %v", g.name, c, err)
 		}
 	}

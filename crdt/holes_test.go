@@ -119,8 +119,8 @@ func TestHolesAreEncoded(t *testing.T) {
 			t.Fatal("not canonical")
 		}
 		c := Context{Seen: past, Stamp: 9}
-		token := AppendContext(nil, Secret("s"), 7, c)
-		got, err := DecodeContext(Secret("s"), 7, token)
+		token := AppendContext(nil, testKeys, testKey, c)
+		got, err := DecodeContext(testKeys, testKey, token)
 		if err != nil || !got.Seen.Equal(past) {
 			t.Fatalf("%v came back as %v, %v", past, got, err)
 		}

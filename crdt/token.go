@@ -1,34 +1,36 @@
 package crdt
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/atolldb/atoll/crdt/hlc"
 )
 
 // The encoding of a context, as clients hold it:
 //
-//	1 byte    format, 1
-//	8 bytes   key hash, big-endian
+//	1 byte    format, 2
+//	8 bytes   hash of the full key (bucket, NUL, key: XXH64), big-endian
 //	8 bytes   highest stamp, big-endian
 //	uvarint   number of entries, then ascending by actor:
 //	  uvarint   difference to the actor before (the first: to 0)
 //	  uvarint   counter
 //	  uvarint   number of holes, then ascending the difference of each to the
 //	            one before (the first: to 0), as uvarints
-//	16 bytes  HMAC-SHA-256 over all of the above, cut to 16 bytes
+//	16 bytes  Tag for "context", over the full key and all of the above
 //
 // It is opaque to clients, and at most 8 KiB. A context that was made up or
 // taken from another key would silently cover writes that its bearer never
-// saw: hence the hash and the authentication.
+// saw: hence the authentication, which binds it to the key itself, since keys
+// of equal hashes are easily found. The hash is there to tell the one mistake
+// from the other.
 
 const (
-	contextFormat = 1
-	contextMAC    = 16
+	contextFormat  = 2
+	contextPurpose = "context"
 	// MaxContext bounds an encoded context in bytes.
 	MaxContext = 8 << 10
 )
@@ -40,14 +42,12 @@ var (
 	ErrForeignContext = errors.New("context belongs to another key")
 )
 
-// Secret authenticates contexts. It is the same in all regions.
-type Secret []byte
-
-// AppendContext appends the encoding of c for the key with this hash.
-func AppendContext(dst []byte, secret Secret, keyHash uint64, c Context) []byte {
+// AppendContext appends the encoding of c for the full key (bucket and key). It
+// may come out longer than MaxContext, and then nobody takes it back.
+func AppendContext(dst []byte, keys Keys, fullKey []byte, c Context) []byte {
 	start := len(dst)
 	dst = append(dst, contextFormat)
-	dst = binary.BigEndian.AppendUint64(dst, keyHash)
+	dst = binary.BigEndian.AppendUint64(dst, xxhash.Sum64(fullKey))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(c.Stamp))
 	dst = binary.AppendUvarint(dst, uint64(len(c.Seen)))
 	var last Actor
@@ -57,34 +57,29 @@ func AppendContext(dst []byte, secret Secret, keyHash uint64, c Context) []byte 
 		dst = appendHoles(dst, e.Holes)
 		last = e.Actor
 	}
-	return append(dst, sign(secret, dst[start:])...)
+	tag := keys.Sign(contextPurpose, fullKey, dst[start:])
+	return append(dst, tag[:]...)
 }
 
-func sign(secret Secret, b []byte) []byte {
-	m := hmac.New(sha256.New, secret)
-	m.Write(b)
-	return m.Sum(nil)[:contextMAC]
-}
-
-// DecodeContext decodes what a client gives back with a write to the key with
-// this hash. Empty bytes are the context of someone who has seen nothing.
-func DecodeContext(secret Secret, keyHash uint64, b []byte) (Context, error) {
+// DecodeContext decodes what a client gives back with a write to this full
+// key. Empty bytes are the context of someone who has seen nothing.
+func DecodeContext(keys Keys, fullKey, b []byte) (Context, error) {
 	if len(b) == 0 {
 		return Context{}, nil
 	}
 	if len(b) > MaxContext {
 		return Context{}, fmt.Errorf("%w: %d bytes, at most %d", ErrBadContext, len(b), MaxContext)
 	}
-	if len(b) < 18+contextMAC || b[0] != contextFormat {
+	if len(b) < 18+TagSize || b[0] != contextFormat {
 		return Context{}, fmt.Errorf("%w: malformed", ErrBadContext)
 	}
-	body, mac := b[:len(b)-contextMAC], b[len(b)-contextMAC:]
-	if !hmac.Equal(mac, sign(secret, body)) {
-		return Context{}, fmt.Errorf("%w: not authentic", ErrBadContext)
-	}
+	body, tag := b[:len(b)-TagSize], b[len(b)-TagSize:]
 	d := decoder{b: body[1:]}
-	if d.uint64() != keyHash {
+	if d.uint64() != xxhash.Sum64(fullKey) {
 		return Context{}, ErrForeignContext
+	}
+	if !keys.Verify(tag, contextPurpose, fullKey, body) {
+		return Context{}, fmt.Errorf("%w: not authentic", ErrBadContext)
 	}
 	c := Context{Stamp: hlc.Stamp(d.uint64())}
 	if n := d.count(3); n > 0 {

@@ -10,18 +10,24 @@ import (
 	"pgregory.net/rapid"
 )
 
-var testSecret = Secret("a secret of this deployment")
+var (
+	testSecret = Secret("a secret of this deployment")
+	testKeys   = Keys{testSecret}
+	testKey    = []byte("default\x00key")
+)
+
+var anyKey = rapid.SliceOfN(rapid.Byte(), 1, 20)
 
 func TestContextRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := histories.Draw(t, "history").state(t, "state").rec.Context()
-		keyHash := rapid.Uint64().Draw(t, "key hash")
-		b := AppendContext([]byte("head"), testSecret, keyHash, want)[4:]
-		got, err := DecodeContext(testSecret, keyHash, b)
+		key := anyKey.Draw(t, "key")
+		b := AppendContext([]byte("head"), testKeys, key, want)[4:]
+		got, err := DecodeContext(testKeys, key, b)
 		if err != nil || !got.Seen.Equal(want.Seen) || got.Stamp != want.Stamp {
 			t.Fatalf("%+v became %+v, %v", want, got, err)
 		}
-		if again := AppendContext(nil, testSecret, keyHash, got); !bytes.Equal(again, b) {
+		if again := AppendContext(nil, testKeys, key, got); !bytes.Equal(again, b) {
 			t.Fatal("not canonical")
 		}
 	})
@@ -30,17 +36,17 @@ func TestContextRoundTrip(t *testing.T) {
 func TestContextOfAnotherKeyIsRefused(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := histories.Draw(t, "history").state(t, "state").rec.Context()
-		k, other := rapid.Uint64().Draw(t, "k"), rapid.Uint64().Draw(t, "other")
-		if k == other {
+		k, other := anyKey.Draw(t, "k"), anyKey.Draw(t, "other")
+		if bytes.Equal(k, other) {
 			return
 		}
-		b := AppendContext(nil, testSecret, k, c)
-		if got, err := DecodeContext(testSecret, other, b); !errors.Is(err, ErrForeignContext) {
+		b := AppendContext(nil, testKeys, k, c)
+		if got, err := DecodeContext(testKeys, other, b); !errors.Is(err, ErrForeignContext) {
 			t.Fatalf("%+v, %v", got, err)
 		}
 		// Re-writing the hash by hand does not help.
-		copy(b[1:9], AppendContext(nil, testSecret, other, c)[1:9])
-		if got, err := DecodeContext(testSecret, other, b); !errors.Is(err, ErrBadContext) {
+		copy(b[1:9], AppendContext(nil, testKeys, other, c)[1:9])
+		if got, err := DecodeContext(testKeys, other, b); !errors.Is(err, ErrBadContext) {
 			t.Fatalf("%+v, %v", got, err)
 		}
 	})
@@ -49,32 +55,38 @@ func TestContextOfAnotherKeyIsRefused(t *testing.T) {
 func TestForgedContextIsRefused(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := histories.Draw(t, "history").state(t, "state").rec.Context()
-		b := AppendContext(nil, testSecret, 1, c)
+		b := AppendContext(nil, testKeys, testKey, c)
 		bad := bytes.Clone(b)
 		bit := rapid.IntRange(0, len(b)*8-1).Draw(t, "bit")
 		bad[bit/8] ^= 1 << (bit % 8)
-		if got, err := DecodeContext(testSecret, 1, bad); !errors.Is(err, ErrBadContext) {
+		if got, err := DecodeContext(testKeys, testKey, bad); !errors.Is(err, ErrBadContext) && !errors.Is(err, ErrForeignContext) {
 			t.Fatalf("bit %d flipped: %+v, %v", bit, got, err)
 		}
 		if n := bit / 8; n > 0 {
-			if got, err := DecodeContext(testSecret, 1, b[:n]); !errors.Is(err, ErrBadContext) {
+			if got, err := DecodeContext(testKeys, testKey, b[:n]); !errors.Is(err, ErrBadContext) {
 				t.Fatalf("cut to %d: %+v, %v", n, got, err)
 			}
 		}
-		if got, err := DecodeContext(Secret("another"), 1, b); !errors.Is(err, ErrBadContext) {
+		if got, err := DecodeContext(Keys{Secret("another")}, testKey, b); !errors.Is(err, ErrBadContext) {
 			t.Fatalf("another secret: %+v, %v", got, err)
 		}
 		garbage := rapid.SliceOfN(rapid.Byte(), 1, 80).Draw(t, "garbage")
-		if got, err := DecodeContext(testSecret, 1, garbage); !errors.Is(err, ErrBadContext) {
+		if got, err := DecodeContext(testKeys, testKey, garbage); !errors.Is(err, ErrBadContext) && !errors.Is(err, ErrForeignContext) {
 			t.Fatalf("garbage: %+v, %v", got, err)
 		}
 	})
 }
 
+// signed adds a good tag to what need not be a context.
+func signed(key, b []byte) []byte {
+	tag := testKeys.Sign(contextPurpose, key, b)
+	return append(bytes.Clone(b), tag[:]...)
+}
+
 // Even what carries a good signature must have the form: another version of
 // the software may have signed it.
 func TestContextStructureIsStrict(t *testing.T) {
-	head := append([]byte{1, 0, 0, 0, 0, 0, 0, 0, 7}, make([]byte, 8)...)
+	head := AppendContext(nil, testKeys, testKey, Context{})[:17]
 	for name, tail := range map[string][]byte{
 		"no count":              {},
 		"trailing byte":         {0, 0},
@@ -88,15 +100,15 @@ func TestContextStructureIsStrict(t *testing.T) {
 		"less than it promises": {2, 65, 1},
 	} {
 		b := append(bytes.Clone(head), tail...)
-		b = append(b, sign(testSecret, b)...)
-		if c, err := DecodeContext(testSecret, 7, b); !errors.Is(err, ErrBadContext) {
+		b = signed(testKey, b)
+		if c, err := DecodeContext(testKeys, testKey, b); !errors.Is(err, ErrBadContext) {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 	}
 }
 
 func TestContextBounds(t *testing.T) {
-	if c, err := DecodeContext(testSecret, 7, nil); err != nil || len(c.Seen) > 0 || c.Stamp != 0 {
+	if c, err := DecodeContext(testKeys, testKey, nil); err != nil || len(c.Seen) > 0 || c.Stamp != 0 {
 		t.Fatalf("no context: %+v, %v", c, err)
 	}
 	// An actor's entry takes at most 9 bytes below 2^35 writes a partition: 8
@@ -105,8 +117,8 @@ func TestContextBounds(t *testing.T) {
 	for i := range uint32(900) {
 		c.Seen = append(c.Seen, Entry{Actor: MakeActor(1+i*1000, 1), N: 1<<35 - 1})
 	}
-	b := AppendContext(nil, testSecret, 7, c)
-	got, err := DecodeContext(testSecret, 7, b)
+	b := AppendContext(nil, testKeys, testKey, c)
+	got, err := DecodeContext(testKeys, testKey, b)
 	if err != nil {
 		t.Fatalf("%d bytes: %v", len(b), err)
 	}
@@ -116,8 +128,8 @@ func TestContextBounds(t *testing.T) {
 	for i := range uint32(900) {
 		c.Seen = append(c.Seen, Entry{Actor: MakeActor(1<<20+i*1000, 1), N: 1<<35 - 1})
 	}
-	b = AppendContext(nil, testSecret, 7, c)
-	if _, err := DecodeContext(testSecret, 7, b); len(b) <= MaxContext || !errors.Is(err, ErrBadContext) {
+	b = AppendContext(nil, testKeys, testKey, c)
+	if _, err := DecodeContext(testKeys, testKey, b); len(b) <= MaxContext || !errors.Is(err, ErrBadContext) {
 		t.Fatalf("%d bytes: %v", len(b), err)
 	}
 }
@@ -127,7 +139,7 @@ func TestContextBounds(t *testing.T) {
 func TestContextCarriesItsStamp(t *testing.T) {
 	far := hlc.FromMillis(1 << 44)
 	c := Record{[]Version{{Dot: Dot{65, 1}, Stamp: far}}}.Context()
-	got, err := DecodeContext(testSecret, 7, AppendContext(nil, testSecret, 7, c))
+	got, err := DecodeContext(testKeys, testKey, AppendContext(nil, testKeys, testKey, c))
 	if err != nil || got.Stamp != far {
 		t.Fatalf("%v, %v", got.Stamp, err)
 	}

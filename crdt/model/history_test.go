@@ -307,13 +307,13 @@ func TestHistory22_LocalLossIsNoDelete(t *testing.T) {
 
 // A context of one key cannot cover another key's writes.
 func TestHistory23_CrossKeyToken(t *testing.T) {
-	secret := crdt.Secret("secret")
+	keys, one, two := crdt.Keys{crdt.Secret("secret")}, []byte("b\x00one"), []byte("b\x00two")
 	ctx := crdt.Context{Seen: crdt.VV{{Actor: 65, N: 7}}, Stamp: 1}
-	token := crdt.AppendContext(nil, secret, 1, ctx)
-	if _, err := crdt.DecodeContext(secret, 2, token); !errors.Is(err, crdt.ErrForeignContext) {
+	token := crdt.AppendContext(nil, keys, one, ctx)
+	if _, err := crdt.DecodeContext(keys, two, token); !errors.Is(err, crdt.ErrForeignContext) {
 		t.Fatalf("a context of another key: %v", err)
 	}
-	if _, err := crdt.DecodeContext(secret, 1, token); err != nil {
+	if _, err := crdt.DecodeContext(keys, one, token); err != nil {
 		t.Fatal(err)
 	}
 }
