@@ -56,7 +56,7 @@ func TestWithoutNews(t *testing.T) {
 				}
 				reply(nil, &peer.Refusal{Code: peer.CodeStopping})
 			})
-			n, err := node.New(node.Config{ID: id, Topology: top, Secret: crdt.Secret("s")}, node.Deps{
+			n, err := node.New(node.Config{ID: id, Topology: top, Keys: crdt.Keys{crdt.Secret("s")}}, node.Deps{
 				Engine: engine, Registry: registry, Store: store, Transport: wire, HLC: hlc.New(time.Now),
 				Rand: rand.New(rand.NewPCG(1, uint64(len(nodes)))), Logger: hclog.NewNullLogger(),
 			})

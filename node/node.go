@@ -11,7 +11,6 @@ package node
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -46,9 +45,12 @@ type Config struct {
 	// Topology of the own region to start with, unless the data directory has a
 	// newer one.
 	Topology *topology.Topology
-	// Secret is the same on all nodes of all regions; it authenticates
-	// contexts and keys the digests.
-	Secret  crdt.Secret
+	// Keys authenticate what clients hold; the same on all nodes of all regions,
+	// but while they are replaced (SetKeys).
+	Keys crdt.Keys
+	// DigestSeed keys the digests; the same on all nodes of all regions, for ever.
+	DigestSeed uint64
+	// Buckets that are there where the store does not say otherwise.
 	Buckets map[string]coord.Bucket
 	// Committer bounds the group committer.
 	Committer storage.CommitterConfig
@@ -131,7 +133,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	var err error
 	n.replica, err = replica.Open(replica.Config{
 		Node: cfg.ID, Topology: cfg.Topology,
-		DigestSeed: digestSeed(cfg.Secret),
+		DigestSeed: cfg.DigestSeed,
 		Ship:       deps.GeoLog != nil,
 		Committer:  cfg.Committer,
 	}, deps.Engine, deps.Registry, deps.HLC, deps.Logger.Named("replica"))
@@ -163,7 +165,8 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open hints: %w", err)
 	}
-	n.coord = coord.New(coord.Config{Self: cfg.ID, Secret: cfg.Secret, Buckets: cfg.Buckets}, coord.Deps{
+	n.coord = coord.New(coord.Config{Self: cfg.ID, Keys: cfg.Keys}, coord.Deps{
+		Bucket:  coord.Static(cfg.Buckets),
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, Isolated: n.news.isolated, HLC: deps.HLC,
 		Alive: n.alive.Alive, Observe: n.alive.Observe, Slow: n.alive.Slow, Took: n.alive.Took,
 	})
@@ -205,11 +208,8 @@ func (n *Node) chance() func() float64 {
 	}
 }
 
-// digestSeed derives the key of the digests.
-func digestSeed(s crdt.Secret) uint64 {
-	sum := sha256.Sum256(append([]byte("atoll digest\x00"), s...))
-	return binary.BigEndian.Uint64(sum[:])
-}
+// SetKeys replaces the keys that authenticate what clients hold.
+func (n *Node) SetKeys(keys crdt.Keys) { n.coord.SetKeys(keys) }
 
 // peers are the other nodes of the region that have not left it.
 func (n *Node) peers() []topology.NodeID {

@@ -131,7 +131,7 @@ func newSlowRegion(t *testing.T, n int, slow time.Duration) *slowRegion {
 			t.Fatal(err)
 		}
 		var to atomic.Pointer[node.Node]
-		made, err := node.New(node.Config{ID: m.ID, Topology: top, Secret: crdt.Secret("secret")}, node.Deps{
+		made, err := node.New(node.Config{ID: m.ID, Topology: top, Keys: crdt.Keys{crdt.Secret("secret")}}, node.Deps{
 			Engine: engine, Registry: registry, HLC: hlc.New(time.Now), Rand: rand.New(rand.NewPCG(uint64(i), 1)),
 			Logger: hclog.NewNullLogger(),
 			Transport: fabric.Node(m.ID, func(from topology.NodeID, req peer.Request, reply peer.Done) {

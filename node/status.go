@@ -113,7 +113,7 @@ func (n *Node) Export(ctx context.Context, bucket string, yield func(api.Exporte
 	if _, ok := n.cfg.Buckets[bucket]; !ok && bucket != "" && bucket != coord.DefaultBucket {
 		return &coord.Error{
 			Code: coord.CodeNoBucket, Detail: "no such bucket",
-			Field: "bucket", Limit: "a configured bucket", Seen: strconv.Quote(bucket),
+			Field: "bucket", Limit: "a bucket that exists", Seen: strconv.Quote(bucket),
 		}
 	}
 	return n.coord.Export(ctx, bucket, func(e coord.Exported) error {

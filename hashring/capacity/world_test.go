@@ -115,7 +115,7 @@ func idle(t *testing.T, in Input, seconds int) *traffic {
 				}
 				reply(nil, &peer.Refusal{Code: peer.CodeStopping})
 			})
-			cfg := node.Config{ID: m.ID, Topology: top, Secret: crdt.Secret("capacity")}
+			cfg := node.Config{ID: m.ID, Topology: top, Keys: crdt.Keys{crdt.Secret("capacity")}}
 			deps := node.Deps{
 				Engine: engine, Registry: registry, Transport: meter{transport, m.ID, seen},
 				HLC: hlc.New(time.Now), Rand: rand.New(rand.NewPCG(uint64(g), uint64(i))), Logger: hclog.NewNullLogger(),

@@ -29,8 +29,8 @@ func TestBadInput(t *testing.T) {
 			field, limit, seen string
 			alsoGet            bool
 		}{
-			"no such bucket":   {with(func(p *coord.Put) { p.Bucket = "none" }), coord.CodeNoBucket, "bucket", "a configured bucket", `"none"`, true},
-			"long bucket":      {with(func(p *coord.Put) { p.Bucket = strings.Repeat("b", 64) }), coord.CodeNoBucket, "bucket", "a configured bucket", `"` + strings.Repeat("b", 63) + `"...`, true},
+			"no such bucket":   {with(func(p *coord.Put) { p.Bucket = "none" }), coord.CodeNoBucket, "bucket", "a bucket that exists", `"none"`, true},
+			"long bucket":      {with(func(p *coord.Put) { p.Bucket = strings.Repeat("b", 64) }), coord.CodeNoBucket, "bucket", "a bucket that exists", `"` + strings.Repeat("b", 63) + `"...`, true},
 			"empty key":        {with(func(p *coord.Put) { p.Key = nil }), coord.CodeInvalid, "key", "1..1024 bytes", "0 bytes", true},
 			"long key":         {with(func(p *coord.Put) { p.Key = make([]byte, 1025) }), coord.CodeInvalid, "key", "1024 bytes", "1025 bytes", true},
 			"large value":      {with(func(p *coord.Put) { p.Value = make([]byte, 1<<20+1) }), coord.CodeInvalid, "value", "1048576 bytes", "1048577 bytes", false},

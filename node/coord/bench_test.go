@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/coord"
@@ -69,7 +70,7 @@ func benchRegion(b *testing.B) (*topology.Topology, map[topology.NodeID]*coord.C
 		if err != nil {
 			b.Fatal(err)
 		}
-		c := coord.New(coord.Config{Self: m.ID, Secret: secret}, coord.Deps{
+		c := coord.New(coord.Config{Self: m.ID, Keys: crdt.Keys{secret}}, coord.Deps{
 			Replica: rep, Transport: &wires{m.ID, nodes, serve}, Topology: func() *topology.Topology { return top }, HLC: clock,
 			Alive: func(topology.NodeID) bool { return true }, Observe: func(topology.NodeID, error) {},
 		})

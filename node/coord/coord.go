@@ -13,22 +13,11 @@ import (
 	"github.com/atolldb/atoll/node/topology"
 )
 
-// Bucket is how the keys of one bucket behave.
-type Bucket struct {
-	Kind crdt.Kind
-	// MaxValue in bytes; 0 is DefaultMaxValue, at most 8 MiB.
-	MaxValue int
-	// Sloppy makes all writes of the bucket sloppy; see Put.
-	Sloppy bool
-}
-
 // Config of a coordinator.
 type Config struct {
 	Self topology.NodeID
-	// Secret authenticates contexts; the same in all regions.
-	Secret crdt.Secret
-	// Buckets by name. DefaultBucket is there even when it is not listed.
-	Buckets map[string]Bucket
+	// Keys authenticate contexts, until SetKeys; the same in all regions.
+	Keys crdt.Keys
 	// HedgeAfter is how long a read waits for an owner before it asks one
 	// more; 0 is 25 ms.
 	HedgeAfter time.Duration
@@ -52,6 +41,13 @@ type Deps struct {
 	// is the newest: then levels below a quorum are refused. Nil means never.
 	Isolated func() bool
 	HLC      *hlc.Clock
+	// Bucket finds a bucket by name, at once. DefaultBucket is there even when it
+	// does not know it. Nil is a Bucket that knows none.
+	Bucket func(name string) (Bucket, bool)
+	// Refresh finds out which buckets there are now, and calls then, exactly once
+	// and before the deadline, whether it could or not. It is asked before a
+	// client hears that there is no such bucket. Nil where buckets never change.
+	Refresh func(deadline time.Time, then func())
 	// Alive is this node's opinion of a peer.
 	Alive func(topology.NodeID) bool
 	// Observe gets the outcome of every request to a peer.
@@ -66,6 +62,7 @@ type Deps struct {
 type Coordinator struct {
 	cfg Config
 	Deps
+	keys    atomic.Pointer[crdt.Keys]
 	stats   Stats
 	flights flights
 }
@@ -96,11 +93,9 @@ func New(cfg Config, deps Deps) *Coordinator {
 	if cfg.StandInAfter == 0 {
 		cfg.StandInAfter = 200 * time.Millisecond
 	}
-	buckets := map[string]Bucket{DefaultBucket: {}}
-	for name, b := range cfg.Buckets {
-		buckets[name] = b
+	if deps.Bucket == nil {
+		deps.Bucket = Static(nil)
 	}
-	cfg.Buckets = buckets
 	if deps.Slow == nil {
 		deps.Slow = func(topology.NodeID, liveness.Kind) bool { return false }
 	}
@@ -108,9 +103,16 @@ func New(cfg Config, deps Deps) *Coordinator {
 		deps.Took = func(topology.NodeID, liveness.Kind, time.Duration) {}
 	}
 	c := &Coordinator{cfg: cfg, Deps: deps}
+	c.SetKeys(cfg.Keys)
 	c.flights.init()
 	return c
 }
+
+// SetKeys replaces the keys that authenticate contexts.
+func (c *Coordinator) SetKeys(keys crdt.Keys) { c.keys.Store(&keys) }
+
+// Keys that authenticate contexts now.
+func (c *Coordinator) Keys() crdt.Keys { return *c.keys.Load() }
 
 // Stats of this coordinator.
 func (c *Coordinator) Stats() *Stats { return &c.stats }

@@ -41,34 +41,19 @@ func unpackPut(m *wire.Forward) Put {
 
 func packReply(r PutResult, e *Error) []byte {
 	if e != nil {
-		f := &wire.ForwardFailed{
+		return wire.AppendForwarded(nil, &wire.Forwarded{Failed: &wire.ForwardFailed{
 			Code: uint8(e.Code), Outcome: uint8(e.Outcome), Again: e.again,
 			Detail: e.Detail, Field: e.Field, Limit: e.Limit, Seen: e.Seen,
 			Needed: uint32(e.Needed), Acks: uint32(e.Acks), RetryAfterMs: uint32(e.RetryAfterMs), Current: e.current,
-		}
-		if e.Applied != nil {
-			done := packResult(e.Applied)
-			f.Applied = &done
-		}
-		return wire.AppendForwarded(nil, &wire.Forwarded{Failed: f})
+		}})
 	}
-	return wire.AppendForwarded(nil, &wire.Forwarded{Done: packResult(&r)})
-}
-
-func packResult(r *PutResult) wire.ForwardDone {
-	a := &r.Achieved
-	d := wire.ForwardDone{
+	a := r.Achieved
+	return wire.AppendForwarded(nil, &wire.Forwarded{Done: wire.ForwardDone{
 		Version: r.Version, Event: r.Event, Stamp: uint64(r.Stamp), Context: r.Context, Session: r.Session,
 		MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed,
 		Level: uint8(a.Level), Needed: uint32(a.Needed), Degraded: a.Degraded, Coordinator: string(a.Coordinator),
-		Replicas: recast[string](a.Replicas), Hinted: recast[string](a.Hinted), Reached: uint8(a.Reached),
-	}
-	for _, g := range a.Regions {
-		d.Regions = append(d.Regions, wire.ForwardRegion{
-			Region: string(g.Region), State: uint8(g.State), Replicas: uint32(g.Replicas), Needed: uint32(g.Needed), Detail: g.Detail,
-		})
-	}
-	return d
+		Replicas: recast[string](a.Replicas), Hinted: recast[string](a.Hinted),
+	}})
 }
 
 func unpackReply(b []byte) (PutResult, *Error, error) {
@@ -77,34 +62,21 @@ func unpackReply(b []byte) (PutResult, *Error, error) {
 		return PutResult{}, nil, err
 	}
 	if f := m.Failed; f != nil {
-		e := &Error{
+		return PutResult{}, &Error{
 			Code: Code(f.Code), Outcome: Outcome(f.Outcome), again: f.Again,
 			Detail: f.Detail, Field: f.Field, Limit: f.Limit, Seen: f.Seen,
 			Needed: int(f.Needed), Acks: int(f.Acks), RetryAfterMs: int(f.RetryAfterMs), current: f.Current,
-		}
-		if f.Applied != nil {
-			e.Applied = unpackResult(f.Applied)
-		}
-		return PutResult{}, e, nil
+		}, nil
 	}
-	return *unpackResult(&m.Done), nil, nil
-}
-
-func unpackResult(d *wire.ForwardDone) *PutResult {
-	r := &PutResult{
+	d := &m.Done
+	return PutResult{
 		Version: d.Version, Event: d.Event, Stamp: hlc.Stamp(d.Stamp), Context: d.Context, Session: d.Session,
 		MaybeDuplicate: d.MaybeDuplicate, Replayed: d.Replayed,
 		Achieved: Achieved{
 			Level: quorum.Level(d.Level), Needed: int(d.Needed), Degraded: d.Degraded, Coordinator: topology.NodeID(d.Coordinator),
-			Replicas: recast[topology.NodeID](d.Replicas), Hinted: recast[topology.NodeID](d.Hinted), Reached: quorum.Level(d.Reached),
+			Replicas: recast[topology.NodeID](d.Replicas), Hinted: recast[topology.NodeID](d.Hinted),
 		},
-	}
-	for _, g := range d.Regions {
-		r.Achieved.Regions = append(r.Achieved.Regions, RegionAchieved{
-			Region: topology.Region(g.Region), State: RegionState(g.State), Replicas: int(g.Replicas), Needed: int(g.Needed), Detail: g.Detail,
-		})
-	}
-	return r
+	}, nil, nil
 }
 
 func recast[T, F ~string](in []F) []T {
@@ -130,14 +102,22 @@ func (c *Coordinator) Handle(req peer.Request, reply peer.Done) bool {
 	}
 	p := unpackPut(&m)
 	p.Deadline = time.Now().Add(req.Timeout)
-	w, e := c.prepare(p)
-	if e != nil {
-		reply(packReply(PutResult{}, e), nil)
-		return true
-	}
-	if since := w.k.top.SinceOf(w.k.part); req.Epoch != 0 && req.Epoch < since {
-		reply(nil, &peer.Refusal{Code: peer.CodeStaleEpoch, Detail: fmt.Sprintf("epoch %d, partition %d changed in %d", req.Epoch, w.k.part, since)})
-		return true
+	p.System = p.Bucket == SystemBucket // the peer has seen to it that no client asks
+	c.prepared(p, func(w *write, e *Error) {
+		if e != nil {
+			reply(packReply(PutResult{}, e), nil)
+			return
+		}
+		c.accept(w, req.Epoch, reply)
+	})
+	return true
+}
+
+// accept takes a forwarded write that can be one.
+func (c *Coordinator) accept(w *write, epoch topology.Epoch, reply peer.Done) {
+	if since := w.k.top.SinceOf(w.k.part); epoch != 0 && epoch < since {
+		reply(nil, &peer.Refusal{Code: peer.CodeStaleEpoch, Detail: fmt.Sprintf("epoch %d, partition %d changed in %d", epoch, w.k.part, since)})
+		return
 	}
 	w.forwarded = true
 	w.done = func(r PutResult, e *Error) {
@@ -150,8 +130,7 @@ func (c *Coordinator) Handle(req peer.Request, reply peer.Done) bool {
 	if w.k.place(c.cfg.Self) < 0 {
 		w.behind = true
 		w.unrouted()
-		return true
+		return
 	}
 	w.route(0)
-	return true
 }

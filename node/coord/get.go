@@ -7,7 +7,16 @@ import (
 // Get reads a key. Its result may be shared with other readers of the same key.
 func (c *Coordinator) Get(g Get, done func(GetResult, error)) {
 	c.stats.Gets.Add(1)
-	k, e := c.key(g.Bucket, g.Key)
+	c.get(&g, done, true)
+}
+
+// get refreshes the buckets at most once before it says that one is not there.
+func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
+	k, e := c.key(g.Bucket, g.Key, g.System)
+	if e != nil && e.Code == CodeNoBucket && refresh && c.Refresh != nil {
+		c.Refresh(g.Deadline, func() { c.get(g, done, false) })
+		return
+	}
 	if e != nil {
 		done(GetResult{}, e)
 		return
@@ -15,7 +24,7 @@ func (c *Coordinator) Get(g Get, done func(GetResult, error)) {
 	w := want{g.Level, g.R, "r"}
 	n, e := k.need(w)
 	if e == nil {
-		e = unservedGet(&g)
+		e = unservedGet(g)
 	}
 	if e == nil {
 		e = c.current(&k, w, n)

@@ -221,7 +221,7 @@ func TestContexts(t *testing.T) {
 			t.Errorf("a write that follows the answer to a write leaves %q", live(got.View))
 		}
 		full := coord.FullKey("default", []byte("k"))
-		c, err := crdt.DecodeContext(secret, keyHash(full), second.Context)
+		c, err := crdt.DecodeContext(crdt.Keys{secret}, full, second.Context)
 		if err != nil || !c.Seen.Covers(first.Version) || !c.Seen.Covers(second.Version) || c.Stamp != second.Stamp {
 			t.Errorf("%+v, %v", c, err)
 		}

@@ -24,13 +24,13 @@ type key struct {
 	row  topology.Row
 }
 
-func (c *Coordinator) key(bucket string, k []byte) (key, *Error) {
+func (c *Coordinator) key(bucket string, k []byte, system bool) (key, *Error) {
 	if bucket == "" {
 		bucket = DefaultBucket
 	}
-	b, ok := c.cfg.Buckets[bucket]
+	b, ok := c.bucket(bucket, system)
 	if !ok {
-		return key{}, &Error{Code: CodeNoBucket, Detail: "no such bucket", Field: "bucket", Limit: "a configured bucket", Seen: clip(bucket)}
+		return key{}, &Error{Code: CodeNoBucket, Detail: "no such bucket", Field: "bucket", Limit: "a bucket that exists", Seen: clip(bucket)}
 	}
 	if len(k) == 0 || len(k) > MaxKey {
 		return key{}, invalidSize("key", MaxKey, len(k))
@@ -159,11 +159,11 @@ func clip(s string) string {
 }
 
 func (c *Coordinator) token(k *key, ctx crdt.Context) []byte {
-	return crdt.AppendContext(make([]byte, 0, 64), c.cfg.Secret, k.hash, ctx)
+	return crdt.AppendContext(make([]byte, 0, 64), c.Keys(), k.full, ctx)
 }
 
 func (c *Coordinator) context(k *key, token []byte) (crdt.Context, *Error) {
-	ctx, err := crdt.DecodeContext(c.cfg.Secret, k.hash, token)
+	ctx, err := crdt.DecodeContext(c.Keys(), k.full, token)
 	if err != nil {
 		return ctx, &Error{Code: CodeBadContext, Detail: err.Error(), Field: "context",
 			Limit: "a context that was returned for this key", Seen: strconv.Itoa(len(token)) + " bytes"}

@@ -26,6 +26,8 @@ type Get struct {
 	// Achieved.Freshness.
 	MaxStaleness         time.Duration
 	WaitFresh, Freshness bool
+	// System reads a key of SystemBucket, which no client may.
+	System bool
 	// Deadline is when the caller stops waiting; it must be set.
 	Deadline time.Time
 }
@@ -77,7 +79,9 @@ type Put struct {
 	// Session is the token of an earlier answer, empty for none.
 	Session   []byte
 	Condition crdt.Condition
-	Deadline  time.Time
+	// System writes a key of SystemBucket, which no client may.
+	System   bool
+	Deadline time.Time
 }
 
 // PutResult is the answer to a Put.
@@ -157,8 +161,11 @@ const (
 	MaxKey          = 1024    // bytes
 	MaxBucket       = 63      // bytes of [a-z0-9-_.]
 	DefaultMaxValue = 1 << 20 // bytes
-	MaxSiblings     = 256     // a blind write is refused above
-	MaxTimeout      = time.Minute
-	DefaultTimeout  = 2 * time.Second
-	maxTTL          = 100 * 365 * 24 * time.Hour
+	MostValue       = 8 << 20 // bytes, for any bucket
+	MaxSiblings     = 256     // a write that leaves more is refused
+	// DefaultWarnSiblings: from so many on, an answer says that they are many.
+	DefaultWarnSiblings = 64
+	MaxTimeout          = time.Minute
+	DefaultTimeout      = 2 * time.Second
+	maxTTL              = 100 * 365 * 24 * time.Hour
 )

@@ -97,7 +97,7 @@ func TestDeadline(t *testing.T) {
 			amnesia := crdt.Context{Seen: crdt.VV(nil).With(crdt.Dot{Actor: a.replica.Actor(), N: 99})}
 			full := coord.FullKey("default", []byte("k"))
 			p := put("k", "second")
-			p.Context = crdt.AppendContext(nil, secret, keyHash(full), amnesia)
+			p.Context = crdt.AppendContext(nil, crdt.Keys{secret}, full, amnesia)
 			second := a.startPut(t, p)
 			third := a.startPut(t, put("k", "third"))
 			for _, o := range []*once[coord.PutResult]{first, second, third} {

@@ -22,17 +22,35 @@ func (c *Coordinator) Put(p Put, done func(PutResult, error)) {
 		}
 		done(res, nil)
 	}
+	c.prepared(p, func(w *write, err *Error) {
+		if err != nil {
+			finish(PutResult{}, err)
+			return
+		}
+		w.done = finish
+		c.begin(w)
+	})
+}
+
+// prepared is prepare, again once after the buckets were refreshed where it says
+// that one is not there.
+func (c *Coordinator) prepared(p Put, then func(*write, *Error)) {
 	w, err := c.prepare(p)
-	if err != nil {
-		finish(PutResult{}, err)
+	if err == nil || err.Code != CodeNoBucket || c.Refresh == nil {
+		then(w, err)
 		return
 	}
-	w.done = finish
+	c.Refresh(p.Deadline, func() { then(c.prepare(p)) })
+}
+
+// begin routes a write to the node that mints.
+func (c *Coordinator) begin(w *write) {
+	p := &w.p
 	if p.Delete && len(p.Context) == 0 {
 		// A delete covers what is there, so it has to look first.
 		c.read(w.k, w.want, p.Deadline, func(rec crdt.Record, _ Achieved, err *Error) {
 			if err != nil {
-				finish(PutResult{}, err)
+				w.done(PutResult{}, err)
 				return
 			}
 			w.ctx = rec.Context()
@@ -46,15 +64,11 @@ func (c *Coordinator) Put(p Put, done func(PutResult, error)) {
 
 // prepare checks everything that can be known before an owner is asked.
 func (c *Coordinator) prepare(p Put) (*write, *Error) {
-	k, err := c.key(p.Bucket, p.Key)
+	k, err := c.key(p.Bucket, p.Key, p.System)
 	if err != nil {
 		return nil, err
 	}
-	limit := k.bucket.MaxValue
-	if limit == 0 {
-		limit = DefaultMaxValue
-	}
-	if len(p.Value) > limit {
+	if limit := k.bucket.maxValue(); len(p.Value) > limit {
 		return nil, invalidSize("value", limit, len(p.Value))
 	}
 	if p.TTL < 0 || p.TTL > maxTTL {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
-	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
 )
@@ -104,7 +103,7 @@ func (c *client) get(node *coord.Coordinator, key string) (token, bool) {
 		}
 		t := token{bytes: o.res.Context, seen: c.w.hist.saw(key, o.res.View.Live)}
 		if g.Level != quorum.LocalOne && !c.w.lied(key) {
-			ctx, err := crdt.DecodeContext(secret, hashring.KeyHash(fullKey(key)), o.res.Context)
+			ctx, err := crdt.DecodeContext(crdt.Keys{secret}, fullKey(key), o.res.Context)
 			if err != nil {
 				c.w.t.Errorf("context for %s: %v", key, err)
 			}

@@ -201,7 +201,7 @@ func (w *World) Start(m *member) {
 		reply(nil, &peer.Refusal{Code: peer.CodeStopping, Detail: "starting"})
 	})
 	top := w.tops[m.region]
-	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Secret: secret, ScrubPass: 10 * time.Second, Grace: 3 * time.Second,
+	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Keys: crdt.Keys{secret}, ScrubPass: 10 * time.Second, Grace: 3 * time.Second,
 		Collect: collecting(w.shape.Collect && !w.calm.Load())}
 	deps := node.Deps{
 		Engine: engine, Registry: m.registry, Store: w.stores[m.region], Transport: transport,

@@ -2,8 +2,6 @@ package process
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/keyring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
@@ -30,7 +28,7 @@ const (
 )
 
 // firstTopology returns the topology to start with.
-func (p *Process) firstTopology(ctx context.Context, s *stack, store pendingStore, secret crdt.Secret) (*topology.Topology, error) {
+func (p *Process) firstTopology(ctx context.Context, s *stack, store pendingStore, ring keyring.Ring) (*topology.Topology, error) {
 	stored, err := replica.Stored(p.store)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", p.cfg.DataDir, err)
@@ -52,7 +50,7 @@ func (p *Process) firstTopology(ctx context.Context, s *stack, store pendingStor
 	}
 	found := make(chan outcome, 1)
 	go func() {
-		t, err := p.discover(asking, store, secret)
+		t, err := p.discover(asking, store, ring)
 		found <- outcome{t, err}
 	}()
 	select {
@@ -66,10 +64,10 @@ func (p *Process) firstTopology(ctx context.Context, s *stack, store pendingStor
 }
 
 // discover asks the region's store, for as long as that takes.
-func (p *Process) discover(ctx context.Context, store pendingStore, secret crdt.Secret) (*topology.Topology, error) {
+func (p *Process) discover(ctx context.Context, store pendingStore, ring keyring.Ring) (*topology.Topology, error) {
 	p.wait("the region's nats does not answer yet")
-	mark := secretMarkOf(secret)
-	agreed, err := store.agree(ctx, "secret", mark)
+	mark := ring.SeedMark()
+	agreed, err := store.agree(ctx, "digest-seed", mark)
 	if err != nil {
 		return nil, err
 	}
@@ -108,13 +106,6 @@ func (p *Process) discover(ctx context.Context, store pendingStore, secret crdt.
 
 // ErrOtherSecret says that the region was made with another secret.
 var ErrOtherSecret = errors.New("the region was made with another secret (secret_file)")
-
-// secretMarkOf tells secrets apart and gives nothing of them away: they are at
-// least 32 bytes that nobody can guess.
-func secretMarkOf(s crdt.Secret) string {
-	sum := sha256.Sum256(append([]byte("atoll region secret\x00"), s...))
-	return hex.EncodeToString(sum[:8])
-}
 
 // notNew says why it is not known that the region is new: nil if it is.
 func (p *Process) notNew(ctx context.Context) error {

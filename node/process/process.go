@@ -10,11 +10,11 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/node"
 	"github.com/atolldb/atoll/node/admin"
 	"github.com/atolldb/atoll/node/api"
+	"github.com/atolldb/atoll/node/keyring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/peer/grpcpeer"
 	"github.com/atolldb/atoll/node/storage"
@@ -42,7 +42,9 @@ type Process struct {
 	// isNew: there is no topology yet, not on this disk either. waits is what
 	// the start waits for.
 	isNew atomic.Bool
-	waits atomic.Pointer[string]
+	// secrets are the marks of those in force.
+	secrets atomic.Pointer[[]string]
+	waits   atomic.Pointer[string]
 	// These are set by Run, before node is.
 	store *badgerstore.Store
 	links *grpcpeer.Client
@@ -97,12 +99,12 @@ func (p *Process) Run(ctx context.Context) error {
 	if p.ran.Swap(true) {
 		return errors.New("a process runs once")
 	}
-	secret, err := loadSecret(&p.cfg)
+	ring, err := loadSecrets(&p.cfg)
 	if err != nil {
 		return err
 	}
 	s := newStack(p.log)
-	switch err := p.start(ctx, s, secret); {
+	switch err := p.start(ctx, s, ring); {
 	case ctx.Err() != nil:
 		p.log.Info("stopping")
 		return s.stop()
@@ -120,13 +122,13 @@ func (p *Process) Run(ctx context.Context) error {
 }
 
 // start starts everything, in the order of the package comment.
-func (p *Process) start(ctx context.Context, s *stack, secret crdt.Secret) error {
+func (p *Process) start(ctx context.Context, s *stack, ring keyring.Ring) error {
 	l, err := p.openListeners(s)
 	if err != nil {
 		return err
 	}
 	p.serveAdmin(s, l.admin)
-	if err := p.openStore(s, secret); err != nil {
+	if err := p.openStore(s, ring); err != nil {
 		return err
 	}
 	kept, err := p.recall()
@@ -136,12 +138,12 @@ func (p *Process) start(ctx context.Context, s *stack, secret crdt.Secret) error
 	nats := p.startNATS(s)
 	p.startLinks(s)
 	p.servePeers(s, l.peer)
-	first, err := p.firstTopology(ctx, s, nats.store, secret)
+	first, err := p.firstTopology(ctx, s, nats.store, ring)
 	if err != nil {
 		return err
 	}
 	p.first.Store(first)
-	made, err := p.makeNode(nats, first, secret)
+	made, err := p.makeNode(nats, first, ring)
 	if err != nil {
 		return err
 	}
@@ -152,10 +154,11 @@ func (p *Process) start(ctx context.Context, s *stack, secret crdt.Secret) error
 	s.guard(p.store.Failed(), p.store.Err)
 	p.serveClients(s, l.client)
 	s.watch(p.watchReady)
+	s.watch(func(ctx context.Context) { p.watchSecrets(ctx, ring) })
 	return nil
 }
 
-func (p *Process) openStore(s *stack, secret crdt.Secret) error {
+func (p *Process) openStore(s *stack, ring keyring.Ring) error {
 	began := time.Now()
 	store, err := p.openOrSetAside(badgerstore.Config{
 		Dir: p.storeDir(), MemTableSize: int64(p.cfg.Memory.Memtable), BlockCache: int64(p.cfg.Memory.BlockCache),
@@ -166,7 +169,7 @@ func (p *Process) openStore(s *stack, secret crdt.Secret) error {
 	}
 	s.onStop("store", store.Close)
 	p.store = store
-	if err := checkSecret(store, secret); err != nil {
+	if err := checkSeed(store, ring); err != nil {
 		return fmt.Errorf("open %s: %w", p.cfg.DataDir, err)
 	}
 	p.log.Info("store is open", "dir", p.storeDir(), "took", time.Since(began).Round(time.Millisecond).String())
@@ -196,10 +199,10 @@ func (p *Process) handle(from topology.NodeID, req peer.Request, reply peer.Done
 	p.answerNew(req, reply)
 }
 
-func (p *Process) makeNode(n natsParts, first *topology.Topology, secret crdt.Secret) (*node.Node, error) {
+func (p *Process) makeNode(n natsParts, first *topology.Topology, ring keyring.Ring) (*node.Node, error) {
 	cfg := node.Config{
 		ID: p.cfg.Node, Topology: first,
-		Secret: secret, Buckets: p.cfg.coordBuckets(), Version: p.cfg.Version,
+		Keys: ring.Keys, DigestSeed: ring.Seed, Buckets: p.cfg.coordBuckets(), Version: p.cfg.Version,
 		ScrubPass: time.Duration(p.cfg.Repair.ScrubPass), RepairBytes: uint64(p.cfg.Repair.BytesPerSecond),
 		Hints: p.cfg.hintConfig(),
 		Committer: storage.CommitterConfig{

@@ -2,48 +2,57 @@ package process
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
-	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/keyring"
 	"github.com/atolldb/atoll/node/storage"
 )
 
 const (
-	minSecret = 32
 	// madeSecret is the file of a secret that a node made itself.
 	madeSecret = "secret"
-	// secretMark is the file beside the store that says which secret it was
-	// made with.
-	secretMark = "secret-mark"
+	// seedMark is the file beside the store that says which seed its digests
+	// were made with.
+	seedMark = "digest-mark"
+	// secretBeat is how often the secret file is looked at.
+	secretBeat = 2 * time.Second
 )
 
 // ErrSecretChanged says that a data directory was made with another secret.
 var ErrSecretChanged = errors.New("the secret is not the one that this data directory was made with")
 
-// loadSecret reads the secret of the deployment, or makes that of a single node.
-func loadSecret(c *Config) (crdt.Secret, error) {
-	file := c.SecretFile
-	if file == "" {
-		file = filepath.Join(c.DataDir, madeSecret)
+func (c *Config) secretFile() string {
+	if c.SecretFile == "" {
+		return filepath.Join(c.DataDir, madeSecret)
+	}
+	return c.SecretFile
+}
+
+// loadSecrets reads the secrets of the deployment, or makes that of a single
+// node.
+func loadSecrets(c *Config) (keyring.Ring, error) {
+	file := c.secretFile()
+	if c.SecretFile == "" {
 		if err := makeSecret(file); err != nil {
-			return nil, fmt.Errorf("make secret: %w", err)
+			return keyring.Ring{}, fmt.Errorf("make secret: %w", err)
 		}
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read secret (secret_file): %w", err)
+		return keyring.Ring{}, fmt.Errorf("read secret (secret_file): %w", err)
 	}
-	secret := bytes.TrimSpace(b)
-	if len(secret) < minSecret {
-		return nil, Problems{{"secret_file", fmt.Sprintf("must hold at least %d bytes", minSecret), fmt.Sprintf("%d bytes in %s", len(secret), file)}}
+	ring, err := keyring.Parse(b)
+	if err != nil {
+		return ring, Problems{{"secret_file", "must hold a secret of at least 32 bytes a line", fmt.Sprintf("%s: %v", file, err)}}
 	}
-	return secret, nil
+	return ring, nil
 }
 
 // makeSecret writes a random secret unless there is one.
@@ -68,16 +77,14 @@ type besides interface {
 	ReadBeside(name string) ([]byte, error)
 }
 
-// checkSecret compares a hash of the secret with the one that was left at the
-// first start. With another secret every digest in the store would be wrong,
-// and every context a client holds.
-func checkSecret(store besides, secret crdt.Secret) error {
-	sum := sha256.Sum256(append([]byte("atoll secret mark\x00"), secret...))
-	mark := []byte(hex.EncodeToString(sum[:8]))
-	have, err := store.ReadBeside(secretMark)
+// checkSeed compares a hash of the digests' seed with the one that was left at
+// the first start. With another seed every digest in the store would be wrong.
+func checkSeed(store besides, ring keyring.Ring) error {
+	mark := []byte(ring.SeedMark())
+	have, err := store.ReadBeside(seedMark)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
-		if err := store.WriteBeside(secretMark, mark); err != nil {
+		if err := store.WriteBeside(seedMark, mark); err != nil {
 			return fmt.Errorf("mark data directory with its secret: %w", err)
 		}
 		return nil
@@ -87,4 +94,42 @@ func checkSecret(store besides, secret crdt.Secret) error {
 		return ErrSecretChanged
 	}
 	return nil
+}
+
+// watchSecrets has the node go by what the secret file says, until ctx ends. What
+// cannot be read, or has another seed, is told once and changes nothing.
+func (p *Process) watchSecrets(ctx context.Context, ring keyring.Ring) {
+	p.tellSecrets(ring)
+	beat := time.NewTicker(secretBeat)
+	defer beat.Stop()
+	told := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-beat.C:
+		}
+		next, err := loadSecrets(&p.cfg)
+		if err == nil && next.Seed != ring.Seed {
+			err = ErrSecretChanged
+		}
+		switch {
+		case err != nil && err.Error() != told:
+			told = err.Error()
+			p.log.Error("the secret file is not usable: the secrets that were read before hold", "error", err)
+		case err == nil:
+			told = ""
+			if !bytes.Equal(next.Format(), ring.Format()) {
+				p.node.Load().SetKeys(next.Keys)
+				p.tellSecrets(next)
+			}
+			ring = next
+		}
+	}
+}
+
+func (p *Process) tellSecrets(ring keyring.Ring) {
+	marks := ring.Marks()
+	p.secrets.Store(&marks)
+	p.log.Info("secrets in force", "signs", marks[0], "verify", strings.Join(marks, ","))
 }

@@ -193,7 +193,7 @@ func TestSecret(t *testing.T) {
 	failsToStart(t, c, os.ErrNotExist, "secret_file", "missing")
 
 	c.SecretFile = file("short", "  0123456789abcdef0123456789abcde \n")
-	failsToStart(t, c, nil, "secret_file: must hold at least 32 bytes", "31 bytes", "short")
+	failsToStart(t, c, nil, "secret_file: must hold a secret of at least 32 bytes a line", "32..1024 bytes, not 31", "short")
 
 	c.SecretFile = file("good", "0123456789abcdef0123456789abcdef")
 	if err := runOnce(t, c, nothing); err != nil {

@@ -215,7 +215,7 @@ func (m *member) start() {
 			co.Handle(req, reply)
 		}
 	})
-	co = coord.New(coord.Config{Self: m.id, Secret: crdt.Secret("s")}, coord.Deps{
+	co = coord.New(coord.Config{Self: m.id, Keys: crdt.Keys{crdt.Secret("s")}}, coord.Deps{
 		Replica: m.Replica, Transport: m.wire, Topology: rep.Topology, HLC: clock,
 		Alive: m.w.alive, Observe: func(topology.NodeID, error) {},
 	})

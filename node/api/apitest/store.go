@@ -31,8 +31,8 @@ const LWWBucket = "lww"
 
 // Store holds the records of a region.
 type Store struct {
-	clock  *hlc.Clock
-	secret crdt.Secret
+	clock *hlc.Clock
+	keys  crdt.Keys
 
 	mu      sync.Mutex
 	records map[string]crdt.Record // by full key
@@ -43,7 +43,7 @@ type Store struct {
 func NewStore() *Store {
 	return &Store{
 		clock:   hlc.New(time.Now),
-		secret:  crdt.Secret("apitest"),
+		keys:    crdt.Keys{crdt.Secret("apitest")},
 		records: make(map[string]crdt.Record),
 		minted:  make(map[crdt.Actor]uint64),
 	}
@@ -104,7 +104,7 @@ func (s *Store) get(g coord.Get) (coord.GetResult, error) {
 	s.mu.Unlock()
 	res := coord.GetResult{View: crdt.Read(rec, kind, s.clock.Now())}
 	if len(rec.Versions) > 0 {
-		res.Context = crdt.AppendContext(nil, s.secret, hashring.KeyHash([]byte(full)), rec.Context())
+		res.Context = crdt.AppendContext(nil, s.keys, []byte(full), rec.Context())
 	}
 	return res, nil
 }
@@ -121,8 +121,7 @@ func (s *Store) put(actor crdt.Actor, p coord.Put) (coord.PutResult, error) {
 		return coord.PutResult{}, bad
 	}
 	full := fullKey(p.Bucket, p.Key)
-	hash := hashring.KeyHash([]byte(full))
-	seen, err := crdt.DecodeContext(s.secret, hash, p.Context)
+	seen, err := crdt.DecodeContext(s.keys, []byte(full), p.Context)
 	if err != nil {
 		return coord.PutResult{}, &coord.Error{Code: coord.CodeBadContext, Detail: err.Error()}
 	}
@@ -141,7 +140,7 @@ func (s *Store) put(actor crdt.Actor, p coord.Put) (coord.PutResult, error) {
 	s.records[full] = crdt.Write(rec, seen.Seen, v)
 	return coord.PutResult{
 		Version: v.Dot, Stamp: v.Stamp,
-		Context: crdt.AppendContext(nil, s.secret, hash, after),
+		Context: crdt.AppendContext(nil, s.keys, []byte(full), after),
 	}, nil
 }
 
