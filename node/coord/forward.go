@@ -41,19 +41,34 @@ func unpackPut(m *wire.Forward) Put {
 
 func packReply(r PutResult, e *Error) []byte {
 	if e != nil {
-		return wire.AppendForwarded(nil, &wire.Forwarded{Failed: &wire.ForwardFailed{
+		f := &wire.ForwardFailed{
 			Code: uint8(e.Code), Outcome: uint8(e.Outcome), Again: e.again,
 			Detail: e.Detail, Field: e.Field, Limit: e.Limit, Seen: e.Seen,
 			Needed: uint32(e.Needed), Acks: uint32(e.Acks), RetryAfterMs: uint32(e.RetryAfterMs), Current: e.current,
-		}})
+		}
+		if e.Applied != nil {
+			done := packResult(e.Applied)
+			f.Applied = &done
+		}
+		return wire.AppendForwarded(nil, &wire.Forwarded{Failed: f})
 	}
-	a := r.Achieved
-	return wire.AppendForwarded(nil, &wire.Forwarded{Done: wire.ForwardDone{
+	return wire.AppendForwarded(nil, &wire.Forwarded{Done: packResult(&r)})
+}
+
+func packResult(r *PutResult) wire.ForwardDone {
+	a := &r.Achieved
+	d := wire.ForwardDone{
 		Version: r.Version, Event: r.Event, Stamp: uint64(r.Stamp), Context: r.Context, Session: r.Session,
 		MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed,
 		Level: uint8(a.Level), Needed: uint32(a.Needed), Degraded: a.Degraded, Coordinator: string(a.Coordinator),
-		Replicas: recast[string](a.Replicas), Hinted: recast[string](a.Hinted),
-	}})
+		Replicas: recast[string](a.Replicas), Hinted: recast[string](a.Hinted), Reached: uint8(a.Reached),
+	}
+	for _, g := range a.Regions {
+		d.Regions = append(d.Regions, wire.ForwardRegion{
+			Region: string(g.Region), State: uint8(g.State), Replicas: uint32(g.Replicas), Needed: uint32(g.Needed), Detail: g.Detail,
+		})
+	}
+	return d
 }
 
 func unpackReply(b []byte) (PutResult, *Error, error) {
@@ -62,21 +77,34 @@ func unpackReply(b []byte) (PutResult, *Error, error) {
 		return PutResult{}, nil, err
 	}
 	if f := m.Failed; f != nil {
-		return PutResult{}, &Error{
+		e := &Error{
 			Code: Code(f.Code), Outcome: Outcome(f.Outcome), again: f.Again,
 			Detail: f.Detail, Field: f.Field, Limit: f.Limit, Seen: f.Seen,
 			Needed: int(f.Needed), Acks: int(f.Acks), RetryAfterMs: int(f.RetryAfterMs), current: f.Current,
-		}, nil
+		}
+		if f.Applied != nil {
+			e.Applied = unpackResult(f.Applied)
+		}
+		return PutResult{}, e, nil
 	}
-	d := &m.Done
-	return PutResult{
+	return *unpackResult(&m.Done), nil, nil
+}
+
+func unpackResult(d *wire.ForwardDone) *PutResult {
+	r := &PutResult{
 		Version: d.Version, Event: d.Event, Stamp: hlc.Stamp(d.Stamp), Context: d.Context, Session: d.Session,
 		MaybeDuplicate: d.MaybeDuplicate, Replayed: d.Replayed,
 		Achieved: Achieved{
 			Level: quorum.Level(d.Level), Needed: int(d.Needed), Degraded: d.Degraded, Coordinator: topology.NodeID(d.Coordinator),
-			Replicas: recast[topology.NodeID](d.Replicas), Hinted: recast[topology.NodeID](d.Hinted),
+			Replicas: recast[topology.NodeID](d.Replicas), Hinted: recast[topology.NodeID](d.Hinted), Reached: quorum.Level(d.Reached),
 		},
-	}, nil, nil
+	}
+	for _, g := range d.Regions {
+		r.Achieved.Regions = append(r.Achieved.Regions, RegionAchieved{
+			Region: topology.Region(g.Region), State: RegionState(g.State), Replicas: int(g.Replicas), Needed: int(g.Needed), Detail: g.Detail,
+		})
+	}
+	return r
 }
 
 func recast[T, F ~string](in []F) []T {

@@ -45,6 +45,14 @@ func drawResult(t *rapid.T) PutResult {
 			Level: someLevel.Draw(t, "level"), Needed: rapid.IntRange(0, 64).Draw(t, "needed"),
 			Replicas: someNodes.Draw(t, "replicas"), Hinted: someNodes.Draw(t, "hinted"),
 			Coordinator: topology.NodeID(rapid.String().Draw(t, "coordinator")), Degraded: rapid.Bool().Draw(t, "degraded"),
+			Reached: someLevel.Draw(t, "reached"),
+			Regions: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) RegionAchieved {
+				return RegionAchieved{
+					Region: topology.Region(rapid.String().Draw(t, "region")), State: RegionState(rapid.Uint8().Draw(t, "state")),
+					Replicas: rapid.IntRange(0, 64).Draw(t, "replicas there"), Needed: rapid.IntRange(0, 64).Draw(t, "needed there"),
+					Detail: rapid.String().Draw(t, "region detail"),
+				}
+			}), 0, 4).Draw(t, "regions"),
 		},
 	}
 }
@@ -57,6 +65,7 @@ func drawError(t *rapid.T) *Error {
 		Needed: rapid.IntRange(0, 1<<30).Draw(t, "needed"), Acks: rapid.IntRange(0, 1<<30).Draw(t, "acks"),
 		RetryAfterMs: rapid.IntRange(0, 1<<30).Draw(t, "retry"), again: rapid.Bool().Draw(t, "again"),
 		current: someBytes.Draw(t, "current"),
+		Applied: rapid.Ptr(rapid.Custom(drawResult), true).Draw(t, "applied"),
 	}
 }
 

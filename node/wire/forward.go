@@ -131,6 +131,18 @@ type ForwardDone struct {
 	// Replicas are the owners that have it, Hinted those who keep it for
 	// others; at most maxNodes each.
 	Replicas, Hinted []string
+	// Reached is the strongest level that is fulfilled, Regions what each region
+	// had to do with it; at most maxNodes.
+	Reached uint8
+	Regions []ForwardRegion
+}
+
+// ForwardRegion is what a region had to do with a write.
+type ForwardRegion struct {
+	Region           string
+	State            uint8
+	Replicas, Needed uint32
+	Detail           string
 }
 
 // ForwardFailed is a write that was not.
@@ -142,6 +154,8 @@ type ForwardFailed struct {
 	Needed, Acks, RetryAfterMs uint32
 	// Current is the record that is there, for a condition that did not hold.
 	Current []byte
+	// Applied is what was achieved nevertheless, nil for nothing.
+	Applied *ForwardDone
 }
 
 // maxNodes bounds the lists of nodes in a message.
@@ -162,9 +176,17 @@ func AppendForwarded(dst []byte, m *Forwarded) []byte {
 		w.uvarint(uint64(e.Acks))
 		w.uvarint(uint64(e.RetryAfterMs))
 		w.bytes(e.Current)
+		w.bool(e.Applied != nil)
+		if e.Applied != nil {
+			w.done(e.Applied)
+		}
 		return w.b
 	}
-	d := &m.Done
+	w.done(&m.Done)
+	return w.b
+}
+
+func (w *writer) done(d *ForwardDone) {
 	w.uvarint(uint64(d.Version.Actor))
 	w.uvarint(d.Version.N)
 	w.uvarint(d.Stamp)
@@ -179,7 +201,36 @@ func AppendForwarded(dst []byte, m *Forwarded) []byte {
 	w.string(d.Coordinator)
 	w.strings(d.Replicas)
 	w.strings(d.Hinted)
-	return w.b
+	w.byte(d.Reached)
+	w.uvarint(uint64(len(d.Regions)))
+	for _, g := range d.Regions {
+		w.string(g.Region)
+		w.byte(g.State)
+		w.uvarint(uint64(g.Replicas))
+		w.uvarint(uint64(g.Needed))
+		w.string(g.Detail)
+	}
+}
+
+func (r *reader) done() ForwardDone {
+	d := ForwardDone{
+		Version: crdt.Dot{Actor: crdt.Actor(r.uint32()), N: r.uvarint()},
+		Stamp:   r.uvarint(), Context: r.bytes(), Level: r.byte(), Needed: r.uint32(),
+		Degraded: r.bool(), Event: r.dot(), MaybeDuplicate: r.bool(), Replayed: r.bool(), Session: r.bytes(),
+		Coordinator: r.string(), Replicas: r.strings(), Hinted: r.strings(), Reached: r.byte(),
+	}
+	n := r.count(5)
+	if n > maxNodes {
+		r.bad = true
+	}
+	if r.bad || n == 0 {
+		return d
+	}
+	d.Regions = make([]ForwardRegion, n)
+	for i := range d.Regions {
+		d.Regions[i] = ForwardRegion{Region: r.string(), State: r.byte(), Replicas: r.uint32(), Needed: r.uint32(), Detail: r.string()}
+	}
+	return d
 }
 
 // DecodeForwarded decodes a Forwarded.
@@ -192,13 +243,12 @@ func DecodeForwarded(b []byte) (Forwarded, error) {
 		}
 		e.Needed, e.Acks, e.RetryAfterMs = r.uint32(), r.uint32(), r.uint32()
 		e.Current = r.bytes()
+		if r.bool() {
+			d := r.done()
+			e.Applied = &d
+		}
 		return Forwarded{Failed: e}, r.end()
 	}
-	m := Forwarded{Done: ForwardDone{
-		Version: crdt.Dot{Actor: crdt.Actor(r.uint32()), N: r.uvarint()},
-		Stamp:   r.uvarint(), Context: r.bytes(), Level: r.byte(), Needed: r.uint32(),
-		Degraded: r.bool(), Event: r.dot(), MaybeDuplicate: r.bool(), Replayed: r.bool(), Session: r.bytes(),
-		Coordinator: r.string(), Replicas: r.strings(), Hinted: r.strings(),
-	}}
+	m := Forwarded{Done: r.done()}
 	return m, r.end()
 }

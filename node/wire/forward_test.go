@@ -43,17 +43,29 @@ func drawForwarded(t *rapid.T) wire.Forwarded {
 			Detail: rapid.String().Draw(t, "detail"), Field: rapid.String().Draw(t, "field"),
 			Limit: rapid.String().Draw(t, "limit"), Seen: rapid.String().Draw(t, "seen"),
 			Needed: rapid.Uint32().Draw(t, "needed"), Acks: rapid.Uint32().Draw(t, "acks"), RetryAfterMs: rapid.Uint32().Draw(t, "retry"), Current: drawBytes.Draw(t, "current"),
+			Applied: rapid.Ptr(rapid.Custom(drawDone), true).Draw(t, "applied"),
 		}}
 	}
+	return wire.Forwarded{Done: drawDone(t)}
+}
+
+func drawDone(t *rapid.T) wire.ForwardDone {
 	nodes := rapid.SliceOfN(rapid.String(), 0, 128)
-	return wire.Forwarded{Done: wire.ForwardDone{
+	return wire.ForwardDone{
 		Version: crdt.Dot{Actor: crdt.Actor(rapid.Uint32().Draw(t, "actor")), N: rapid.Uint64().Draw(t, "n")},
 		Stamp:   rapid.Uint64().Draw(t, "stamp"), Context: drawBytes.Draw(t, "context"), Session: drawBytes.Draw(t, "session"),
 		Event:          crdt.Dot{Actor: crdt.Actor(rapid.Uint32().Draw(t, "event actor")), N: rapid.Uint64().Draw(t, "event n")},
 		MaybeDuplicate: rapid.Bool().Draw(t, "duplicate"), Replayed: rapid.Bool().Draw(t, "replayed"),
 		Level: rapid.Uint8().Draw(t, "level"), Needed: rapid.Uint32().Draw(t, "needed"), Degraded: rapid.Bool().Draw(t, "degraded"),
 		Coordinator: rapid.String().Draw(t, "coordinator"), Replicas: nodes.Draw(t, "replicas"), Hinted: nodes.Draw(t, "hinted"),
-	}}
+		Reached: rapid.Uint8().Draw(t, "reached"),
+		Regions: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) wire.ForwardRegion {
+			return wire.ForwardRegion{
+				Region: rapid.String().Draw(t, "region"), State: rapid.Uint8().Draw(t, "state"), Detail: rapid.String().Draw(t, "region detail"),
+				Replicas: rapid.Uint32().Draw(t, "replicas there"), Needed: rapid.Uint32().Draw(t, "needed there"),
+			}
+		}), 0, 5).Draw(t, "regions"),
+	}
 }
 
 func drawHint(t *rapid.T) wire.Hint {

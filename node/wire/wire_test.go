@@ -45,7 +45,7 @@ var (
 	scan        = of("scan", drawScan, wire.AppendScan, wire.DecodeScan)
 	page        = of("page", drawPage, wire.AppendPage, wire.DecodePage)
 
-	codecs = []codec{apply, compare, differences, pull, pulled, buckets, bucketList, scan, page, forward, forwarded, hint}
+	codecs = []codec{apply, compare, differences, pull, pulled, buckets, bucketList, scan, page, forward, forwarded, hint, regionApply, regionRead, regionHeld, share}
 )
 
 var (
@@ -127,7 +127,9 @@ func drawPage(t *rapid.T) wire.Page {
 
 // same compares messages; an empty list and none are one.
 func same(a, b any) string {
-	return cmp.Diff(a, b, cmpopts.EquateEmpty(), cmp.Comparer(func(x, y *crdt.Clock) bool { return x.Equal(y) }))
+	return cmp.Diff(a, b, cmpopts.EquateEmpty(), cmp.Comparer(func(x, y *crdt.Clock) bool {
+		return x == y || x != nil && y != nil && x.Equal(y)
+	}))
 }
 
 func TestRoundTrip(t *testing.T) {

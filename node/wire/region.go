@@ -1,0 +1,137 @@
+package wire
+
+import (
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+)
+
+// RegionApply asks a node of another region to have its own owners join a
+// record, and to say how many have it durably. It answers with a Share.
+type RegionApply struct {
+	Entry Entry
+	// Level says how many owners it takes there, and Owners, where it is not 0,
+	// how many in its place.
+	Level  uint8
+	Owners uint32
+}
+
+// AppendRegionApply appends the encoding of m.
+func AppendRegionApply(dst []byte, m *RegionApply) []byte {
+	w := writer{dst}
+	w.byte(m.Level)
+	w.uvarint(uint64(m.Owners))
+	w.entries([]Entry{m.Entry})
+	return w.b
+}
+
+// DecodeRegionApply decodes a RegionApply.
+func DecodeRegionApply(b []byte) (RegionApply, error) {
+	r := reader{b: b}
+	m := RegionApply{Level: r.byte(), Owners: r.uint32()}
+	es := r.entries()
+	if len(es) != 1 {
+		r.bad = true
+		return m, r.end()
+	}
+	m.Entry = es[0]
+	return m, r.end()
+}
+
+// Share is how many owners of a region took part in what was asked for.
+type Share struct {
+	// Yes of Owners took part, and Needed it takes. Of a region that moves
+	// partitions, two nodes may be one owner.
+	Yes, Needed, Owners uint32
+	// Code and Detail say why it was less than needed, for Code 0 it was not.
+	Code   uint8
+	Detail string
+}
+
+func (w *writer) share(s Share) {
+	w.uvarint(uint64(s.Yes))
+	w.uvarint(uint64(s.Needed))
+	w.uvarint(uint64(s.Owners))
+	w.byte(s.Code)
+	w.string(s.Detail)
+}
+
+func (r *reader) share() Share {
+	return Share{Yes: r.uint32(), Needed: r.uint32(), Owners: r.uint32(), Code: r.byte(), Detail: r.string()}
+}
+
+// AppendShare appends the encoding of m.
+func AppendShare(dst []byte, m Share) []byte {
+	w := writer{dst}
+	w.share(m)
+	return w.b
+}
+
+// DecodeShare decodes a Share.
+func DecodeShare(b []byte) (Share, error) {
+	r := reader{b: b}
+	m := r.share()
+	return m, r.end()
+}
+
+// RegionRead asks a node of another region what its owners hold of a key. It
+// answers with a RegionHeld.
+type RegionRead struct {
+	// Key is empty where only Needs are asked for.
+	Key []byte
+	// Level says how many owners it takes there, and Owners, where it is not 0,
+	// how many in its place.
+	Level  uint8
+	Owners uint32
+	// Needs, nil for nothing, are dots of Partition that so many owners must have
+	// before there is an answer.
+	Partition hashring.Partition
+	Needs     *crdt.Clock
+}
+
+// AppendRegionRead appends the encoding of m.
+func AppendRegionRead(dst []byte, m *RegionRead) []byte {
+	w := writer{dst}
+	w.byte(m.Level)
+	w.uvarint(uint64(m.Owners))
+	w.bytes(m.Key)
+	w.bool(m.Needs != nil)
+	if m.Needs != nil {
+		w.uvarint(uint64(m.Partition))
+		w.clock(m.Needs)
+	}
+	return w.b
+}
+
+// DecodeRegionRead decodes a RegionRead.
+func DecodeRegionRead(b []byte) (RegionRead, error) {
+	r := reader{b: b}
+	m := RegionRead{Level: r.byte(), Owners: r.uint32(), Key: r.bytes()}
+	if r.bool() {
+		m.Partition, m.Needs = r.partition(), r.clock()
+	}
+	r.bad = r.bad || len(m.Key) == 0 && m.Needs == nil
+	return m, r.end()
+}
+
+// RegionHeld answers a RegionRead: the join of what so many owners hold.
+type RegionHeld struct {
+	Share
+	// Record in its canonical encoding, empty for an absent key, and where the
+	// share is less than needed.
+	Record []byte
+}
+
+// AppendRegionHeld appends the encoding of m.
+func AppendRegionHeld(dst []byte, m *RegionHeld) []byte {
+	w := writer{dst}
+	w.share(m.Share)
+	w.bytes(m.Record)
+	return w.b
+}
+
+// DecodeRegionHeld decodes a RegionHeld.
+func DecodeRegionHeld(b []byte) (RegionHeld, error) {
+	r := reader{b: b}
+	m := RegionHeld{Share: r.share(), Record: r.bytes()}
+	return m, r.end()
+}
