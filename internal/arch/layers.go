@@ -67,6 +67,7 @@ var table = []row{
 	{path: "hashring/capacity", layer: pure, beside: []string{"hashring"}},
 	{path: "node/quorum", layer: pure},
 	{path: "node/cas", layer: pure, beside: []string{"crdt", "crdt/hlc", "node/quorum"}},
+	{path: "node/bucket", layer: pure, beside: []string{"crdt", "crdt/hlc", "node/quorum"}},
 	{path: "node/keyring", layer: pure, beside: []string{"crdt"}},
 	{path: "node/wire", layer: pure, beside: []string{"crdt", "crdt/hlc", "hashring"}},
 	{path: "node/hotkey", layer: pure},
