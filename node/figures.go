@@ -24,10 +24,12 @@ func (n *Node) Figures() *admin.Figures {
 		Replica:    n.replica.Stats(),
 		Unreadable: n.replica.DamagedCount(),
 		Changes:    n.memberChanges(),
-		Hints:      n.hints.Stats(),
-		Owed:       n.hints.Owed(),
-		Commits:    n.replica.Commits(),
-		Lag:        n.Lag(),
+
+		BackgroundRate: n.yield.Rate(1 << 40),
+		Hints:          n.hints.Stats(),
+		Owed:           n.hints.Owed(),
+		Commits:        n.replica.Commits(),
+		Lag:            n.Lag(),
 	}
 	f.PartitionsPrimary, f.OpenGaps = n.shares()
 	if u, err := n.replica.Usage(); err == nil {

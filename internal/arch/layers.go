@@ -81,12 +81,13 @@ var table = []row{
 
 	{path: "node/replica", layer: driver},
 	{path: "node/liveness", layer: driver},
+	{path: "node/yield", layer: driver},
 	{path: "node/coord", layer: driver, beside: []string{"node/replica", "node/liveness"}},
 
-	{path: "node/repair", layer: driver, beside: []string{"node/replica", "node/liveness"}},
+	{path: "node/repair", layer: driver, beside: []string{"node/replica", "node/liveness", "node/yield"}},
 	{path: "node/collect", layer: driver, beside: []string{"node/replica"}},
 	{path: "node/hint", layer: driver, beside: []string{"node/replica", "node/liveness"}},
-	{path: "node/handoff", layer: driver, beside: []string{"node/replica", "node/liveness"}},
+	{path: "node/handoff", layer: driver, beside: []string{"node/replica", "node/liveness", "node/yield"}},
 
 	{path: "proto/...", layer: generated},
 

@@ -82,6 +82,8 @@ var families = []family{
 		}),
 	gauge("handoff_copies", "Partitions that are copied to this node.",
 		func(f *Figures) float64 { return number(f.Changes.Copies) }),
+	gauge("background_rate_bytes", "Bytes a second that copies and repair of this node may have now, if they are not bounded otherwise.",
+		func(f *Figures) float64 { return number(f.BackgroundRate) }),
 	counter("handoff_received_bytes_total", "Bytes of records that came to this node by moves.",
 		func(f *Figures) float64 { return number(f.Changes.Received) }),
 	counter("stale_requests_total", "Requests of nodes that did not know of a partition's last change, refused.",

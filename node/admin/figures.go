@@ -34,6 +34,8 @@ type Figures struct {
 	// Unreadable records that have not been healed yet, and Quarantined stores
 	// in the data directory.
 	Unreadable, Quarantined int
+	// BackgroundRate is what clients allow to copies and repair, in bytes a second.
+	BackgroundRate uint64
 	// Changes of membership.
 	Changes Changes
 	// Hints, and what is Owed to whom.
