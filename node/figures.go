@@ -22,6 +22,8 @@ func (n *Node) Figures() *admin.Figures {
 		Repair:     n.repair.Stats(),
 		OnDemand:   n.repair.Progress(),
 		Replica:    n.replica.Stats(),
+		Collect:    n.dead.Report(),
+		CollectOff: n.dead.Stats().ByReason(),
 		Unreadable: n.replica.DamagedCount(),
 		Changes:    n.memberChanges(),
 
