@@ -38,6 +38,9 @@ const (
 	linkStall = time.Second
 	// The pause between attempts to connect doubles from one to the other.
 	linkBackoff, linkBackoffMax = 50 * time.Millisecond, 2 * time.Second
+	// linkWanted bounds the pause while a call waits for the link: it would give
+	// up before the longest one is over.
+	linkWanted = 200 * time.Millisecond
 )
 
 // link is the multiplexed stream to one node, reconnected for ever. Callers
@@ -46,6 +49,7 @@ const (
 type link struct {
 	cc   grpc.ClientConnInterface
 	wake chan struct{} // capacity 1: something to send
+	want chan struct{} // capacity 1: a call waits for the link to be up
 	// changed is told when the link goes up or down.
 	changed func(up bool)
 
@@ -72,7 +76,7 @@ const (
 
 func newLink(cc grpc.ClientConnInterface, changed func(bool)) *link {
 	return &link{
-		cc: cc, wake: make(chan struct{}, 1), changed: changed, pending: make(map[uint64]*call),
+		cc: cc, wake: make(chan struct{}, 1), want: make(chan struct{}, 1), changed: changed, pending: make(map[uint64]*call),
 		window: window{size: linkWindow},
 	}
 }
@@ -100,10 +104,16 @@ func (l *link) submit(c *call, patient bool) *Error {
 	c.queuedAt = time.Now()
 	l.queue = append(l.queue, c)
 	l.unsent++
-	first := len(l.queue) == 1
+	first, down := len(l.queue) == 1, l.state == linkDown
 	l.mu.Unlock()
 	if first {
 		l.wakeSender()
+	}
+	if down {
+		select {
+		case l.want <- struct{}{}:
+		default:
+		}
 	}
 	return nil
 }
@@ -144,6 +154,10 @@ func (l *link) run(ctx context.Context) {
 			l.state = linkClosed
 			l.mu.Unlock()
 		}
+		select { // whoever has waited is refused now
+		case <-l.want:
+		default:
+		}
 		l.fail(err)
 		if ctx.Err() != nil {
 			return
@@ -152,12 +166,27 @@ func (l *link) run(ctx context.Context) {
 		if up && time.Since(began) > linkBackoffMax {
 			pause = linkBackoff
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
+		l.rest(ctx, pause/2+rand.N(pause/2+1))
 		pause = min(2*pause, linkBackoffMax)
+	}
+}
+
+// rest lasts for pause, or for linkWanted from when a call waits.
+func (l *link) rest(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	until := time.Now().Add(pause)
+	for {
 		select {
 		case <-timer.C:
+			return
 		case <-ctx.Done():
-			timer.Stop()
+			return
+		case <-l.want:
+			if time.Until(until) > linkWanted {
+				until = time.Now().Add(linkWanted)
+				timer.Reset(linkWanted)
+			}
 		}
 	}
 }

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// maxAttempts that may have reached a node, and maxTries of any kind.
-	maxAttempts, maxTries = 3, 6
+	// maxAttempts that may have reached a node, maxTries of any kind but those
+	// that waited for a connection, and maxWaits of those.
+	maxAttempts, maxTries, maxWaits = 3, 6, 24
 	// backoffBase doubles with each attempt up to backoffMax; the pause is
 	// anything from 0 to that (full jitter: Brooker, "Exponential backoff and
 	// jitter", 2015).
@@ -66,6 +67,7 @@ type run struct {
 	deadline time.Time
 	attempts int // that may have reached a node
 	tries    int
+	waits    int // of those, for a connection
 	tried    []*node
 	tries3   [maxTries]*node // backing of tried
 
@@ -90,6 +92,9 @@ func (r *run) start(ctx context.Context, c *cluster) (*atollv1.StreamReply, *Err
 	r.call = c.calls.take(r.op, at)
 	// Where no node is live, wait for one to be rather than fail at once: it
 	// may be a matter of milliseconds.
+	if !live {
+		r.waits++
+	}
 	return nil, c.submit(r.node, r.call, !live)
 }
 
@@ -151,7 +156,7 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 		return 0, false
 	}
 	left := time.Until(r.deadline)
-	if r.attempts >= maxAttempts || r.tries >= maxTries || left <= 0 {
+	if r.attempts >= maxAttempts || r.tries-r.waits >= maxTries || r.waits >= maxWaits || left <= 0 {
 		return 0, false
 	}
 	if err.sent && !err.lost && !b.spend() {
@@ -161,7 +166,7 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 	if (err.lost || err.Reason == "DEADLINE") && c.hasFresh(r.tried) {
 		return 0, true // another node knows nothing of this one's trouble
 	}
-	pause = err.RetryAfter + rand.N(min(backoffBase<<r.tries, backoffMax))
+	pause = err.RetryAfter + rand.N(min(backoffBase<<min(r.tries, maxTries), backoffMax))
 	return pause, pause < left
 }
 

@@ -98,9 +98,10 @@ func (v *view) pick(hash uint64, write bool, tried []*node) (n *node, live bool)
 			return n, false
 		}
 	}
-	n = v.nodes[rand.IntN(len(v.nodes))]
+	// All were tried, and any may be the first one that is back: in turn.
+	n = v.nodes[len(tried)%len(v.nodes)]
 	if len(owners) > 0 {
-		n = v.nodes[owners[rand.IntN(len(owners))]]
+		n = v.nodes[owners[len(tried)%len(owners)]]
 	}
 	return n, n.link.live()
 }
