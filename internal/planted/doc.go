@@ -45,6 +45,13 @@ const (
 	NoRejoin = "no-rejoin"
 	// DropByAge collects what is old without asking anybody.
 	DropByAge = "drop-by-age"
+	// LastCommit takes up proposals that a later decision has passed over.
+	LastCommit = "last-commit"
+	// SkipFence tells of a failed condition, or answers a serial read, although
+	// something is undecided.
+	SkipFence = "skip-fence"
+	// ReadThenWrite judges a condition by a quorum's records and then writes.
+	ReadThenWrite = "read-then-write"
 )
 
 // All lists them, with what must catch each.

@@ -14,10 +14,9 @@ import (
 
 // Operations are what operators may do besides looking; all of them are set.
 type Operations struct {
-	Membership  Membership
-	Repairs     Repairs
-	HotKeys     HotKeys
-	Collections Collections
+	Membership Membership
+	Repairs    Repairs
+	HotKeys    HotKeys
 }
 
 // Membership changes who is in the region and who owns what. Its errors are

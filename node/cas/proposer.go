@@ -114,10 +114,11 @@ type Proposer struct {
 	tally    quorum.Slots
 	finals   quorum.Slots // of refusals for good
 	answers  []Answer
-	outbid   bool
-	ballot   Ballot
-	proposal Proposal
-	intent   intent
+	// again: another attempt may do better; outbid: others were in the way.
+	again, outbid bool
+	ballot        Ballot
+	proposal      Proposal
+	intent        intent
 	// rests is the record that the proposal of this turn rests on.
 	rests crdt.Record
 	// mine are the dots that this operation has proposed, less those that
@@ -192,6 +193,7 @@ func (p *Proposer) open(ph phase) {
 	p.turn++
 	p.phase, p.tally, p.finals = ph, p.row.tally(), p.row.tally()
 	p.answers, p.outbid = p.answers[:0], false
+	p.again = false
 }
 
 // Answer takes what a node of a slot said to the message of that turn; second
@@ -202,7 +204,7 @@ func (p *Proposer) Answer(turn uint64, slot int, second bool, a Answer, nowMs in
 	}
 	p.highest = max(p.highest, a.Promised, a.Committed)
 	if a.Verdict != OK {
-		p.outbid = true
+		p.again, p.outbid = true, true
 		// A moving slot cannot accept once one of its nodes will not.
 		p.finals.Ack(slot, false)
 		p.finals.Ack(slot, true)
@@ -220,6 +222,7 @@ func (p *Proposer) Fail(turn uint64, slot int, second, refused bool, nowMs int64
 	if turn != p.turn || p.phase != preparing && p.phase != accepting {
 		return Step{}
 	}
+	p.again = true
 	if refused {
 		p.finals.Ack(slot, false)
 		p.finals.Ack(slot, true)
@@ -249,7 +252,7 @@ func (p *Proposer) lost() Step {
 			p.mine = p.mine[:len(p.mine)-1] // nobody has it
 		}
 	}
-	if p.outbid && p.attempts < maxAttempts {
+	if p.again && p.attempts < maxAttempts {
 		p.attempts++
 		p.phase = waiting
 		return Step{Again: true}
@@ -279,6 +282,7 @@ func (p *Proposer) unfinished() Result {
 
 func (p *Proposer) end(o Outcome) Step {
 	p.turn++
+	p.again = false
 	p.op, p.phase, p.mine, p.kept = nil, idle, nil, crdt.Record{}
 	p.proposal, p.rests = Proposal{}, crdt.Record{}
 	return Step{Outcome: &o}
@@ -300,7 +304,8 @@ func (p *Proposer) promisedAll(nowMs int64) Step {
 	agreed = agreed && len(p.kept.Versions) == 0 && len(p.mine) == 0
 	committed = max(committed, p.resolved, Ballot(cur.MaxBallot(p.actor)))
 	if committed >= p.ballot { // by a proposer of which no acceptor here knew
-		p.highest, p.outbid = max(p.highest, committed), true
+		p.highest = max(p.highest, committed)
+		p.again, p.outbid = true, true
 		return p.lost()
 	}
 	if p.faults&NoLastCommit != 0 && top.Ballot != 0 {

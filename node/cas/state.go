@@ -38,6 +38,11 @@ type State struct {
 // it was decided.
 func (s *State) Pending() bool { return s.Accepted.Ballot != 0 }
 
+// Same reports whether s and o say the same.
+func (s *State) Same(o State) bool {
+	return s.Promised == o.Promised && s.Committed == o.Committed && s.Accepted.Ballot == o.Accepted.Ballot
+}
+
 // Merge takes in what another acceptor of the same key knows: for one that
 // lacks what it once knew, or that takes a slot over.
 func (s State) Merge(o State) State {

@@ -24,6 +24,9 @@ type Config struct {
 	// StandInAfter is how long a sloppy write waits for owners that are thought
 	// to be up before others stand in for them; 0 is 200 ms.
 	StandInAfter time.Duration
+	// LocalSerial serves that level. Nodes do not set it before acceptors' states
+	// follow their partitions.
+	LocalSerial bool
 }
 
 // Deps are what a coordinator works with.
@@ -65,6 +68,7 @@ type Coordinator struct {
 	keys    atomic.Pointer[crdt.Keys]
 	stats   Stats
 	flights flights
+	serials serials
 }
 
 // Stats count since start.
@@ -77,6 +81,9 @@ type Stats struct {
 	Missed atomic.Uint64
 	// Hints counts requests to stand in for an owner.
 	Hints atomic.Uint64
+	// Serials counts operations at serial levels, and reads that finished what was
+	// undecided; SerialContended those that others outbid to the end.
+	Serials, SerialContended atomic.Uint64
 	// Joined counts reads that shared another one's answer.
 	Joined atomic.Uint64
 	// Stale counts requests that were refused because the topology of this node,

@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -17,13 +18,18 @@ import (
 
 // mint decides the version here; this node serves slot i.
 func (w *write) mint(i int) {
+	if serialOnly(w.want) {
+		w.decide()
+		return
+	}
 	f := &fanout{write: w, slot: i, began: time.Now()}
 	f.first.open(f, &w.k, w.need)
 	f.round = &f.first
 	m := replica.Mint{
 		Key: w.k.full, KeyHash: w.k.hash, Epoch: w.k.top.Epoch,
 		Context:     w.ctx,
-		Overwrite:   w.p.Overwrite || w.k.bucket.Kind == crdt.LWW,
+		Overwrite:   w.p.Overwrite || w.p.Condition.Kind != crdt.Always || w.k.bucket.Kind == crdt.LWW,
+		Condition:   w.p.Condition,
 		Dead:        w.p.Delete,
 		Value:       w.p.Value,
 		TTL:         int64(w.p.TTL / time.Millisecond),
@@ -221,6 +227,10 @@ func (f *fanout) local(_ *replica.Minted, err error) {
 	if err == nil {
 		f.c.Took(f.c.cfg.Self, liveness.Writes, time.Since(f.began))
 		f.first.vote(f.slot, f.second(), nil)
+		return
+	}
+	if no := (*replica.ConditionError)(nil); errors.As(err, &no) {
+		f.fail(f.c.conditionFailed(&f.k, f.p.Condition, no.Record, Achieved{Needed: 1, Coordinator: f.c.cfg.Self}))
 		return
 	}
 	e := f.c.localError(err)

@@ -120,7 +120,12 @@ func recast[T, F ~string](in []F) []T {
 
 // Handle serves forwarded writes; it reports whether req was one.
 func (c *Coordinator) Handle(req peer.Request, reply peer.Done) bool {
-	if req.Verb != peer.VerbForward {
+	switch req.Verb {
+	case peer.VerbForward:
+	case peer.VerbSerialRead:
+		c.handleSerialRead(req, reply)
+		return true
+	default:
 		return false
 	}
 	m, err := wire.DecodeForward(req.Body)

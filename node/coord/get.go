@@ -1,6 +1,8 @@
 package coord
 
 import (
+	"strconv"
+
 	"github.com/atolldb/atoll/crdt"
 )
 
@@ -24,7 +26,10 @@ func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
 	w := want{g.Level, g.R, "r"}
 	n, e := k.need(w)
 	if e == nil {
-		e = unservedGet(g)
+		e = c.unservedGet(g)
+	}
+	if e == nil && g.Level.Consensus() && g.R != 0 {
+		e = invalid("r", "0 at "+g.Level.String(), strconv.Itoa(g.R), "a majority decides")
 	}
 	if e == nil {
 		e = c.current(&k, w, n)
@@ -34,7 +39,7 @@ func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
 		done(GetResult{}, e)
 		return
 	}
-	if n == 1 && k.place(c.cfg.Self) >= 0 {
+	if n == 1 && !serialOnly(w) && k.place(c.cfg.Self) >= 0 {
 		// It costs less than to find out whether somebody else asks for it.
 		c.read(k, w, g.Deadline, func(rec crdt.Record, who Achieved, err *Error) {
 			res, e := c.result(&k, rec, who, err)
@@ -51,6 +56,11 @@ func (c *Coordinator) result(k *key, rec crdt.Record, who Achieved, err *Error) 
 		c.stats.Failures.Add(1)
 		return GetResult{}, err
 	}
+	return c.show(k, rec, who), nil
+}
+
+// show is the answer that shows a record.
+func (c *Coordinator) show(k *key, rec crdt.Record, who Achieved) GetResult {
 	res := GetResult{View: crdt.Read(rec, k.bucket.Kind, c.HLC.Now()), Achieved: who}
 	if len(res.View.Live) > 1 {
 		c.stats.Siblings.Add(1)
@@ -58,5 +68,5 @@ func (c *Coordinator) result(k *key, rec crdt.Record, who Achieved, err *Error) 
 	if len(rec.Versions) > 0 {
 		res.Context = c.token(k, rec.Context())
 	}
-	return res, nil
+	return res
 }

@@ -2,6 +2,7 @@ package coord
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
@@ -46,7 +47,7 @@ func (c *Coordinator) prepared(p Put, then func(*write, *Error)) {
 // begin routes a write to the node that mints.
 func (c *Coordinator) begin(w *write) {
 	p := &w.p
-	if p.Delete && len(p.Context) == 0 {
+	if p.Delete && len(p.Context) == 0 && p.Condition.Kind == crdt.Always && !serialOnly(w.want) {
 		// A delete covers what is there, so it has to look first.
 		c.read(w.k, w.want, p.Deadline, func(rec crdt.Record, _ Achieved, err *Error) {
 			if err != nil {
@@ -78,11 +79,17 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 		return nil, invalid("ttl", "whole milliseconds", p.TTL.String(), "ttl is too fine")
 	}
 	p.Sloppy = p.Sloppy || k.bucket.Sloppy
+	if p.Level.Consensus() {
+		if p.W != 0 {
+			return nil, invalid("w", "0 at "+p.Level.String(), strconv.Itoa(p.W), "a majority decides")
+		}
+		p.Sloppy = false // nobody stands in for an acceptor
+	}
 	w := &write{c: c, k: k, p: p, want: want{p.Level, p.W, "w"}}
 	if w.need, err = k.need(w.want); err != nil {
 		return nil, err
 	}
-	if err = unservedPut(&p); err != nil {
+	if err = c.unservedPut(&p); err != nil {
 		return nil, err
 	}
 	if err = c.current(&k, w.want, w.need); err != nil {
@@ -130,7 +137,7 @@ func (w *write) route(i int) {
 		w.done(PutResult{}, c.unavailable(&w.k, w.want, w.need, live, NotApplied))
 		return
 	}
-	if i == 0 {
+	if i == 0 && !serialOnly(w.want) { // those must all go to the same one
 		w.late = w.slow()
 	}
 	for ; i < len(w.k.row.Slots); i++ {
@@ -254,7 +261,7 @@ func (w *write) forward(i int) {
 				w.refused = failed
 				w.route(w.at + 1)
 			default:
-				w.done(res, failed)
+				w.done(res, w.c.shown(&w.k, failed))
 			}
 			return
 		}

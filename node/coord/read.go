@@ -20,7 +20,7 @@ type readDone func(crdt.Record, Achieved, *Error)
 // read gathers the join of as many servers' records as w wants. It asks that
 // many, this node first, and one more for each that fails or is slow.
 func (c *Coordinator) read(k key, w want, deadline time.Time, done readDone) {
-	r := &read{c: c, k: k, want: w, deadline: deadline, done: done}
+	r := &read{c: c, k: k, want: w, deadline: deadline, done: done, strict: serialOnly(w)}
 	r.begin()
 }
 
@@ -38,6 +38,9 @@ type read struct {
 	want     want
 	deadline time.Time
 	done     readDone
+	// strict: only servers that agree will do, else the key's consensus has to
+	// tell; see serial.go.
+	strict bool
 	// turns and waits are how often the read began anew; see stale.go.
 	turns, waits int
 
@@ -59,6 +62,8 @@ type read struct {
 type readReply struct {
 	slot   int
 	record []byte
+	// pending: something was accepted by consensus there, and is undecided.
+	pending bool
 }
 
 func (r *read) begin() {
@@ -74,7 +79,7 @@ func (r *read) begin() {
 		return
 	}
 	r.self = r.k.place(r.c.cfg.Self)
-	if n == 1 && r.self >= 0 {
+	if n == 1 && r.self >= 0 && !r.strict {
 		// The common case needs no lock, timer or fan-out.
 		if b, err := r.c.Replica.Read(r.k.top.Epoch, r.k.hash, r.k.full); err == nil {
 			if rec, err := decode(&r.k, b); err == nil {
@@ -96,7 +101,7 @@ func (r *read) begin() {
 
 // again starts a turn by the topology that holds now.
 func (r *read) again(turns, waits int) {
-	next := &read{c: r.c, k: r.k, want: r.want, deadline: r.deadline, done: r.done, turns: turns, waits: waits}
+	next := &read{c: r.c, k: r.k, want: r.want, deadline: r.deadline, done: r.done, strict: r.strict, turns: turns, waits: waits}
 	next.k.resolve(r.c.Topology())
 	next.begin()
 }
@@ -155,8 +160,9 @@ func (r *read) flush() {
 
 func (r *read) ask(i int) {
 	if i == r.self {
+		pending := r.c.Replica.SerialPending(r.k.full) // before the record is read
 		b, err := r.c.Replica.Read(r.k.top.Epoch, r.k.hash, r.k.full)
-		r.answer(i, b, err)
+		r.answer(i, wire.Held{Record: b, Pending: pending}, err)
 		return
 	}
 	r.c.send(r.k.server(i), r.k.top.Epoch, peer.VerbRead, r.body, r.deadline, func(b []byte, err error) {
@@ -164,13 +170,14 @@ func (r *read) ask(i int) {
 		if err == nil {
 			held, err = wire.DecodeHeld(b)
 		}
-		r.answer(i, held.Record, err)
+		r.answer(i, held, err)
 		r.flush()
 	})
 }
 
 // answer takes the reply of slot i's server; flush must follow.
-func (r *read) answer(i int, b []byte, err error) {
+func (r *read) answer(i int, held wire.Held, err error) {
+	b := held.Record
 	if err == nil && len(b) > 0 {
 		// A record that does not decode is a failure of its owner.
 		if _, bad := decode(&r.k, b); bad != nil {
@@ -190,7 +197,7 @@ func (r *read) answer(i int, b []byte, err error) {
 		r.fail(i, err)
 		return
 	}
-	r.replies = append(r.replies, readReply{i, b})
+	r.replies = append(r.replies, readReply{i, b, held.Pending})
 	if r.tally.Ack(i) == quorum.Met {
 		r.finish(r.met)
 	}
@@ -282,10 +289,18 @@ func (r *read) tell(code Code) {
 
 func (r *read) met() {
 	who := make([]topology.NodeID, 0, len(r.replies))
-	same := true
+	same, pending := true, false
 	for _, rep := range r.replies {
+		pending = pending || rep.pending
 		who = append(who, r.k.server(rep.slot))
 		same = same && bytes.Equal(rep.record, r.replies[0].record)
+	}
+	if pending && r.settles() || r.strict && !same {
+		if !r.strict {
+			r.c.stats.Serials.Add(1)
+		}
+		r.c.settle(r.k, r.want, r.deadline, r.done)
+		return
 	}
 	rec, _ := decode(&r.k, r.replies[0].record) // checked by answer
 	if !same {

@@ -1,7 +1,6 @@
 package coord
 
 import (
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/node/quorum"
 )
 
@@ -12,9 +11,9 @@ func unserved(field string) *Error {
 	return invalid(field, "none", "one", field+" is not served yet")
 }
 
-func unservedLevel(l quorum.Level, regions int) *Error {
+func (c *Coordinator) unservedLevel(l quorum.Level, regions int) *Error {
 	switch {
-	case l.Regional(), l.Consensus():
+	case l.Regional(), l == quorum.Serial, l == quorum.LocalSerial && !c.cfg.LocalSerial:
 		return invalid("level", "a local level", l.String(), "the level is not served yet")
 	case regions != 0:
 		return unserved("regions")
@@ -22,24 +21,22 @@ func unservedLevel(l quorum.Level, regions int) *Error {
 	return nil
 }
 
-func unservedGet(g *Get) *Error {
+func (c *Coordinator) unservedGet(g *Get) *Error {
 	switch {
 	case len(g.Session) > 0:
 		return unserved("session")
 	case g.MaxStaleness != 0, g.WaitFresh, g.Freshness:
 		return unserved("max_staleness_ms")
 	}
-	return unservedLevel(g.Level, g.Regions)
+	return c.unservedLevel(g.Level, g.Regions)
 }
 
-func unservedPut(p *Put) *Error {
+func (c *Coordinator) unservedPut(p *Put) *Error {
 	switch {
 	case len(p.Session) > 0:
 		return unserved("session")
-	case p.Condition != (crdt.Condition{}):
-		return unserved("condition")
 	case p.Retry:
 		return unserved("retry")
 	}
-	return unservedLevel(p.Level, p.Regions)
+	return c.unservedLevel(p.Level, p.Regions)
 }

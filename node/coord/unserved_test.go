@@ -5,7 +5,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
 )
@@ -36,12 +35,11 @@ func TestUnservedIsRefused(t *testing.T) {
 			}
 		}
 		for name, change := range map[string]func(*coord.Put){
-			"level":     func(p *coord.Put) { p.Level = quorum.All },
-			"serial":    func(p *coord.Put) { p.Level = quorum.LocalSerial },
-			"regions":   func(p *coord.Put) { p.Regions = 1 },
-			"session":   func(p *coord.Put) { p.Session = []byte("s") },
-			"condition": func(p *coord.Put) { p.Condition.Kind = crdt.IfAbsent },
-			"retry":     func(p *coord.Put) { p.RequestID, p.Retry = coord.RequestID{1}, true },
+			"level":   func(p *coord.Put) { p.Level = quorum.All },
+			"serial":  func(p *coord.Put) { p.Level = quorum.Serial },
+			"regions": func(p *coord.Put) { p.Regions = 1 },
+			"session": func(p *coord.Put) { p.Session = []byte("s") },
+			"retry":   func(p *coord.Put) { p.RequestID, p.Retry = coord.RequestID{1}, true },
 		} {
 			p := put("k", "v")
 			change(&p)

@@ -48,7 +48,7 @@ func (r *Replica) apply(op *applyOp, entries []wire.Entry) {
 		}
 		for _, d := range e.Dots {
 			// A clock that took such a dot could not be read again.
-			if d.Actor == 0 || d.N == 0 || d.N > crdt.MaxN {
+			if d.Actor == 0 || d.N == 0 || d.N > crdt.MaxN || d.Actor.IsBallot() {
 				done(0, fmt.Errorf("%w: dot %v", wire.ErrMalformed, d))
 				return
 			}
@@ -216,6 +216,9 @@ func (it *applyItem) encode() {
 func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 	clock := it.effect.part.decided.clock
 	take := func(d crdt.Dot) {
+		if d.Actor.IsBallot() {
+			return // no event; see crdt.BallotActor
+		}
 		if r.minter != 0 && d.Actor == r.minter && !it.doubt && r.lost(it, d) {
 			r.forget()
 		}
@@ -238,6 +241,9 @@ func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 	if changed {
 		it.effect.delta = r.digest(it.keyHash, it.old) ^ r.digest(it.keyHash, it.out)
 		if err := it.write(tx); err != nil {
+			return err
+		}
+		if err := r.learn(tx, it.keyHash, it.Key, it.out); err != nil {
 			return err
 		}
 	}
@@ -301,7 +307,7 @@ func (o *applyOp) Done(err error) {
 		for i := range o.items {
 			e := &o.items[i].effect
 			if len(e.dots) > 0 || e.delta != 0 {
-				o.r.harden(e)
+				e.harden()
 			}
 		}
 		if o.heal != nil {
@@ -346,7 +352,7 @@ func (o *clockOp) Decide(tx storage.Txn) error {
 
 func (o *clockOp) Done(err error) {
 	if err == nil {
-		o.r.harden(&o.effect)
+		o.effect.harden()
 	}
 	o.done(err)
 }

@@ -85,12 +85,13 @@ func (o *dropOp) Decide(tx storage.Txn) error {
 	if err := tx.Put(droppingKey(o.p), []byte{1}); err != nil {
 		return fmt.Errorf("note that partition %d is being dropped: %w", o.p, err)
 	}
-	for _, key := range [][]byte{snapshotKey(o.p), behindKey(o.p)} {
+	for _, key := range [][]byte{snapshotKey(o.p), behindKey(o.p), ballotsKey(o.p)} {
 		if err := tx.Delete(key); err != nil {
 			return fmt.Errorf("drop snapshot of partition %d: %w", o.p, err)
 		}
 	}
 	r.held[o.p] = nil
+	r.serial.mins[o.p] = 0
 	r.dropping[o.p] = true
 	return nil
 }
@@ -131,6 +132,7 @@ func (o *dropOp) Done(err error) {
 	}
 	o.r.publish()
 	o.r.damage.remove(o.p, func(hurt) bool { return true })
+	o.r.dropSerial(o.p)
 	o.r.later(func(ctx context.Context) error { return o.r.dropData(ctx, o.p) }, o.done)
 }
 
@@ -147,8 +149,14 @@ func (r *Replica) dropData(ctx context.Context, p hashring.Partition) error {
 	lo, hi := recordRange(first, last)
 	err := r.deleteRange(ctx, lo, hi, may)
 	if err == nil {
-		lo, hi = replacedRange(lo, hi)
-		err = r.deleteRange(ctx, lo, hi, may)
+		l, h := replacedRange(lo, hi)
+		err = r.deleteRange(ctx, l, h, may)
+	}
+	for _, space := range []byte{spaceSerial, spacePending} {
+		if err == nil {
+			l, h := inSpace(space, lo, hi)
+			err = r.deleteRange(ctx, l, h, may)
+		}
 	}
 	if err == nil {
 		err = r.deleteRange(ctx, indexKey(nil, p, crdt.Dot{}), indexEnd(p), may)

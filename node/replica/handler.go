@@ -2,8 +2,9 @@ package replica
 
 import (
 	"errors"
-	"time"
+	"fmt"
 
+	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/topology"
@@ -22,22 +23,20 @@ func (r *Replica) HandleFrom(from topology.NodeID, req peer.Request, reply peer.
 	switch req.Verb {
 	case peer.VerbRead:
 		m, err := wire.DecodeRead(req.Body)
+		if err == nil && m.Needs != nil {
+			err = fmt.Errorf("%w: a read that needs dots is not served yet", wire.ErrMalformed)
+		}
+		var held wire.Held
+		if err == nil {
+			// Before the record is read: what ends in between is in the record.
+			held.Pending = r.SerialPending(m.Key)
+			held.Record, err = r.Read(req.Epoch, hashring.KeyHash(m.Key), m.Key)
+		}
 		if err != nil {
 			reply(nil, Refuse(err))
 			return true
 		}
-		answer := func(held wire.Held, err error) {
-			if err != nil {
-				reply(nil, Refuse(err))
-				return
-			}
-			reply(wire.EncodeHeld(held), nil)
-		}
-		deadline := time.Time{}
-		if m.Wait {
-			deadline = time.Now().Add(req.Timeout)
-		}
-		r.ReadKnowing(req.Epoch, m, deadline, answer)
+		reply(wire.EncodeHeld(held), nil)
 	case peer.VerbApply:
 		m, err := wire.DecodeApply(req.Body)
 		if err != nil {
@@ -45,6 +44,8 @@ func (r *Replica) HandleFrom(from topology.NodeID, req peer.Request, reply peer.
 			return true
 		}
 		r.ApplyFrom(Source{From: from}, req.Epoch, m.Entries, func(_ int, err error) { reply(nil, Refuse(err)) })
+	case peer.VerbSerial:
+		r.handleSerial(req, reply)
 	case peer.VerbCompare:
 		r.answer(reply, func() ([]byte, error) {
 			m, err := wire.DecodeCompare(req.Body)

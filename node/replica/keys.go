@@ -23,6 +23,10 @@ import (
 //	'f' partition(2)                    -> floors; see floor.go
 //	'l' partition(2) key-hash(8) dot(12) full-key
 //	                                    -> record: kept back; see sidelog.go
+//	'p' key-hash(8) full-key            -> acceptor state of the key's consensus
+//	'a' key-hash(8) full-key            -> 1: something is accepted there and not
+//	                                       known to be decided
+//	'y' partition(2)                    -> ballot (8): nothing below is accepted
 //	'm' name                            -> the node's own facts
 //	'h' ...                             -> hints; see package hint
 //
@@ -39,6 +43,9 @@ const (
 	spaceReplaced = 'u'
 	spaceFloor    = 'f'
 	spaceAside    = 'l'
+	spaceSerial   = 'p'
+	spacePending  = 'a'
+	spaceBallots  = 'y'
 )
 
 var (

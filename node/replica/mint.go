@@ -20,9 +20,6 @@ var (
 	// ErrTooManySiblings says that a write would leave more siblings than a
 	// key may have; see SiblingsError.
 	ErrTooManySiblings = errors.New("too many siblings")
-	// ErrUninformed says that a write comes after what was not delivered here yet;
-	// nothing was written.
-	ErrUninformed = errors.New("the write comes after others that were not delivered here yet")
 	// ErrStopping says that the node is on its way down.
 	ErrStopping = errors.New("node is stopping")
 	// ErrExpired says that a write's time was over before it was decided.
@@ -33,6 +30,12 @@ var (
 	// actor that the node does not know: it has lost state.
 	ErrAmnesia = errors.New("this node has lost writes of its own and takes a new actor")
 )
+
+// ConditionError says that the condition of a Mint does not hold here; nothing
+// was written.
+type ConditionError struct{ Record crdt.Record }
+
+func (e *ConditionError) Error() string { return "the condition of the write does not hold" }
 
 // SiblingsError tells what a refused write would have left: more than
 // Mint.MaxSiblings versions, or several of more than MaxRecord bytes together.
@@ -54,13 +57,11 @@ type Mint struct {
 	Epoch topology.Epoch
 	// Context of the read that the write follows; zero for a blind one.
 	Context crdt.Context
-	// Needs, nil for nothing, must have been delivered here, and the write's stamp
-	// is above Above: what the writer's session knows of the partition. Without it
-	// the write is refused with ErrUninformed.
-	Needs *crdt.Clock
-	Above hlc.Stamp
 	// Overwrite: the write also follows whatever is stored here.
 	Overwrite bool
+	// Condition is judged by what is stored here, when the write is decided. Other
+	// owners may hold, or mint at the same time, what it should have seen.
+	Condition crdt.Condition
 	Dead      bool
 	Value     []byte
 	// TTL in milliseconds, 0 for never.
@@ -132,13 +133,6 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	if o.r.damage.isReplaced(o.Key) {
 		return errReplaced
 	}
-	if o.Needs != nil {
-		// What was decided before this is durable before it.
-		if missing := part.decided.clock.Missing(o.Needs); len(missing) > 0 {
-			o.r.stats.MintsBehind.Add(1)
-			return ErrUninformed
-		}
-	}
 	old, err := getRecord(tx, o.KeyHash, o.Key)
 	if err != nil {
 		if errors.Is(err, storage.ErrCorrupt) {
@@ -148,6 +142,9 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	}
 	stored, floors := old, part.decided.floors
 	old = shown(old, floors)
+	if !o.Condition.Holds(old, o.Context.Seen, o.r.hlc.Now()) {
+		return &ConditionError{old}
+	}
 	seen := o.Context.Seen
 	if o.Overwrite {
 		seen = seen.Join(old.Context().Seen)
@@ -155,7 +152,7 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	now := o.r.hlc.Now()
 	v := crdt.Version{
 		Dot:   crdt.Dot{Actor: actor, N: n + 1},
-		Stamp: o.r.hlc.Next(max(o.Context.Stamp, o.Above, old.MaxStamp(), floors.Promised)),
+		Stamp: o.r.hlc.Next(max(o.Context.Stamp, old.MaxStamp(), floors.Promised)),
 		Dead:  o.Dead,
 		Value: o.Value,
 	}
@@ -182,6 +179,9 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 		delta: o.r.digest(o.KeyHash, stored) ^ o.r.digest(o.KeyHash, rec),
 	}
 	if err := putRecord(tx, o.KeyHash, o.Key, o.minted.Record); err != nil {
+		return err
+	}
+	if err := o.r.learn(tx, o.KeyHash, o.Key, rec); err != nil {
 		return err
 	}
 	return o.r.settle(tx, &o.effect, o.Key)
@@ -224,7 +224,7 @@ func (o *mintOp) Done(err error) {
 		o.Mint.Done(nil, err)
 		return
 	}
-	o.r.harden(&o.effect)
+	o.effect.harden()
 	o.r.outbox.add(o.effect.part.id, o.minted.Dot, o.Key, o.minted.Record)
 	o.Mint.Done(&o.minted, nil)
 }

@@ -33,7 +33,6 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 	}
 	r.chores.wake = make(chan struct{}, 1)
 	r.damage.init()
-	r.waits.init()
 	r.doubts.queue = make(chan *applyOp, maxDoubts)
 	if err := r.aside.load(engine); err != nil {
 		return nil, err
@@ -57,6 +56,9 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 		return nil, err
 	}
 	if err := r.loadDamage(); err != nil {
+		return nil, err
+	}
+	if err := r.serial.load(engine, r.partitions); err != nil {
 		return nil, err
 	}
 	report, err := storage.CheckMarkers(engine)

@@ -58,9 +58,8 @@ type Replica struct {
 	stats  Stats
 	damage damage
 	doubts doubts
-	waits  waits
-	fresh  func(hashring.Partition) []wire.Fresh
 	aside  sideLog
+	serial serial
 
 	// minter is the actor that mints now, 0 for none. Only the committer's
 	// goroutine touches it; actor is what others see.
@@ -98,7 +97,6 @@ func (r *Replica) Run(ctx context.Context) error {
 	running.Go(func() { r.acquireActors(beside) })
 	running.Go(func() { r.runChores(beside) })
 	running.Go(func() { r.runDoubts(beside) })
-	running.Go(func() { r.runWaits(beside) })
 	defer func() {
 		stopBeside()
 		running.Wait()

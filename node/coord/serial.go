@@ -1,0 +1,262 @@
+package coord
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/cas"
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/quorum"
+	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// A write at a serial level is decided by a majority of the key's slots, as the
+// next value of a register: what it follows is all that is there, unless it
+// comes with a context and without a condition; then what the context has not
+// seen stays beside it. So writes at this level never lose each other's updates,
+// and of two with the same condition one fails. What plain writes did before is
+// seen, and what they do at the same time becomes a sibling.
+
+// serialWrite is what a write makes at each ballot that it is proposed with.
+type serialWrite struct {
+	stamp   hlc.Stamp
+	context crdt.Context
+}
+
+// decide runs w at a serial level, here; this node serves the key.
+func (w *write) decide() {
+	c, p := w.c, &w.p
+	c.stats.Serials.Add(1)
+	made := map[crdt.Dot]serialWrite{} // by who acts for the key
+	ahead := false
+	op := cas.Op{Write: func(cur crdt.Record, dot crdt.Dot) (crdt.Version, crdt.VV) {
+		seen := cur.Context().Seen
+		if w.beside() {
+			seen = w.ctx.Seen
+		}
+		v := crdt.Version{
+			Dot: dot, Dead: p.Delete, Value: p.Value,
+			Stamp: c.HLC.Next(max(w.ctx.Stamp, cur.MaxStamp(), c.Replica.Floors(w.k.part).Promised)),
+		}
+		if p.TTL > 0 {
+			v.Expiry = c.HLC.Now() + int64(p.TTL/time.Millisecond)
+		}
+		made[dot] = serialWrite{v.Stamp, crdt.Context{Seen: seen}.After(cur, &v)}
+		return v, seen
+	}}
+	if p.Condition.Kind != crdt.Always {
+		op.Holds = func(cur crdt.Record) bool {
+			if ahead = w.ahead(cur); ahead {
+				return false
+			}
+			return p.Condition.Holds(cur, w.ctx.Seen, c.HLC.Now())
+		}
+	}
+	c.serial(w.k, op, p.Deadline, func(r serialResult) {
+		switch {
+		case r.Err != nil:
+			w.done(PutResult{}, r.Err)
+		case r.Result == cas.Done:
+			m := made[r.Version]
+			r.Achieved.Level, r.Achieved.Reached = p.Level, p.Level
+			w.done(PutResult{
+				Version: r.Version, Event: r.Event, Stamp: m.stamp,
+				Context: c.token(&w.k, m.context), Achieved: r.Achieved,
+			}, nil)
+		case r.Result == cas.Failed && ahead:
+			w.done(PutResult{}, &Error{
+				Code: CodeContextAhead, RetryAfterMs: 200,
+				Detail: "the context shows writes that have not reached this region yet",
+			})
+		case r.Result == cas.Failed:
+			w.done(PutResult{}, c.conditionFailed(&w.k, p.Condition, r.Record, r.Achieved))
+		default:
+			w.done(PutResult{}, c.undecided(&w.k, w.want, &r, p.Deadline))
+		}
+	})
+}
+
+// beside reports whether the write leaves what its context has not seen.
+func (w *write) beside() bool {
+	return len(w.p.Context) > 0 && w.p.Condition.Kind == crdt.Always && !w.p.Overwrite && w.k.bucket.Kind == crdt.MV
+}
+
+// ahead reports whether the writer has seen what is not here yet, and was not
+// collected either.
+func (w *write) ahead(cur crdt.Record) bool {
+	return w.p.Condition.Kind == crdt.IfContext && len(w.ctx.Seen) > 0 &&
+		!cur.Context().Seen.CoversAll(w.ctx.Seen) && w.ctx.Stamp > w.c.Replica.Floors(w.k.part).Raised
+}
+
+// conditionFailed shows what is there.
+func (c *Coordinator) conditionFailed(k *key, cond crdt.Condition, rec crdt.Record, who Achieved) *Error {
+	res := c.show(k, rec, who)
+	return &Error{
+		Code: CodeConditionFailed, Detail: "the condition does not hold: " + cond.String(),
+		Current: &res, current: crdt.AppendRecord(nil, k.hash, rec),
+	}
+}
+
+// shown completes an error that another coordinator sent.
+func (c *Coordinator) shown(k *key, e *Error) *Error {
+	if e == nil || e.Code != CodeConditionFailed || e.Current != nil {
+		return e
+	}
+	rec, err := decode(k, e.current)
+	if err != nil {
+		return &Error{Code: CodeInternal, Detail: "what is there instead: " + err.Error()}
+	}
+	res := c.show(k, rec, Achieved{})
+	e.Current = &res
+	return e
+}
+
+// undecided is an operation that came to no result.
+func (c *Coordinator) undecided(k *key, w want, r *serialResult, deadline time.Time) *Error {
+	out := NotApplied
+	if r.Result == cas.Unknown {
+		out = Unknown
+	}
+	if r.Contended {
+		c.stats.SerialContended.Add(1)
+	}
+	e := c.unavailable(k, w, len(k.row.Slots)/2+1, 0, out)
+	if r.Contended {
+		e.Detail = fmt.Sprintf("%s: others proposed for the key at the same time, again and again", w)
+	}
+	if time.Until(deadline) <= 0 {
+		e.Code = CodeDeadline
+	}
+	return e
+}
+
+// A read at a serial level is answered by a quorum that agrees and of which none
+// holds anything undecided, or else as an operation of the key's consensus. So
+// is a plain read of a quorum which meets something undecided: it may have been
+// acknowledged.
+
+// settle has a server of the key run a read through its consensus.
+func (c *Coordinator) settle(k key, w want, deadline time.Time, done readDone) {
+	s := &settling{c: c, k: k, want: w, deadline: deadline, done: done}
+	s.route(0)
+}
+
+type settling struct {
+	c        *Coordinator
+	k        key
+	want     want
+	deadline time.Time
+	done     readDone
+	turns    int
+}
+
+// route asks the i-th server, and those behind it.
+func (s *settling) route(i int) {
+	c := s.c
+	for ; i < len(s.k.row.Slots); i++ {
+		id := s.k.server(i)
+		if id == c.cfg.Self {
+			c.serial(s.k, cas.Op{}, s.deadline, func(r serialResult) {
+				if r.Err != nil && r.Err.again {
+					s.route(i + 1)
+					return
+				}
+				s.end(r)
+			})
+			return
+		}
+		if c.Alive(id) && time.Until(s.deadline) > 0 {
+			s.ask(i, id)
+			return
+		}
+	}
+	if s.turns < maxTurns && time.Until(s.deadline) > 0 {
+		d, _ := pause(s.turns, s.deadline)
+		s.turns++
+		time.AfterFunc(d, func() {
+			s.k.resolve(c.Topology())
+			s.route(0)
+		})
+		return
+	}
+	s.end(serialResult{Outcome: cas.Outcome{Result: cas.Refused}})
+}
+
+func (s *settling) ask(i int, id topology.NodeID) {
+	c := s.c
+	body := wire.AppendRead(nil, wire.Read{Key: s.k.full})
+	c.send(id, s.k.top.Epoch, peer.VerbSerialRead, body, s.deadline, func(b []byte, err error) {
+		var rec crdt.Record
+		if err == nil {
+			rec, err = decode(&s.k, b)
+		}
+		switch {
+		case err == nil:
+			who := Achieved{Needed: len(s.k.row.Slots)/2 + 1, Coordinator: id}
+			s.end(serialResult{Outcome: cas.Outcome{Result: cas.Done, Record: rec}, Achieved: who})
+		case stale(err):
+			c.learn(id, s.k.top.Epoch, func(newer bool) { s.route(i + 1) })
+		default:
+			s.route(i + 1)
+		}
+	})
+}
+
+func (s *settling) end(r serialResult) {
+	switch {
+	case r.Err != nil:
+		s.done(crdt.Record{}, Achieved{}, r.Err)
+	case r.Result != cas.Done:
+		e := s.c.undecided(&s.k, s.want, &r, s.deadline)
+		e.Outcome = NotApplied
+		s.done(crdt.Record{}, Achieved{}, e)
+	default:
+		r.Achieved.Level, r.Achieved.Reached = s.want.level, s.want.level
+		s.done(r.Record, r.Achieved, nil)
+	}
+}
+
+// handleSerialRead serves a coordinator that reads through the consensus.
+func (c *Coordinator) handleSerialRead(req peer.Request, reply peer.Done) {
+	m, err := wire.DecodeRead(req.Body)
+	if err != nil {
+		reply(nil, &peer.Refusal{Code: peer.CodeInvalid, Detail: err.Error()})
+		return
+	}
+	k := key{full: m.Key, hash: hashring.KeyHash(m.Key)}
+	k.resolve(c.Topology())
+	if since := k.top.SinceOf(k.part); req.Epoch != 0 && req.Epoch < since {
+		reply(nil, &peer.Refusal{Code: peer.CodeStaleEpoch, Detail: "the partition has changed since"})
+		return
+	}
+	if k.place(c.cfg.Self) < 0 {
+		reply(nil, &peer.Refusal{Code: peer.CodeNotOwner, Detail: "not a server of the key"})
+		return
+	}
+	deadline := time.Now().Add(req.Timeout)
+	c.serial(k, cas.Op{}, deadline, func(r serialResult) {
+		switch {
+		case r.Err != nil:
+			reply(nil, &peer.Refusal{Code: peer.CodeOverloaded, Detail: r.Err.Detail})
+		case r.Result != cas.Done:
+			reply(nil, &peer.Refusal{Code: peer.CodeUnknown, Detail: "not decided in time"})
+		case len(r.Record.Versions) == 0:
+			reply(nil, nil)
+		default:
+			reply(crdt.AppendRecord(nil, k.hash, r.Record), nil)
+		}
+	})
+}
+
+// serialOnly reports whether l runs through the key's consensus.
+func serialOnly(w want) bool { return w.count == 0 && w.level.Consensus() }
+
+// settles reports whether a read must show what was decided by consensus.
+func (r *read) settles() bool {
+	return r.strict || r.want.count == 0 && (r.want.level == quorum.Default || r.want.level >= quorum.LocalQuorum) ||
+		r.want.count > len(r.k.row.Slots)/2
+}

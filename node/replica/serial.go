@@ -1,0 +1,277 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/cas"
+	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// An owner is an acceptor of the consensus on its keys (package cas). The state
+// is kept beside the record, in the same groups, and what was decided is joined
+// into the record, as an Apply is. A conditional write has no dot in the
+// partition's sequence; so the node that commits it first mints one, as the
+// event that clock, index and outbox carry, in the same group. Then the others
+// get the event's dot with the commit.
+
+// SerialStep is a step of a key's consensus, to be taken here.
+type SerialStep struct {
+	Key     []byte // full key
+	KeyHash uint64
+	// Epoch of the topology by which this node was chosen; 0 is not fenced.
+	Epoch   topology.Epoch
+	Message cas.Message
+	// Mint: a Commit of what was decided here, by this node's own proposer, so an
+	// event is minted if the record changes by it.
+	Mint bool
+	// Expires is when nobody waits for the step any more, zero for never. A
+	// Commit never expires.
+	Expires time.Time
+	// Decided is called when the answer exists and before it is durable here;
+	// Done when it is durable, or with an error. Both run on the committer's
+	// goroutine and must not block. Decided may be nil.
+	Decided func(SerialAnswer)
+	Done    func(SerialAnswer, error)
+}
+
+// SerialAnswer is what came of a step.
+type SerialAnswer struct {
+	cas.Answer
+	// Event that was minted by a Commit, zero for none, and the encoding of the
+	// whole record after it.
+	Event  crdt.Dot
+	Record []byte
+}
+
+// Serial queues a step. It returns at once. It is refused with ErrStale when
+// the epoch is too old for the partition, with ErrNotOwner or ErrBehind when
+// this node is no acceptor in it, with an error that wraps storage.ErrCorrupt
+// when the record or the state is unreadable, and with ErrNoActor when an event
+// is to be minted and cannot be.
+func (r *Replica) Serial(s SerialStep) {
+	if err := r.note(r.view.Load().standing(r.Partition(s.KeyHash)).accepts(s.Epoch)); err != nil {
+		s.Done(SerialAnswer{}, err)
+		return
+	}
+	r.submit(&serialOp{r: r, SerialStep: s})
+}
+
+// accepts returns an error unless who knows epoch may have this node accept
+// proposals in a partition. A Pending node may: its answer counts only together
+// with that of the owner from whom it takes over.
+func (s standing) accepts(epoch topology.Epoch) error {
+	if err := s.takes(epoch); err != nil {
+		return err
+	}
+	if s.mark != 0 && s.role != topology.Pending {
+		return ErrBehind
+	}
+	return nil
+}
+
+type serialOp struct {
+	r *Replica
+	SerialStep
+	answer SerialAnswer
+	effect effect
+	state  cas.State
+}
+
+func (o *serialOp) Size() int {
+	n := 2*len(o.Key) + 160
+	for i := range o.Message.Proposal.Record.Versions {
+		v := &o.Message.Proposal.Record.Versions[i]
+		n += len(v.Value) + len(v.Meta) + 64
+	}
+	return n
+}
+
+func (o *serialOp) Decide(tx storage.Txn) error {
+	m := &o.Message
+	if m.Verb != cas.Commit && !o.Expires.IsZero() && time.Now().After(o.Expires) {
+		return ErrExpired
+	}
+	p := o.r.Partition(o.KeyHash)
+	if err := o.r.note(o.r.decidedStanding(p).accepts(o.Epoch)); err != nil {
+		return err
+	}
+	part := o.r.held[p]
+	if o.Mint && o.r.minter == 0 {
+		return ErrNoActor
+	}
+	if o.r.damage.isReplaced(o.Key) {
+		return errReplaced
+	}
+	stored, err := getRecord(tx, o.KeyHash, o.Key)
+	if err != nil {
+		if errors.Is(err, storage.ErrCorrupt) {
+			o.r.unreadable(o.KeyHash, o.Key)
+		}
+		return err
+	}
+	was, err := o.r.loadState(tx, o.KeyHash, o.Key)
+	if err != nil {
+		return err
+	}
+	local := shown(stored, part.decided.floors)
+	is, rec := was.Learned(local), local
+	o.effect = effect{part: part}
+	if m.Decided != 0 {
+		is, rec = o.commit(is, local)
+	}
+	verdict := cas.OK
+	switch m.Verb {
+	case cas.Prepare:
+		is, verdict = is.Prepare(m.Ballot, o.r.serial.mins[p])
+	case cas.Accept:
+		is, verdict = is.Accept(m, rec, o.r.serial.mins[p])
+	case cas.Commit:
+		if is.Committed < m.Decided {
+			verdict = cas.Missed
+		}
+	}
+	o.answer.Answer, o.state = is.Show(verdict, o.r.serial.mins[p], rec), is
+	return o.write(tx, was, is, stored, rec)
+}
+
+// commit joins what was decided.
+func (o *serialOp) commit(is cas.State, local crdt.Record) (cas.State, crdt.Record) {
+	m := &o.Message
+	is, took, verdict := is.Commit(m.Decided)
+	rec := local
+	if took != nil {
+		rec = o.joined(local, took)
+	}
+	if verdict != cas.OK {
+		return is, rec // without the record its events are not delivered either
+	}
+	part := o.effect.part
+	for _, d := range m.Events {
+		if !part.decided.clock.Contains(d) && !contains(o.effect.dots, d) {
+			o.effect.dots = append(o.effect.dots, d)
+		}
+	}
+	if o.Mint && !rec.SameDots(local) {
+		o.answer.Event = crdt.Dot{Actor: o.r.minter, N: part.highest(o.r.minter) + 1}
+		o.effect.dots = append(o.effect.dots, o.answer.Event)
+	}
+	return is, rec
+}
+
+// joined is the record with what was decided in it. The rest of the proposal's
+// record travelled with it, maybe for long: of that, versions which may have
+// been deleted and collected since are left out. Where they live they are
+// delivered by other ways.
+func (o *serialOp) joined(local crdt.Record, took *cas.Proposal) crdt.Record {
+	in, f := took.Record, o.effect.part.decided.floors
+	if lateRule(f) {
+		var late []crdt.Dot
+		for _, d := range crdt.Late(in, local, f.Raised) {
+			if d != took.Dot {
+				late = append(late, d)
+			}
+		}
+		in = crdt.Without(in, late)
+	}
+	for i := range in.Versions {
+		// Plain versions that its proposer had seen and this node had not.
+		if d := in.Versions[i].Dot; !d.Actor.IsBallot() && d.Actor != o.r.minter && !o.effect.part.decided.clock.Contains(d) {
+			o.effect.dots = append(o.effect.dots, d)
+		}
+	}
+	return shown(crdt.Join(local, in), f)
+}
+
+// write stores what has changed.
+func (o *serialOp) write(tx storage.Txn, was, is cas.State, stored, rec crdt.Record) error {
+	changed := !rec.SameDots(stored)
+	if changed || o.answer.Event != (crdt.Dot{}) {
+		o.answer.Record = crdt.AppendRecord(nil, o.KeyHash, rec)
+	}
+	if err := o.r.checkRoom(o.Size() + len(o.answer.Record) + 64*len(o.effect.dots)); err != nil {
+		return err
+	}
+	if !is.Same(was) {
+		if err := o.r.putState(tx, o.KeyHash, o.Key, was, is); err != nil {
+			return err
+		}
+	}
+	if changed {
+		o.effect.delta = o.r.digest(o.KeyHash, stored) ^ o.r.digest(o.KeyHash, rec)
+		if err := o.store(tx, rec); err != nil {
+			return err
+		}
+	}
+	if !changed && len(o.effect.dots) == 0 {
+		return nil
+	}
+	return o.r.settle(tx, &o.effect, o.Key)
+}
+
+func (o *serialOp) store(tx storage.Txn, rec crdt.Record) error {
+	if len(rec.Versions) > 0 {
+		return putRecord(tx, o.KeyHash, o.Key, o.answer.Record)
+	}
+	if err := tx.Delete(recordKey(nil, o.KeyHash, o.Key)); err != nil {
+		return fmt.Errorf("delete a dead record: %w", err)
+	}
+	return nil
+}
+
+func (o *serialOp) Decided() {
+	if o.SerialStep.Decided != nil {
+		o.SerialStep.Decided(o.answer)
+	}
+}
+
+func (o *serialOp) Done(err error) {
+	if err != nil {
+		o.SerialStep.Done(SerialAnswer{}, err)
+		return
+	}
+	if len(o.effect.dots) > 0 || o.effect.delta != 0 {
+		o.effect.harden()
+	}
+	if o.state.Pending() {
+		o.r.serial.ended(o.Key, o.state.Accepted.Ballot-1)
+	} else {
+		o.r.serial.ended(o.Key, o.state.Promised)
+	}
+	if o.answer.Event != (crdt.Dot{}) {
+		o.r.outbox.add(o.effect.part.id, o.answer.Event, o.Key, o.answer.Record)
+	}
+	o.r.stats.Serial.Add(1)
+	if o.answer.Verdict != cas.OK {
+		o.r.stats.SerialRefused.Add(1)
+	}
+	o.SerialStep.Done(o.answer, nil)
+}
+
+// handleSerial serves a step that a peer's proposer asks for.
+func (r *Replica) handleSerial(req peer.Request, reply peer.Done) {
+	m, err := wire.DecodeSerial(req.Body)
+	if err != nil {
+		reply(nil, Refuse(err))
+		return
+	}
+	hash := hashring.KeyHash(m.Key)
+	r.Serial(SerialStep{
+		Key: m.Key, KeyHash: hash, Epoch: req.Epoch, Message: m.Message,
+		Expires: time.Now().Add(req.Timeout),
+		Done: func(a SerialAnswer, err error) {
+			if err != nil {
+				reply(nil, Refuse(err))
+				return
+			}
+			shows := a.Verdict != cas.OK || m.Message.Verb == cas.Prepare
+			reply(wire.AppendSerialAnswer(nil, hash, &a.Answer, shows), nil)
+		},
+	})
+}

@@ -1,0 +1,209 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/cas"
+	"github.com/atolldb/atoll/node/storage"
+)
+
+// serial is what an owner knows of its part in the consensus on keys, beside
+// the stored states.
+type serial struct {
+	// pending are the keys with something accepted and not known to be decided,
+	// with the ballot of it; count is how many.
+	mu      sync.Mutex
+	pending map[string]cas.Ballot
+	count   atomic.Int64
+	// mins are the ballots below which nothing is accepted, by partition. Only
+	// the committer's goroutine touches them.
+	mins []cas.Ballot
+}
+
+func serialKey(dst []byte, keyHash uint64, fullKey []byte) []byte {
+	at := len(dst)
+	dst = recordKey(dst, keyHash, fullKey)
+	dst[at] = spaceSerial
+	return dst
+}
+
+func pendingKey(keyHash uint64, fullKey []byte) []byte {
+	k := recordKey(nil, keyHash, fullKey)
+	k[0] = spacePending
+	return k
+}
+
+func ballotsKey(p hashring.Partition) []byte { return partitionKey(spaceBallots, p) }
+
+// inSpace moves a recordRange to another space whose keys are like those of
+// records.
+func inSpace(space byte, lo, hi []byte) ([]byte, []byte) {
+	move := func(k []byte) []byte {
+		k = append([]byte(nil), k...)
+		k[0] += space - spaceRecord
+		return k
+	}
+	return move(lo), move(hi)
+}
+
+// load reads what is pending, and the minimums.
+func (s *serial) load(from storage.Reader, partitions int) error {
+	s.pending = map[string]cas.Ballot{}
+	s.mins = make([]cas.Ballot, partitions)
+	err := scanAll(from, []byte{spacePending}, []byte{spacePending + 1}, func(kv storage.KV, _ bool) bool {
+		if len(kv.Key) > 9 {
+			b := cas.MaxBallot // unreadable: until the next decision
+			if len(kv.Value) == 8 {
+				b = cas.Ballot(binary.BigEndian.Uint64(kv.Value))
+			}
+			s.pending[string(kv.Key[9:])] = b
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("read which keys have undecided proposals: %w", err)
+	}
+	s.count.Store(int64(len(s.pending)))
+	var bad error
+	err = scanAll(from, []byte{spaceBallots}, []byte{spaceBallots + 1}, func(kv storage.KV, unreadable bool) bool {
+		if len(kv.Key) != 3 {
+			return true
+		}
+		p := int(binary.BigEndian.Uint16(kv.Key[1:]))
+		if p >= partitions {
+			return true
+		}
+		if unreadable || len(kv.Value) != 8 {
+			bad = fmt.Errorf("lowest ballot of partition %d: %w", p, storage.ErrCorrupt)
+			return false
+		}
+		s.mins[p] = cas.Ballot(binary.BigEndian.Uint64(kv.Value))
+		return true
+	})
+	if err == nil {
+		err = bad
+	}
+	if err != nil {
+		return fmt.Errorf("read the lowest ballots: %w", err)
+	}
+	return nil
+}
+
+// note keeps that a ballot is pending.
+func (s *serial) note(fullKey []byte, b cas.Ballot) {
+	s.mu.Lock()
+	s.pending[string(fullKey)] = b
+	s.count.Store(int64(len(s.pending)))
+	s.mu.Unlock()
+}
+
+// ended forgets what is pending up to a ballot; what came later stays.
+func (s *serial) ended(fullKey []byte, upTo cas.Ballot) {
+	s.mu.Lock()
+	if b, ok := s.pending[string(fullKey)]; ok && b <= upTo {
+		delete(s.pending, string(fullKey))
+		s.count.Store(int64(len(s.pending)))
+	}
+	s.mu.Unlock()
+}
+
+func (s *serial) isPending(fullKey []byte) bool {
+	if s.count.Load() == 0 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.pending[string(fullKey)]
+	return ok
+}
+
+// dropped forgets the keys of a partition.
+func (r *Replica) dropSerial(p hashring.Partition) {
+	s := &r.serial
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range s.pending {
+		if r.Partition(hashring.KeyHash([]byte(k))) == p {
+			delete(s.pending, k)
+		}
+	}
+	s.count.Store(int64(len(s.pending)))
+}
+
+// SerialPending reports whether this node has accepted a proposal for the key of
+// which it does not know that it was decided. A read that is to show all that
+// was decided must not answer before that is known.
+func (r *Replica) SerialPending(fullKey []byte) bool { return r.serial.isPending(fullKey) }
+
+// SerialPendingCount is how many such keys there are.
+func (r *Replica) SerialPendingCount() int { return int(r.serial.count.Load()) }
+
+func (r *Replica) loadState(g getter, keyHash uint64, fullKey []byte) (cas.State, error) {
+	var buf [128]byte
+	b, err := g.Get(serialKey(buf[:0], keyHash, fullKey))
+	if isNotFound(err) {
+		return cas.State{}, nil
+	}
+	var s cas.State
+	if err == nil {
+		if s, err = cas.DecodeState(keyHash, b); err != nil {
+			err = fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+		}
+	}
+	if errors.Is(err, storage.ErrCorrupt) {
+		r.stats.SerialUnreadable.Add(1)
+	}
+	if err != nil {
+		return s, fmt.Errorf("read acceptor state: %w", err)
+	}
+	return s, nil
+}
+
+// putState writes a state that was another one. What is no longer pending is
+// forgotten only once that is durable; see serial.ended.
+func (r *Replica) putState(tx storage.Txn, keyHash uint64, fullKey []byte, was, is cas.State) error {
+	var buf [128]byte
+	if err := tx.Put(serialKey(buf[:0], keyHash, fullKey), cas.AppendState(nil, keyHash, is)); err != nil {
+		return fmt.Errorf("write acceptor state: %w", err)
+	}
+	var err error
+	switch {
+	case is.Pending() && is.Accepted.Ballot != was.Accepted.Ballot:
+		b := is.Accepted.Ballot
+		r.serial.note(fullKey, b)
+		err = tx.Put(pendingKey(keyHash, fullKey), binary.BigEndian.AppendUint64(nil, uint64(b)))
+	case was.Pending() && !is.Pending():
+		err = tx.Delete(pendingKey(keyHash, fullKey))
+	}
+	if err != nil {
+		return fmt.Errorf("note an undecided proposal: %w", err)
+	}
+	return nil
+}
+
+// learn takes in that the record of a key has become another, otherwise than by
+// its consensus: what was accepted may have been decided elsewhere, or passed
+// over. Keys without anything undecided cost nothing.
+func (r *Replica) learn(tx storage.Txn, keyHash uint64, fullKey []byte, rec crdt.Record) error {
+	if !r.serial.isPending(fullKey) {
+		return nil
+	}
+	was, err := r.loadState(tx, keyHash, fullKey)
+	if err != nil {
+		if errors.Is(err, storage.ErrCorrupt) {
+			return nil // it is healed on its own
+		}
+		return err
+	}
+	is := was.Learned(rec)
+	if is.Same(was) {
+		return nil
+	}
+	return r.putState(tx, keyHash, fullKey, was, is)
+}

@@ -1,0 +1,99 @@
+package wire_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/cas"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+func drawProposal(t *rapid.T) cas.Proposal {
+	p := cas.Proposal{Ballot: cas.Ballot(rapid.Uint64Range(1, 1<<60).Draw(t, "ballot"))}
+	d := crdt.Dot{Actor: crdt.BallotActor(3, 0), N: rapid.Uint64Range(1, uint64(p.Ballot)).Draw(t, "n")}
+	p.Record.Versions = []crdt.Version{{Dot: d, Value: drawBytes.Draw(t, "value")}}
+	if rapid.Bool().Draw(t, "write") {
+		p.Dot = d
+	}
+	return p
+}
+
+func drawSerial(t *rapid.T) wire.Serial {
+	m := wire.Serial{Key: rapid.SliceOfN(rapid.Byte(), 1, 40).Draw(t, "key")}
+	c := &m.Message
+	c.Verb = cas.Verb(rapid.IntRange(1, 3).Draw(t, "verb"))
+	c.Decided = cas.Ballot(rapid.Uint64Range(1, 1<<60).Draw(t, "decided"))
+	switch c.Verb {
+	case cas.Prepare:
+		c.Ballot = cas.Ballot(rapid.Uint64Range(1, 1<<60).Draw(t, "ballot"))
+	case cas.Accept:
+		c.Proposal, c.Next = drawProposal(t), cas.Ballot(rapid.Uint64Range(1, 1<<60).Draw(t, "next"))
+		c.Unprepared = rapid.Bool().Draw(t, "unprepared")
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "events") {
+		c.Events = append(c.Events, crdt.Dot{Actor: crdt.MakeActor(rapid.Uint32Range(1, 99).Draw(t, "seq"), 1), N: rapid.Uint64Range(1, 99).Draw(t, "n")})
+	}
+	return m
+}
+
+func TestSerialRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := drawSerial(t)
+		b := wire.AppendSerial(nil, &m)
+		got, err := wire.DecodeSerial(b)
+		if err != nil || !bytes.Equal(wire.AppendSerial(nil, &got), b) {
+			t.Fatalf("%+v: %+v, %v", m, got, err)
+		}
+		if _, err := wire.DecodeSerial(b[:len(b)-1]); !errors.Is(err, wire.ErrMalformed) {
+			t.Fatalf("cut short: %v", err)
+		}
+		p := drawProposal(t)
+		a := cas.Answer{Verdict: cas.Verdict(rapid.IntRange(1, 4).Draw(t, "verdict")), Promised: 9, Committed: 3, Accepted: p, Record: p.Record}
+		hash := hashring.KeyHash(m.Key)
+		for _, shows := range []bool{true, false} {
+			b := wire.AppendSerialAnswer(nil, hash, &a, shows)
+			got, err := wire.DecodeSerialAnswer(hash, b)
+			if err != nil || !bytes.Equal(wire.AppendSerialAnswer(nil, hash, &got, shows), b) {
+				t.Fatalf("%+v: %+v, %v", a, got, err)
+			}
+			if _, err := wire.DecodeSerialAnswer(hash+1, b); shows && !errors.Is(err, wire.ErrMalformed) {
+				t.Fatalf("another key's: %v", err)
+			}
+		}
+		page := wire.SerialPage{More: true, Min: 7, States: []wire.SerialState{{Key: m.Key, State: []byte("s")}}}
+		back, err := wire.DecodeSerialPage(wire.AppendSerialPage(nil, &page))
+		if err != nil || !back.More || back.Min != 7 || len(back.States) != 1 || !bytes.Equal(back.States[0].Key, m.Key) {
+			t.Fatalf("%+v: %+v, %v", page, back, err)
+		}
+	})
+}
+
+func FuzzSerial(f *testing.F) {
+	for i := range 20 {
+		m := rapid.Custom(drawSerial).Example(i)
+		f.Add(wire.AppendSerial(nil, &m))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if m, err := wire.DecodeSerial(b); err == nil {
+			again, err := wire.DecodeSerial(wire.AppendSerial(nil, &m))
+			if err != nil || !bytes.Equal(wire.AppendSerial(nil, &again), wire.AppendSerial(nil, &m)) {
+				t.Fatalf("%+v: %+v, %v", m, again, err)
+			}
+		}
+		if a, err := wire.DecodeSerialAnswer(77, b); err == nil {
+			if _, err := wire.DecodeSerialAnswer(77, wire.AppendSerialAnswer(nil, 77, &a, true)); err != nil {
+				t.Fatalf("%+v: %v", a, err)
+			}
+		}
+		if p, err := wire.DecodeSerialPage(b); err == nil {
+			if _, err := wire.DecodeSerialPage(wire.AppendSerialPage(nil, &p)); err != nil {
+				t.Fatalf("%+v: %v", p, err)
+			}
+		}
+	})
+}
