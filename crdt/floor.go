@@ -36,6 +36,15 @@ func Collectible(r Record, floor hlc.Stamp) bool {
 	return true
 }
 
+// CollectibleAt returns the lowest floor at which r is absent once all its
+// versions are dead.
+func CollectibleAt(r Record) (floor hlc.Stamp) {
+	for i := range r.Versions {
+		floor = max(floor, collectStamp(&r.Versions[i]))
+	}
+	return floor
+}
+
 // Late returns the dots of in that the late-message rule keeps back at an
 // owner that holds local: written at or below the floor and unknown to the
 // local record (what it covers, it knows). They may be applied only after another current owner has

@@ -52,6 +52,9 @@ func TestCollectibleIsDeadAndMonotone(t *testing.T) {
 		if view := Read(r, MV, floor.Millis()); len(view.Live) > 0 {
 			t.Fatalf("shows %+v", view)
 		}
+		if at := CollectibleAt(r); at > floor || !Collectible(r, at) || at > 0 && Collectible(r, at-1) {
+			t.Fatalf("collectible from %v on, it says", at)
+		}
 		if !Collectible(r, floor+hlc.Stamp(rapid.Uint64Range(0, 1<<40).Draw(t, "more"))) {
 			t.Fatal("collectible, and not at a higher floor")
 		}

@@ -22,12 +22,16 @@ func (n *Node) Figures() *admin.Figures {
 		Repair:     n.repair.Stats(),
 		OnDemand:   n.repair.Progress(),
 		Replica:    n.replica.Stats(),
+		Collect:    n.dead.Report(),
+		CollectOff: n.dead.Stats().ByReason(),
 		Unreadable: n.replica.DamagedCount(),
 		Changes:    n.memberChanges(),
-		Hints:      n.hints.Stats(),
-		Owed:       n.hints.Owed(),
-		Commits:    n.replica.Commits(),
-		Lag:        n.Lag(),
+
+		BackgroundRate: n.yield.Rate(1 << 40),
+		Hints:          n.hints.Stats(),
+		Owed:           n.hints.Owed(),
+		Commits:        n.replica.Commits(),
+		Lag:            n.Lag(),
 	}
 	f.PartitionsPrimary, f.OpenGaps = n.shares()
 	if u, err := n.replica.Usage(); err == nil {

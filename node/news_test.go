@@ -41,41 +41,7 @@ func TestWithoutNews(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nodes := map[topology.NodeID]*node.Node{}
-		for _, id := range ids {
-			disk := memstore.NewDisk(memstore.Config{})
-			engine, err := disk.Open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			var made atomic.Pointer[node.Node]
-			wire := fabric.Node(id, func(from topology.NodeID, req peer.Request, reply peer.Done) {
-				if n := made.Load(); n != nil {
-					n.Handle(from, req, reply)
-					return
-				}
-				reply(nil, &peer.Refusal{Code: peer.CodeStopping})
-			})
-			n, err := node.New(node.Config{ID: id, Topology: top, Keys: crdt.Keys{crdt.Secret("s")}}, node.Deps{
-				Engine: engine, Registry: registry, Store: store, Transport: wire, HLC: hlc.New(time.Now),
-				Rand: rand.New(rand.NewPCG(1, uint64(len(nodes)))), Logger: hclog.NewNullLogger(),
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			made.Store(n)
-			nodes[id] = n
-			ctx, stop := context.WithCancel(context.Background())
-			done := make(chan error, 1)
-			go func() { done <- n.Run(ctx) }()
-			defer func() {
-				stop()
-				<-done
-				if err := engine.Close(); err != nil {
-					t.Error(err)
-				}
-			}()
-		}
+		nodes := startNodes(t, fabric, store, registry, top)
 		// one reads a key at LOCAL_ONE from a node.
 		one := func(id topology.NodeID) error {
 			done := make(chan error, 1)
@@ -110,4 +76,45 @@ func TestWithoutNews(t *testing.T) {
 		fabric.HealAll()
 		step("a1 is back", 10*time.Second, false)
 	})
+}
+
+// startNodes runs the nodes of a region on disks in memory until the test ends.
+func startNodes(t *testing.T, fabric *memnet.Fabric, store topology.Store, registry topology.Registry, top *topology.Topology) map[topology.NodeID]*node.Node {
+	nodes := map[topology.NodeID]*node.Node{}
+	for _, m := range top.Members {
+		id := m.ID
+		disk := memstore.NewDisk(memstore.Config{})
+		engine, err := disk.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var made atomic.Pointer[node.Node]
+		wire := fabric.Node(id, func(from topology.NodeID, req peer.Request, reply peer.Done) {
+			if n := made.Load(); n != nil {
+				n.Handle(from, req, reply)
+				return
+			}
+			reply(nil, &peer.Refusal{Code: peer.CodeStopping})
+		})
+		n, err := node.New(node.Config{ID: id, Topology: top, Keys: crdt.Keys{crdt.Secret("s")}}, node.Deps{
+			Engine: engine, Registry: registry, Store: store, Transport: wire, HLC: hlc.New(time.Now),
+			Rand: rand.New(rand.NewPCG(1, uint64(len(nodes)))), Logger: hclog.NewNullLogger(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made.Store(n)
+		nodes[id] = n
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- n.Run(ctx) }()
+		t.Cleanup(func() {
+			stop()
+			<-done
+			if err := engine.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return nodes
 }

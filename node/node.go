@@ -37,6 +37,7 @@ import (
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
+	"github.com/atolldb/atoll/node/yield"
 )
 
 // Config of a node.
@@ -116,6 +117,9 @@ type Node struct {
 	view    *handoff.View
 	dead    *collect.Collector
 
+	yield  *yield.Governor
+	giving yield.Pacer // what others copy from here
+
 	gossips *rand.Rand
 	news    *news
 	asking  asking
@@ -130,6 +134,8 @@ type Node struct {
 func New(cfg Config, deps Deps) (*Node, error) {
 	n := &Node{cfg: cfg, deps: deps, log: deps.Logger.Named("node").With("node", string(cfg.ID)), gap: make(chan struct{}, 1), started: time.Now()}
 	n.gossips = n.rand()
+	n.yield = yield.New()
+	n.giving.Governor = n.yield
 	var err error
 	n.replica, err = replica.Open(replica.Config{
 		Node: cfg.ID, Topology: cfg.Topology,
@@ -168,13 +174,13 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n.coord = coord.New(coord.Config{Self: cfg.ID, Keys: cfg.Keys}, coord.Deps{
 		Bucket:  coord.Static(cfg.Buckets),
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, Isolated: n.news.isolated, HLC: deps.HLC,
-		Alive: n.alive.Alive, Observe: n.alive.Observe, Slow: n.alive.Slow, Took: n.alive.Took,
+		Alive: n.alive.Alive, Observe: n.alive.Observe, Slow: n.alive.Slow, Took: n.took,
 	})
 	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass, RepairBytes: cfg.RepairBytes}, repair.Deps{
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology,
 		Alive: n.alive.Alive, Up: up, Gap: n.gap,
 		Regions: n.regions, ApplyRemote: n.applyRemote,
-		Busy: n.busy,
+		Busy: n.busy, Yield: n.yield,
 		Rand: n.rand(), Log: deps.Logger.Named("repair"),
 	})
 	if deps.Store != nil {
@@ -251,7 +257,7 @@ func (n *Node) wireHandoff() {
 	cfg := handoff.Config{Self: n.cfg.ID, Grace: n.cfg.Grace}
 	deps := handoff.Deps{
 		Replica: n.replica, Transport: n.deps.Transport, Exchange: n.offer,
-		Log: n.deps.Logger.Named("handoff"),
+		Yield: n.yield, Log: n.deps.Logger.Named("handoff"),
 	}
 	n.copier = handoff.NewCopier(cfg, deps)
 	n.sweeper = handoff.NewSweeper(cfg, deps)
@@ -338,6 +344,7 @@ func (n *Node) applyRemote(ctx context.Context, origin string, entries []wire.En
 // Handle serves a peer's request. It is a peer.Handler.
 func (n *Node) Handle(from topology.NodeID, req peer.Request, reply peer.Done) {
 	n.overtaken(from, req.Epoch)
+	reply = n.felt(req, reply)
 	switch {
 	case n.replica.HandleFrom(from, req, reply):
 	case n.coord.Handle(req, reply):

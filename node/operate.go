@@ -12,6 +12,7 @@ import (
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/api/members"
+	"github.com/atolldb/atoll/node/collect"
 	"github.com/atolldb/atoll/node/hotkey"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/repair"
@@ -35,6 +36,12 @@ type order struct {
 	Progress bool         `json:",omitempty"`
 	// Hot asks for so many hot keys.
 	Hot int `json:",omitempty"`
+	// Collect begins rounds, Collects asks about them, Aside for a page of the side
+	// log, and Forget deletes entries of it.
+	Collect  *collectOrder `json:",omitempty"`
+	Collects bool          `json:",omitempty"`
+	Aside    *asideOrder   `json:",omitempty"`
+	Forget   [][]byte      `json:",omitempty"`
 }
 
 type repairOrder struct {
@@ -43,8 +50,11 @@ type repairOrder struct {
 }
 
 type answer struct {
-	Repair *repairAnswer  `json:",omitempty"`
-	Hot    *hotkey.Report `json:",omitempty"`
+	Repair    *repairAnswer   `json:",omitempty"`
+	Hot       *hotkey.Report  `json:",omitempty"`
+	Collect   *collect.Report `json:",omitempty"`
+	Aside     *asideAnswer    `json:",omitempty"`
+	Forgotten int             `json:",omitempty"`
 }
 
 type repairAnswer struct {
@@ -61,13 +71,20 @@ func (n *Node) serveOperate(req peer.Request, reply peer.Done) {
 		reply(nil, &peer.Refusal{Code: peer.CodeInvalid, Detail: err.Error()})
 		return
 	}
-	a, err := n.obey(o)
-	if err != nil {
-		reply(nil, &peer.Refusal{Code: peer.CodeInvalid, Detail: err.Error()})
+	do := func() {
+		a, err := n.obey(o)
+		if err != nil {
+			reply(nil, &peer.Refusal{Code: peer.CodeInvalid, Detail: err.Error()})
+			return
+		}
+		b, err := json.Marshal(a)
+		reply(b, err)
+	}
+	if o.Aside != nil || o.Forget != nil { // it reads or writes the store
+		go do()
 		return
 	}
-	b, err := json.Marshal(a)
-	reply(b, err)
+	do()
 }
 
 // obey does what is asked of this node itself.
@@ -78,6 +95,9 @@ func (n *Node) obey(o order) (answer, error) {
 			report = (*hot)(o.Hot)
 		}
 		return answer{Hot: &report}, nil
+	}
+	if o.Collect != nil || o.Collects || o.Aside != nil || o.Forget != nil {
+		return n.obeyCollect(o)
 	}
 	if o.Repair != nil {
 		if err := n.startRepair(*o.Repair); err != nil {
@@ -120,10 +140,16 @@ func (n *Node) startRepair(o repairOrder) error {
 // their answers and errors in the order of ids.
 func (n *Node) orderAll(ctx context.Context, o order) (ids []topology.NodeID, answers []answer, errs []error) {
 	ids = n.Topology().Present()
+	answers, errs = n.orderThese(ctx, ids, o)
+	return ids, answers, errs
+}
+
+// orderThese is orderAll for some nodes, of any region.
+func (n *Node) orderThese(ctx context.Context, ids []topology.NodeID, o order) (answers []answer, errs []error) {
 	answers, errs = make([]answer, len(ids)), make([]error, len(ids))
 	body, err := json.Marshal(o)
 	if err != nil {
-		return ids, answers, slices.Repeat([]error{err}, len(ids))
+		return answers, slices.Repeat([]error{err}, len(ids))
 	}
 	var wg sync.WaitGroup
 	for i, id := range ids {
@@ -140,7 +166,7 @@ func (n *Node) orderAll(ctx context.Context, o order) (ids []topology.NodeID, an
 		})
 	}
 	wg.Wait()
-	return ids, answers, errs
+	return answers, errs
 }
 
 // operators serves what operators ask of the region.
@@ -202,7 +228,7 @@ func (o operators) HotKeys(ctx context.Context, limit int) (api.Hot, error) {
 // store of the topology.
 func (n *Node) Operations() api.Operations {
 	return api.Operations{
-		Repairs: operators{n}, HotKeys: operators{n},
+		Repairs: operators{n}, HotKeys: operators{n}, Collections: operators{n},
 		Membership: members.New(members.Deps{
 			Store: n.deps.Store, Adopt: n.adopt, CopyBytes: n.copyBytes, View: n.view, Now: time.Now,
 		}),

@@ -14,7 +14,7 @@ func commands() []func() *cobra.Command {
 		startCommand, configCommand, growCommand, versionCommand,
 		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand,
 		statusCommand, ringCommand,
-		nodeCommand, taskCommand, paceCommand, repairCommand, hotkeysCommand,
+		nodeCommand, taskCommand, paceCommand, repairCommand, collectCommand, hotkeysCommand,
 		importCommand, exportCommand, benchCommand, planCommand,
 		demoCommand,
 		exitCodesTopic,

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/api/apitest"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/topology"
@@ -32,6 +35,7 @@ func TestMain(m *testing.M) {
 //	exits CODE CMD ...  as exec, for a command that ends with that code
 //	context VAR         the context that the last command printed as JSON
 //	register NODE       a node is known, and waits to join
+//	aside NODE KEY VALUE...  is what the node has in its side log
 //	dead NODE           a node does not answer any more
 //	step                all moves go on by one stage
 //	auto N              they do so N times whenever somebody asks for tasks
@@ -70,6 +74,7 @@ func TestScript(t *testing.T) {
 				m.SetDead(id, true)
 				return nil
 			}),
+			"aside": asideCommand,
 			"auto":  autoCommand,
 			"step":  stepCommand,
 			"store": storeCommand,
@@ -90,6 +95,24 @@ func siblingCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: sibling KEY VALUE")
 	}
 	regionOf(ts).Store.Blind("", args[0], crdt.MakeActor(7, 2), args[1])
+}
+
+func asideCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args)%2 != 1 {
+		ts.Fatalf("usage: aside NODE KEY VALUE...")
+	}
+	var entries []api.Aside
+	for i := 1; i < len(args); i += 2 {
+		v := crdt.Version{Dot: crdt.Dot{Actor: crdt.MakeActor(3, 1), N: uint64(i)}, Stamp: hlc.FromMillis(1_700_000_000_000), Value: []byte(args[i+1])}
+		if args[i+1] == "" {
+			v.Dead, v.Value = true, nil
+		}
+		entries = append(entries, api.Aside{
+			ID: fmt.Appendf(nil, "l-entry-of-the-side-log-%d", i), Bucket: "default", Key: []byte(args[i]),
+			Record: crdt.Record{Versions: []crdt.Version{v}},
+		})
+	}
+	regionOf(ts).SetAside(topology.NodeID(args[0]), entries)
 }
 
 // faults by name. "broken" is a write that was applied and not confirmed.

@@ -61,11 +61,13 @@ type row struct {
 var table = []row{
 	{path: "crdt/hlc", layer: pure},
 	{path: "crdt", layer: pure, beside: []string{"crdt/hlc"}},
+	{path: "crdt/session", layer: pure, beside: []string{"crdt", "crdt/hlc"}},
 	{path: "crdt/model", layer: tooling}, // draws from math/rand; tests and make sim use it
 	{path: "hashring", layer: pure},      // it and crdt do not know each other
 	{path: "hashring/capacity", layer: pure, beside: []string{"hashring"}},
 	{path: "node/quorum", layer: pure},
 	{path: "node/cas", layer: pure, beside: []string{"crdt", "crdt/hlc", "node/quorum"}},
+	{path: "node/bucket", layer: pure, beside: []string{"crdt", "crdt/hlc", "node/quorum"}},
 	{path: "node/keyring", layer: pure, beside: []string{"crdt"}},
 	{path: "node/wire", layer: pure, beside: []string{"crdt", "crdt/hlc", "hashring", "node/cas"}},
 	{path: "node/hotkey", layer: pure},
@@ -79,12 +81,13 @@ var table = []row{
 
 	{path: "node/replica", layer: driver},
 	{path: "node/liveness", layer: driver},
+	{path: "node/yield", layer: driver},
 	{path: "node/coord", layer: driver, beside: []string{"node/replica", "node/liveness"}},
 
-	{path: "node/repair", layer: driver, beside: []string{"node/replica", "node/liveness"}},
+	{path: "node/repair", layer: driver, beside: []string{"node/replica", "node/liveness", "node/yield"}},
 	{path: "node/collect", layer: driver, beside: []string{"node/replica"}},
 	{path: "node/hint", layer: driver, beside: []string{"node/replica", "node/liveness"}},
-	{path: "node/handoff", layer: driver, beside: []string{"node/replica", "node/liveness"}},
+	{path: "node/handoff", layer: driver, beside: []string{"node/replica", "node/liveness", "node/yield"}},
 
 	{path: "proto/...", layer: generated},
 

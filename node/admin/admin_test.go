@@ -18,6 +18,7 @@ import (
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/node/admin"
 	"github.com/atolldb/atoll/node/api"
+	"github.com/atolldb/atoll/node/collect"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/liveness"
@@ -62,6 +63,13 @@ func full() *admin.Figures {
 	f.Hints.Refused.Store(15)
 	f.Replica.Healed.Store(16)
 	f.Replica.Pruned.Store(18)
+	f.Replica.LateKept.Store(31)
+	f.Replica.Sifted.Store(2)
+	f.Collect = collect.Report{
+		Oldest: time.Now().Add(-time.Hour), Never: 4, Begun: 30, Done: 20, Dropped: 500, Aside: 6,
+		Stalls: []collect.Group{{Partitions: 9, Why: collect.Cause{Reason: collect.Silent, Node: "n9"}}},
+	}
+	f.CollectOff = map[collect.Reason]uint64{collect.Silent: 8, collect.Refused: 2}
 	f.OnDemand = repair.Progress{Running: true, Partitions: 8, Done: 2}
 	f.Repair.RepairedKeys.Store(19)
 	f.Commits.GroupSizes = [12]uint64{2, 1, 0, 3}
@@ -126,6 +134,15 @@ func TestMetrics(t *testing.T) {
 		`atoll_topology_tasks{state="running"} 2`,
 		`atoll_topology_tasks{state="paused"} 1`,
 		`atoll_handoff_copies 3`,
+		`atoll_collect_never_partitions 4`,
+		`atoll_collect_rounds_begun_total 30`,
+		`atoll_collect_rounds_done_total 20`,
+		`atoll_collect_rounds_off_total{reason="silent"} 8`,
+		`atoll_collect_rounds_off_total{reason="refused"} 2`,
+		`atoll_collect_stalled_partitions{reason="silent",waits_for="n9"} 9`,
+		`atoll_collect_dropped_records_total 500`,
+		`atoll_late_aside_entries 6`,
+		`atoll_late_set_aside_total 33`,
 		`atoll_handoff_received_bytes_total 4096`,
 		`atoll_hint_records{peer="n3"} 14`,
 		`atoll_hint_bytes{peer="n3"} 1500`,

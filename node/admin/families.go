@@ -82,6 +82,8 @@ var families = []family{
 		}),
 	gauge("handoff_copies", "Partitions that are copied to this node.",
 		func(f *Figures) float64 { return number(f.Changes.Copies) }),
+	gauge("background_rate_bytes", "Bytes a second that copies and repair of this node may have now, if they are not bounded otherwise.",
+		func(f *Figures) float64 { return number(f.BackgroundRate) }),
 	counter("handoff_received_bytes_total", "Bytes of records that came to this node by moves.",
 		func(f *Figures) float64 { return number(f.Changes.Received) }),
 	counter("stale_requests_total", "Requests of nodes that did not know of a partition's last change, refused.",
@@ -188,6 +190,42 @@ var families = []family{
 		func(f *Figures) float64 { return truth(f.OnDemand.Running) }),
 	gauge("repair_progress_ratio", "The part of that repair, or of the last one, that is done; 1 when there was none.",
 		func(f *Figures) float64 { return f.OnDemand.Share() }),
+
+	// Tombstones, and what came after they were gone.
+	labelled(asGauge, "collect_floor_age_seconds", "Age of the oldest floor of the partitions that this node owns: deletes older than that are off its disk. Absent when no partition has one.", nil,
+		func(f *Figures, put func(float64, ...string)) {
+			if !f.Collect.Oldest.IsZero() {
+				put(time.Since(f.Collect.Oldest).Seconds())
+			}
+		}),
+	gauge("collect_never_partitions", "Owned partitions that no round of collection has been through yet.",
+		func(f *Figures) float64 { return number(f.Collect.Never) }),
+	counter("collect_rounds_begun_total", "Rounds that this node has begun, one a partition.",
+		func(f *Figures) float64 { return number(f.Collect.Begun) }),
+	counter("collect_rounds_done_total", "Rounds of this node that were completed.",
+		func(f *Figures) float64 { return number(f.Collect.Done) }),
+	labelled(asCounter, "collect_rounds_off_total", "Rounds of this node that came to nothing.", []string{"reason"},
+		func(f *Figures, put func(float64, ...string)) {
+			for r, n := range f.CollectOff {
+				put(number(n), r.String())
+			}
+		}),
+	labelled(asGauge, "collect_stalled_partitions", "Partitions of which this node begins the rounds and whose last one came to nothing, by why and by the node it was for.", []string{"reason", "waits_for"},
+		func(f *Figures, put func(float64, ...string)) {
+			for _, g := range f.Collect.Stalls {
+				put(number(g.Partitions), g.Why.Reason.String(), string(g.Why.Node))
+			}
+		}),
+	counter("collect_dropped_records_total", "Dead records that this node has taken off its disk.",
+		func(f *Figures) float64 { return number(f.Collect.Dropped) }),
+	gauge("late_aside_entries", "Entries of the side log: old versions that came when their deletes had been collected.",
+		func(f *Figures) float64 { return number(f.Collect.Aside) }),
+	counter("late_set_aside_total", "Old versions that went to the side log, of messages and of this node's own store.",
+		func(f *Figures) float64 { return number(f.Replica.LateKept.Load() + f.Replica.Sifted.Load()) }),
+	counter("late_confirmed_total", "Old versions of messages that another owner stood for, and that were applied.",
+		func(f *Figures) float64 { return number(f.Replica.LateConfirmed.Load()) }),
+	counter("late_refused_total", "Messages with old versions of which nobody could tell whether they were deleted.",
+		func(f *Figures) float64 { return number(f.Replica.LateRefused.Load()) }),
 
 	// What the disk holds, and no longer gives back.
 	gauge("unreadable_records", "Records that this node cannot read and has not got back from others yet.",

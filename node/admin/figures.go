@@ -4,6 +4,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/node/api"
+	"github.com/atolldb/atoll/node/collect"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/liveness"
@@ -31,9 +32,15 @@ type Figures struct {
 	// OnDemand is the repair that somebody asked for last.
 	OnDemand repair.Progress
 	Replica  *replica.Stats
+	// Collect is what this node tells of tombstone collection, and CollectOff its
+	// rounds that came to nothing.
+	Collect    collect.Report
+	CollectOff map[collect.Reason]uint64
 	// Unreadable records that have not been healed yet, and Quarantined stores
 	// in the data directory.
 	Unreadable, Quarantined int
+	// BackgroundRate is what clients allow to copies and repair, in bytes a second.
+	BackgroundRate uint64
 	// Changes of membership.
 	Changes Changes
 	// Hints, and what is Owed to whom.

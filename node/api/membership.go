@@ -14,9 +14,10 @@ import (
 
 // Operations are what operators may do besides looking; all of them are set.
 type Operations struct {
-	Membership Membership
-	Repairs    Repairs
-	HotKeys    HotKeys
+	Membership  Membership
+	Repairs     Repairs
+	HotKeys     HotKeys
+	Collections Collections
 }
 
 // Membership changes who is in the region and who owns what. Its errors are

@@ -20,12 +20,14 @@ import (
 
 // scripted answers what it was given, and remembers what it was asked.
 type scripted struct {
-	err    error
-	plan   api.Plan
-	tasks  []api.Task
-	repair api.RepairProgress
-	hot    api.Hot
-	asked  []string
+	err     error
+	plan    api.Plan
+	tasks   []api.Task
+	repair  api.RepairProgress
+	collect api.CollectProgress
+	aside   []api.Aside
+	hot     api.Hot
+	asked   []string
 }
 
 func (s *scripted) note(format string, args ...any) error {
@@ -60,12 +62,25 @@ func (s *scripted) StartRepair(_ context.Context, c api.RepairScope) (api.Repair
 	return s.repair, s.note("repair %v all", c.Deep)
 }
 
+func (s *scripted) StartCollect(_ context.Context, grace time.Duration) (api.CollectProgress, error) {
+	return s.collect, s.note("collect %v", grace)
+}
+func (s *scripted) CollectProgress(context.Context) (api.CollectProgress, error) {
+	return s.collect, s.err
+}
+func (s *scripted) ListAside(_ context.Context, node topology.NodeID, after []byte) ([]api.Aside, bool, error) {
+	return s.aside, true, s.note("aside %s %q", node, after)
+}
+func (s *scripted) ForgetAside(_ context.Context, node topology.NodeID, ids [][]byte) (int, error) {
+	return len(ids), s.note("forget %s %q", node, ids)
+}
+
 func service(s *scripted) *api.ClusterService {
 	top := &topology.Topology{
 		Region: "eu", Epoch: 3, Members: []topology.Member{{ID: "a"}, {ID: "b"}},
 		Table: hashring.MakeTable([][]string{{"a", "b"}, {"b", "a"}}), Pace: topology.Pace{Concurrent: 2},
 	}
-	return api.NewClusterService(&fixed{top: top}, api.Operations{Membership: s, Repairs: s, HotKeys: s})
+	return api.NewClusterService(&fixed{top: top}, api.Operations{Membership: s, Repairs: s, HotKeys: s, Collections: s})
 }
 
 func TestChangeIsChecked(t *testing.T) {

@@ -104,7 +104,7 @@ func (w *chaos) step() {
 		}
 		for i, r := range w.rounds {
 			if r.Ended() || w.rng.IntN(100) < 5 {
-				r.Stop("given up")
+				r.Stop(Cause{Detail: "given up"})
 				if r.Done() {
 					w.completed++
 				}
@@ -126,7 +126,7 @@ func (w *chaos) deliver() {
 		a, err := l.to.duty.Answer(l.ask)
 		w.mail = append(w.mail, letter{round: l.round, from: l.to.id, ans: a, err: err})
 	case l.err != nil:
-		l.round.Stop(l.err.Error())
+		l.round.Stop(Cause{Detail: l.err.Error()})
 	default:
 		l.round.Answered(l.from, l.ans)
 	}

@@ -35,8 +35,9 @@ type Config struct {
 	// this node: 1 min and a hundredth of it by default.
 	Beat, Pause time.Duration
 	// Step is how long an owner that is not through is left alone, 1 s by
-	// default, and Patience how long a round may take in all, 10 min.
-	Step, Patience time.Duration
+	// default, Patience how long a round may take in all, 10 min, and Away how
+	// long a node may not answer, 10 s and not above Patience.
+	Step, Patience, Away time.Duration
 }
 
 // Deps are what a collector works with.
@@ -57,17 +58,44 @@ type Deps struct {
 
 // Stats count since start.
 type Stats struct {
-	// Begun rounds of this node's, and what became of them.
-	Begun, Done, Off atomic.Uint64
+	// Begun rounds of this node's, those that were completed, and those that came
+	// to nothing, by Reason.
+	Begun, Done atomic.Uint64
+	Off         [maxReasons]atomic.Uint64
 	// Listed dead records of the rounds that were completed.
 	Listed atomic.Uint64
+}
+
+// OffAll is how many rounds came to nothing.
+func (s *Stats) OffAll() (n uint64) {
+	for i := range s.Off {
+		n += s.Off[i].Load()
+	}
+	return n
+}
+
+// ByReason is how many rounds came to nothing for what.
+func (s *Stats) ByReason() map[Reason]uint64 {
+	by := make(map[Reason]uint64, maxReasons)
+	for r := range Reason(maxReasons) {
+		by[r] = s.Off[r].Load()
+	}
+	return by
 }
 
 // Stall is a partition whose last round came to nothing.
 type Stall struct {
 	Partition hashring.Partition
 	Since     time.Time
-	Why       string
+	Why       Cause
+}
+
+// Current is the round that this node drives now.
+type Current struct {
+	Partition hashring.Partition
+	Pass      Pass
+	// Waits is what the pass was repeated for last, None if it was not.
+	Waits Cause
 }
 
 // Collector begins rounds and answers those of others. Run owns its goroutine;
@@ -79,11 +107,18 @@ type Collector struct {
 	ledger store
 	stats  Stats
 
-	answers atomic.Int32
-	rounds  atomic.Bool
+	answers  atomic.Int32
+	rounds   atomic.Bool
+	current  atomic.Pointer[Current]
+	lastDone atomic.Int64 // ms since 1970 of the last completed round
+	wake     chan struct{}
+	// silent nodes are asked whether they are back before a round is begun. Of
+	// Run's goroutine.
+	silent map[topology.NodeID]bool
 
 	mu     sync.Mutex
 	stalls map[hashring.Partition]Stall
+	demand *Demand // the last one; replaced, never changed
 }
 
 // New returns a collector; its Witness is to be given to the replica.
@@ -94,10 +129,11 @@ func New(cfg Config, deps Deps) *Collector {
 	cfg.Pause = cmp.Or(cfg.Pause, cfg.Beat/100)
 	cfg.Step = cmp.Or(cfg.Step, time.Second)
 	cfg.Patience = cmp.Or(cfg.Patience, 10*time.Minute)
+	cfg.Away = min(cmp.Or(cfg.Away, 10*time.Second), cfg.Patience)
 	ledger := store{deps.Replica, deps.Waiting}
 	c := &Collector{
 		cfg: cfg, deps: deps, ledger: ledger, duty: NewDuty(ledger, deps.Boot),
-		stalls: map[hashring.Partition]Stall{},
+		stalls: map[hashring.Partition]Stall{}, silent: map[topology.NodeID]bool{}, wake: make(chan struct{}, 1),
 	}
 	c.rounds.Store(cfg.Rounds)
 	return c
@@ -114,34 +150,42 @@ func (c *Collector) Stats() *Stats { return &c.stats }
 // to nothing, by partition.
 func (c *Collector) Stalls() []Stall {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.SortedFunc(maps.Values(c.stalls), func(a, b Stall) int { return cmp.Compare(a.Partition, b.Partition) })
+	all := slices.Collect(maps.Values(c.stalls))
+	c.mu.Unlock()
+	// What another node begins by now, that one tells of.
+	all = slices.DeleteFunc(all, func(s Stall) bool { return !c.mine(s.Partition) })
+	slices.SortFunc(all, func(a, b Stall) int { return cmp.Compare(a.Partition, b.Partition) })
+	return all
 }
 
 // Oldest is the lowest completed floor of the partitions that this node has a role
-// in; false while one of them was never collected, or there is none.
-func (c *Collector) Oldest() (floor time.Time, ok bool) {
+// in, zero if there is none, and never how many of them have no floor yet.
+func (c *Collector) Oldest() (floor time.Time, never int) {
 	lowest := hlc.Stamp(0)
 	for _, p := range c.deps.Replica.Owned() {
-		f := c.deps.Replica.Floors(p).Completed
-		if f == 0 {
-			return time.Time{}, false
-		}
-		if lowest == 0 || f < lowest {
+		switch f := c.deps.Replica.Floors(p).Completed; {
+		case f == 0:
+			never++
+		case lowest == 0 || f < lowest:
 			lowest = f
 		}
 	}
-	return lowest.Time(), lowest != 0
+	if lowest == 0 {
+		return time.Time{}, never
+	}
+	return lowest.Time(), never
 }
 
 // Run begins the rounds that are this node's to begin, one after the other, until
 // ctx ends.
 func (c *Collector) Run(ctx context.Context) error {
-	for c.sleep(ctx, c.cfg.Beat*4/5+time.Duration(c.deps.Rand.Int64N(int64(c.cfg.Beat*2/5)+1))) {
+	for c.rest(ctx) {
+		c.serveDemand(ctx)
 		for _, p := range c.deps.Replica.Owned() {
 			if ctx.Err() != nil {
 				return nil
 			}
+			c.serveDemand(ctx)
 			if !c.rounds.Load() {
 				break
 			}
@@ -162,6 +206,19 @@ func (c *Collector) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// rest until the next look, or until somebody asks for rounds.
+func (c *Collector) rest(ctx context.Context) bool {
+	t := time.NewTimer(c.cfg.Beat*4/5 + time.Duration(c.deps.Rand.Int64N(int64(c.cfg.Beat*2/5)+1)))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+	case <-c.wake:
+	}
+	return ctx.Err() == nil
 }
 
 func (c *Collector) sleep(ctx context.Context, d time.Duration) bool {

@@ -66,7 +66,7 @@ func TestAnotherIncarnation(t *testing.T) {
 			x := *r
 			x.through = map[topology.NodeID]bool{}
 			x.Answered("a", Answer{Round: 1, Pass: pass, As: other, Settled: true})
-			if done := pass == Complete; x.Done() != done || (x.Off() == "") != done {
+			if done := pass == Complete; x.Done() != done || x.Off().None() != done {
 				t.Errorf("%v as %v: done %v, off %q", pass, other, x.Done(), x.Off())
 			}
 		}

@@ -36,3 +36,12 @@ func (s store) Void(p hashring.Partition, c *crdt.Clock) error {
 
 // Drop deletes what is absent: the floor is completed by now.
 func (s store) Drop(p hashring.Partition, _ hlc.Stamp) error { return s.Sweep(p) }
+
+// DeadStamps are the lowest floors at which what Dead visits is collectible.
+func (s store) DeadStamps(p hashring.Partition, floor hlc.Stamp) (stamps []hlc.Stamp, err error) {
+	err = s.Dead(p, floor, func(_ []byte, _ uint64, rec crdt.Record) bool {
+		stamps = append(stamps, crdt.CollectibleAt(rec))
+		return true
+	})
+	return stamps, err
+}

@@ -138,7 +138,7 @@ func run(r *Round, owners []*owner) {
 			i := slices.IndexFunc(owners, func(o *owner) bool { return o.id == id })
 			a, err := owners[i].duty.Answer(ask)
 			if err != nil {
-				r.Stop(fmt.Sprintf("%s: %v", id, err))
+				r.Stop(Cause{Detail: fmt.Sprintf("%s: %v", id, err)})
 				continue
 			}
 			r.Answered(id, a)

@@ -88,7 +88,7 @@ type Round struct {
 	count, digest uint64
 
 	done bool
-	off  string
+	off  Cause
 }
 
 // NewRound begins a round over all owners of a partition in all regions: all
@@ -109,11 +109,11 @@ func (r *Round) Floor() hlc.Stamp { return r.floor }
 // Done reports whether the floor is completed everywhere.
 func (r *Round) Done() bool { return r.done }
 
-// Off is why the round has ended before that, "" if it has not.
-func (r *Round) Off() string { return r.off }
+// Off is why the round has ended before that, None if it has not.
+func (r *Round) Off() Cause { return r.off }
 
 // Ended reports whether there is nothing more to ask.
-func (r *Round) Ended() bool { return r.done || r.off != "" }
+func (r *Round) Ended() bool { return r.done || !r.off.None() }
 
 // Collected is the number of records that all owners listed.
 func (r *Round) Collected() uint64 { return r.count }
@@ -139,7 +139,7 @@ func (r *Round) Asks() (to []topology.NodeID, ask Ask) {
 // Stop ends the round: an owner has refused, the topology has changed, or it
 // has taken too long. A round whose floor is being completed goes on: all have
 // raised it.
-func (r *Round) Stop(why string) {
+func (r *Round) Stop(why Cause) {
 	if !r.Ended() && r.pass != Complete {
 		r.off = why
 	}
@@ -153,13 +153,13 @@ func (r *Round) Answered(from topology.NodeID, a Answer) {
 	if r.pass == Promise {
 		r.as[from] = a.As
 	} else if r.pass != Complete && r.as[from] != a.As {
-		r.off = fmt.Sprintf("%s is another incarnation", from)
+		r.off = Cause{Restarted, from, "it is another incarnation"}
 		return
 	}
 	switch r.pass {
 	case Promise:
 		if a.Completed >= r.floor {
-			r.off = fmt.Sprintf("the floor is completed at %s", from)
+			r.off = Cause{Refused, from, "the floor is completed there"}
 			return
 		}
 		r.from = max(r.from, a.Completed)
@@ -172,7 +172,7 @@ func (r *Round) Answered(from topology.NodeID, a Answer) {
 		}
 	case List:
 		if r.listed && (a.Count != r.count || a.Digest != r.digest) {
-			r.off = fmt.Sprintf("%s lists something else", from)
+			r.off = Cause{Differing, from, "it lists something else than others"}
 			return
 		}
 		r.listed, r.count, r.digest = true, a.Count, a.Digest

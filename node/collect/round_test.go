@@ -64,7 +64,7 @@ func TestRoundEnds(t *testing.T) {
 		off  string // in the reason; "" if the round must not end
 	}{
 		{"an owner passed the floor", Promise, func(o []*owner) { o[2].floors = Floors{Promised: 10, Raised: 10} }, "not above"},
-		{"an owner completed the floor", Promise, func(o []*owner) { o[2].floors = Floors{Promised: 9, Raised: 9, Completed: 12} }, "completed at o2"},
+		{"an owner completed the floor", Promise, func(o []*owner) { o[2].floors = Floors{Promised: 9, Raised: 9, Completed: 12} }, "o2: the floor is completed there"},
 		{"an owner lacks a write", Settle, func(o []*owner) { o[0].floors.Promised = 0; o[2].clock = crdt.Clock{} }, "stuck"},
 		{"a hint waits", Settle, func(o []*owner) { o[1].waiting = 10 }, "stuck"},
 		{"a later hint waits", Settle, func(o []*owner) { o[1].waiting = 11 }, ""},
@@ -98,7 +98,7 @@ func TestRoundEnds(t *testing.T) {
 							continue
 						}
 						if a, err := o.duty.Answer(ask); err != nil {
-							r.Stop(err.Error())
+							r.Stop(Cause{Detail: err.Error()})
 						} else {
 							r.Answered(id, a)
 						}
@@ -110,7 +110,7 @@ func TestRoundEnds(t *testing.T) {
 				t.Errorf("off: %s", r.Off())
 			case c.off == "stuck" && (r.Ended() || r.Pass() != Settle):
 				t.Errorf("done %v, off %q, at %v", r.Done(), r.Off(), r.Pass())
-			case c.off != "" && c.off != "stuck" && !strings.Contains(r.Off(), c.off):
+			case c.off != "" && c.off != "stuck" && !strings.Contains(r.Off().String(), c.off):
 				t.Errorf("off %q, want %q", r.Off(), c.off)
 			}
 			if !r.Done() {
@@ -154,8 +154,8 @@ func TestRoundIgnores(t *testing.T) {
 	if to, _ := r.Asks(); len(to) != 1 || to[0] != "b" {
 		t.Errorf("asks %v", to)
 	}
-	r.Stop("no more")
-	if to, _ := r.Asks(); len(to) != 0 || r.Off() != "no more" {
+	r.Stop(Cause{Detail: "no more"})
+	if to, _ := r.Asks(); len(to) != 0 || r.Off().Detail != "no more" {
 		t.Error("asks after its end")
 	}
 }
@@ -174,7 +174,7 @@ func TestStopWhileCompleting(t *testing.T) {
 			r.Answered(o.id, a)
 		}
 	}
-	r.Stop("the topology has changed")
+	r.Stop(Cause{Detail: "the topology has changed"})
 	if run(r, owners); !r.Done() {
 		t.Errorf("off: %s", r.Off())
 	}
@@ -203,7 +203,7 @@ func TestNextRound(t *testing.T) {
 		t.Fatalf("%+v, %+v", owners[0].floors, owners[1].floors)
 	}
 	again := NewRound(2, 3, 10, ids(owners))
-	if run(again, owners); !strings.Contains(again.Off(), ErrPassed.Error()) {
+	if run(again, owners); !strings.Contains(again.Off().String(), ErrPassed.Error()) {
 		t.Errorf("the same floor again: %q", again.Off())
 	}
 	next := NewRound(3, 3, 12, ids(owners))
@@ -254,7 +254,7 @@ func TestTooMany(t *testing.T) {
 	owners := grave(2)
 	owners[1].duty.max = 0
 	r := NewRound(1, 3, 10, ids(owners))
-	if run(r, owners); !strings.Contains(r.Off(), ErrTooMany.Error()) {
+	if run(r, owners); !strings.Contains(r.Off().String(), ErrTooMany.Error()) {
 		t.Errorf("off %q", r.Off())
 	}
 }
@@ -266,7 +266,7 @@ func TestBehindTheFloor(t *testing.T) {
 	run(NewRound(1, 3, 10, ids(owners)), owners)
 	owners[1].floors = Floors{}
 	r := NewRound(2, 3, 20, ids(owners))
-	if run(r, owners); !strings.Contains(r.Off(), ErrBehindFloor.Error()) {
+	if run(r, owners); !strings.Contains(r.Off().String(), ErrBehindFloor.Error()) {
 		t.Errorf("off %q, done %v", r.Off(), r.Done())
 	}
 }

@@ -17,7 +17,7 @@ type Bucket struct {
 	// Sloppy makes all writes of the bucket sloppy; see Put.
 	Sloppy bool
 	// Reads and Writes say at which levels they run.
-	Reads, Writes Levels
+	Reads, Writes quorum.Policy
 	// RequireContext refuses a put without a context where a live value is.
 	RequireContext bool
 	// WarnSiblings and MaxSiblings of a key: from so many versions on answers say
@@ -31,17 +31,6 @@ type Bucket struct {
 	// Home is the region in which operations at quorum.Serial are decided, "" for
 	// none.
 	Home topology.Region
-}
-
-// Levels are what a bucket has to say about the levels of its reads, or of its
-// writes. Each may be quorum.Default, which says nothing.
-type Levels struct {
-	// Default is what an operation gets that asks for no level.
-	Default quorum.Level
-	// Min and Max bound what may be asked for.
-	Min, Max quorum.Level
-	// Override replaces whatever is asked for, until the operator takes it back.
-	Override quorum.Level
 }
 
 // SystemBucket holds what the deployment itself keeps in the store. Its name, as

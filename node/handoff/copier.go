@@ -9,6 +9,7 @@ import (
 
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/yield"
 )
 
 // Copier copies to this node what the moves of the topology ask for: as the new
@@ -16,7 +17,8 @@ import (
 type Copier struct {
 	cfg  Config
 	deps Deps
-	pace pacer
+	// pace is shared by all copies.
+	pace yield.Pacer
 	came atomic.Uint64 // bytes, of all tasks
 	// absent are the sources that do not answer, for all copies.
 	absent absent
@@ -43,7 +45,7 @@ const maxTallies = 2 * topology.MaxDone
 // NewCopier returns a copier.
 func NewCopier(cfg Config, deps Deps) *Copier {
 	cfg = cfg.filled()
-	return &Copier{cfg: cfg, deps: deps, absent: absent{patience: cfg.Patience}, copies: map[copyID]*copying{}, tally: map[topology.TaskID]*tally{}}
+	return &Copier{cfg: cfg, deps: deps, pace: yield.Pacer{Governor: deps.Yield}, absent: absent{patience: cfg.Patience}, copies: map[copyID]*copying{}, tally: map[topology.TaskID]*tally{}}
 }
 
 // Run copies until ctx ends.

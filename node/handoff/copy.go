@@ -314,11 +314,7 @@ func (k *copying) take(ctx context.Context, from replica.Source, entries []wire.
 	k.bytes += bytes
 	k.mu.Unlock()
 	k.c.received(k.move.Task, int(bytes))
-	rate := k.c.deps.Replica.Topology().Pace.Filled().BytesPerSecond
-	if !k.c.pace.spend(ctx, int(bytes), rate) {
-		return bytes, ctx.Err()
-	}
-	return bytes, nil
+	return bytes, k.c.pace.Pay(ctx, int(bytes), k.c.deps.pace)
 }
 
 func (k *copying) apply(from replica.Source, entries []wire.Entry) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
+	"github.com/atolldb/atoll/node/yield"
 )
 
 // Config of the parts. What is zero gets its default.
@@ -63,7 +64,9 @@ type Deps struct {
 	// Exchange offers a topology, or nil, to a node, which may be this one, and
 	// returns the epoch that is durable there after that.
 	Exchange func(ctx context.Context, with topology.NodeID, offer *topology.Topology) (topology.Epoch, error)
-	Log      hclog.Logger
+	// Yield slows down for clients what would go at the pace; nil for nobody.
+	Yield *yield.Governor
+	Log   hclog.Logger
 }
 
 // Replica is what is asked of this node's store; *replica.Replica is one.

@@ -1,32 +1,14 @@
 package handoff
 
 import (
-	"context"
 	"math"
 	"sync"
 	"time"
 )
 
-// pacer spreads bytes over time: who has spent waits until they are paid for.
-// All copies of a node share one, so that they share the rate evenly.
-type pacer struct {
-	mu   sync.Mutex
-	free time.Time // when all that was spent is paid for
-}
-
-// spend accounts for n bytes at a rate per second, and waits its turn. Nothing
-// is saved up while nothing is spent.
-func (p *pacer) spend(ctx context.Context, n int, rate uint64) bool {
-	p.mu.Lock()
-	now := time.Now()
-	if p.free.Before(now) {
-		p.free = now
-	}
-	p.free = p.free.Add(time.Duration(float64(n) / float64(rate) * float64(time.Second)))
-	wait := p.free.Sub(now)
-	p.mu.Unlock()
-	return sleep(ctx, wait)
-}
+// pace is what one node may receive for moves in a second, in bytes, and what it
+// may give of what it has left: by the topology of now.
+func (d Deps) pace() uint64 { return d.Replica.Topology().Pace.Filled().BytesPerSecond }
 
 // meter measures a rate over the last seconds, older ones counting less.
 type meter struct {

@@ -67,30 +67,6 @@ func TestSourceMustKnow(t *testing.T) {
 	})
 }
 
-func TestPacer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var p pacer
-		begun := time.Now()
-		for range 10 {
-			p.spend(t.Context(), 100, 1000)
-		}
-		if took := time.Since(begun); took != time.Second {
-			t.Errorf("1000 bytes at 1000 a second took %v", took)
-		}
-		time.Sleep(time.Hour) // nothing is saved up
-		begun = time.Now()
-		p.spend(t.Context(), 500, 1000)
-		if took := time.Since(begun); took != 500*time.Millisecond {
-			t.Errorf("500 bytes took %v", took)
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		stop()
-		if p.spend(ctx, 1000, 1) {
-			t.Error("goes on after its end")
-		}
-	})
-}
-
 func TestMeter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m meter

@@ -26,12 +26,12 @@ type source struct {
 	p         hashring.Partition
 	first     uint64 // key hashes of p
 	last      uint64
-	pageBytes int
+	pageBytes func() int
 }
 
 func (d Deps) source(id topology.NodeID, p hashring.Partition, pageBytes int) source {
 	first, last := hashring.Range(p, d.Replica.Topology().Table.Partitions())
-	return source{id, d.Transport, p, first, last, pageBytes}
+	return source{id, d.Transport, p, first, last, func() int { return d.Yield.Page(pageBytes) }}
 }
 
 func (s source) call(ctx context.Context, verb peer.Verb, body []byte) ([]byte, error) {
@@ -65,12 +65,12 @@ func (s source) page(ctx context.Context, q wire.Scan) (wire.Page, error) {
 
 // after asks for the records behind a key, nil for the first ones.
 func (s source) after(ctx context.Context, key []byte) (wire.Page, error) {
-	return s.page(ctx, wire.Scan{Partition: s.p, First: s.first, Last: s.last, After: key, MaxBytes: s.pageBytes})
+	return s.page(ctx, wire.Scan{Partition: s.p, First: s.first, Last: s.last, After: key, MaxBytes: s.pageBytes()})
 }
 
 // beyond asks for the records behind dots that a clock lacks.
 func (s source) beyond(ctx context.Context, have *crdt.Clock) (wire.Pulled, error) {
-	ask := wire.Pull{Partition: s.p, Clock: have, MaxBytes: s.pageBytes}
+	ask := wire.Pull{Partition: s.p, Clock: have, MaxBytes: s.pageBytes()}
 	b, err := s.call(ctx, peer.VerbPull, wire.AppendPull(nil, ask))
 	if err != nil {
 		return wire.Pulled{}, fmt.Errorf("pull partition %d from %s: %w", s.p, s.id, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
+	"github.com/atolldb/atoll/node/yield"
 )
 
 // Sweeper deletes what this node has of partitions in which it has no role any
@@ -18,6 +19,7 @@ import (
 type Sweeper struct {
 	cfg  Config
 	deps Deps
+	pace yield.Pacer
 	left map[hashring.Partition]leftover
 }
 
@@ -29,7 +31,7 @@ type leftover struct {
 
 // NewSweeper returns a sweeper.
 func NewSweeper(cfg Config, deps Deps) *Sweeper {
-	return &Sweeper{cfg: cfg.filled(), deps: deps, left: map[hashring.Partition]leftover{}}
+	return &Sweeper{cfg: cfg.filled(), deps: deps, pace: yield.Pacer{Governor: deps.Yield}, left: map[hashring.Partition]leftover{}}
 }
 
 // Run sweeps until ctx ends.
@@ -98,7 +100,7 @@ func (s *Sweeper) give(ctx context.Context, epoch topology.Epoch, p hashring.Par
 			return &notYet{fmt.Sprintf("%s does not take %d writes that this node has", to, lacking)}
 		}
 		last = lacking
-		got, err := s.deps.Replica.Pull(wire.Pull{Partition: p, Clock: theirs, MaxBytes: s.cfg.PageBytes})
+		got, err := s.deps.Replica.Pull(wire.Pull{Partition: p, Clock: theirs, MaxBytes: s.deps.Yield.Page(s.cfg.PageBytes)})
 		if err != nil {
 			return fmt.Errorf("read what is left of partition %d: %w", p, err)
 		}
@@ -122,9 +124,10 @@ const maxTold = 4096
 // the last record, after all others: a clock never speaks for what is not there.
 func (s *Sweeper) giveAll(ctx context.Context, epoch topology.Epoch, p hashring.Partition, to topology.NodeID, mine, theirs *crdt.Clock) error {
 	first, last := hashring.Range(p, s.deps.Replica.Topology().Table.Partitions())
-	ask := wire.Scan{Partition: p, First: first, Last: last, MaxBytes: s.cfg.PageBytes}
+	ask := wire.Scan{Partition: p, First: first, Last: last}
 	var end wire.Entry
 	for more := true; more; {
+		ask.MaxBytes = s.deps.Yield.Page(s.cfg.PageBytes)
 		page, err := s.deps.Replica.Scan(ask)
 		if err != nil {
 			return fmt.Errorf("read what is left of partition %d: %w", p, err)
@@ -159,13 +162,14 @@ func (s *Sweeper) giveAll(ctx context.Context, epoch topology.Epoch, p hashring.
 	return s.hand(ctx, epoch, p, to, []wire.Entry{end})
 }
 
-// hand gives a server records.
+// hand gives a server records, and keeps the pace.
 func (s *Sweeper) hand(ctx context.Context, epoch topology.Epoch, p hashring.Partition, to topology.NodeID, entries []wire.Entry) error {
+	body := wire.AppendApply(nil, wire.Apply{Entries: entries})
 	_, err := peer.Call(ctx, s.deps.Transport, to, peer.Request{
-		Verb: peer.VerbApply, Epoch: epoch, Timeout: callTimeout, Body: wire.AppendApply(nil, wire.Apply{Entries: entries}),
+		Verb: peer.VerbApply, Epoch: epoch, Timeout: callTimeout, Body: body,
 	})
 	if err != nil {
 		return fmt.Errorf("give %d records of partition %d to %s: %w", len(entries), p, to, err)
 	}
-	return nil
+	return s.pace.Pay(ctx, len(body), s.deps.pace)
 }

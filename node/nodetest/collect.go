@@ -27,7 +27,7 @@ func (w *World) collected() (rounds, dropped, aside, off uint64) {
 	for _, m := range w.all() {
 		if up := m.running.Load(); up != nil && !m.gone.Load() {
 			s, r := up.node.Collector().Stats(), up.node.Replica()
-			rounds, off = rounds+s.Done.Load(), off+s.Off.Load()
+			rounds, off = rounds+s.Done.Load(), off+s.OffAll()
 			dropped += r.Stats().Collected.Load()
 			aside += uint64(r.AsideCount())
 		}
@@ -124,7 +124,7 @@ func (w *World) uncollected(floor hlc.Stamp) string {
 					if up := o.running.Load(); up != nil {
 						for _, s := range up.node.Collector().Stalls() {
 							if s.Partition == p {
-								why = s.Why
+								why = s.Why.String()
 							}
 						}
 					}

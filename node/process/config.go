@@ -50,6 +50,8 @@ type Config struct {
 	Memory Memory `yaml:"memory"`
 	// Repair bounds what the node spends on comparing itself with others.
 	Repair Repair `yaml:"repair"`
+	// Collect says when the marks of deletes are taken off the disks.
+	Collect Collect `yaml:"collect"`
 	// Hints bounds what the node keeps for owners that are away.
 	Hints Hints `yaml:"hints"`
 	// Log says what is logged and how.
@@ -201,6 +203,20 @@ type Repair struct {
 	ScrubPass Duration `yaml:"scrub_pass"`
 }
 
+// Collect says when the marks of deletes (tombstones) are taken off the disks:
+// once it is proved that no owner in any region can need them. A node takes part
+// in the rounds that others begin, whatever it says here.
+type Collect struct {
+	// Every is the time between two rounds of a partition: 1h..720h, or 0s to
+	// begin none. More often gives the room back sooner, and each round reads
+	// every partition once. Default 0s.
+	Every Duration `yaml:"every"`
+	// Grace is how old a delete is, at least, when its mark is collected:
+	// 1m..8760h. A longer one leaves less to be asked about messages that were
+	// under way for long; a shorter one gives the room back sooner. Default 24h.
+	Grace Duration `yaml:"grace"`
+}
+
 // Hints are records of sloppy writes (Bucket.Sloppy, or a client's wish) that
 // wait here for the owner they are for.
 type Hints struct {
@@ -244,6 +260,7 @@ func Default() Config {
 		NATS:       NATS{Mode: NATSEmbedded, MaxStore: 8 * GiB},
 		Memory:     Memory{BlockCache: 64 * MiB, Memtable: 128 * MiB},
 		Repair:     Repair{BytesPerSecond: 64 * MiB, ScrubPass: Duration(7 * 24 * time.Hour)},
+		Collect:    Collect{Every: 0, Grace: Duration(24 * time.Hour)},
 		Hints:      Hints{MaxBytes: 1 * GiB, MaxAge: Duration(3 * time.Hour), BytesPerSecond: 8 * MiB},
 		Log:        Log{Level: "info", Format: LogAuto},
 	}

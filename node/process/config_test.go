@@ -29,6 +29,7 @@ buckets:
   big: {max_value: 2MiB}
 memory: {block_cache: 33554432}
 repair: {scrub_pass: 36h}
+collect: {every: 0, grace: 48h}
 hints: {max_bytes: 2GiB, max_age: 1h30m}
 `), []string{
 		"ATOLL_LISTEN_ADMIN=127.0.0.1:9", "ATOLL_PARTITIONS=64", "ATOLL_INSECURE=true", "ATOLL_NATS_MAX_STORE=1GiB",
@@ -45,6 +46,7 @@ hints: {max_bytes: 2GiB, max_age: 1h30m}
 	want.Buckets = map[string]Bucket{"a.b_c": {Kind: KindLWW, MaxValue: 1 * MiB}, "big": {Kind: KindMV, MaxValue: 2 * MiB}}
 	want.Memory.BlockCache = 32 * MiB
 	want.Repair = Repair{BytesPerSecond: 16 * MiB, ScrubPass: Duration(36 * time.Hour)}
+	want.Collect = Collect{Every: 0, Grace: Duration(48 * time.Hour)}
 	want.Hints = Hints{MaxBytes: 2 * GiB, MaxAge: Duration(2 * time.Hour), BytesPerSecond: 8 * MiB}
 	want.Listen.Admin, want.Partitions, want.Insecure = "127.0.0.1:9", 64, true
 	if d := cmp.Diff(want, c); d != "" {
@@ -108,7 +110,7 @@ func TestSamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"", "join", "listen", "nats", "nats.cluster", "memory", "repair", "hints", "log", "regions[0]", "regions[0].members[0]", "buckets.x"} {
+	for _, path := range []string{"", "join", "listen", "nats", "nats.cluster", "memory", "repair", "collect", "hints", "log", "regions[0]", "regions[0].members[0]", "buckets.x"} {
 		for _, key := range keysAt(path + ".") {
 			if !strings.Contains(string(text), key+":") && key != "weight" {
 				t.Errorf("eu-1.yaml has no %s.%s", path, key)
@@ -153,6 +155,7 @@ nats: {mode: borrowed, max_store: 1MiB, cluster: {listen: x, routes: ["r:0"]}}
 buckets: {UP: {kind: set, max_value: 9MiB}}
 memory: {block_cache: 1KiB, memtable: 2GiB}
 repair: {bytes_per_second: 0, scrub_pass: 30m}
+collect: {every: 1m, grace: 1s}
 hints: {max_bytes: 1KiB, max_age: 5, bytes_per_second: 1KiB}
 log: {level: loud, format: xml}
 `, want: []string{
@@ -188,6 +191,8 @@ log: {level: loud, format: xml}
 			`memory.memtable: must be in 8MiB..1GiB; seen: 2GiB`,
 			`repair.bytes_per_second: must be 1MiB or more; seen: 0B`,
 			`repair.scrub_pass: must be in 1h..2160h; seen: 30m0s`,
+			`collect.every: must be in 1h..720h, or 0s for none; seen: 1m0s`,
+			`collect.grace: must be in 1m..8760h; seen: 1s`,
 			`hints.max_bytes: must be 1MiB or more; seen: 1KiB`,
 			`hints.max_age: must be in 1m..720h; seen: 5ns`,
 			`hints.bytes_per_second: must be 64KiB or more; seen: 1KiB`,

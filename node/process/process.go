@@ -204,7 +204,7 @@ func (p *Process) makeNode(n natsParts, first *topology.Topology, ring keyring.R
 		ID: p.cfg.Node, Topology: first,
 		Keys: ring.Keys, DigestSeed: ring.Seed, Buckets: p.cfg.coordBuckets(), Version: p.cfg.Version,
 		ScrubPass: time.Duration(p.cfg.Repair.ScrubPass), RepairBytes: uint64(p.cfg.Repair.BytesPerSecond),
-		Hints: p.cfg.hintConfig(),
+		Hints: p.cfg.hintConfig(), Collect: p.cfg.collectConfig(),
 		Committer: storage.CommitterConfig{
 			Watermark: watermark(p.cfg.Memory),
 			Logger:    p.log.Named("committer"),

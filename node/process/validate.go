@@ -15,6 +15,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/collect"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/topology"
@@ -288,6 +289,10 @@ func (v *validator) upkeep() {
 	r, h := v.c.Repair, v.c.Hints
 	size("repair.bytes_per_second", r.BytesPerSecond, 1*MiB)
 	span("repair.scrub_pass", r.ScrubPass, time.Hour, 2160*time.Hour, "1h..2160h")
+	if c := v.c.Collect; c.Every != 0 {
+		span("collect.every", c.Every, time.Hour, 720*time.Hour, "1h..720h, or 0s for none")
+	}
+	span("collect.grace", v.c.Collect.Grace, time.Minute, 8760*time.Hour, "1m..8760h")
 	size("hints.max_bytes", h.MaxBytes, 1*MiB)
 	span("hints.max_age", h.MaxAge, time.Minute, 720*time.Hour, "1m..720h")
 	size("hints.bytes_per_second", h.BytesPerSecond, 64*KiB)
@@ -320,6 +325,13 @@ func (c *Config) coordBuckets() map[string]coord.Bucket {
 		out[name] = coord.Bucket{Kind: kind, MaxValue: int(b.MaxValue), Sloppy: b.Sloppy}
 	}
 	return out
+}
+
+// collectConfig is Collect as the collector wants it.
+func (c *Config) collectConfig() collect.Config {
+	return collect.Config{
+		Rounds: c.Collect.Every != 0, Every: time.Duration(c.Collect.Every), Grace: time.Duration(c.Collect.Grace),
+	}
 }
 
 // hintConfig is Hints as they want it.

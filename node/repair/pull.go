@@ -23,7 +23,7 @@ func (r *Repairer) pull(ctx context.Context, l link, p hashring.Partition) error
 		if mine == nil {
 			return nil // given away meanwhile
 		}
-		ask := wire.Pull{Partition: p, Clock: mine, MaxBytes: r.cfg.PageBytes}
+		ask := wire.Pull{Partition: p, Clock: mine, MaxBytes: r.Yield.Page(r.cfg.PageBytes)}
 		b, err := r.fetch(ctx, l, peer.VerbPull, wire.AppendPull(nil, ask))
 		if err != nil {
 			return fmt.Errorf("pull partition %d: %w", p, err)
@@ -54,8 +54,8 @@ func (r *Repairer) pull(ctx context.Context, l link, p hashring.Partition) error
 
 // scan pages through a range of l's records.
 func (r *Repairer) scan(ctx context.Context, l link, q wire.Scan, each func(wire.Page) error) error {
-	q.MaxBytes = r.cfg.PageBytes
 	for {
+		q.MaxBytes = r.Yield.Page(r.cfg.PageBytes)
 		b, err := r.fetch(ctx, l, peer.VerbScan, wire.AppendScan(nil, q))
 		if err != nil {
 			return err

@@ -36,6 +36,7 @@ import (
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
+	"github.com/atolldb/atoll/node/yield"
 )
 
 // Config of a repairer.
@@ -55,7 +56,8 @@ type Config struct {
 	// PageBytes bounds one reply; 1 MiB by default.
 	PageBytes int
 	// RepairBytes is how much this node fetches in a second when it has nothing
-	// else to do; 64 MiB by default. See rate for when it is busy.
+	// else to do; 64 MiB by default. See rate and package yield for when it is
+	// busy.
 	RepairBytes uint64
 }
 
@@ -85,8 +87,10 @@ type Deps struct {
 	ApplyRemote func(ctx context.Context, origin string, entries []wire.Entry) error
 	// Busy says how busy the node is with its clients, 0 to 1; nil for never.
 	Busy func() float64
-	Rand *rand.Rand
-	Log  hclog.Logger
+	// Yield slows down for clients what would go at RepairBytes; nil for nobody.
+	Yield *yield.Governor
+	Rand  *rand.Rand
+	Log   hclog.Logger
 }
 
 // Bounds of what runs at once.
@@ -109,7 +113,7 @@ type Repairer struct {
 
 	met      met
 	known    known
-	pace     throttle
+	pace     yield.Pacer
 	near     claims        // partitions that are being filled from peers,
 	far      claims        // and from other regions
 	counting chan struct{} // has an element while one recounts,
@@ -151,7 +155,7 @@ func New(cfg Config, deps Deps) *Repairer {
 		peers: map[topology.NodeID]*other{}, regions: map[topology.Region]*far{},
 		counting: make(chan struct{}, 1), healing: make(chan struct{}, 1),
 	}
-	r.rand.Rand = deps.Rand
+	r.rand.Rand, r.pace.Governor = deps.Rand, deps.Yield
 	return r
 }
 

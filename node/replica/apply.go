@@ -307,7 +307,7 @@ func (o *applyOp) Done(err error) {
 		for i := range o.items {
 			e := &o.items[i].effect
 			if len(e.dots) > 0 || e.delta != 0 {
-				e.harden()
+				o.r.harden(e)
 			}
 		}
 		if o.heal != nil {
@@ -352,7 +352,7 @@ func (o *clockOp) Decide(tx storage.Txn) error {
 
 func (o *clockOp) Done(err error) {
 	if err == nil {
-		o.effect.harden()
+		o.r.harden(&o.effect)
 	}
 	o.done(err)
 }

@@ -28,6 +28,10 @@
 //	R9  A dot never names two writes, also when the partition was dropped and
 //	    came back in between.
 //
-// Run owns the committer's goroutine, the one that obtains actors, and the one
-// of the chores (chores.go).
+//	R10 A read or a mint that names what must have been delivered is decided on a
+//	    state that has it, or not at all.
+//
+// Run owns the committer's goroutine, the one that obtains actors, those that
+// ask about late messages (late.go), the one that wakes who waits for a delivery
+// (wait.go), and the one of the chores (chores.go).
 package replica

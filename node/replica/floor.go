@@ -123,7 +123,7 @@ func (o *floorOp) Decide(tx storage.Txn) error {
 
 func (o *floorOp) Done(err error) {
 	if err == nil {
-		o.effect.harden()
+		o.r.harden(&o.effect)
 	}
 	o.done(err)
 }
@@ -310,7 +310,7 @@ func (o *sweepOp) Decide(tx storage.Txn) error {
 
 func (o *sweepOp) Done(err error) {
 	if err == nil {
-		o.effect.harden()
+		o.r.harden(&o.effect)
 		o.r.stats.Collected.Add(o.deleted)
 	}
 	o.done <- err

@@ -246,7 +246,7 @@ func TestLateMessages(t *testing.T) {
 		p.digests()
 		p.restart()
 		n := 0
-		err := p.EachAside(func(a replica.Aside) bool {
+		err := p.EachAside(nil, func(a replica.Aside) bool {
 			n++
 			if a.Partition != 1 || a.Record.Find(had) == nil || len(a.Record.Versions) != 1 {
 				t.Errorf("side log: %+v", a)
@@ -255,6 +255,36 @@ func TestLateMessages(t *testing.T) {
 		})
 		if n != 2 || p.AsideCount() != 2 || err != nil {
 			t.Errorf("%d entries, %d counted, %v", n, p.AsideCount(), err)
+		}
+		// One after the other, by their ids; then they are forgotten.
+		var after []byte
+		var ids [][]byte
+		for range 3 {
+			err := p.EachAside(after, func(a replica.Aside) bool {
+				after = a.ID()
+				ids = append(ids, after)
+				return false
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(ids) != 2 || string(ids[0]) == string(ids[1]) {
+			t.Errorf("pages: %x", ids)
+		}
+		for _, bad := range [][]byte{[]byte("m"), append([]byte("r"), ids[0][1:]...)} {
+			if _, err := p.ForgetAside([][]byte{ids[0], bad}); !errors.Is(err, replica.ErrNoAside) {
+				t.Errorf("%q is forgotten: %v", bad, err)
+			}
+			if err := p.EachAside(bad, nil); !errors.Is(err, replica.ErrNoAside) {
+				t.Error(err)
+			}
+		}
+		if n, err := p.ForgetAside(ids); n != 2 || err != nil || p.AsideCount() != 0 {
+			t.Errorf("%d forgotten, %v, %d left", n, err, p.AsideCount())
+		}
+		if n, err := p.ForgetAside(ids); n != 0 || err != nil {
+			t.Errorf("%d forgotten again, %v", n, err)
 		}
 	})
 }

@@ -2,9 +2,8 @@ package replica
 
 import (
 	"errors"
-	"fmt"
+	"time"
 
-	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/topology"
@@ -23,20 +22,22 @@ func (r *Replica) HandleFrom(from topology.NodeID, req peer.Request, reply peer.
 	switch req.Verb {
 	case peer.VerbRead:
 		m, err := wire.DecodeRead(req.Body)
-		if err == nil && m.Needs != nil {
-			err = fmt.Errorf("%w: a read that needs dots is not served yet", wire.ErrMalformed)
-		}
-		var held wire.Held
-		if err == nil {
-			// Before the record is read: what ends in between is in the record.
-			held.Pending = r.SerialPending(m.Key)
-			held.Record, err = r.Read(req.Epoch, hashring.KeyHash(m.Key), m.Key)
-		}
 		if err != nil {
 			reply(nil, Refuse(err))
 			return true
 		}
-		reply(wire.EncodeHeld(held), nil)
+		answer := func(held wire.Held, err error) {
+			if err != nil {
+				reply(nil, Refuse(err))
+				return
+			}
+			reply(wire.EncodeHeld(held), nil)
+		}
+		deadline := time.Time{}
+		if m.Wait {
+			deadline = time.Now().Add(req.Timeout)
+		}
+		r.ReadKnowing(req.Epoch, m, deadline, answer)
 	case peer.VerbApply:
 		m, err := wire.DecodeApply(req.Body)
 		if err != nil {

@@ -20,6 +20,9 @@ var (
 	// ErrTooManySiblings says that a write would leave more siblings than a
 	// key may have; see SiblingsError.
 	ErrTooManySiblings = errors.New("too many siblings")
+	// ErrUninformed says that a write comes after what was not delivered here yet;
+	// nothing was written.
+	ErrUninformed = errors.New("the write comes after others that were not delivered here yet")
 	// ErrStopping says that the node is on its way down.
 	ErrStopping = errors.New("node is stopping")
 	// ErrExpired says that a write's time was over before it was decided.
@@ -57,6 +60,11 @@ type Mint struct {
 	Epoch topology.Epoch
 	// Context of the read that the write follows; zero for a blind one.
 	Context crdt.Context
+	// Needs, nil for nothing, must have been delivered here, and the write's stamp
+	// is above Above: what the writer's session knows of the partition. Without it
+	// the write is refused with ErrUninformed.
+	Needs *crdt.Clock
+	Above hlc.Stamp
 	// Overwrite: the write also follows whatever is stored here.
 	Overwrite bool
 	// Condition is judged by what is stored here, when the write is decided. Other
@@ -133,6 +141,13 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	if o.r.damage.isReplaced(o.Key) {
 		return errReplaced
 	}
+	if o.Needs != nil {
+		// What was decided before this is durable before it.
+		if missing := part.decided.clock.Missing(o.Needs); len(missing) > 0 {
+			o.r.stats.MintsBehind.Add(1)
+			return ErrUninformed
+		}
+	}
 	old, err := getRecord(tx, o.KeyHash, o.Key)
 	if err != nil {
 		if errors.Is(err, storage.ErrCorrupt) {
@@ -152,7 +167,7 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	now := o.r.hlc.Now()
 	v := crdt.Version{
 		Dot:   crdt.Dot{Actor: actor, N: n + 1},
-		Stamp: o.r.hlc.Next(max(o.Context.Stamp, old.MaxStamp(), floors.Promised)),
+		Stamp: o.r.hlc.Next(max(o.Context.Stamp, o.Above, old.MaxStamp(), floors.Promised)),
 		Dead:  o.Dead,
 		Value: o.Value,
 	}
@@ -224,7 +239,7 @@ func (o *mintOp) Done(err error) {
 		o.Mint.Done(nil, err)
 		return
 	}
-	o.effect.harden()
+	o.r.harden(&o.effect)
 	o.r.outbox.add(o.effect.part.id, o.minted.Dot, o.Key, o.minted.Record)
 	o.Mint.Done(&o.minted, nil)
 }

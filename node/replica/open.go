@@ -33,6 +33,7 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 	}
 	r.chores.wake = make(chan struct{}, 1)
 	r.damage.init()
+	r.waits.init()
 	r.doubts.queue = make(chan *applyOp, maxDoubts)
 	if err := r.aside.load(engine); err != nil {
 		return nil, err

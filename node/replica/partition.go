@@ -110,8 +110,8 @@ func (s *state) take(e *effect) {
 	}
 }
 
-// harden moves a durable effect into what others see.
-func (e *effect) harden() {
+// harden moves a durable effect into what others see, and wakes who waits for it.
+func (r *Replica) harden(e *effect) {
 	p := e.part
 	p.mu.Lock()
 	p.durable.take(e)
@@ -120,6 +120,7 @@ func (e *effect) harden() {
 		p.hide(p.durable.floors)
 	}
 	p.mu.Unlock()
+	r.waits.delivered(e)
 }
 
 // Clock returns a copy of the durable clock.

@@ -96,7 +96,7 @@ func (o *correctOp) Decide(tx storage.Txn) error {
 
 func (o *correctOp) Done(err error) {
 	if err == nil {
-		o.effect.harden()
+		o.r.harden(&o.effect)
 	}
 	o.done <- err
 }

@@ -288,7 +288,7 @@ func (o *asideOp) Decide(tx storage.Txn) error {
 
 func (o *asideOp) Done(err error) {
 	if err == nil && o.moved {
-		o.effect.harden()
+		o.r.harden(&o.effect)
 		o.r.stats.Sifted.Add(uint64(len(o.dots)))
 	}
 	o.done <- err

@@ -58,6 +58,8 @@ type Replica struct {
 	stats  Stats
 	damage damage
 	doubts doubts
+	waits  waits
+	fresh  func(hashring.Partition) []wire.Fresh
 	aside  sideLog
 	serial serial
 
@@ -97,6 +99,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	running.Go(func() { r.acquireActors(beside) })
 	running.Go(func() { r.runChores(beside) })
 	running.Go(func() { r.runDoubts(beside) })
+	running.Go(func() { r.runWaits(beside) })
 	defer func() {
 		stopBeside()
 		running.Wait()

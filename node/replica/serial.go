@@ -237,7 +237,7 @@ func (o *serialOp) Done(err error) {
 		return
 	}
 	if len(o.effect.dots) > 0 || o.effect.delta != 0 {
-		o.effect.harden()
+		o.r.harden(&o.effect)
 	}
 	if o.state.Pending() {
 		o.r.serial.ended(o.Key, o.state.Accepted.Ballot-1)

@@ -29,6 +29,9 @@ const maxAside = 1 << 16
 // ErrAsideFull says that the side log is full; see ForgetAside.
 var ErrAsideFull = errors.New("the side log of late writes is full")
 
+// ErrNoAside says that something is not the id of an entry of the side log.
+var ErrNoAside = errors.New("not the id of an entry of the side log")
+
 // Aside is an entry of the side log.
 type Aside struct {
 	Partition hashring.Partition
@@ -77,10 +80,25 @@ func (s *sideLog) load(from storage.Reader) error {
 // AsideCount is about how many entries the side log has.
 func (r *Replica) AsideCount() int { return int(r.aside.count.Load()) }
 
-// EachAside visits the side log, until visit returns false. Entries that cannot
-// be read are left out.
-func (r *Replica) EachAside(visit func(Aside) bool) error {
-	err := scanAll(r.engine, []byte{spaceAside}, []byte{spaceAside + 1}, func(kv storage.KV, unreadable bool) bool {
+// ID names an entry on its node.
+func (a Aside) ID() []byte {
+	if len(a.Record.Versions) == 0 {
+		return nil
+	}
+	return asideKey(a.Partition, a.KeyHash, a.Record.Versions[0].Dot, a.Key)
+}
+
+// EachAside visits the side log behind the entry of an id, from the first one for
+// nil, until visit returns false. Entries that cannot be read are left out.
+func (r *Replica) EachAside(after []byte, visit func(Aside) bool) error {
+	from := []byte{spaceAside}
+	if len(after) > 0 {
+		if after[0] != spaceAside {
+			return ErrNoAside
+		}
+		from = append(append([]byte(nil), after...), 0)
+	}
+	err := scanAll(r.engine, from, []byte{spaceAside + 1}, func(kv storage.KV, unreadable bool) bool {
 		if unreadable || len(kv.Key) < asideHead {
 			return true
 		}
@@ -102,16 +120,25 @@ func (r *Replica) EachAside(visit func(Aside) bool) error {
 	return nil
 }
 
-// ForgetAside deletes entries of the side log that somebody has looked at.
-func (r *Replica) ForgetAside(entries []Aside) error {
+// ForgetAside deletes entries of the side log that somebody has looked at, and
+// returns how many of the ids were there.
+func (r *Replica) ForgetAside(ids [][]byte) (forgotten int, err error) {
 	var keys [][]byte
-	for _, a := range entries {
-		if len(a.Record.Versions) > 0 {
-			keys = append(keys, asideKey(a.Partition, a.KeyHash, a.Record.Versions[0].Dot, a.Key))
+	for _, id := range ids {
+		if len(id) < asideHead || id[0] != spaceAside {
+			return 0, ErrNoAside
 		}
+		_, err := r.engine.Get(id)
+		if isNotFound(err) {
+			continue
+		}
+		if err != nil && !errors.Is(err, storage.ErrCorrupt) {
+			return 0, fmt.Errorf("look at the side log: %w", err)
+		}
+		keys = append(keys, id)
 	}
 	if err := r.do(func(done chan error) storage.Op { return &deleteOp{keys: keys, done: done} }); err != nil {
-		return fmt.Errorf("forget entries of the side log: %w", err)
+		return 0, fmt.Errorf("forget entries of the side log: %w", err)
 	}
-	return r.aside.load(r.engine)
+	return len(keys), r.aside.load(r.engine)
 }

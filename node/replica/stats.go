@@ -19,6 +19,10 @@ type Stats struct {
 	// which nobody could tell, and Sifted the versions of this node's own store
 	// that went to the side log.
 	LateConfirmed, LateKept, LateRefused, Sifted atomic.Uint64
+	// Waits counts those who waited for what was not delivered yet, WaitsExpired
+	// those of them whose time was over before it came, WaitsRefused those who
+	// were too many, and MintsBehind the writes that another owner had to take.
+	Waits, WaitsExpired, WaitsRefused, MintsBehind atomic.Uint64
 	// Serial counts steps of keys' consensus that were taken here, SerialRefused
 	// those that were outbid or met another record, and SerialUnreadable those
 	// that met an unreadable state.

@@ -1,27 +1,52 @@
 package wire
 
-import "github.com/atolldb/atoll/crdt"
+import (
+	"encoding/binary"
+
+	"github.com/atolldb/atoll/crdt"
+)
 
 // Read asks an owner for the record of one key.
 type Read struct {
 	Key []byte
-	// Needs, nil for nothing, are dots of the key's partition that must have been
-	// delivered to the owner before it reads.
+	// Needs, nil for nothing, are dots of the key's partition that the reader
+	// knows of. With Wait the owner reads when they were delivered to it, however
+	// long that takes within the request's time; else at once, and says what is
+	// missing.
 	Needs *crdt.Clock
+	Wait  bool
+	// Fresh asks for Held.Fresh.
+	Fresh bool
 }
 
 // The flags of a Read, the first byte of its body. Without one the rest is the
-// key.
-const readNeeds = 1 // the key's length, the key, the clock
+// key; else follow its length, the key, and with readNeeds the clock.
+const (
+	readNeeds = 1
+	readWait  = 2 // only with readNeeds
+	readFresh = 4
+)
 
 // AppendRead appends the encoding of m.
 func AppendRead(dst []byte, m Read) []byte {
-	if m.Needs == nil {
+	var flags byte
+	if m.Needs != nil {
+		flags = readNeeds
+		if m.Wait {
+			flags |= readWait
+		}
+	}
+	if m.Fresh {
+		flags |= readFresh
+	}
+	if flags == 0 {
 		return append(append(dst, 0), m.Key...)
 	}
-	w := writer{append(dst, readNeeds)}
+	w := writer{append(dst, flags)}
 	w.bytes(m.Key)
-	w.clock(m.Needs)
+	if m.Needs != nil {
+		w.clock(m.Needs)
+	}
 	return w.b
 }
 
@@ -29,14 +54,17 @@ func AppendRead(dst []byte, m Read) []byte {
 func DecodeRead(b []byte) (Read, error) {
 	r := reader{b: b}
 	flags := r.byte()
-	var m Read
-	switch flags {
-	case 0:
+	m := Read{Wait: flags&readWait != 0, Fresh: flags&readFresh != 0}
+	switch {
+	case flags == 0:
 		m.Key, r.b = r.b[:len(r.b):len(r.b)], nil
-	case readNeeds:
-		m.Key, m.Needs = r.bytes(), r.clock()
-	default:
+	case flags > readNeeds|readWait|readFresh, flags&readNeeds == 0 && m.Wait:
 		r.bad = true
+	default:
+		m.Key = r.bytes()
+		if flags&readNeeds != 0 {
+			m.Needs = r.clock()
+		}
 	}
 	r.bad = r.bad || len(m.Key) == 0
 	return m, r.end()
@@ -49,10 +77,29 @@ type Held struct {
 	// Pending: a write of the key was accepted by consensus here and is not known
 	// to be decided.
 	Pending bool
+	// Missing, nil for nothing, are the dots of Read.Needs that were not delivered
+	// to the owner when it read.
+	Missing *crdt.Clock
+	// Fresh says of other regions up to when the owner had, before it read, all of
+	// the partition that they had written.
+	Fresh []Fresh
+}
+
+// Fresh is one region's part of Held.Fresh: its number, and milliseconds since
+// 1970 by its clocks.
+type Fresh struct {
+	Region uint8
+	AsOf   uint64
 }
 
 // The flags of a Held, the last byte of it: what was read needs no copy then.
-const heldPending = 1
+// With heldExtras, four bytes before it are the length of what stands between
+// them and the record: the clock of what is missing (empty for nothing), and the
+// list of what is fresh.
+const (
+	heldPending = 1
+	heldExtras  = 2
+)
 
 // EncodeHeld returns the encoding of m. It may use the room behind m.Record.
 func EncodeHeld(m Held) []byte {
@@ -60,14 +107,52 @@ func EncodeHeld(m Held) []byte {
 	if m.Pending {
 		flags = heldPending
 	}
-	return append(m.Record, flags)
+	if m.Missing == nil && len(m.Fresh) == 0 {
+		return append(m.Record, flags)
+	}
+	w := writer{m.Record}
+	missing := m.Missing
+	if missing == nil {
+		missing = &crdt.Clock{}
+	}
+	w.clock(missing)
+	w.uvarint(uint64(len(m.Fresh)))
+	for _, f := range m.Fresh {
+		w.byte(f.Region)
+		w.uvarint(f.AsOf)
+	}
+	w.b = binary.BigEndian.AppendUint32(w.b, uint32(len(w.b)-len(m.Record)))
+	return append(w.b, flags|heldExtras)
 }
 
 // DecodeHeld decodes a Held.
 func DecodeHeld(b []byte) (Held, error) {
 	n := len(b) - 1
-	if n < 0 || b[n]&^heldPending != 0 {
+	if n < 0 || b[n] > heldPending|heldExtras {
 		return Held{}, ErrMalformed
 	}
-	return Held{Record: b[:n:n], Pending: b[n] == heldPending}, nil
+	m := Held{Pending: b[n]&heldPending != 0}
+	if b[n]&heldExtras != 0 {
+		n -= 4
+		if n < 0 {
+			return Held{}, ErrMalformed
+		}
+		size := int64(binary.BigEndian.Uint32(b[n:]))
+		if size > int64(n) {
+			return Held{}, ErrMalformed
+		}
+		r := reader{b: b[n-int(size) : n]}
+		n -= int(size)
+		if m.Missing = r.clock(); m.Missing.Equal(&crdt.Clock{}) {
+			m.Missing = nil
+		}
+		for range r.count(2) {
+			m.Fresh = append(m.Fresh, Fresh{r.byte(), r.uvarint()})
+		}
+		if err := r.end(); err != nil {
+			return Held{}, err
+		}
+	}
+	m.Record = b[:n:n]
+	return m, nil
 }

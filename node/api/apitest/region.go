@@ -55,10 +55,11 @@ type Region struct {
 	Nodes []*Node
 	// Limits of the rim of nodes that start: none to speak of, because tests
 	// hold many operations on purpose.
-	Limits   overload.Config
-	Members  *Members
-	repairs  repairs
-	topology atomic.Pointer[topology.Topology]
+	Limits      overload.Config
+	Members     *Members
+	repairs     repairs
+	collections collections
+	topology    atomic.Pointer[topology.Topology]
 }
 
 // TB is what this package needs of testing.TB. Examples bring their own.
@@ -84,7 +85,7 @@ func RegionName(id topology.RegionID) topology.Region {
 // NewRegion starts n nodes, which end with the test.
 func NewRegion(t TB, n int) *Region {
 	r := &Region{Name: RegionName(regionID), Store: NewStore(), Limits: overload.Config{Start: 1 << 20, Min: 1 << 20, Max: 1 << 20}}
-	r.Members, r.repairs.region = newMembers(r), r
+	r.Members, r.repairs.region, r.collections.region = newMembers(r), r, r
 	for i := range n {
 		node := &Node{
 			ID:     topology.NodeID(fmt.Sprintf("n%d", i+1)),

@@ -3325,6 +3325,925 @@ func (x *NodeRepair) GetUnreadable() uint64 {
 	return 0
 }
 
+type CollectRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Grace_ms is how old a delete is at least when its tombstone is collected:
+	// 1000 or more; absent for what the nodes are configured with.
+	GraceMs       *int64 `protobuf:"varint,1,opt,name=grace_ms,json=graceMs,proto3,oneof" json:"grace_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectRequest) Reset() {
+	*x = CollectRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectRequest) ProtoMessage() {}
+
+func (x *CollectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectRequest.ProtoReflect.Descriptor instead.
+func (*CollectRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *CollectRequest) GetGraceMs() int64 {
+	if x != nil && x.GraceMs != nil {
+		return *x.GraceMs
+	}
+	return 0
+}
+
+type CollectResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Collect       *CollectProgress       `protobuf:"bytes,1,opt,name=collect,proto3" json:"collect,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectResponse) Reset() {
+	*x = CollectResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectResponse) ProtoMessage() {}
+
+func (x *CollectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectResponse.ProtoReflect.Descriptor instead.
+func (*CollectResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *CollectResponse) GetCollect() *CollectProgress {
+	if x != nil {
+		return x.Collect
+	}
+	return nil
+}
+
+type CollectStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectStatusRequest) Reset() {
+	*x = CollectStatusRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectStatusRequest) ProtoMessage() {}
+
+func (x *CollectStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectStatusRequest.ProtoReflect.Descriptor instead.
+func (*CollectStatusRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{46}
+}
+
+type CollectStatusResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Collect       *CollectProgress       `protobuf:"bytes,1,opt,name=collect,proto3" json:"collect,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectStatusResponse) Reset() {
+	*x = CollectStatusResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectStatusResponse) ProtoMessage() {}
+
+func (x *CollectStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectStatusResponse.ProtoReflect.Descriptor instead.
+func (*CollectStatusResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *CollectStatusResponse) GetCollect() *CollectProgress {
+	if x != nil {
+		return x.Collect
+	}
+	return nil
+}
+
+type CollectProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Running while a node works on what was asked for last.
+	Running       bool           `protobuf:"varint,1,opt,name=running,proto3" json:"running,omitempty"`
+	Nodes         []*NodeCollect `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectProgress) Reset() {
+	*x = CollectProgress{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectProgress) ProtoMessage() {}
+
+func (x *CollectProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectProgress.ProtoReflect.Descriptor instead.
+func (*CollectProgress) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *CollectProgress) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
+}
+
+func (x *CollectProgress) GetNodes() []*NodeCollect {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// NodeCollect is what one node tells of collection.
+type NodeCollect struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Region string                 `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	// Error is set when the node did not answer.
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// Every_ms is the time between rounds that the node is configured to begin,
+	// where they are its to begin; 0 for none. Grace_ms is how old a delete has to
+	// be.
+	EveryMs int64 `protobuf:"varint,4,opt,name=every_ms,json=everyMs,proto3" json:"every_ms,omitempty"`
+	GraceMs int64 `protobuf:"varint,5,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
+	// Oldest_floor_ms is the lowest floor, as a Unix time, of the partitions that
+	// the node owns: deletes before it are off its disk. 0 when none has one, and
+	// never_collected are those that have none.
+	OldestFloorMs  int64  `protobuf:"varint,6,opt,name=oldest_floor_ms,json=oldestFloorMs,proto3" json:"oldest_floor_ms,omitempty"`
+	Owned          uint32 `protobuf:"varint,7,opt,name=owned,proto3" json:"owned,omitempty"`
+	NeverCollected uint32 `protobuf:"varint,8,opt,name=never_collected,json=neverCollected,proto3" json:"never_collected,omitempty"`
+	// Since the node was started: rounds that it has begun, that were completed, and
+	// that came to nothing, and dead records that it has dropped.
+	RoundsBegun uint64 `protobuf:"varint,9,opt,name=rounds_begun,json=roundsBegun,proto3" json:"rounds_begun,omitempty"`
+	RoundsDone  uint64 `protobuf:"varint,10,opt,name=rounds_done,json=roundsDone,proto3" json:"rounds_done,omitempty"`
+	RoundsOff   uint64 `protobuf:"varint,11,opt,name=rounds_off,json=roundsOff,proto3" json:"rounds_off,omitempty"`
+	Dropped     uint64 `protobuf:"varint,12,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// Last_done_ms is when it has completed a round last, 0 for never.
+	LastDoneMs int64 `protobuf:"varint,13,opt,name=last_done_ms,json=lastDoneMs,proto3" json:"last_done_ms,omitempty"`
+	// Set_aside are entries of the side log.
+	SetAside uint64 `protobuf:"varint,14,opt,name=set_aside,json=setAside,proto3" json:"set_aside,omitempty"`
+	// Demand is the last round that somebody asked for.
+	Demand *CollectDemand `protobuf:"bytes,15,opt,name=demand,proto3" json:"demand,omitempty"`
+	// Current is what it works on now, absent for nothing.
+	Current *CollectCurrent `protobuf:"bytes,16,opt,name=current,proto3" json:"current,omitempty"`
+	// Stalls are partitions whose last round came to nothing, one for each reason
+	// and node that it was for.
+	Stalls        []*CollectStall `protobuf:"bytes,17,rep,name=stalls,proto3" json:"stalls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeCollect) Reset() {
+	*x = NodeCollect{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeCollect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeCollect) ProtoMessage() {}
+
+func (x *NodeCollect) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeCollect.ProtoReflect.Descriptor instead.
+func (*NodeCollect) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *NodeCollect) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *NodeCollect) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *NodeCollect) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *NodeCollect) GetEveryMs() int64 {
+	if x != nil {
+		return x.EveryMs
+	}
+	return 0
+}
+
+func (x *NodeCollect) GetGraceMs() int64 {
+	if x != nil {
+		return x.GraceMs
+	}
+	return 0
+}
+
+func (x *NodeCollect) GetOldestFloorMs() int64 {
+	if x != nil {
+		return x.OldestFloorMs
+	}
+	return 0
+}
+
+func (x *NodeCollect) GetOwned() uint32 {
+	if x != nil {
+		return x.Owned
+	}
+	return 0
+}
+
+func (x *NodeCollect) GetNeverCollected() uint32 {
+	if x != nil {
+		return x.NeverCollected
+	}
+	return 0
+}
+
+func (x *NodeCollect) GetRoundsBegun() uint64 {
+	if x != nil {
+		return x.RoundsBegun
+	}
+	return 0
+}
+
+func (x *NodeCollect) GetRoundsDone() uint64 {
+	if x != nil {
+		return x.RoundsDone
+	}
+	return 0
+}
+
+func (x *NodeCollect) GetRoundsOff() uint64 {
+	if x != nil {
+		return x.RoundsOff
+	}
+	return 0
+}
+
+func (x *NodeCollect) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *NodeCollect) GetLastDoneMs() int64 {
+	if x != nil {
+		return x.LastDoneMs
+	}
+	return 0
+}
+
+func (x *NodeCollect) GetSetAside() uint64 {
+	if x != nil {
+		return x.SetAside
+	}
+	return 0
+}
+
+func (x *NodeCollect) GetDemand() *CollectDemand {
+	if x != nil {
+		return x.Demand
+	}
+	return nil
+}
+
+func (x *NodeCollect) GetCurrent() *CollectCurrent {
+	if x != nil {
+		return x.Current
+	}
+	return nil
+}
+
+func (x *NodeCollect) GetStalls() []*CollectStall {
+	if x != nil {
+		return x.Stalls
+	}
+	return nil
+}
+
+type CollectDemand struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	BegunMs int64                  `protobuf:"varint,1,opt,name=begun_ms,json=begunMs,proto3" json:"begun_ms,omitempty"`
+	// Ended_ms is 0 while it runs.
+	EndedMs int64 `protobuf:"varint,2,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
+	FloorMs int64 `protobuf:"varint,3,opt,name=floor_ms,json=floorMs,proto3" json:"floor_ms,omitempty"`
+	// Partitions whose rounds the node begins; those that are done, and those
+	// whose round came to nothing.
+	Partitions    uint32 `protobuf:"varint,4,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	Done          uint32 `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
+	Off           uint32 `protobuf:"varint,6,opt,name=off,proto3" json:"off,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectDemand) Reset() {
+	*x = CollectDemand{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectDemand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectDemand) ProtoMessage() {}
+
+func (x *CollectDemand) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectDemand.ProtoReflect.Descriptor instead.
+func (*CollectDemand) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *CollectDemand) GetBegunMs() int64 {
+	if x != nil {
+		return x.BegunMs
+	}
+	return 0
+}
+
+func (x *CollectDemand) GetEndedMs() int64 {
+	if x != nil {
+		return x.EndedMs
+	}
+	return 0
+}
+
+func (x *CollectDemand) GetFloorMs() int64 {
+	if x != nil {
+		return x.FloorMs
+	}
+	return 0
+}
+
+func (x *CollectDemand) GetPartitions() uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
+}
+
+func (x *CollectDemand) GetDone() uint32 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *CollectDemand) GetOff() uint32 {
+	if x != nil {
+		return x.Off
+	}
+	return 0
+}
+
+type CollectCurrent struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Partition uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Pass      string                 `protobuf:"bytes,2,opt,name=pass,proto3" json:"pass,omitempty"`
+	// Waits_for says what the pass waits for, "" for nothing yet; node which one.
+	WaitsFor      string `protobuf:"bytes,3,opt,name=waits_for,json=waitsFor,proto3" json:"waits_for,omitempty"`
+	Node          string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectCurrent) Reset() {
+	*x = CollectCurrent{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectCurrent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectCurrent) ProtoMessage() {}
+
+func (x *CollectCurrent) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectCurrent.ProtoReflect.Descriptor instead.
+func (*CollectCurrent) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *CollectCurrent) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *CollectCurrent) GetPass() string {
+	if x != nil {
+		return x.Pass
+	}
+	return ""
+}
+
+func (x *CollectCurrent) GetWaitsFor() string {
+	if x != nil {
+		return x.WaitsFor
+	}
+	return ""
+}
+
+func (x *CollectCurrent) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type CollectStall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Partitions, and the first of them.
+	Partitions uint32 `protobuf:"varint,1,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	First      uint32 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	SinceMs    int64  `protobuf:"varint,3,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	// Reason is one word, detail says more, node who it is about, "" for nobody.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Node          string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
+	Detail        string `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectStall) Reset() {
+	*x = CollectStall{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectStall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectStall) ProtoMessage() {}
+
+func (x *CollectStall) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectStall.ProtoReflect.Descriptor instead.
+func (*CollectStall) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *CollectStall) GetPartitions() uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
+}
+
+func (x *CollectStall) GetFirst() uint32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *CollectStall) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *CollectStall) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *CollectStall) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CollectStall) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+type ListAsideRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node of the region.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// After is the id of the entry after which to go on, empty for the first.
+	After         []byte `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAsideRequest) Reset() {
+	*x = ListAsideRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAsideRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAsideRequest) ProtoMessage() {}
+
+func (x *ListAsideRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAsideRequest.ProtoReflect.Descriptor instead.
+func (*ListAsideRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ListAsideRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ListAsideRequest) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+type ListAsideResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Entries []*AsideEntry          `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	// More entries follow the last one.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAsideResponse) Reset() {
+	*x = ListAsideResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAsideResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAsideResponse) ProtoMessage() {}
+
+func (x *ListAsideResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAsideResponse.ProtoReflect.Descriptor instead.
+func (*ListAsideResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ListAsideResponse) GetEntries() []*AsideEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *ListAsideResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// AsideEntry is what was kept back of one message for one key.
+type AsideEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id names the entry on its node.
+	Id            []byte        `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Partition     uint32        `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Record        *ExportRecord `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AsideEntry) Reset() {
+	*x = AsideEntry{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AsideEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AsideEntry) ProtoMessage() {}
+
+func (x *AsideEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AsideEntry.ProtoReflect.Descriptor instead.
+func (*AsideEntry) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *AsideEntry) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *AsideEntry) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *AsideEntry) GetRecord() *ExportRecord {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+type ForgetAsideRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Ids           [][]byte               `protobuf:"bytes,2,rep,name=ids,proto3" json:"ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetAsideRequest) Reset() {
+	*x = ForgetAsideRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetAsideRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetAsideRequest) ProtoMessage() {}
+
+func (x *ForgetAsideRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetAsideRequest.ProtoReflect.Descriptor instead.
+func (*ForgetAsideRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ForgetAsideRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ForgetAsideRequest) GetIds() [][]byte {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+type ForgetAsideResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Forgotten entries; the others were not there.
+	Forgotten     uint32 `protobuf:"varint,1,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetAsideResponse) Reset() {
+	*x = ForgetAsideResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetAsideResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetAsideResponse) ProtoMessage() {}
+
+func (x *ForgetAsideResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetAsideResponse.ProtoReflect.Descriptor instead.
+func (*ForgetAsideResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *ForgetAsideResponse) GetForgotten() uint32 {
+	if x != nil {
+		return x.Forgotten
+	}
+	return 0
+}
+
 type HotKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Limit of keys, 1..1000; 0 for 20.
@@ -3335,7 +4254,7 @@ type HotKeysRequest struct {
 
 func (x *HotKeysRequest) Reset() {
 	*x = HotKeysRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3347,7 +4266,7 @@ func (x *HotKeysRequest) String() string {
 func (*HotKeysRequest) ProtoMessage() {}
 
 func (x *HotKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3360,7 +4279,7 @@ func (x *HotKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HotKeysRequest.ProtoReflect.Descriptor instead.
 func (*HotKeysRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{44}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *HotKeysRequest) GetLimit() uint32 {
@@ -3386,7 +4305,7 @@ type HotKeysResponse struct {
 
 func (x *HotKeysResponse) Reset() {
 	*x = HotKeysResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3398,7 +4317,7 @@ func (x *HotKeysResponse) String() string {
 func (*HotKeysResponse) ProtoMessage() {}
 
 func (x *HotKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3411,7 +4330,7 @@ func (x *HotKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HotKeysResponse.ProtoReflect.Descriptor instead.
 func (*HotKeysResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{45}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *HotKeysResponse) GetKeys() []*HotKey {
@@ -3465,7 +4384,7 @@ type HotKey struct {
 
 func (x *HotKey) Reset() {
 	*x = HotKey{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +4396,7 @@ func (x *HotKey) String() string {
 func (*HotKey) ProtoMessage() {}
 
 func (x *HotKey) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +4409,7 @@ func (x *HotKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HotKey.ProtoReflect.Descriptor instead.
 func (*HotKey) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{46}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *HotKey) GetBucket() string {
@@ -3801,7 +4720,79 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	" \x01(\x04R\frepairedKeys\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\v \x01(\x04R\n" +
-	"unreadable\"&\n" +
+	"unreadable\"=\n" +
+	"\x0eCollectRequest\x12\x1e\n" +
+	"\bgrace_ms\x18\x01 \x01(\x03H\x00R\agraceMs\x88\x01\x01B\v\n" +
+	"\t_grace_ms\"L\n" +
+	"\x0fCollectResponse\x129\n" +
+	"\acollect\x18\x01 \x01(\v2\x1f.atoll.admin.v1.CollectProgressR\acollect\"\x16\n" +
+	"\x14CollectStatusRequest\"R\n" +
+	"\x15CollectStatusResponse\x129\n" +
+	"\acollect\x18\x01 \x01(\v2\x1f.atoll.admin.v1.CollectProgressR\acollect\"^\n" +
+	"\x0fCollectProgress\x12\x18\n" +
+	"\arunning\x18\x01 \x01(\bR\arunning\x121\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x1b.atoll.admin.v1.NodeCollectR\x05nodes\"\xcb\x04\n" +
+	"\vNodeCollect\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12\x19\n" +
+	"\bevery_ms\x18\x04 \x01(\x03R\aeveryMs\x12\x19\n" +
+	"\bgrace_ms\x18\x05 \x01(\x03R\agraceMs\x12&\n" +
+	"\x0foldest_floor_ms\x18\x06 \x01(\x03R\roldestFloorMs\x12\x14\n" +
+	"\x05owned\x18\a \x01(\rR\x05owned\x12'\n" +
+	"\x0fnever_collected\x18\b \x01(\rR\x0eneverCollected\x12!\n" +
+	"\frounds_begun\x18\t \x01(\x04R\vroundsBegun\x12\x1f\n" +
+	"\vrounds_done\x18\n" +
+	" \x01(\x04R\n" +
+	"roundsDone\x12\x1d\n" +
+	"\n" +
+	"rounds_off\x18\v \x01(\x04R\troundsOff\x12\x18\n" +
+	"\adropped\x18\f \x01(\x04R\adropped\x12 \n" +
+	"\flast_done_ms\x18\r \x01(\x03R\n" +
+	"lastDoneMs\x12\x1b\n" +
+	"\tset_aside\x18\x0e \x01(\x04R\bsetAside\x125\n" +
+	"\x06demand\x18\x0f \x01(\v2\x1d.atoll.admin.v1.CollectDemandR\x06demand\x128\n" +
+	"\acurrent\x18\x10 \x01(\v2\x1e.atoll.admin.v1.CollectCurrentR\acurrent\x124\n" +
+	"\x06stalls\x18\x11 \x03(\v2\x1c.atoll.admin.v1.CollectStallR\x06stalls\"\xa6\x01\n" +
+	"\rCollectDemand\x12\x19\n" +
+	"\bbegun_ms\x18\x01 \x01(\x03R\abegunMs\x12\x19\n" +
+	"\bended_ms\x18\x02 \x01(\x03R\aendedMs\x12\x19\n" +
+	"\bfloor_ms\x18\x03 \x01(\x03R\afloorMs\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x04 \x01(\rR\n" +
+	"partitions\x12\x12\n" +
+	"\x04done\x18\x05 \x01(\rR\x04done\x12\x10\n" +
+	"\x03off\x18\x06 \x01(\rR\x03off\"s\n" +
+	"\x0eCollectCurrent\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x12\n" +
+	"\x04pass\x18\x02 \x01(\tR\x04pass\x12\x1b\n" +
+	"\twaits_for\x18\x03 \x01(\tR\bwaitsFor\x12\x12\n" +
+	"\x04node\x18\x04 \x01(\tR\x04node\"\xa3\x01\n" +
+	"\fCollectStall\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x01 \x01(\rR\n" +
+	"partitions\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\rR\x05first\x12\x19\n" +
+	"\bsince_ms\x18\x03 \x01(\x03R\asinceMs\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\x12\x16\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\"<\n" +
+	"\x10ListAsideRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\fR\x05after\"]\n" +
+	"\x11ListAsideResponse\x124\n" +
+	"\aentries\x18\x01 \x03(\v2\x1a.atoll.admin.v1.AsideEntryR\aentries\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"p\n" +
+	"\n" +
+	"AsideEntry\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x124\n" +
+	"\x06record\x18\x03 \x01(\v2\x1c.atoll.admin.v1.ExportRecordR\x06record\":\n" +
+	"\x12ForgetAsideRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x10\n" +
+	"\x03ids\x18\x02 \x03(\fR\x03ids\"3\n" +
+	"\x13ForgetAsideResponse\x12\x1c\n" +
+	"\tforgotten\x18\x01 \x01(\rR\tforgotten\"&\n" +
 	"\x0eHotKeysRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\"\xc1\x01\n" +
 	"\x0fHotKeysResponse\x12*\n" +
@@ -3844,7 +4835,7 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x13TASK_KIND_REBALANCE\x10\x01\x12\x12\n" +
 	"\x0eTASK_KIND_JOIN\x10\x02\x12\x13\n" +
 	"\x0fTASK_KIND_DRAIN\x10\x03\x12\x15\n" +
-	"\x11TASK_KIND_REPLACE\x10\x042\xa6\t\n" +
+	"\x11TASK_KIND_REPLACE\x10\x042\xfa\v\n" +
 	"\aCluster\x12V\n" +
 	"\vGetTopology\x12\".atoll.admin.v1.GetTopologyRequest\x1a#.atoll.admin.v1.GetTopologyResponse\x12P\n" +
 	"\tGetStatus\x12 .atoll.admin.v1.GetStatusRequest\x1a!.atoll.admin.v1.GetStatusResponse\x12G\n" +
@@ -3861,6 +4852,10 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\aSetPace\x12\x1e.atoll.admin.v1.SetPaceRequest\x1a\x1f.atoll.admin.v1.SetPaceResponse\x12G\n" +
 	"\x06Repair\x12\x1d.atoll.admin.v1.RepairRequest\x1a\x1e.atoll.admin.v1.RepairResponse\x12Y\n" +
 	"\fRepairStatus\x12#.atoll.admin.v1.RepairStatusRequest\x1a$.atoll.admin.v1.RepairStatusResponse\x12J\n" +
+	"\aCollect\x12\x1e.atoll.admin.v1.CollectRequest\x1a\x1f.atoll.admin.v1.CollectResponse\x12\\\n" +
+	"\rCollectStatus\x12$.atoll.admin.v1.CollectStatusRequest\x1a%.atoll.admin.v1.CollectStatusResponse\x12P\n" +
+	"\tListAside\x12 .atoll.admin.v1.ListAsideRequest\x1a!.atoll.admin.v1.ListAsideResponse\x12V\n" +
+	"\vForgetAside\x12\".atoll.admin.v1.ForgetAsideRequest\x1a#.atoll.admin.v1.ForgetAsideResponse\x12J\n" +
 	"\aHotKeys\x12\x1e.atoll.admin.v1.HotKeysRequest\x1a\x1f.atoll.admin.v1.HotKeysResponseB7Z5github.com/atolldb/atoll/proto/atoll/admin/v1;adminv1b\x06proto3"
 
 var (
@@ -3876,59 +4871,73 @@ func file_atoll_admin_v1_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_admin_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_atoll_admin_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_atoll_admin_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_atoll_admin_v1_cluster_proto_goTypes = []any{
-	(MemberState)(0),             // 0: atoll.admin.v1.MemberState
-	(MoveStage)(0),               // 1: atoll.admin.v1.MoveStage
-	(ChangeKind)(0),              // 2: atoll.admin.v1.ChangeKind
-	(TaskKind)(0),                // 3: atoll.admin.v1.TaskKind
-	(*GetTopologyRequest)(nil),   // 4: atoll.admin.v1.GetTopologyRequest
-	(*GetTopologyResponse)(nil),  // 5: atoll.admin.v1.GetTopologyResponse
-	(*Row)(nil),                  // 6: atoll.admin.v1.Row
-	(*Member)(nil),               // 7: atoll.admin.v1.Member
-	(*Move)(nil),                 // 8: atoll.admin.v1.Move
-	(*Pace)(nil),                 // 9: atoll.admin.v1.Pace
-	(*GetStatusRequest)(nil),     // 10: atoll.admin.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),    // 11: atoll.admin.v1.GetStatusResponse
-	(*NodeStatus)(nil),           // 12: atoll.admin.v1.NodeStatus
-	(*LinkStatus)(nil),           // 13: atoll.admin.v1.LinkStatus
-	(*LocateRequest)(nil),        // 14: atoll.admin.v1.LocateRequest
-	(*LocateResponse)(nil),       // 15: atoll.admin.v1.LocateResponse
-	(*ExportRequest)(nil),        // 16: atoll.admin.v1.ExportRequest
-	(*ExportResponse)(nil),       // 17: atoll.admin.v1.ExportResponse
-	(*ExportRecord)(nil),         // 18: atoll.admin.v1.ExportRecord
-	(*ExportVersion)(nil),        // 19: atoll.admin.v1.ExportVersion
-	(*PastEntry)(nil),            // 20: atoll.admin.v1.PastEntry
-	(*Change)(nil),               // 21: atoll.admin.v1.Change
-	(*PlanID)(nil),               // 22: atoll.admin.v1.PlanID
-	(*PlanRequest)(nil),          // 23: atoll.admin.v1.PlanRequest
-	(*PlanResponse)(nil),         // 24: atoll.admin.v1.PlanResponse
-	(*PlannedMove)(nil),          // 25: atoll.admin.v1.PlannedMove
-	(*NodePlan)(nil),             // 26: atoll.admin.v1.NodePlan
-	(*CommitRequest)(nil),        // 27: atoll.admin.v1.CommitRequest
-	(*CommitResponse)(nil),       // 28: atoll.admin.v1.CommitResponse
-	(*Task)(nil),                 // 29: atoll.admin.v1.Task
-	(*ListTasksRequest)(nil),     // 30: atoll.admin.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),    // 31: atoll.admin.v1.ListTasksResponse
-	(*GetTaskRequest)(nil),       // 32: atoll.admin.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),      // 33: atoll.admin.v1.GetTaskResponse
-	(*PauseTaskRequest)(nil),     // 34: atoll.admin.v1.PauseTaskRequest
-	(*PauseTaskResponse)(nil),    // 35: atoll.admin.v1.PauseTaskResponse
-	(*ResumeTaskRequest)(nil),    // 36: atoll.admin.v1.ResumeTaskRequest
-	(*ResumeTaskResponse)(nil),   // 37: atoll.admin.v1.ResumeTaskResponse
-	(*AbortTaskRequest)(nil),     // 38: atoll.admin.v1.AbortTaskRequest
-	(*AbortTaskResponse)(nil),    // 39: atoll.admin.v1.AbortTaskResponse
-	(*SetPaceRequest)(nil),       // 40: atoll.admin.v1.SetPaceRequest
-	(*SetPaceResponse)(nil),      // 41: atoll.admin.v1.SetPaceResponse
-	(*RepairRequest)(nil),        // 42: atoll.admin.v1.RepairRequest
-	(*RepairResponse)(nil),       // 43: atoll.admin.v1.RepairResponse
-	(*RepairStatusRequest)(nil),  // 44: atoll.admin.v1.RepairStatusRequest
-	(*RepairStatusResponse)(nil), // 45: atoll.admin.v1.RepairStatusResponse
-	(*RepairProgress)(nil),       // 46: atoll.admin.v1.RepairProgress
-	(*NodeRepair)(nil),           // 47: atoll.admin.v1.NodeRepair
-	(*HotKeysRequest)(nil),       // 48: atoll.admin.v1.HotKeysRequest
-	(*HotKeysResponse)(nil),      // 49: atoll.admin.v1.HotKeysResponse
-	(*HotKey)(nil),               // 50: atoll.admin.v1.HotKey
+	(MemberState)(0),              // 0: atoll.admin.v1.MemberState
+	(MoveStage)(0),                // 1: atoll.admin.v1.MoveStage
+	(ChangeKind)(0),               // 2: atoll.admin.v1.ChangeKind
+	(TaskKind)(0),                 // 3: atoll.admin.v1.TaskKind
+	(*GetTopologyRequest)(nil),    // 4: atoll.admin.v1.GetTopologyRequest
+	(*GetTopologyResponse)(nil),   // 5: atoll.admin.v1.GetTopologyResponse
+	(*Row)(nil),                   // 6: atoll.admin.v1.Row
+	(*Member)(nil),                // 7: atoll.admin.v1.Member
+	(*Move)(nil),                  // 8: atoll.admin.v1.Move
+	(*Pace)(nil),                  // 9: atoll.admin.v1.Pace
+	(*GetStatusRequest)(nil),      // 10: atoll.admin.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 11: atoll.admin.v1.GetStatusResponse
+	(*NodeStatus)(nil),            // 12: atoll.admin.v1.NodeStatus
+	(*LinkStatus)(nil),            // 13: atoll.admin.v1.LinkStatus
+	(*LocateRequest)(nil),         // 14: atoll.admin.v1.LocateRequest
+	(*LocateResponse)(nil),        // 15: atoll.admin.v1.LocateResponse
+	(*ExportRequest)(nil),         // 16: atoll.admin.v1.ExportRequest
+	(*ExportResponse)(nil),        // 17: atoll.admin.v1.ExportResponse
+	(*ExportRecord)(nil),          // 18: atoll.admin.v1.ExportRecord
+	(*ExportVersion)(nil),         // 19: atoll.admin.v1.ExportVersion
+	(*PastEntry)(nil),             // 20: atoll.admin.v1.PastEntry
+	(*Change)(nil),                // 21: atoll.admin.v1.Change
+	(*PlanID)(nil),                // 22: atoll.admin.v1.PlanID
+	(*PlanRequest)(nil),           // 23: atoll.admin.v1.PlanRequest
+	(*PlanResponse)(nil),          // 24: atoll.admin.v1.PlanResponse
+	(*PlannedMove)(nil),           // 25: atoll.admin.v1.PlannedMove
+	(*NodePlan)(nil),              // 26: atoll.admin.v1.NodePlan
+	(*CommitRequest)(nil),         // 27: atoll.admin.v1.CommitRequest
+	(*CommitResponse)(nil),        // 28: atoll.admin.v1.CommitResponse
+	(*Task)(nil),                  // 29: atoll.admin.v1.Task
+	(*ListTasksRequest)(nil),      // 30: atoll.admin.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),     // 31: atoll.admin.v1.ListTasksResponse
+	(*GetTaskRequest)(nil),        // 32: atoll.admin.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),       // 33: atoll.admin.v1.GetTaskResponse
+	(*PauseTaskRequest)(nil),      // 34: atoll.admin.v1.PauseTaskRequest
+	(*PauseTaskResponse)(nil),     // 35: atoll.admin.v1.PauseTaskResponse
+	(*ResumeTaskRequest)(nil),     // 36: atoll.admin.v1.ResumeTaskRequest
+	(*ResumeTaskResponse)(nil),    // 37: atoll.admin.v1.ResumeTaskResponse
+	(*AbortTaskRequest)(nil),      // 38: atoll.admin.v1.AbortTaskRequest
+	(*AbortTaskResponse)(nil),     // 39: atoll.admin.v1.AbortTaskResponse
+	(*SetPaceRequest)(nil),        // 40: atoll.admin.v1.SetPaceRequest
+	(*SetPaceResponse)(nil),       // 41: atoll.admin.v1.SetPaceResponse
+	(*RepairRequest)(nil),         // 42: atoll.admin.v1.RepairRequest
+	(*RepairResponse)(nil),        // 43: atoll.admin.v1.RepairResponse
+	(*RepairStatusRequest)(nil),   // 44: atoll.admin.v1.RepairStatusRequest
+	(*RepairStatusResponse)(nil),  // 45: atoll.admin.v1.RepairStatusResponse
+	(*RepairProgress)(nil),        // 46: atoll.admin.v1.RepairProgress
+	(*NodeRepair)(nil),            // 47: atoll.admin.v1.NodeRepair
+	(*CollectRequest)(nil),        // 48: atoll.admin.v1.CollectRequest
+	(*CollectResponse)(nil),       // 49: atoll.admin.v1.CollectResponse
+	(*CollectStatusRequest)(nil),  // 50: atoll.admin.v1.CollectStatusRequest
+	(*CollectStatusResponse)(nil), // 51: atoll.admin.v1.CollectStatusResponse
+	(*CollectProgress)(nil),       // 52: atoll.admin.v1.CollectProgress
+	(*NodeCollect)(nil),           // 53: atoll.admin.v1.NodeCollect
+	(*CollectDemand)(nil),         // 54: atoll.admin.v1.CollectDemand
+	(*CollectCurrent)(nil),        // 55: atoll.admin.v1.CollectCurrent
+	(*CollectStall)(nil),          // 56: atoll.admin.v1.CollectStall
+	(*ListAsideRequest)(nil),      // 57: atoll.admin.v1.ListAsideRequest
+	(*ListAsideResponse)(nil),     // 58: atoll.admin.v1.ListAsideResponse
+	(*AsideEntry)(nil),            // 59: atoll.admin.v1.AsideEntry
+	(*ForgetAsideRequest)(nil),    // 60: atoll.admin.v1.ForgetAsideRequest
+	(*ForgetAsideResponse)(nil),   // 61: atoll.admin.v1.ForgetAsideResponse
+	(*HotKeysRequest)(nil),        // 62: atoll.admin.v1.HotKeysRequest
+	(*HotKeysResponse)(nil),       // 63: atoll.admin.v1.HotKeysResponse
+	(*HotKey)(nil),                // 64: atoll.admin.v1.HotKey
 }
 var file_atoll_admin_v1_cluster_proto_depIdxs = []int32{
 	7,  // 0: atoll.admin.v1.GetTopologyResponse.members:type_name -> atoll.admin.v1.Member
@@ -3962,42 +4971,58 @@ var file_atoll_admin_v1_cluster_proto_depIdxs = []int32{
 	46, // 28: atoll.admin.v1.RepairResponse.repair:type_name -> atoll.admin.v1.RepairProgress
 	46, // 29: atoll.admin.v1.RepairStatusResponse.repair:type_name -> atoll.admin.v1.RepairProgress
 	47, // 30: atoll.admin.v1.RepairProgress.nodes:type_name -> atoll.admin.v1.NodeRepair
-	50, // 31: atoll.admin.v1.HotKeysResponse.keys:type_name -> atoll.admin.v1.HotKey
-	4,  // 32: atoll.admin.v1.Cluster.GetTopology:input_type -> atoll.admin.v1.GetTopologyRequest
-	10, // 33: atoll.admin.v1.Cluster.GetStatus:input_type -> atoll.admin.v1.GetStatusRequest
-	14, // 34: atoll.admin.v1.Cluster.Locate:input_type -> atoll.admin.v1.LocateRequest
-	16, // 35: atoll.admin.v1.Cluster.Export:input_type -> atoll.admin.v1.ExportRequest
-	23, // 36: atoll.admin.v1.Cluster.Plan:input_type -> atoll.admin.v1.PlanRequest
-	27, // 37: atoll.admin.v1.Cluster.Commit:input_type -> atoll.admin.v1.CommitRequest
-	30, // 38: atoll.admin.v1.Cluster.ListTasks:input_type -> atoll.admin.v1.ListTasksRequest
-	32, // 39: atoll.admin.v1.Cluster.GetTask:input_type -> atoll.admin.v1.GetTaskRequest
-	34, // 40: atoll.admin.v1.Cluster.PauseTask:input_type -> atoll.admin.v1.PauseTaskRequest
-	36, // 41: atoll.admin.v1.Cluster.ResumeTask:input_type -> atoll.admin.v1.ResumeTaskRequest
-	38, // 42: atoll.admin.v1.Cluster.AbortTask:input_type -> atoll.admin.v1.AbortTaskRequest
-	40, // 43: atoll.admin.v1.Cluster.SetPace:input_type -> atoll.admin.v1.SetPaceRequest
-	42, // 44: atoll.admin.v1.Cluster.Repair:input_type -> atoll.admin.v1.RepairRequest
-	44, // 45: atoll.admin.v1.Cluster.RepairStatus:input_type -> atoll.admin.v1.RepairStatusRequest
-	48, // 46: atoll.admin.v1.Cluster.HotKeys:input_type -> atoll.admin.v1.HotKeysRequest
-	5,  // 47: atoll.admin.v1.Cluster.GetTopology:output_type -> atoll.admin.v1.GetTopologyResponse
-	11, // 48: atoll.admin.v1.Cluster.GetStatus:output_type -> atoll.admin.v1.GetStatusResponse
-	15, // 49: atoll.admin.v1.Cluster.Locate:output_type -> atoll.admin.v1.LocateResponse
-	17, // 50: atoll.admin.v1.Cluster.Export:output_type -> atoll.admin.v1.ExportResponse
-	24, // 51: atoll.admin.v1.Cluster.Plan:output_type -> atoll.admin.v1.PlanResponse
-	28, // 52: atoll.admin.v1.Cluster.Commit:output_type -> atoll.admin.v1.CommitResponse
-	31, // 53: atoll.admin.v1.Cluster.ListTasks:output_type -> atoll.admin.v1.ListTasksResponse
-	33, // 54: atoll.admin.v1.Cluster.GetTask:output_type -> atoll.admin.v1.GetTaskResponse
-	35, // 55: atoll.admin.v1.Cluster.PauseTask:output_type -> atoll.admin.v1.PauseTaskResponse
-	37, // 56: atoll.admin.v1.Cluster.ResumeTask:output_type -> atoll.admin.v1.ResumeTaskResponse
-	39, // 57: atoll.admin.v1.Cluster.AbortTask:output_type -> atoll.admin.v1.AbortTaskResponse
-	41, // 58: atoll.admin.v1.Cluster.SetPace:output_type -> atoll.admin.v1.SetPaceResponse
-	43, // 59: atoll.admin.v1.Cluster.Repair:output_type -> atoll.admin.v1.RepairResponse
-	45, // 60: atoll.admin.v1.Cluster.RepairStatus:output_type -> atoll.admin.v1.RepairStatusResponse
-	49, // 61: atoll.admin.v1.Cluster.HotKeys:output_type -> atoll.admin.v1.HotKeysResponse
-	47, // [47:62] is the sub-list for method output_type
-	32, // [32:47] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	52, // 31: atoll.admin.v1.CollectResponse.collect:type_name -> atoll.admin.v1.CollectProgress
+	52, // 32: atoll.admin.v1.CollectStatusResponse.collect:type_name -> atoll.admin.v1.CollectProgress
+	53, // 33: atoll.admin.v1.CollectProgress.nodes:type_name -> atoll.admin.v1.NodeCollect
+	54, // 34: atoll.admin.v1.NodeCollect.demand:type_name -> atoll.admin.v1.CollectDemand
+	55, // 35: atoll.admin.v1.NodeCollect.current:type_name -> atoll.admin.v1.CollectCurrent
+	56, // 36: atoll.admin.v1.NodeCollect.stalls:type_name -> atoll.admin.v1.CollectStall
+	59, // 37: atoll.admin.v1.ListAsideResponse.entries:type_name -> atoll.admin.v1.AsideEntry
+	18, // 38: atoll.admin.v1.AsideEntry.record:type_name -> atoll.admin.v1.ExportRecord
+	64, // 39: atoll.admin.v1.HotKeysResponse.keys:type_name -> atoll.admin.v1.HotKey
+	4,  // 40: atoll.admin.v1.Cluster.GetTopology:input_type -> atoll.admin.v1.GetTopologyRequest
+	10, // 41: atoll.admin.v1.Cluster.GetStatus:input_type -> atoll.admin.v1.GetStatusRequest
+	14, // 42: atoll.admin.v1.Cluster.Locate:input_type -> atoll.admin.v1.LocateRequest
+	16, // 43: atoll.admin.v1.Cluster.Export:input_type -> atoll.admin.v1.ExportRequest
+	23, // 44: atoll.admin.v1.Cluster.Plan:input_type -> atoll.admin.v1.PlanRequest
+	27, // 45: atoll.admin.v1.Cluster.Commit:input_type -> atoll.admin.v1.CommitRequest
+	30, // 46: atoll.admin.v1.Cluster.ListTasks:input_type -> atoll.admin.v1.ListTasksRequest
+	32, // 47: atoll.admin.v1.Cluster.GetTask:input_type -> atoll.admin.v1.GetTaskRequest
+	34, // 48: atoll.admin.v1.Cluster.PauseTask:input_type -> atoll.admin.v1.PauseTaskRequest
+	36, // 49: atoll.admin.v1.Cluster.ResumeTask:input_type -> atoll.admin.v1.ResumeTaskRequest
+	38, // 50: atoll.admin.v1.Cluster.AbortTask:input_type -> atoll.admin.v1.AbortTaskRequest
+	40, // 51: atoll.admin.v1.Cluster.SetPace:input_type -> atoll.admin.v1.SetPaceRequest
+	42, // 52: atoll.admin.v1.Cluster.Repair:input_type -> atoll.admin.v1.RepairRequest
+	44, // 53: atoll.admin.v1.Cluster.RepairStatus:input_type -> atoll.admin.v1.RepairStatusRequest
+	48, // 54: atoll.admin.v1.Cluster.Collect:input_type -> atoll.admin.v1.CollectRequest
+	50, // 55: atoll.admin.v1.Cluster.CollectStatus:input_type -> atoll.admin.v1.CollectStatusRequest
+	57, // 56: atoll.admin.v1.Cluster.ListAside:input_type -> atoll.admin.v1.ListAsideRequest
+	60, // 57: atoll.admin.v1.Cluster.ForgetAside:input_type -> atoll.admin.v1.ForgetAsideRequest
+	62, // 58: atoll.admin.v1.Cluster.HotKeys:input_type -> atoll.admin.v1.HotKeysRequest
+	5,  // 59: atoll.admin.v1.Cluster.GetTopology:output_type -> atoll.admin.v1.GetTopologyResponse
+	11, // 60: atoll.admin.v1.Cluster.GetStatus:output_type -> atoll.admin.v1.GetStatusResponse
+	15, // 61: atoll.admin.v1.Cluster.Locate:output_type -> atoll.admin.v1.LocateResponse
+	17, // 62: atoll.admin.v1.Cluster.Export:output_type -> atoll.admin.v1.ExportResponse
+	24, // 63: atoll.admin.v1.Cluster.Plan:output_type -> atoll.admin.v1.PlanResponse
+	28, // 64: atoll.admin.v1.Cluster.Commit:output_type -> atoll.admin.v1.CommitResponse
+	31, // 65: atoll.admin.v1.Cluster.ListTasks:output_type -> atoll.admin.v1.ListTasksResponse
+	33, // 66: atoll.admin.v1.Cluster.GetTask:output_type -> atoll.admin.v1.GetTaskResponse
+	35, // 67: atoll.admin.v1.Cluster.PauseTask:output_type -> atoll.admin.v1.PauseTaskResponse
+	37, // 68: atoll.admin.v1.Cluster.ResumeTask:output_type -> atoll.admin.v1.ResumeTaskResponse
+	39, // 69: atoll.admin.v1.Cluster.AbortTask:output_type -> atoll.admin.v1.AbortTaskResponse
+	41, // 70: atoll.admin.v1.Cluster.SetPace:output_type -> atoll.admin.v1.SetPaceResponse
+	43, // 71: atoll.admin.v1.Cluster.Repair:output_type -> atoll.admin.v1.RepairResponse
+	45, // 72: atoll.admin.v1.Cluster.RepairStatus:output_type -> atoll.admin.v1.RepairStatusResponse
+	49, // 73: atoll.admin.v1.Cluster.Collect:output_type -> atoll.admin.v1.CollectResponse
+	51, // 74: atoll.admin.v1.Cluster.CollectStatus:output_type -> atoll.admin.v1.CollectStatusResponse
+	58, // 75: atoll.admin.v1.Cluster.ListAside:output_type -> atoll.admin.v1.ListAsideResponse
+	61, // 76: atoll.admin.v1.Cluster.ForgetAside:output_type -> atoll.admin.v1.ForgetAsideResponse
+	63, // 77: atoll.admin.v1.Cluster.HotKeys:output_type -> atoll.admin.v1.HotKeysResponse
+	59, // [59:78] is the sub-list for method output_type
+	40, // [40:59] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_atoll_admin_v1_cluster_proto_init() }
@@ -4006,13 +5031,14 @@ func file_atoll_admin_v1_cluster_proto_init() {
 		return
 	}
 	file_atoll_admin_v1_cluster_proto_msgTypes[38].OneofWrappers = []any{}
+	file_atoll_admin_v1_cluster_proto_msgTypes[44].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_admin_v1_cluster_proto_rawDesc), len(file_atoll_admin_v1_cluster_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   47,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,21 +19,25 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Cluster_GetTopology_FullMethodName  = "/atoll.admin.v1.Cluster/GetTopology"
-	Cluster_GetStatus_FullMethodName    = "/atoll.admin.v1.Cluster/GetStatus"
-	Cluster_Locate_FullMethodName       = "/atoll.admin.v1.Cluster/Locate"
-	Cluster_Export_FullMethodName       = "/atoll.admin.v1.Cluster/Export"
-	Cluster_Plan_FullMethodName         = "/atoll.admin.v1.Cluster/Plan"
-	Cluster_Commit_FullMethodName       = "/atoll.admin.v1.Cluster/Commit"
-	Cluster_ListTasks_FullMethodName    = "/atoll.admin.v1.Cluster/ListTasks"
-	Cluster_GetTask_FullMethodName      = "/atoll.admin.v1.Cluster/GetTask"
-	Cluster_PauseTask_FullMethodName    = "/atoll.admin.v1.Cluster/PauseTask"
-	Cluster_ResumeTask_FullMethodName   = "/atoll.admin.v1.Cluster/ResumeTask"
-	Cluster_AbortTask_FullMethodName    = "/atoll.admin.v1.Cluster/AbortTask"
-	Cluster_SetPace_FullMethodName      = "/atoll.admin.v1.Cluster/SetPace"
-	Cluster_Repair_FullMethodName       = "/atoll.admin.v1.Cluster/Repair"
-	Cluster_RepairStatus_FullMethodName = "/atoll.admin.v1.Cluster/RepairStatus"
-	Cluster_HotKeys_FullMethodName      = "/atoll.admin.v1.Cluster/HotKeys"
+	Cluster_GetTopology_FullMethodName   = "/atoll.admin.v1.Cluster/GetTopology"
+	Cluster_GetStatus_FullMethodName     = "/atoll.admin.v1.Cluster/GetStatus"
+	Cluster_Locate_FullMethodName        = "/atoll.admin.v1.Cluster/Locate"
+	Cluster_Export_FullMethodName        = "/atoll.admin.v1.Cluster/Export"
+	Cluster_Plan_FullMethodName          = "/atoll.admin.v1.Cluster/Plan"
+	Cluster_Commit_FullMethodName        = "/atoll.admin.v1.Cluster/Commit"
+	Cluster_ListTasks_FullMethodName     = "/atoll.admin.v1.Cluster/ListTasks"
+	Cluster_GetTask_FullMethodName       = "/atoll.admin.v1.Cluster/GetTask"
+	Cluster_PauseTask_FullMethodName     = "/atoll.admin.v1.Cluster/PauseTask"
+	Cluster_ResumeTask_FullMethodName    = "/atoll.admin.v1.Cluster/ResumeTask"
+	Cluster_AbortTask_FullMethodName     = "/atoll.admin.v1.Cluster/AbortTask"
+	Cluster_SetPace_FullMethodName       = "/atoll.admin.v1.Cluster/SetPace"
+	Cluster_Repair_FullMethodName        = "/atoll.admin.v1.Cluster/Repair"
+	Cluster_RepairStatus_FullMethodName  = "/atoll.admin.v1.Cluster/RepairStatus"
+	Cluster_Collect_FullMethodName       = "/atoll.admin.v1.Cluster/Collect"
+	Cluster_CollectStatus_FullMethodName = "/atoll.admin.v1.Cluster/CollectStatus"
+	Cluster_ListAside_FullMethodName     = "/atoll.admin.v1.Cluster/ListAside"
+	Cluster_ForgetAside_FullMethodName   = "/atoll.admin.v1.Cluster/ForgetAside"
+	Cluster_HotKeys_FullMethodName       = "/atoll.admin.v1.Cluster/HotKeys"
 )
 
 // ClusterClient is the client API for Cluster service.
@@ -71,6 +75,16 @@ type ClusterClient interface {
 	Repair(ctx context.Context, in *RepairRequest, opts ...grpc.CallOption) (*RepairResponse, error)
 	// RepairStatus tells how far the last repair is.
 	RepairStatus(ctx context.Context, in *RepairStatusRequest, opts ...grpc.CallOption) (*RepairStatusResponse, error)
+	// Collect has the nodes begin a round of tombstone collection of every
+	// partition now. The nodes of the region with the lowest number do.
+	Collect(ctx context.Context, in *CollectRequest, opts ...grpc.CallOption) (*CollectResponse, error)
+	// CollectStatus tells how far collection is, on the nodes of all regions.
+	CollectStatus(ctx context.Context, in *CollectStatusRequest, opts ...grpc.CallOption) (*CollectStatusResponse, error)
+	// ListAside shows what one node of the region has set aside: old versions that
+	// came when their deletes had been collected.
+	ListAside(ctx context.Context, in *ListAsideRequest, opts ...grpc.CallOption) (*ListAsideResponse, error)
+	// ForgetAside deletes entries that ListAside has shown.
+	ForgetAside(ctx context.Context, in *ForgetAsideRequest, opts ...grpc.CallOption) (*ForgetAsideResponse, error)
 	// HotKeys names the keys that take the most of the region's operations.
 	HotKeys(ctx context.Context, in *HotKeysRequest, opts ...grpc.CallOption) (*HotKeysResponse, error)
 }
@@ -232,6 +246,46 @@ func (c *clusterClient) RepairStatus(ctx context.Context, in *RepairStatusReques
 	return out, nil
 }
 
+func (c *clusterClient) Collect(ctx context.Context, in *CollectRequest, opts ...grpc.CallOption) (*CollectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CollectResponse)
+	err := c.cc.Invoke(ctx, Cluster_Collect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) CollectStatus(ctx context.Context, in *CollectStatusRequest, opts ...grpc.CallOption) (*CollectStatusResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CollectStatusResponse)
+	err := c.cc.Invoke(ctx, Cluster_CollectStatus_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) ListAside(ctx context.Context, in *ListAsideRequest, opts ...grpc.CallOption) (*ListAsideResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAsideResponse)
+	err := c.cc.Invoke(ctx, Cluster_ListAside_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) ForgetAside(ctx context.Context, in *ForgetAsideRequest, opts ...grpc.CallOption) (*ForgetAsideResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetAsideResponse)
+	err := c.cc.Invoke(ctx, Cluster_ForgetAside_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *clusterClient) HotKeys(ctx context.Context, in *HotKeysRequest, opts ...grpc.CallOption) (*HotKeysResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(HotKeysResponse)
@@ -277,6 +331,16 @@ type ClusterServer interface {
 	Repair(context.Context, *RepairRequest) (*RepairResponse, error)
 	// RepairStatus tells how far the last repair is.
 	RepairStatus(context.Context, *RepairStatusRequest) (*RepairStatusResponse, error)
+	// Collect has the nodes begin a round of tombstone collection of every
+	// partition now. The nodes of the region with the lowest number do.
+	Collect(context.Context, *CollectRequest) (*CollectResponse, error)
+	// CollectStatus tells how far collection is, on the nodes of all regions.
+	CollectStatus(context.Context, *CollectStatusRequest) (*CollectStatusResponse, error)
+	// ListAside shows what one node of the region has set aside: old versions that
+	// came when their deletes had been collected.
+	ListAside(context.Context, *ListAsideRequest) (*ListAsideResponse, error)
+	// ForgetAside deletes entries that ListAside has shown.
+	ForgetAside(context.Context, *ForgetAsideRequest) (*ForgetAsideResponse, error)
 	// HotKeys names the keys that take the most of the region's operations.
 	HotKeys(context.Context, *HotKeysRequest) (*HotKeysResponse, error)
 	mustEmbedUnimplementedClusterServer()
@@ -330,6 +394,18 @@ func (UnimplementedClusterServer) Repair(context.Context, *RepairRequest) (*Repa
 }
 func (UnimplementedClusterServer) RepairStatus(context.Context, *RepairStatusRequest) (*RepairStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RepairStatus not implemented")
+}
+func (UnimplementedClusterServer) Collect(context.Context, *CollectRequest) (*CollectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Collect not implemented")
+}
+func (UnimplementedClusterServer) CollectStatus(context.Context, *CollectStatusRequest) (*CollectStatusResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CollectStatus not implemented")
+}
+func (UnimplementedClusterServer) ListAside(context.Context, *ListAsideRequest) (*ListAsideResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAside not implemented")
+}
+func (UnimplementedClusterServer) ForgetAside(context.Context, *ForgetAsideRequest) (*ForgetAsideResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgetAside not implemented")
 }
 func (UnimplementedClusterServer) HotKeys(context.Context, *HotKeysRequest) (*HotKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method HotKeys not implemented")
@@ -600,6 +676,78 @@ func _Cluster_RepairStatus_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Cluster_Collect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CollectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).Collect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_Collect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).Collect(ctx, req.(*CollectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_CollectStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CollectStatusRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).CollectStatus(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_CollectStatus_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).CollectStatus(ctx, req.(*CollectStatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_ListAside_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAsideRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).ListAside(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_ListAside_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).ListAside(ctx, req.(*ListAsideRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_ForgetAside_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetAsideRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).ForgetAside(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_ForgetAside_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).ForgetAside(ctx, req.(*ForgetAsideRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Cluster_HotKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(HotKeysRequest)
 	if err := dec(in); err != nil {
@@ -676,6 +824,22 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RepairStatus",
 			Handler:    _Cluster_RepairStatus_Handler,
+		},
+		{
+			MethodName: "Collect",
+			Handler:    _Cluster_Collect_Handler,
+		},
+		{
+			MethodName: "CollectStatus",
+			Handler:    _Cluster_CollectStatus_Handler,
+		},
+		{
+			MethodName: "ListAside",
+			Handler:    _Cluster_ListAside_Handler,
+		},
+		{
+			MethodName: "ForgetAside",
+			Handler:    _Cluster_ForgetAside_Handler,
 		},
 		{
 			MethodName: "HotKeys",

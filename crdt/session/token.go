@@ -1,0 +1,274 @@
+package session
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+)
+
+// The encoding of a token:
+//
+//	1 byte    format, 1
+//	pieces, each:
+//	  uvarint   length of what follows
+//	  1 byte    what it is, 'S'
+//	  1 byte    bits of the partition's place
+//	  2 bytes   its prefix, big-endian
+//	  uvarint   highest stamp
+//	  clock     of the events seen; see crdt.AppendClock
+//	  uvarint   number of ballots, then ascending, each:
+//	    8 bytes   key hash, big-endian
+//	    uvarint   actor, uvarint counter
+//	  16 bytes  Tag for "session", over the piece from the 'S' on
+//
+// The format, the lengths and the places are for everybody: they are what a
+// client needs to choose and to put together pieces. The rest is opaque to it.
+// The most recent piece is the last. A token of no pieces is that of a session
+// which has seen nothing yet, and asks that answers bring one along.
+
+const (
+	format  = 1
+	kind    = 'S'
+	header  = 4 // kind and place
+	mac     = crdt.TagSize
+	purpose = "session"
+
+	// MaxToken bounds a token, and MaxPiece a piece with its length, in bytes.
+	MaxToken = 8 << 10
+	MaxPiece = 2 << 10
+)
+
+// ErrBad says that bytes are not a session token of this deployment.
+var ErrBad = errors.New("not a session token of this deployment")
+
+// Begin is the token of a session that has seen nothing.
+func Begin() []byte { return []byte{format} }
+
+// Piece is a sealed Part, as whoever has no secret sees it.
+type Piece struct {
+	Place Place
+	// Sealed is the piece with its length.
+	Sealed []byte
+}
+
+// Split takes a token apart. The pieces alias it. It checks nothing but the
+// frame.
+func Split(token []byte) ([]Piece, error) {
+	if len(token) == 0 || token[0] != format {
+		return nil, fmt.Errorf("%w: malformed", ErrBad)
+	}
+	var out []Piece
+	for b := token[1:]; len(b) > 0; {
+		n, size := binary.Uvarint(b)
+		if size <= 0 || n < header+mac || n > uint64(len(b)-size) || int(n)+size > MaxPiece {
+			return nil, fmt.Errorf("%w: malformed", ErrBad)
+		}
+		all := size + int(n)
+		body := b[size:all]
+		p := Place{body[1], binary.BigEndian.Uint16(body[2:])}
+		if body[0] != kind || p.Bits > 16 || uint32(p.Prefix)>>p.Bits != 0 {
+			return nil, fmt.Errorf("%w: malformed", ErrBad)
+		}
+		out = append(out, Piece{p, b[:all:all]})
+		b = b[all:]
+	}
+	return out, nil
+}
+
+// Compose is the inverse of Split.
+func Compose(pieces []Piece) []byte {
+	n := 1
+	for _, p := range pieces {
+		n += len(p.Sealed)
+	}
+	out := append(make([]byte, 0, n), format)
+	for _, p := range pieces {
+		out = append(out, p.Sealed...)
+	}
+	return out
+}
+
+// Seal returns the piece of a Part, which it folds; false if it cannot be made
+// to fit.
+func (p *Part) Seal(keys crdt.Keys) (Piece, bool) {
+	p.fold()
+	if !p.fits() {
+		return Piece{}, false
+	}
+	body := make([]byte, 0, 96)
+	body = append(body, kind, p.Place.Bits)
+	body = binary.BigEndian.AppendUint16(body, p.Place.Prefix)
+	body = binary.AppendUvarint(body, uint64(p.Stamp))
+	body = crdt.AppendClock(body, &p.Clock)
+	body = binary.AppendUvarint(body, uint64(len(p.Ballots)))
+	for _, b := range p.Ballots {
+		body = binary.BigEndian.AppendUint64(body, b.KeyHash)
+		body = binary.AppendUvarint(body, uint64(b.Dot.Actor))
+		body = binary.AppendUvarint(body, b.Dot.N)
+	}
+	tag := keys.Sign(purpose, body)
+	body = append(body, tag[:]...)
+	sealed := binary.AppendUvarint(make([]byte, 0, len(body)+2), uint64(len(body)))
+	sealed = append(sealed, body...)
+	return Piece{p.Place, sealed}, len(sealed) <= MaxPiece
+}
+
+// verify returns the authentic body, and whether the key that signs now made it.
+func (p Piece) verify(keys crdt.Keys) (body []byte, current bool, err error) {
+	_, size := binary.Uvarint(p.Sealed)
+	body, tag := p.Sealed[size:len(p.Sealed)-mac], p.Sealed[len(p.Sealed)-mac:]
+	current = keys[:min(1, len(keys))].Verify(tag, purpose, body)
+	if !current && (len(keys) < 2 || !keys[1:].Verify(tag, purpose, body)) {
+		return nil, false, fmt.Errorf("%w: not authentic", ErrBad)
+	}
+	return body, current, nil
+}
+
+func decodePart(place Place, b []byte) (*Part, error) {
+	bad := fmt.Errorf("%w: malformed", ErrBad)
+	uvarint := func() (n uint64, ok bool) {
+		n, size := binary.Uvarint(b)
+		if size <= 0 {
+			return 0, false
+		}
+		b = b[size:]
+		return n, true
+	}
+	stamp, ok := uvarint()
+	if !ok {
+		return nil, bad
+	}
+	clock, rest, err := crdt.DecodeClock(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBad, err)
+	}
+	b = rest
+	p := &Part{Place: place, Clock: *clock, Stamp: hlc.Stamp(stamp)}
+	count, ok := uvarint()
+	if !ok || count > MaxBallots {
+		return nil, bad
+	}
+	for range count {
+		if len(b) < 8 {
+			return nil, bad
+		}
+		ballot := Ballot{KeyHash: binary.BigEndian.Uint64(b)}
+		b = b[8:]
+		a, ok1 := uvarint()
+		n, ok2 := uvarint()
+		if !ok1 || !ok2 || a > 1<<32-1 || n > crdt.MaxN {
+			return nil, bad
+		}
+		ballot.Dot = crdt.Dot{Actor: crdt.Actor(a), N: n}
+		if k := len(p.Ballots); k > 0 && p.Ballots[k-1].compare(ballot) >= 0 {
+			return nil, bad
+		}
+		p.Ballots = append(p.Ballots, ballot)
+	}
+	if len(b) > 0 || !p.fits() {
+		return nil, bad
+	}
+	return p, nil
+}
+
+// Token is a token that was verified, by a node.
+type Token struct {
+	keys  crdt.Keys
+	place Place
+	part  *Part   // of place, joined; nil for none
+	rest  []Piece // of other places
+	whole Piece   // of place, when there was one only, signed with the key that signs now
+}
+
+// Open verifies all of a token and decodes what it knows of one place. The
+// result aliases the token.
+func Open(keys crdt.Keys, token []byte, place Place) (*Token, error) {
+	if len(token) > MaxToken {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrBad, len(token), MaxToken)
+	}
+	pieces, err := Split(token)
+	if err != nil {
+		return nil, err
+	}
+	t := &Token{keys: keys, place: place}
+	for _, p := range pieces {
+		if p.Place.Bits != place.Bits {
+			return nil, fmt.Errorf("%w: of another number of partitions", ErrBad)
+		}
+		if err := t.take(p); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func (t *Token) take(p Piece) error {
+	body, current, err := p.verify(t.keys)
+	if err != nil {
+		return err
+	}
+	if p.Place != t.place && current {
+		t.rest = append(t.rest, p)
+		return nil
+	}
+	part, err := decodePart(p.Place, body[header:])
+	switch {
+	case err != nil:
+		return err
+	case p.Place != t.place:
+		// The key that made it will be forgotten.
+		if again, ok := part.Seal(t.keys); ok {
+			p = again
+		}
+		t.rest = append(t.rest, p)
+	case t.part == nil:
+		t.part = part
+		if current {
+			t.whole = p
+		}
+	default:
+		t.part.Join(part)
+		t.whole = Piece{}
+	}
+	return nil
+}
+
+// Part is what the session knows of the place, nil for nothing.
+func (t *Token) Part() *Part { return t.part }
+
+// With returns the token with what was seen of the place added to it. dropped
+// is how many partitions had to be left out, those that were touched longest
+// ago first; the session's promises are void there.
+func (t *Token) With(seen *Part) (token []byte, dropped int) {
+	pieces := slices.Clip(t.rest)
+	switch {
+	case seen.Empty() && t.part == nil:
+	case t.whole.Sealed != nil && (seen.Empty() || t.part.Covers(seen)):
+		pieces = append(pieces, t.whole)
+	default:
+		all := Part{Place: t.place}
+		if t.part != nil {
+			all.Join(t.part)
+		}
+		all.Join(seen)
+		if p, ok := all.Seal(t.keys); ok {
+			pieces = append(pieces, p)
+		} else {
+			dropped++
+		}
+	}
+	size := 1
+	for _, p := range pieces {
+		size += len(p.Sealed)
+	}
+	for size > MaxToken {
+		size -= len(pieces[0].Sealed)
+		pieces = pieces[1:]
+		dropped++
+	}
+	return Compose(pieces), dropped
+}

@@ -1,0 +1,168 @@
+package yield
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func TestPhaseAt(t *testing.T) {
+	begin := time.Unix(1_700_000_000, 0).Truncate(Cycle)
+	for _, c := range []struct {
+		at, ends time.Duration
+		phase    Phase
+	}{
+		{0, settle, Settling},
+		{settle - 1, settle, Settling},
+		{settle, Hold, Probing},
+		{Hold - 1, Hold, Probing},
+		{Hold, Hold + beat, Working},
+		{Hold + beat, Hold + 2*beat, Working},
+		{Cycle - 1, Cycle, Working},
+		{Cycle, Cycle + settle, Settling},
+	} {
+		if phase, ends := PhaseAt(begin.Add(c.at)); phase != c.phase || !ends.Equal(begin.Add(c.ends)) {
+			t.Errorf("at %v: %v until %v", c.at, phase, ends.Sub(begin))
+		}
+	}
+}
+
+// node is a model of one: what clients wait for grows with the rate of the
+// background work, and without clients nothing is measured.
+type node struct {
+	control  Control
+	now      time.Time
+	base     time.Duration
+	harmless float64 // the rate at which everything takes twice as long
+	perBeat  int     // what clients do in a beat
+	work     float64 // how much there is to do, bytes a second
+	most     float64
+	did      float64 // bytes
+}
+
+// cycles lets time pass.
+func (n *node) cycles(count int) {
+	for range count {
+		for at := time.Duration(0); at < Cycle; {
+			phase, ends := PhaseAt(n.now)
+			span := ends.Sub(n.now)
+			rate := 0.
+			if phase == Working || !n.control.Holds() {
+				rate = min(n.control.Level(), n.work, n.most)
+			}
+			m := [Kinds]Measure{Commits: {
+				N:    int(int64(n.perBeat) * int64(span) / int64(beat)),
+				High: time.Duration(float64(n.base) * (1 + rate/n.harmless)),
+			}}
+			bytes := rate * span.Seconds()
+			n.did += bytes
+			n.control.Step(n.now.UnixNano()/int64(Cycle), phase, m, int(bytes), span)
+			n.now, at = ends, at+span
+		}
+	}
+}
+
+func newNode() *node {
+	return &node{
+		now: time.Unix(1_700_000_000, 0).Truncate(Cycle), base: 4 * time.Millisecond, harmless: 32 << 20,
+		perBeat: 100, work: 1 << 40, most: 64 << 20,
+	}
+}
+
+// mean rate over some cycles.
+func (n *node) mean(count int) float64 {
+	n.did = 0
+	n.cycles(count)
+	return n.did / (float64(count) * Cycle.Seconds())
+}
+
+// What is tolerated with this base is a rate of 12 MiB/s (1.25 times 4 ms, and
+// 0.5 ms): the control stays below it, but for the steps by which it tries, and
+// uses most of it.
+func TestControlFindsWhatIsHarmless(t *testing.T) {
+	n := newNode()
+	n.cycles(5)
+	if mean := n.mean(20); mean < 7<<20 || mean > 12<<20 {
+		t.Errorf("%.1f MiB/s", mean/(1<<20))
+	}
+	if base := n.control.Base(Commits); base != n.base {
+		t.Errorf("it takes %v without background work, not %v", base, n.base)
+	}
+	n.harmless /= 4
+	n.cycles(5)
+	if mean := n.mean(20); mean < 1.5*(1<<20) || mean > 3<<20 {
+		t.Errorf("on a node that is busier %.1f MiB/s", mean/(1<<20))
+	}
+	n.harmless *= 16
+	n.cycles(5)
+	if mean := n.mean(20); mean < 25<<20 {
+		t.Errorf("when it is not any more %.1f MiB/s", mean/(1<<20))
+	}
+}
+
+// When clients' load grows, so does what things take without background work.
+func TestControlLearnsAnew(t *testing.T) {
+	n := newNode()
+	n.cycles(10)
+	n.base *= 5
+	n.cycles(bases)
+	if mean := n.mean(20); mean < 6<<20 {
+		t.Errorf("after the load has grown %.1f MiB/s", mean/(1<<20))
+	}
+}
+
+func TestControlWithoutClients(t *testing.T) {
+	n := newNode()
+	n.perBeat = 0
+	n.cycles(2)
+	if mean := n.mean(2); mean < 63<<20 {
+		t.Errorf("%.1f MiB/s", mean/(1<<20))
+	}
+	if n.control.Holds() {
+		t.Error("it holds for nobody")
+	}
+}
+
+// A rest makes it careful again.
+func TestControlStartsAnew(t *testing.T) {
+	n := newNode()
+	n.harmless = 1 << 40
+	n.cycles(3)
+	if n.control.Level() < 60<<20 {
+		t.Fatalf("%.1f MiB/s", n.control.Level()/(1<<20))
+	}
+	n.work = 0
+	n.cycles(3)
+	if n.control.Level() != start {
+		t.Errorf("%.1f MiB/s after a rest", n.control.Level()/(1<<20))
+	}
+}
+
+// Y1, Y4: whatever is measured, there is a floor, and without clients the level
+// grows out of anything.
+func TestControlLaws(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var c Control
+		cycle := int64(0)
+		for range rapid.IntRange(0, 60).Draw(t, "steps") {
+			cycle += rapid.Int64Range(0, 3).Draw(t, "later")
+			var m [Kinds]Measure
+			for k := range m {
+				m[k] = Measure{rapid.IntRange(0, 100).Draw(t, "n"), time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "high"))}
+			}
+			phase := Phase(rapid.IntRange(0, int(Working)).Draw(t, "phase"))
+			c.Step(cycle, phase, m, rapid.IntRange(0, 1<<30).Draw(t, "bytes"), time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "span")))
+			if l := c.Level(); l < Floor || l > ceiling {
+				t.Fatalf("level %v", l)
+			}
+		}
+		for range 2 * Cycle / beat {
+			cycle++
+			c.Step(cycle, Working, [Kinds]Measure{}, int(c.Level()/4), beat)
+		}
+		if c.Holds() || c.Level() < 8<<20 {
+			t.Fatalf("without clients: holds %t, level %v", c.Holds(), c.Level())
+		}
+	})
+}

@@ -1,0 +1,101 @@
+package yield
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Pacer spreads the bytes of one sort of background work over time. Who has
+// done something pays for it, in turn, before he goes on. The zero value with a
+// Governor, or without, is ready.
+type Pacer struct {
+	Governor *Governor
+
+	mu  sync.Mutex
+	due account
+}
+
+// account is what was done, and what has been paid for it, in bytes since ever.
+// It has no clock.
+type account struct {
+	owed, paid float64
+	at         time.Time
+}
+
+// burst is how much may be done unpaid after a rest, in seconds of the rate.
+const burst = .05
+
+// pass lets time pass at a rate. Nothing but the burst is saved up.
+func (a *account) pass(now time.Time, rate float64) {
+	if !a.at.IsZero() {
+		a.paid += max(now.Sub(a.at).Seconds(), 0) * rate
+	}
+	a.at = now
+	a.paid = min(a.paid, a.owed+burst*rate)
+}
+
+// after is how long until bill is paid at this rate.
+func (a *account) after(bill, rate float64) time.Duration {
+	return max(time.Duration((bill-a.paid)/rate*float64(time.Second)), 0)
+}
+
+// slice is how long a payer goes by one look at the rate.
+const slice = 50 * time.Millisecond
+
+// Pay waits until n bytes that were done are paid for, at no more than most a
+// second, which is asked for again and again: what changes holds at once. The
+// only error is that of ctx.
+func (p *Pacer) Pay(ctx context.Context, n int, most func() uint64) error {
+	bill, wait := p.charge(n, most())
+	for wait > 0 {
+		if !sleep(ctx, min(wait, slice)) {
+			return ctx.Err()
+		}
+		wait = p.left(bill, most())
+	}
+	return ctx.Err()
+}
+
+// Delay charges n bytes and returns how long they take to be paid for at the
+// rate of now, most at most: for who cannot wait himself.
+func (p *Pacer) Delay(n int, most time.Duration) time.Duration {
+	_, wait := p.charge(n, ceiling)
+	return min(wait, most)
+}
+
+func (p *Pacer) charge(n int, most uint64) (bill float64, wait time.Duration) {
+	p.Governor.did(n)
+	p.mu.Lock()
+	now := time.Now()
+	rate := p.rate(most)
+	p.due.pass(now, rate)
+	p.due.owed += float64(n)
+	bill = p.due.owed
+	wait = p.due.after(bill, rate)
+	p.mu.Unlock()
+	return bill, max(wait, p.Governor.held(now))
+}
+
+func (p *Pacer) left(bill float64, most uint64) time.Duration {
+	p.mu.Lock()
+	now := time.Now()
+	rate := p.rate(most)
+	p.due.pass(now, rate)
+	wait := p.due.after(bill, rate)
+	p.mu.Unlock()
+	return max(wait, p.Governor.held(now))
+}
+
+func (p *Pacer) rate(most uint64) float64 { return float64(max(p.Governor.Rate(most), 1)) }
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

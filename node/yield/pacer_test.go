@@ -1,0 +1,200 @@
+package yield
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func most(n uint64) func() uint64 { return func() uint64 { return n } }
+
+// Without a governor it is the rate of the caller.
+func TestPacer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p Pacer
+		begun := time.Now()
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				if err := p.Pay(t.Context(), 100, most(1000)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(begun); took < time.Second || took > time.Second+slice {
+			t.Errorf("1000 bytes at 1000 a second took %v", took)
+		}
+		time.Sleep(time.Hour) // little is saved up
+		begun = time.Now()
+		if err := p.Pay(t.Context(), 550, most(1000)); err != nil || time.Since(begun) != 500*time.Millisecond {
+			t.Errorf("550 bytes took %v, %v", time.Since(begun), err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if p.Pay(ctx, 1000, most(1)) == nil {
+			t.Error("goes on after its end")
+		}
+	})
+}
+
+// They take turns: nobody waits for what came after him.
+func TestPacerTakesTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p Pacer
+		first := make(chan time.Time, 1)
+		begun := time.Now()
+		go func() {
+			p.Pay(t.Context(), 100, most(1000))
+			first <- time.Now()
+		}()
+		synctest.Wait()
+		if err := p.Pay(t.Context(), 10_000, most(1000)); err != nil {
+			t.Fatal(err)
+		}
+		if took := (<-first).Sub(begun); took > 100*time.Millisecond+slice {
+			t.Errorf("the first one waited %v", took)
+		}
+		if took := time.Since(begun); took < 10*time.Second {
+			t.Errorf("the second one waited %v", took)
+		}
+	})
+}
+
+// A change of the rate holds for those who wait.
+func TestPacerFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p Pacer
+		begun := time.Now()
+		err := p.Pay(t.Context(), 10_000, func() uint64 {
+			if time.Since(begun) < time.Second {
+				return 1
+			}
+			return 10_000
+		})
+		if took := time.Since(begun); err != nil || took < 1900*time.Millisecond || took > 2100*time.Millisecond {
+			t.Errorf("took %v, %v", took, err)
+		}
+	})
+}
+
+// Whatever is done in whatever pieces and rates, over a time it is what the
+// rates allowed, and the burst of the largest.
+func TestAccountLaw(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var a account
+		now := time.Unix(0, 0)
+		allowed, done, top := 0., 0., 0.
+		for range rapid.IntRange(1, 50).Draw(t, "steps") {
+			rate := float64(rapid.IntRange(1, 1<<20).Draw(t, "rate"))
+			top = max(top, rate)
+			a.pass(now, rate)
+			if a.owed > a.paid { // who waits does nothing
+				d := min(a.after(a.owed, rate), time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "waits")))
+				now, allowed = now.Add(d), allowed+d.Seconds()*rate
+				a.pass(now, rate)
+				continue
+			}
+			n := float64(rapid.IntRange(0, 1<<20).Draw(t, "bytes"))
+			if done > allowed+burst*top+1 {
+				t.Fatalf("%v bytes done where %v were allowed", done, allowed)
+			}
+			a.owed += n
+			done += n
+		}
+	})
+}
+
+// While work is held nobody goes on, and Y3: not longer than that.
+func TestPacerHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New()
+		p := Pacer{Governor: g}
+		time.Sleep(time.Until(time.Now().Truncate(Cycle).Add(Cycle + Hold)))
+		for range 100 { // clients
+			g.Observe(Commits, time.Millisecond)
+		}
+		time.Sleep(time.Until(time.Now().Truncate(Cycle).Add(Cycle + time.Millisecond)))
+		g.Observe(Commits, time.Millisecond)
+		begun := time.Now()
+		if err := p.Pay(t.Context(), 10, most(1<<30)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took < Hold-10*time.Millisecond || took > Hold {
+			t.Errorf("held for %v", took)
+		}
+		begun = time.Now()
+		if err := p.Pay(t.Context(), 10, most(1<<30)); err != nil || time.Since(begun) != 0 {
+			t.Errorf("held for another %v, %v", time.Since(begun), err)
+		}
+	})
+}
+
+// The whole of it: clients whose writes take longer the more background work
+// there is make it go slower, and its pages smaller; without them it goes as
+// fast as it may.
+func TestGovernor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New()
+		p := Pacer{Governor: g}
+		const allowed = 32 << 20
+		work := func(d time.Duration) float64 {
+			done, begun := 0, time.Now()
+			for time.Since(begun) < d {
+				n := g.Page(1 << 20)
+				done += n
+				if err := p.Pay(t.Context(), n, most(allowed)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return float64(done) / time.Since(begun).Seconds()
+		}
+		work(2 * Cycle)
+		if rate := work(2 * Cycle); rate < .95*allowed || rate > 1.01*allowed {
+			t.Errorf("without clients %.1f MiB/s", rate/(1<<20))
+		}
+		if n := g.Page(1 << 30); n < allowed/150 {
+			t.Errorf("a page of %d bytes", n)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var clients sync.WaitGroup
+		defer clients.Wait()
+		defer stop()
+		clients.Go(func() {
+			rate, last := 0., p.owed()
+			for ctx.Err() == nil {
+				time.Sleep(2 * time.Millisecond)
+				now := p.owed()
+				rate += ((now-last)/.002 - rate) / 50 // of the last 100 ms
+				last = now
+				g.Observe(Commits, 2*time.Millisecond+time.Duration(rate/(1<<20)*float64(time.Millisecond)/4))
+			}
+		})
+		work(5 * Cycle)
+		if rate := work(5 * Cycle); rate < 2<<20 || rate > 4<<20 {
+			t.Errorf("with clients %.1f MiB/s", rate/(1<<20))
+		}
+		if n := g.Page(1 << 20); n > 64<<10 {
+			t.Errorf("a page of %d bytes", n)
+		}
+	})
+}
+
+// owed is what was done since ever.
+func (p *Pacer) owed() float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.due.owed
+}
+
+func TestNobodyToYieldTo(t *testing.T) {
+	var g *Governor
+	g.Observe(Reads, time.Second)
+	if g.Rate(7) != 7 || g.Page(1<<20) != 1<<20 || g.held(time.Now()) != 0 {
+		t.Error("a nil governor is in the way")
+	}
+}
