@@ -53,7 +53,7 @@ func (c *Coordinator) spread(ctx context.Context, top *topology.Topology, entrie
 				sh = &share{}
 				shares[id] = sh
 			}
-			sh.entries = append(sh.entries, wire.Entry{Key: e.Key, Record: e.Record, Dots: e.Dots})
+			sh.entries = append(sh.entries, wire.Entry{Key: e.Key, Record: e.Record, Dots: e.Dots, IDs: e.IDs})
 			if fresh {
 				sh.seats = append(sh.seats, st)
 			}
