@@ -104,6 +104,7 @@ type Node struct {
 	replica *replica.Replica
 	coord   *coord.Coordinator
 	alive   *liveness.Detector
+	afar    *liveness.Detector // of the other regions' nodes
 	repair  *repair.Repairer
 	hints   *hint.Hints
 	pump    *geo.Pump
@@ -155,6 +156,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		Self: cfg.ID, Transport: deps.Transport, Nodes: n.peers,
 		Rand: n.chance(), Logger: deps.Logger.Named("liveness"),
 	})
+	n.afar = n.watchAfar()
 	n.alive.OnUp(func(id topology.NodeID) {
 		select {
 		case up <- id:
@@ -174,7 +176,8 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n.coord = coord.New(coord.Config{Self: cfg.ID, Keys: cfg.Keys}, coord.Deps{
 		Bucket:  coord.Static(cfg.Buckets),
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, Isolated: n.news.isolated, HLC: deps.HLC,
-		Alive: n.alive.Alive, Observe: n.alive.Observe, Slow: n.alive.Slow, Took: n.took,
+		Regions: n.deps.Others.All,
+		Alive:   n.up, Observe: n.observe, Slow: n.alive.Slow, Took: n.took,
 	})
 	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass, RepairBytes: cfg.RepairBytes}, repair.Deps{
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology,
@@ -336,7 +339,7 @@ func (n *Node) applyRemote(ctx context.Context, origin string, entries []wire.En
 	out := make([]geo.Entry, len(entries))
 	for i, e := range entries {
 		p := n.replica.Partition(hashring.KeyHash(e.Key))
-		out[i] = geo.Entry{Partition: p, Key: e.Key, Record: e.Record, Dots: e.Dots, IDs: e.IDs}
+		out[i] = geo.Entry{Partition: p, Key: e.Key, Record: e.Record, Dots: e.Dots}
 	}
 	return n.coord.ApplyRemote(ctx, origin, out)
 }

@@ -17,7 +17,8 @@ type loop struct {
 // stopped, and waited for, before the next one is. Whatever feeds others stops
 // before them; the replica, which writes the clean-stop marker, is last.
 //
-//	liveness, skew, repair, hints, keeper, gossip, news,
+//	liveness (and that of other regions' nodes), skew, repair, hints, keeper,
+//	gossip, news,
 //	copier, steward, sweeper, collector, drains
 //	                           ask and apply, nothing depends on them
 //	pump, announcer            the pump ships what is left, within its grace
@@ -32,7 +33,7 @@ func (n *Node) phases() [][]loop {
 		first = append(first, loop{"keeper", n.keeper.Run}, loop{"steward", n.steward.Run}, loop{"news", n.news.Run})
 	}
 	if len(n.deps.Others.All()) > 0 {
-		first = append(first, loop{"gossip", gossip{n, n.gossips}.Run})
+		first = append(first, loop{"liveness afar", n.afar.Run}, loop{"gossip", gossip{n, n.gossips}.Run})
 	}
 	for _, d := range n.drains {
 		first = append(first, loop{"drain", duty{n, d}.Run})

@@ -159,6 +159,10 @@ var families = []family{
 		func(f *Figures) float64 { return number(f.Coord.Joined.Load()) }),
 	counter("coordinator_stale_total", "Requests that met a node with another topology, and were tried again.",
 		func(f *Figures) float64 { return number(f.Coord.Stale.Load()) }),
+	counter("coordinator_partial_total", "Writes that hold in this region and were not known in time to be in all regions that they asked for.",
+		func(f *Figures) float64 { return number(f.Coord.Partial.Load()) }),
+	counter("coordinator_region_repairs_total", "Regions whose owners were given what a read across regions found elsewhere.",
+		func(f *Figures) float64 { return number(f.Coord.RegionRepairs.Load()) }),
 	counter("coordinator_missed_applies_total", "Applies that an owner did not confirm; anti-entropy makes up for them.",
 		func(f *Figures) float64 { return number(f.Coord.Missed.Load()) }),
 

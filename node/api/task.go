@@ -8,6 +8,7 @@ import (
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/hotkey"
 	"github.com/atolldb/atoll/node/overload"
+	"github.com/atolldb/atoll/node/quorum"
 )
 
 // get is a read on its way through the gate to the coordinator.
@@ -53,25 +54,37 @@ func (p *passage) recovered(what any) bool {
 func (s *KVService) get(now time.Time, conn uint64, size int, op coord.Get, done func(coord.GetResult, error)) {
 	at := s.limits.at(now)
 	t := &get{op: op, done: done}
-	t.enter(s, overload.Read, at, conn, size, op.Bucket, op.Key, op.Deadline, t)
+	class := overload.Read
+	if far(op.Level, op.Regions) {
+		class = overload.Far
+	}
+	t.enter(s, class, false, at, conn, size, op.Bucket, op.Key, op.Deadline, t)
 }
 
 // put writes, as get reads.
 func (s *KVService) put(now time.Time, conn uint64, size int, op coord.Put, done func(coord.PutResult, error)) {
 	at := s.limits.at(now)
 	t := &put{op: op, done: done}
-	t.enter(s, overload.Write, at, conn, size, op.Bucket, op.Key, op.Deadline, t)
+	class := overload.Write
+	if far(op.Level, op.Regions) {
+		class = overload.Far
+	}
+	t.enter(s, class, true, at, conn, size, op.Bucket, op.Key, op.Deadline, t)
 }
 
+// far says that an operation asks to wait for other regions. (One that a bucket's
+// policy has wait for them is taken for another.)
+func far(l quorum.Level, regions int) bool { return l.Regional() || regions > 1 }
+
 func (p *passage) enter(
-	s *KVService, class overload.Class, at int64, conn uint64, size int,
+	s *KVService, class overload.Class, write bool, at int64, conn uint64, size int,
 	bucket string, key []byte, deadline time.Time, owner operation,
 ) {
 	if bucket == "" {
 		bucket = coord.DefaultBucket
 	}
 	hash := hotkey.Hash(bucket, key)
-	s.hot.add(at/int64(time.Millisecond), class == overload.Write, hash, bucket, key)
+	s.hot.add(at/int64(time.Millisecond), write, hash, bucket, key)
 	p.kv = s
 	p.Request = overload.Request{
 		Class: class, Conn: conn, Key: hash, Bytes: size, Deadline: s.limits.at(deadline), Owner: owner,

@@ -27,6 +27,10 @@ type Config struct {
 	// LocalSerial serves that level. Nodes do not set it before acceptors' states
 	// follow their partitions.
 	LocalSerial bool
+	// RegionHedgeAfter is how long a request to another region waits for a node
+	// there before it asks one more; 0 is 400 ms. It should be above the round trip
+	// time to the farthest region.
+	RegionHedgeAfter time.Duration
 }
 
 // Deps are what a coordinator works with.
@@ -36,6 +40,9 @@ type Deps struct {
 	// Topology that holds now. An operation loads it once and again only after
 	// it has met somebody who knows of a newer one.
 	Topology func() *topology.Topology
+	// Regions are the newest known topologies of the other regions. Nil where
+	// there are none.
+	Regions func() []*topology.Topology
 	// Learn asks a peer for its topology, adopts it if it is newer, and calls
 	// then, exactly once, within a few seconds, whether there was anything to
 	// learn or not. Nil where the topology never changes.
@@ -88,8 +95,12 @@ type Stats struct {
 	Joined atomic.Uint64
 	// Stale counts requests that were refused because the topology of this node,
 	// or the peer's, was not the newest; see stale.go.
-	Stale    atomic.Uint64
-	Failures atomic.Uint64
+	Stale atomic.Uint64
+	// Partial counts writes that hold here and are not known to be in as many
+	// regions as they should be; RegionRepairs regions whose owners were given
+	// what a read found elsewhere.
+	Partial, RegionRepairs atomic.Uint64
+	Failures               atomic.Uint64
 }
 
 // New returns a coordinator.
@@ -99,6 +110,9 @@ func New(cfg Config, deps Deps) *Coordinator {
 	}
 	if cfg.StandInAfter == 0 {
 		cfg.StandInAfter = 200 * time.Millisecond
+	}
+	if cfg.RegionHedgeAfter == 0 {
+		cfg.RegionHedgeAfter = 400 * time.Millisecond
 	}
 	if deps.Bucket == nil {
 		deps.Bucket = Static(nil)

@@ -27,7 +27,6 @@ func (w *write) mint(i int) {
 	f.round = &f.first
 	m := replica.Mint{
 		Key: w.k.full, KeyHash: w.k.hash, Epoch: w.k.top.Epoch,
-		ID:          w.p.RequestID,
 		Context:     w.ctx,
 		Overwrite:   w.p.Overwrite || w.p.Condition.Kind != crdt.Always || w.k.bucket.Kind == crdt.LWW,
 		Condition:   w.p.Condition,
@@ -38,6 +37,9 @@ func (w *write) mint(i int) {
 		Expires:     w.p.Deadline,
 		Decided:     f.decided,
 		Done:        f.local,
+	}
+	if w.want.far() {
+		f.far = w.farther()
 	}
 	// A stalled disk here must not keep the client beyond its deadline.
 	f.mu.Lock()
@@ -66,6 +68,8 @@ type fanout struct {
 	turns int
 	// body is the Apply that all rounds send.
 	body []byte
+	// far is nil for a write that stays in the region.
+	far *farWrite
 }
 
 // round is a minted write sent, and counted, by one topology.
@@ -111,20 +115,8 @@ func (f *fanout) decided(m *replica.Minted) {
 		record = denseDelta(f.k.hash, m)
 	}
 	f.body = wire.AppendApply(make([]byte, 0, len(record)+len(f.k.full)+16),
-		wire.Apply{Entries: []wire.Entry{f.entry(record)}})
+		wire.Apply{Entries: []wire.Entry{{Key: f.k.full, Record: record}}})
 	f.first.spread()
-}
-
-// entry is what all who take the write get: the record, and word of the event.
-func (f *fanout) entry(record []byte) wire.Entry {
-	e, d := wire.Entry{Key: f.k.full, Record: record}, f.minted.Dot
-	if !f.p.RequestID.IsZero() {
-		e.IDs = []crdt.EventID{{Dot: d, ID: f.p.RequestID}}
-	}
-	if len(e.IDs) == 0 || f.minted.Replayed { // what replaced it may be all that is left
-		e.Dots = []crdt.Dot{d}
-	}
-	return e
 }
 
 // spread sends the record to all who take it by the round's topology. This node
@@ -153,7 +145,7 @@ func (r *round) give(i int, second bool, id topology.NodeID) {
 	c := r.c
 	if id == c.cfg.Self {
 		if r != &r.first {
-			entries := []wire.Entry{r.entry(r.minted.Record)}
+			entries := []wire.Entry{{Key: r.k.full, Record: r.minted.Record}}
 			c.Replica.ApplyAt(r.k.top.Epoch, entries, func(_ int, err error) { r.answer(i, second, id, 0, err) })
 		}
 		return
@@ -240,6 +232,7 @@ func (f *fanout) local(_ *replica.Minted, err error) {
 	if err == nil {
 		f.c.Took(f.c.cfg.Self, liveness.Writes, time.Since(f.began))
 		f.first.vote(f.slot, f.second(), nil)
+		f.abroad()
 		return
 	}
 	if no := (*replica.ConditionError)(nil); errors.As(err, &no) {
@@ -318,6 +311,8 @@ func (r *round) conclude(v quorum.Verdict) {
 	f.shut()
 	a := r.achieved()
 	yes := r.tally.Yes()
+	slots := len(r.k.row.Slots)
+	share := wire.Share{Yes: uint32(r.owned()), Needed: uint32(min(r.tally.Need(), slots)), Owners: uint32(slots)}
 	f.mu.Unlock()
 
 	if v == quorum.Lost {
@@ -325,16 +320,53 @@ func (r *round) conclude(v quorum.Verdict) {
 		if planted.Bug(planted.SayNotApplied) {
 			outcome = NotApplied
 		}
-		f.done(PutResult{}, f.c.unavailable(&r.k, f.want, r.tally.Need(), yes, outcome))
+		f.end(PutResult{}, share, f.c.unavailable(&r.k, f.want, r.tally.Need(), yes, outcome))
 		return
 	}
-	f.done(PutResult{
+	f.end(PutResult{
 		Version:  f.minted.Dot,
 		Stamp:    f.minted.Stamp,
 		Context:  f.c.token(&r.k, f.minted.Context),
-		Replayed: f.minted.Replayed,
 		Achieved: a,
-	}, nil)
+	}, share, nil)
+}
+
+// abroad sends a record that is durable to other regions, if it goes there.
+func (f *fanout) abroad() {
+	if f.far != nil {
+		f.far.begin(f.minted.Record, f.p.Deadline)
+	}
+}
+
+// end gives the answer, or, for a write that goes to other regions, what they
+// have to be waited for with.
+func (f *fanout) end(res PutResult, share wire.Share, err *Error) {
+	switch {
+	case f.far == nil:
+		f.done(res, err)
+	case err != nil:
+		f.far.cancel()
+		f.done(PutResult{}, err)
+	default:
+		f.abroad()
+		f.far.home(res, share)
+	}
+}
+
+// owned is how many slots have the write themselves. Called with the lock held.
+func (r *round) owned() (n int) {
+	has := func(i int, second bool) bool {
+		if r.cover != nil {
+			return r.cover.seat(i, second).own
+		}
+		return r.tally.Acked(i, second)
+	}
+	for i, s := range r.k.row.Slots {
+		if has(i, false) && (!s.Moving() || has(i, true)) {
+			n++
+		}
+	}
+	return n
 }
 
 // achieved says who has the write. Called with the lock held.
@@ -353,6 +385,7 @@ func (r *round) achieved() Achieved {
 		}
 		a.Degraded = a.Degraded || !r.c.alive(id)
 	}
+	a.Reached = r.k.reached(r.owned())
 	if r.cover != nil && len(r.cover.hinted) > 0 {
 		a.Hinted, a.Degraded = slices.Clone(r.cover.hinted), true
 	}
@@ -381,7 +414,7 @@ func (f *fanout) expire() {
 
 func (f *fanout) fail(e *Error) {
 	if f.close() {
-		f.done(PutResult{}, e)
+		f.end(PutResult{}, wire.Share{}, e)
 	}
 }
 

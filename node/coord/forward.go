@@ -118,7 +118,8 @@ func recast[T, F ~string](in []F) []T {
 	return out
 }
 
-// Handle serves forwarded writes; it reports whether req was one.
+// Handle serves forwarded writes and what other regions ask for; it reports
+// whether req was such.
 func (c *Coordinator) Handle(req peer.Request, reply peer.Done) bool {
 	switch req.Verb {
 	case peer.VerbForward:
@@ -126,7 +127,7 @@ func (c *Coordinator) Handle(req peer.Request, reply peer.Done) bool {
 		c.handleSerialRead(req, reply)
 		return true
 	default:
-		return false
+		return c.serveRegion(req, reply)
 	}
 	m, err := wire.DecodeForward(req.Body)
 	if err != nil {

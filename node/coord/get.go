@@ -23,13 +23,20 @@ func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
 		done(GetResult{}, e)
 		return
 	}
-	w := want{g.Level, g.R, "r"}
+	w := chosen(k.bucket.Reads, want{g.Level, g.R, "r", g.Regions})
 	n, e := k.need(w)
+	if e == nil {
+		e = c.allowed(&k, k.bucket.Reads, w)
+	}
+	g.Level, g.R, g.Regions = w.level, w.count, w.regions
 	if e == nil {
 		e = c.unservedGet(g)
 	}
 	if e == nil && g.Level.Consensus() && g.R != 0 {
 		e = invalid("r", "0 at "+g.Level.String(), strconv.Itoa(g.R), "a majority decides")
+	}
+	if e == nil && w.regions != 0 {
+		_, e = c.reach(&k, w)
 	}
 	if e == nil {
 		e = c.current(&k, w, n)
@@ -39,7 +46,7 @@ func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
 		done(GetResult{}, e)
 		return
 	}
-	if n == 1 && !serialOnly(w) && k.place(c.cfg.Self) >= 0 {
+	if n == 1 && !serialOnly(w) && !w.far() && k.place(c.cfg.Self) >= 0 {
 		// It costs less than to find out whether somebody else asks for it.
 		c.read(k, w, g.Deadline, func(rec crdt.Record, who Achieved, err *Error) {
 			res, e := c.result(&k, rec, who, err)

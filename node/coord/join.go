@@ -87,7 +87,7 @@ func (c *Coordinator) joined(k key, w want, r reader) {
 	}
 	if !bytes.Equal(f.k.full, k.full) || f.next != nil && len(f.next.readers) >= maxJoined {
 		shard.Unlock()
-		c.read(k, w, r.deadline, func(rec crdt.Record, who Achieved, err *Error) {
+		c.gather(k, w, r.deadline, func(rec crdt.Record, who Achieved, err *Error) {
 			res, e := c.result(&k, rec, who, err)
 			r.done(res, e)
 		})
@@ -121,7 +121,7 @@ func (b *batch) begin() {
 	f := b.f
 	k := f.k
 	k.resolve(f.c.Topology())
-	f.c.read(k, f.id.want, b.latest, func(rec crdt.Record, who Achieved, err *Error) {
+	f.c.gather(k, f.id.want, b.latest, func(rec crdt.Record, who Achieved, err *Error) {
 		shard := &f.c.flights[f.id.hash%flightShards]
 		shard.Lock()
 		readers, next := b.readers, f.next

@@ -67,21 +67,15 @@ type want struct {
 	level quorum.Level
 	count int
 	field string
-}
-
-func (w want) String() string {
-	switch {
-	case w.count != 0:
-		return w.field + "=" + strconv.Itoa(w.count)
-	case w.level == quorum.Default:
-		return quorum.LocalQuorum.String()
-	}
-	return w.level.String()
+	// regions overrides in how many regions, the own one among them; 0 is by level.
+	regions int
 }
 
 // everybody reports whether all who take writes are wanted, also those who do
 // not count otherwise.
-func (w want) everybody() bool { return w.count == 0 && w.level == quorum.LocalAll }
+func (w want) everybody() bool {
+	return w.count == 0 && (w.level == quorum.LocalAll || w.level == quorum.All)
+}
 
 // need returns how many slots of the key's row w takes.
 func (k *key) need(w want) (int, *Error) {

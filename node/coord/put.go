@@ -49,7 +49,7 @@ func (c *Coordinator) begin(w *write) {
 	p := &w.p
 	if p.Delete && len(p.Context) == 0 && p.Condition.Kind == crdt.Always && !serialOnly(w.want) {
 		// A delete covers what is there, so it has to look first.
-		c.read(w.k, w.want, p.Deadline, func(rec crdt.Record, _ Achieved, err *Error) {
+		c.gather(w.k, w.want, p.Deadline, func(rec crdt.Record, _ Achieved, err *Error) {
 			if err != nil {
 				w.done(PutResult{}, err)
 				return
@@ -79,15 +79,25 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 		return nil, invalid("ttl", "whole milliseconds", p.TTL.String(), "ttl is too fine")
 	}
 	p.Sloppy = p.Sloppy || k.bucket.Sloppy
+	chose := chosen(k.bucket.Writes, want{p.Level, p.W, "w", p.Regions})
+	p.Level, p.W, p.Regions = chose.level, chose.count, chose.regions
 	if p.Level.Consensus() {
 		if p.W != 0 {
 			return nil, invalid("w", "0 at "+p.Level.String(), strconv.Itoa(p.W), "a majority decides")
 		}
 		p.Sloppy = false // nobody stands in for an acceptor
 	}
-	w := &write{c: c, k: k, p: p, want: want{p.Level, p.W, "w"}}
+	w := &write{c: c, k: k, p: p, want: chose}
 	if w.need, err = k.need(w.want); err != nil {
 		return nil, err
+	}
+	if err = c.allowed(&k, k.bucket.Writes, w.want); err != nil {
+		return nil, err
+	}
+	if w.want.far() || w.want.regions != 0 {
+		if w.reach, err = c.reach(&k, w.want); err != nil {
+			return nil, err
+		}
 	}
 	if err = c.unservedPut(&p); err != nil {
 		return nil, err
@@ -109,7 +119,9 @@ type write struct {
 	ctx  crdt.Context
 	want want
 	need int // slots
-	done func(PutResult, *Error)
+	// reach is where it goes, if want leaves the region.
+	reach reach
+	done  func(PutResult, *Error)
 	// forwarded: this node was asked by the coordinator to mint.
 	forwarded bool
 	// refused is why the last server that was tried would not mint.
@@ -136,6 +148,12 @@ func (w *write) route(i int) {
 	if live := w.live(); live < w.need && !w.coverable(live) {
 		w.done(PutResult{}, c.unavailable(&w.k, w.want, w.need, live, NotApplied))
 		return
+	}
+	if w.want.far() {
+		if err := w.reach.refuse(c, w.want); err != nil {
+			w.done(PutResult{}, err)
+			return
+		}
 	}
 	if i == 0 && !serialOnly(w.want) { // those must all go to the same one
 		w.late = w.slow()

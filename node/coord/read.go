@@ -316,7 +316,7 @@ func (r *read) met() {
 }
 
 func (r *read) achieved(who []topology.NodeID) Achieved {
-	a := Achieved{Level: r.want.level, Needed: r.tally.Need(), Replicas: who, Coordinator: r.c.cfg.Self}
+	a := Achieved{Level: r.want.level, Needed: r.tally.Need(), Replicas: who, Coordinator: r.c.cfg.Self, Reached: r.k.reached(len(who))}
 	for i := range r.k.row.Slots {
 		a.Degraded = a.Degraded || !r.c.alive(r.k.server(i))
 	}

@@ -39,6 +39,9 @@ type region struct {
 	buckets  map[string]coord.Bucket
 	nodes    map[topology.NodeID]*member
 
+	// others are the other regions on the same network; see newRegions.
+	others []*region
+
 	mu   sync.Mutex
 	dead map[topology.NodeID]bool // what all nodes believe
 	late map[topology.NodeID]bool // whom all nodes find slow
@@ -83,17 +86,28 @@ func (r *region) catchUp(m *member) {
 }
 
 func makeRegion(t *testing.T, n int, registry *memtopo.Registry, disk memstore.Config) *region {
+	r := layOut(t, "east", 1, "", n, testFabric())
+	r.registry = registry
+	r.startAll(disk)
+	return r
+}
+
+func testFabric() *memnet.Fabric {
+	return memnet.New(1, memnet.Config{Faults: memnet.Faults{MinDelay: time.Millisecond, MaxDelay: time.Millisecond}})
+}
+
+// layOut is a region whose nodes do not run yet.
+func layOut(t *testing.T, name topology.Region, id topology.RegionID, prefix string, n int, fabric *memnet.Fabric) *region {
 	var members []topology.Member
 	for i := range n {
-		members = append(members, topology.Member{ID: topology.NodeID(fmt.Sprint("n", i+1)), Rack: fmt.Sprint("r", i), Weight: 1})
+		members = append(members, topology.Member{ID: topology.NodeID(fmt.Sprint(prefix, "n", i+1)), Rack: fmt.Sprint("r", i), Weight: 1})
 	}
-	top, err := topology.Static("east", 1, members, hashring.Rules{Partitions: 8, Replicas: min(n, 3)})
+	top, err := topology.Static(name, id, members, hashring.Rules{Partitions: 8, Replicas: min(n, 3)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &region{
-		t: t, top: top, registry: registry, nodes: map[topology.NodeID]*member{}, dead: map[topology.NodeID]bool{},
-		fabric: memnet.New(1, memnet.Config{Faults: memnet.Faults{MinDelay: time.Millisecond, MaxDelay: time.Millisecond}}),
+	return &region{
+		t: t, top: top, registry: memtopo.New(id), nodes: map[topology.NodeID]*member{}, dead: map[topology.NodeID]bool{}, fabric: fabric,
 		buckets: map[string]coord.Bucket{
 			"lww":   {Kind: crdt.LWW},
 			"small": {MaxValue: 10},
@@ -101,12 +115,22 @@ func makeRegion(t *testing.T, n int, registry *memtopo.Registry, disk memstore.C
 			"loose": {Sloppy: true},
 		},
 	}
-	for _, m := range members {
+}
+
+func (r *region) startAll(disk memstore.Config) {
+	for _, m := range r.top.Members {
 		r.start(m.ID, memstore.NewDisk(disk))
 	}
 	r.settle()
-	t.Cleanup(r.close)
-	return r
+	r.t.Cleanup(r.close)
+}
+
+// foreign are the topologies of the other regions.
+func (r *region) foreign() (tops []*topology.Topology) {
+	for _, o := range r.others {
+		tops = append(tops, o.top)
+	}
+	return tops
 }
 
 func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
@@ -128,7 +152,7 @@ func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
 	})
 	m.Coordinator = coord.New(coord.Config{Self: id, LocalSerial: true, Keys: crdt.Keys{secret}}, coord.Deps{
 		Bucket:  coord.Static(r.buckets),
-		Replica: m.replica, Transport: m.wire, Topology: m.replica.Topology, Learn: r.learn(m), HLC: clock,
+		Replica: m.replica, Transport: m.wire, Topology: m.replica.Topology, Regions: r.foreign, Learn: r.learn(m), HLC: clock,
 		Alive: r.alive, Observe: func(topology.NodeID, error) {}, Slow: r.slow,
 	})
 	m.hints, err = hint.Open(hint.Config{Self: id, Beat: time.Hour}, hint.Deps{
@@ -168,9 +192,15 @@ func (r *region) settle() {
 }
 
 func (r *region) alive(id topology.NodeID) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.dead[id]
+	for _, o := range append([]*region{r}, r.others...) {
+		o.mu.Lock()
+		dead := o.dead[id]
+		o.mu.Unlock()
+		if dead {
+			return false
+		}
+	}
+	return true
 }
 
 // believe makes all nodes think that id is down, or up again.
@@ -343,8 +373,6 @@ type tap struct {
 
 	mu   sync.Mutex
 	sent []message
-	// doubled requests arrive twice; the replies to lossy ones are lost.
-	doubled, lossy peer.Verb
 	// answer, if it says true, is what becomes of a request, after a while.
 	answer func(to topology.NodeID, req peer.Request) (after time.Duration, reply []byte, err error, ok bool)
 }
@@ -359,7 +387,7 @@ type message struct {
 func (w *tap) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 	w.mu.Lock()
 	w.sent = append(w.sent, message{to, req.Verb, req.Body, bytes.Clone(req.Body)})
-	answer, doubled, lossy := w.answer, w.doubled == req.Verb, w.lossy == req.Verb
+	answer := w.answer
 	w.mu.Unlock()
 	if req.Timeout <= 0 {
 		w.t.Errorf("sent with a timeout of %v", req.Timeout)
@@ -370,28 +398,7 @@ func (w *tap) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 			return
 		}
 	}
-	if doubled {
-		w.Transport.Send(to, req, func([]byte, error) {})
-	}
-	if lossy {
-		w.Transport.Send(to, req, func([]byte, error) { done(nil, peer.ErrTimeout) })
-		return
-	}
 	w.Transport.Send(to, req, done)
-}
-
-// twice has the requests of a verb arrive twice, 0 for none.
-func (w *tap) twice(verb peer.Verb) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.doubled = verb
-}
-
-// loses the replies to the requests of a verb, 0 for none.
-func (w *tap) loses(verb peer.Verb) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.lossy = verb
 }
 
 func (w *tap) verify() {

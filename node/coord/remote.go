@@ -28,7 +28,14 @@ func (c *Coordinator) ApplyRemote(ctx context.Context, origin string, entries []
 	}
 	for turn := 0; ; turn++ {
 		top := c.Topology()
-		err := c.spread(ctx, top, entries, deadline)
+		done := make(chan error, 1)
+		c.spread(top, entries, want{}, deadline, func(_ *spread, err error) { done <- err })
+		var err error
+		select {
+		case err = <-done:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
 		switch {
 		case err == nil:
 			return nil
@@ -39,9 +46,11 @@ func (c *Coordinator) ApplyRemote(ctx context.Context, origin string, entries []
 	}
 }
 
-// spread is one turn of ApplyRemote.
-func (c *Coordinator) spread(ctx context.Context, top *topology.Topology, entries []geo.Entry, deadline time.Time) error {
-	s := &spread{top: top, done: make(chan error, 1), tallies: map[hashring.Partition]*quorum.Slots{}}
+// spread has all who take writes apply the entries, by one topology. It calls
+// done once: with nil when each entry is durable at as many slots of its
+// partition as w wants.
+func (c *Coordinator) spread(top *topology.Topology, entries []geo.Entry, w want, deadline time.Time, done func(*spread, error)) *spread {
+	s := &spread{top: top, done: done, tallies: map[hashring.Partition]*quorum.Slots{}}
 	shares := map[topology.NodeID]*share{}
 	for _, e := range entries {
 		p := hashring.PartitionOf(hashring.KeyHash(e.Key), top.Table.Partitions())
@@ -53,7 +62,7 @@ func (c *Coordinator) spread(ctx context.Context, top *topology.Topology, entrie
 				sh = &share{}
 				shares[id] = sh
 			}
-			sh.entries = append(sh.entries, wire.Entry{Key: e.Key, Record: e.Record, Dots: e.Dots, IDs: e.IDs})
+			sh.entries = append(sh.entries, wire.Entry{Key: e.Key, Record: e.Record, Dots: e.Dots})
 			if fresh {
 				sh.seats = append(sh.seats, st)
 			}
@@ -66,27 +75,32 @@ func (c *Coordinator) spread(ctx context.Context, top *topology.Topology, entrie
 				give(slot.Next, seat{p, i, true})
 			}
 		}
+		slots, extra := len(row.Slots), -1
+		need, err := (&key{row: row}).need(w)
+		if err != nil {
+			done(s, err)
+			return s
+		}
 		if row.Extra != "" {
-			give(row.Extra, seat{p, -1, false})
+			if w.everybody() {
+				extra, slots, need = slots, slots+1, need+1
+			}
+			give(row.Extra, seat{p, extra, false})
 		}
 		if fresh {
-			t := quorum.NewSlots(len(row.Slots)/2+1, len(row.Slots), moving)
+			t := quorum.NewSlots(need, slots, moving)
 			s.tallies[p] = &t
 		}
 	}
 	s.open = len(s.tallies)
 	if s.open == 0 {
-		return nil
+		done(s, nil)
+		return s
 	}
 	for id, sh := range shares {
 		c.applyAt(id, sh, deadline, s)
 	}
-	select {
-	case err := <-s.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return s
 }
 
 func (c *Coordinator) applyAt(id topology.NodeID, sh *share, deadline time.Time, s *spread) {
@@ -118,7 +132,7 @@ type share struct {
 }
 
 // seat is a node's place in a partition's row: a slot, and whether it is the
-// second node of it; -1 is that of Extra, which does not count.
+// second node of it; -1 is that of Extra where that does not count.
 type seat struct {
 	p      hashring.Partition
 	slot   int
@@ -132,10 +146,28 @@ type spread struct {
 	tallies map[hashring.Partition]*quorum.Slots
 	open    int
 	ended   bool
-	done    chan error
+	done    func(*spread, error)
+}
+
+// yes is how many slots of the only partition have acknowledged, and how many it
+// takes.
+func (s *spread) yes() (yes, need int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.tallies {
+		yes, need = t.Yes(), t.Need()
+	}
+	return yes, need
 }
 
 func (s *spread) vote(seats []seat, err error) {
+	if met, why := s.count(seats, err); met || why != nil {
+		s.done(s, why)
+	}
+}
+
+// count reports that this vote has met all, or why it has made that impossible.
+func (s *spread) count(seats []seat, err error) (met bool, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, st := range seats {
@@ -156,18 +188,18 @@ func (s *spread) vote(seats []seat, err error) {
 		switch after {
 		case quorum.Met:
 			if s.open--; s.open == 0 {
-				s.ended = true
-				s.done <- nil
+				s.ended, met = true, true
 			}
 		case quorum.Lost:
 			s.ended = true
 			if invalidEntry(err) {
 				err = fmt.Errorf("%w: %w", geo.ErrPoison, err)
 			}
-			s.done <- fmt.Errorf("partition %d has no quorum: %w", st.p, err)
+			why = fmt.Errorf("partition %d has no quorum: %w", st.p, err)
 		case quorum.Pending:
 		}
 	}
+	return met, why
 }
 
 // invalidEntry reports whether an owner, this one or another, refused an entry

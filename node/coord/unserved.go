@@ -1,6 +1,8 @@
 package coord
 
 import (
+	"strconv"
+
 	"github.com/atolldb/atoll/node/quorum"
 )
 
@@ -13,10 +15,10 @@ func unserved(field string) *Error {
 
 func (c *Coordinator) unservedLevel(l quorum.Level, regions int) *Error {
 	switch {
-	case l.Regional(), l == quorum.Serial, l == quorum.LocalSerial && !c.cfg.LocalSerial:
-		return invalid("level", "a local level", l.String(), "the level is not served yet")
-	case regions != 0:
-		return unserved("regions")
+	case l == quorum.Serial, l == quorum.LocalSerial && !c.cfg.LocalSerial:
+		return invalid("level", "a level without consensus", l.String(), "the level is not served yet")
+	case l.Consensus() && regions > 1:
+		return invalid("regions", "1 at "+l.String(), strconv.Itoa(regions), "consensus is among the owners of one region")
 	}
 	return nil
 }

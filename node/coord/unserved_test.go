@@ -21,9 +21,7 @@ func TestUnservedIsRefused(t *testing.T) {
 			return 0
 		}
 		for name, change := range map[string]func(*coord.Get){
-			"level":     func(g *coord.Get) { g.Level = quorum.EachQuorum },
 			"serial":    func(g *coord.Get) { g.Level = quorum.Serial },
-			"regions":   func(g *coord.Get) { g.Regions = 2 },
 			"session":   func(g *coord.Get) { g.Session = []byte("s") },
 			"staleness": func(g *coord.Get) { g.MaxStaleness = time.Second },
 			"freshness": func(g *coord.Get) { g.Freshness = true },
@@ -35,9 +33,7 @@ func TestUnservedIsRefused(t *testing.T) {
 			}
 		}
 		for name, change := range map[string]func(*coord.Put){
-			"level":   func(p *coord.Put) { p.Level = quorum.All },
 			"serial":  func(p *coord.Put) { p.Level = quorum.Serial },
-			"regions": func(p *coord.Put) { p.Regions = 1 },
 			"session": func(p *coord.Put) { p.Session = []byte("s") },
 			"retry":   func(p *coord.Put) { p.RequestID, p.Retry = coord.RequestID{1}, true },
 		} {

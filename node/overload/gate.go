@@ -3,8 +3,8 @@
 // still does what it can. It is pure: a driver (node/api) tells it what comes
 // and what ends, and when.
 //
-// Reads and writes are limited apart, since they wait for different things.
-// Each has a Limit on what is in flight, in units: one for each request and one
+// Reads, writes and what waits for other regions are limited apart, since they
+// wait for different things. Each has a Limit on what is in flight, in units: one for each request and one
 // for each 64 KiB of it. What does not fit waits in one of a fixed number of
 // queues (stochastic fair queueing, McKenney 1990): by connection, large ones
 // apart from small ones. The queues take turns by units (deficit round robin,
@@ -37,10 +37,11 @@ type Class uint8
 const (
 	Read Class = iota
 	Write
+	Far // what waits for other regions, so that their silence holds up nothing else
 	Classes
 )
 
-func (c Class) String() string { return [...]string{"read", "write"}[c] }
+func (c Class) String() string { return [...]string{"read", "write", "far"}[c] }
 
 // Verdict on a request.
 type Verdict uint8

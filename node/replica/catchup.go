@@ -54,7 +54,7 @@ func (r *Replica) markBehind(tx storage.Txn, part *partition) error {
 		return fmt.Errorf("note that partition %d is behind: %w", part.id, err)
 	}
 	part.stand.mark = r.newMark()
-	return part.forgetRequests(tx)
+	return nil
 }
 
 func (r *Replica) newMark() uint64 {

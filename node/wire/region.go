@@ -6,7 +6,7 @@ import (
 )
 
 // RegionApply asks a node of another region to have its own owners join a
-// record, and to say how many have it durably. It answers with a Share.
+// record, and to say how many have it durably. It answers with a RegionReply.
 type RegionApply struct {
 	Entry Entry
 	// Level says how many owners it takes there, and Owners, where it is not 0,
@@ -42,7 +42,7 @@ type Share struct {
 	// Yes of Owners took part, and Needed it takes. Of a region that moves
 	// partitions, two nodes may be one owner.
 	Yes, Needed, Owners uint32
-	// Code and Detail say why it was less than needed, for Code 0 it was not.
+	// Code and Detail say why it was less than needed; 0 if it was not.
 	Code   uint8
 	Detail string
 }
@@ -59,22 +59,8 @@ func (r *reader) share() Share {
 	return Share{Yes: r.uint32(), Needed: r.uint32(), Owners: r.uint32(), Code: r.byte(), Detail: r.string()}
 }
 
-// AppendShare appends the encoding of m.
-func AppendShare(dst []byte, m Share) []byte {
-	w := writer{dst}
-	w.share(m)
-	return w.b
-}
-
-// DecodeShare decodes a Share.
-func DecodeShare(b []byte) (Share, error) {
-	r := reader{b: b}
-	m := r.share()
-	return m, r.end()
-}
-
 // RegionRead asks a node of another region what its owners hold of a key. It
-// answers with a RegionHeld.
+// answers with a RegionReply.
 type RegionRead struct {
 	// Key is empty where only Needs are asked for.
 	Key []byte
@@ -113,25 +99,26 @@ func DecodeRegionRead(b []byte) (RegionRead, error) {
 	return m, r.end()
 }
 
-// RegionHeld answers a RegionRead: the join of what so many owners hold.
-type RegionHeld struct {
+// RegionReply answers a RegionApply and a RegionRead.
+type RegionReply struct {
 	Share
-	// Record in its canonical encoding, empty for an absent key, and where the
-	// share is less than needed.
+	// Record is the join of what so many owners hold, in its canonical encoding:
+	// empty for an absent key, where the share is less than needed, and where no
+	// key was read.
 	Record []byte
 }
 
-// AppendRegionHeld appends the encoding of m.
-func AppendRegionHeld(dst []byte, m *RegionHeld) []byte {
+// AppendRegionReply appends the encoding of m.
+func AppendRegionReply(dst []byte, m *RegionReply) []byte {
 	w := writer{dst}
 	w.share(m.Share)
 	w.bytes(m.Record)
 	return w.b
 }
 
-// DecodeRegionHeld decodes a RegionHeld.
-func DecodeRegionHeld(b []byte) (RegionHeld, error) {
+// DecodeRegionReply decodes a RegionReply.
+func DecodeRegionReply(b []byte) (RegionReply, error) {
 	r := reader{b: b}
-	m := RegionHeld{Share: r.share(), Record: r.bytes()}
+	m := RegionReply{Share: r.share(), Record: r.bytes()}
 	return m, r.end()
 }

@@ -12,8 +12,7 @@ import (
 var (
 	regionApply = of("region apply", drawRegionApply, byValue(wire.AppendRegionApply), wire.DecodeRegionApply)
 	regionRead  = of("region read", drawRegionRead, byValue(wire.AppendRegionRead), wire.DecodeRegionRead)
-	regionHeld  = of("region held", drawRegionHeld, byValue(wire.AppendRegionHeld), wire.DecodeRegionHeld)
-	share       = of("share", drawShare, wire.AppendShare, wire.DecodeShare)
+	regionReply = of("region reply", drawRegionReply, byValue(wire.AppendRegionReply), wire.DecodeRegionReply)
 )
 
 func drawRegionApply(t *rapid.T) wire.RegionApply {
@@ -44,8 +43,8 @@ func drawShare(t *rapid.T) wire.Share {
 	}
 }
 
-func drawRegionHeld(t *rapid.T) wire.RegionHeld {
-	return wire.RegionHeld{Share: drawShare(t), Record: drawBytes.Draw(t, "record")}
+func drawRegionReply(t *rapid.T) wire.RegionReply {
+	return wire.RegionReply{Share: drawShare(t), Record: drawBytes.Draw(t, "record")}
 }
 
 func TestRegionRefuses(t *testing.T) {
@@ -66,5 +65,4 @@ func TestRegionRefuses(t *testing.T) {
 
 func FuzzDecodeRegionApply(f *testing.F) { fuzz(f, regionApply) }
 func FuzzDecodeRegionRead(f *testing.F)  { fuzz(f, regionRead) }
-func FuzzDecodeRegionHeld(f *testing.F)  { fuzz(f, regionHeld) }
-func FuzzDecodeShare(f *testing.F)       { fuzz(f, share) }
+func FuzzDecodeRegionReply(f *testing.F) { fuzz(f, regionReply) }

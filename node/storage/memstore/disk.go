@@ -202,9 +202,7 @@ func (d *Disk) settle(writes []write) {
 		if w.deleted {
 			d.root = d.root.delete(w.key)
 		} else {
-			leaf := newLeaf(w.key, w.value)
-			leaf.end = w.end
-			d.root = d.root.put(leaf)
+			d.root = d.root.put(newLeaf(w.key, w.value))
 		}
 	}
 	d.syncs++
