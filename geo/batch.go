@@ -23,7 +23,9 @@ import (
 //	partition
 //	length of key,    key     (1..MaxKey bytes)
 //	length of record, record  (1..MaxBody bytes)
-//	number of dots, then each dot: actor (not 0), counter (not 0)
+//	twice the number of dots, plus one if ids follow them
+//	each dot: actor (not 0), counter (not 0)
+//	if so, number of ids, then each: dot, 16 bytes
 //
 // Nothing may follow the last entry. The decoder accepts exactly what the
 // encoder writes, so that equal entries have equal bodies.
@@ -158,16 +160,7 @@ func decodeBody(body []byte) ([]Entry, error) {
 			Key:       r.bytes(1, MaxKey),
 			Record:    r.bytes(1, MaxBody),
 		}
-		if n := r.count(MaxBody, 2); n > 0 {
-			e.Dots = make([]crdt.Dot, 0, n)
-			for range n {
-				d := crdt.Dot{Actor: crdt.Actor(r.uvarint(1<<32 - 1)), N: r.uvarint(1<<64 - 1)}
-				if r.err == nil && (d.Actor == 0 || d.N == 0) {
-					r.err = errors.New("dot of no actor or with counter 0")
-				}
-				e.Dots = append(e.Dots, d)
-			}
-		}
+		r.events(&e)
 		if r.err != nil {
 			return nil, r.err
 		}
@@ -185,17 +178,32 @@ func appendEntry(to []byte, e Entry) []byte {
 	to = append(to, e.Key...)
 	to = binary.AppendUvarint(to, uint64(len(e.Record)))
 	to = append(to, e.Record...)
-	to = binary.AppendUvarint(to, uint64(len(e.Dots)))
-	for _, d := range e.Dots {
+	n := uint64(len(e.Dots)) << 1
+	if len(e.IDs) > 0 {
+		n |= 1
+	}
+	to = binary.AppendUvarint(to, n)
+	dot := func(d crdt.Dot) {
 		to = binary.AppendUvarint(to, uint64(d.Actor))
 		to = binary.AppendUvarint(to, d.N)
+	}
+	for _, d := range e.Dots {
+		dot(d)
+	}
+	if len(e.IDs) == 0 {
+		return to
+	}
+	to = binary.AppendUvarint(to, uint64(len(e.IDs)))
+	for _, id := range e.IDs {
+		dot(id.Dot)
+		to = append(to, id.ID[:]...)
 	}
 	return to
 }
 
 // entrySize bounds the bytes of e in a body from above.
 func entrySize(e Entry) int {
-	return len(e.Key) + len(e.Record) + 16 + 15*len(e.Dots)
+	return len(e.Key) + len(e.Record) + 21 + 15*len(e.Dots) + 31*len(e.IDs)
 }
 
 // shrinks tells from a sample of the middle of body whether s2 helps.
@@ -241,6 +249,47 @@ func (r *reader) count(max, size int) int {
 		return 0
 	}
 	return n
+}
+
+func (r *reader) dot() crdt.Dot {
+	d := crdt.Dot{Actor: crdt.Actor(r.uvarint(1<<32 - 1)), N: r.uvarint(1<<64 - 1)}
+	if r.err == nil && (d.Actor == 0 || d.N == 0) {
+		r.err = errors.New("dot of no actor or with counter 0")
+	}
+	return d
+}
+
+// events reads dots and ids.
+func (r *reader) events(e *Entry) {
+	n := int(r.uvarint(2*MaxBody + 1))
+	dots := n / 2
+	if r.err == nil && dots > len(r.rest)/2 {
+		r.err = errors.New("more dots told than bytes left")
+	}
+	if r.err == nil && dots > 0 {
+		e.Dots = make([]crdt.Dot, 0, dots)
+		for range dots {
+			e.Dots = append(e.Dots, r.dot())
+		}
+	}
+	if n%2 == 0 || r.err != nil {
+		return
+	}
+	ids := r.count(MaxBody, 2+16)
+	if r.err == nil && ids == 0 {
+		r.err = errors.New("ids told and none there")
+	}
+	for range ids {
+		id := crdt.EventID{Dot: r.dot()}
+		if r.err == nil && len(r.rest) < len(id.ID) {
+			r.err = errors.New("id is cut short")
+		}
+		if r.err != nil {
+			return
+		}
+		r.rest = r.rest[copy(id.ID[:], r.rest):]
+		e.IDs = append(e.IDs, id)
+	}
 }
 
 func (r *reader) bytes(min, max int) []byte {

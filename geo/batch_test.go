@@ -27,6 +27,12 @@ func drawEntry() *rapid.Generator[Entry] {
 					N:     rapid.Uint64Min(1).Draw(t, "n"),
 				}
 			}), 0, 5).Draw(t, "dots"),
+			IDs: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) crdt.EventID {
+				return crdt.EventID{
+					Dot: crdt.Dot{Actor: crdt.Actor(rapid.Uint32Min(1).Draw(t, "actor")), N: rapid.Uint64Min(1).Draw(t, "n")},
+					ID:  crdt.RequestID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id")),
+				}
+			}), 0, 3).Draw(t, "ids"),
 		}
 	})
 }
@@ -45,6 +51,9 @@ func TestBatchRoundTrip(t *testing.T) {
 		for i := range entries { // no dots decode as nil
 			if len(entries[i].Dots) == 0 {
 				entries[i].Dots = nil
+			}
+			if len(entries[i].IDs) == 0 {
+				entries[i].IDs = nil
 			}
 		}
 		if diff := cmp.Diff(entries, got); diff != "" {
@@ -103,7 +112,7 @@ func TestBatchTooLarge(t *testing.T) {
 }
 
 func TestBatchStrict(t *testing.T) {
-	good := []byte{1, 7, 1, 'k', 1, 'r', 1, 65, 9}
+	good := []byte{1, 7, 1, 'k', 1, 'r', 2, 65, 9}
 	if _, err := decodeBody(good); err != nil {
 		t.Fatal(err)
 	}
@@ -112,13 +121,16 @@ func TestBatchStrict(t *testing.T) {
 		"no entries":      {0},
 		"cut":             good[:len(good)-1],
 		"trailing":        append(bytes.Clone(good), 0),
-		"long varint":     {1, 0x87, 0, 1, 'k', 1, 'r', 1, 65, 9},
-		"empty key":       {1, 7, 0, 1, 'r', 1, 65, 9, 9},
-		"empty record":    {1, 7, 1, 'k', 0, 1, 65, 9, 9},
-		"no actor":        {1, 7, 1, 'k', 1, 'r', 1, 0, 9},
-		"counter 0":       {1, 7, 1, 'k', 1, 'r', 1, 65, 0},
-		"partition 65536": {1, 0x80, 0x80, 4, 1, 'k', 1, 'r', 1, 65, 9},
-		"many entries":    {0xff, 0x7f, 7, 1, 'k', 1, 'r', 1, 65, 9},
+		"long varint":     {1, 0x87, 0, 1, 'k', 1, 'r', 2, 65, 9},
+		"empty key":       {1, 7, 0, 1, 'r', 2, 65, 9, 9},
+		"empty record":    {1, 7, 1, 'k', 0, 2, 65, 9, 9},
+		"no actor":        {1, 7, 1, 'k', 1, 'r', 2, 0, 9},
+		"counter 0":       {1, 7, 1, 'k', 1, 'r', 2, 65, 0},
+		"partition 65536": {1, 0x80, 0x80, 4, 1, 'k', 1, 'r', 2, 65, 9},
+		"many entries":    {0xff, 0x7f, 7, 1, 'k', 1, 'r', 2, 65, 9},
+		"no ids":          {1, 7, 1, 'k', 1, 'r', 3, 65, 9, 0},
+		"id cut":          append([]byte{1, 7, 1, 'k', 1, 'r', 3, 65, 9, 1, 65, 9}, make([]byte, 15)...),
+		"id of no dot":    append([]byte{1, 7, 1, 'k', 1, 'r', 3, 65, 9, 1, 0, 9}, make([]byte, 16)...),
 		"many dots":       {1, 7, 1, 'k', 1, 'r', 0xff, 0x7f, 65, 9},
 	} {
 		if _, err := decodeBody(body); err == nil {
@@ -129,8 +141,8 @@ func TestBatchStrict(t *testing.T) {
 
 // The decoder takes exactly what the encoder writes.
 func FuzzDecodeBatch(f *testing.F) {
-	f.Add([]byte{1, 7, 1, 'k', 1, 'r', 1, 65, 9}, false)
-	f.Add([]byte{2, 7, 1, 'k', 1, 'r', 1, 65, 9, 7, 1, 'k', 1, 'r', 0}, false)
+	f.Add([]byte{1, 7, 1, 'k', 1, 'r', 2, 65, 9}, false)
+	f.Add([]byte{2, 7, 1, 'k', 1, 'r', 2, 65, 9, 7, 1, 'k', 1, 'r', 0}, false)
 	f.Fuzz(func(t *testing.T, body []byte, packed bool) {
 		codec := CodecNone
 		if packed {

@@ -36,6 +36,8 @@ type Entry struct {
 	// Record is the record's canonical encoding.
 	Record []byte
 	Dots   []crdt.Dot
+	// IDs say which clients' requests some of the dots carried out.
+	IDs []crdt.EventID
 }
 
 // Mark is a position in the dots that one actor of this node minted.

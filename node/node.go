@@ -339,7 +339,7 @@ func (n *Node) applyRemote(ctx context.Context, origin string, entries []wire.En
 	out := make([]geo.Entry, len(entries))
 	for i, e := range entries {
 		p := n.replica.Partition(hashring.KeyHash(e.Key))
-		out[i] = geo.Entry{Partition: p, Key: e.Key, Record: e.Record, Dots: e.Dots}
+		out[i] = geo.Entry{Partition: p, Key: e.Key, Record: e.Record, Dots: e.Dots, IDs: e.IDs}
 	}
 	return n.coord.ApplyRemote(ctx, origin, out)
 }

@@ -18,6 +18,8 @@ type Disk struct {
 	IndexEntry  float64 `json:"index_entry_bytes"`
 	IndexPerDay float64 `json:"index_bytes_per_day"`
 	Index       float64 `json:"index_bytes"`
+	// Requests that are remembered, if every write has an id.
+	Requests float64 `json:"requests_bytes"`
 	// Snapshots of clocks.
 	Snapshots float64 `json:"snapshots_bytes"`
 	// Fixed are the logs of memtables, and the geo log on a node that is one
@@ -65,7 +67,7 @@ func (in Input) clocks(r Ring) Clocks {
 func (in Input) disk(r Ring, c Clocks) Disk {
 	owned := float64(r.OwnedMax) / float64(in.Partitions)
 	key, record := recordKeyFixed+float64(in.KeySize), in.record()
-	indexKey, indexValue := float64(indexKeySize-indexShared), indexValueFixed+float64(in.KeySize)
+	indexKey, indexValue := float64(indexKeySize-indexShared), indexValueFixed+requestBytes+float64(in.KeySize)
 	d := Disk{
 		Keys:        in.Keys * owned,
 		RecordBytes: record,
@@ -83,7 +85,8 @@ func (in Input) disk(r Ring, c Clocks) Disk {
 	if in.others() > 0 {
 		d.Fixed += in.LogBytes
 	}
-	d.Total = d.Records + d.Index + d.Snapshots + d.Fixed
+	d.Requests = writes * traceSeconds * storedBytes(traceKeySize, traceValue) * tableFactor
+	d.Total = d.Records + d.Index + d.Requests + d.Snapshots + d.Fixed
 	if in.Disk > 0 {
 		d.Used = d.Total / in.Disk
 	}

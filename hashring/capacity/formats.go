@@ -12,17 +12,26 @@ const (
 	recordFixed = 1 + 1 + 1 + 1 + 8 + 1 + 1 + 1 + 4
 	// A record's key in the node's store has its space and the key hash in
 	// front of the full key; an index entry's key is space, partition, actor
-	// and counter, its value the digest delta and the full key; a clock
+	// and counter, its value the digest delta, what is known of
+	// its request, and the full key; a clock
 	// snapshot's key is space and partition, its value the digest and the
 	// clock (node/replica/keys.go).
 	recordKeyFixed  = 1 + 8
 	indexKeySize    = 1 + 2 + 4 + 8
-	indexValueFixed = 8
+	indexValueFixed = 8 + 1
 	// Badger keeps of a key what differs from the first one of its block. Of
 	// hashes that is nearly all; entries of the index share the store's space,
 	// their own, partition, actor and the upper half of the counter.
 	indexShared   = 1 + 1 + 2 + 4 + 4
 	snapshotFixed = 1 + 2 + 8
+	// A request's id, in the index and on the way; its trace has space, key hash
+	// and id as its key, and kind, dot and stamp as its value, and ends after
+	// so many seconds (node/replica/requests.go). On the wire the id stands with
+	// the event's dot.
+	requestBytes = 16
+	traceKeySize = 1 + 8 + requestBytes
+	traceValue   = 1 + 4 + 8 + 8
+	traceSeconds = 11 * 60
 	// What the store adds to an entry: its space and its seal
 	// (badgerstore/seal.go); and Badger to that: version, header, meta,
 	// expiry and offset, and a bloom filter of 1 % false positives.
@@ -123,6 +132,11 @@ func (in Input) record() float64 {
 func (in Input) entryBytes() float64 {
 	record := in.record()
 	return float64(in.KeySize) + uvarint(float64(in.KeySize)) + record + uvarint(record) + 1
+}
+
+// requestOnWire is what the id of a write adds to an entry.
+func (in Input) requestOnWire() float64 {
+	return 1 + uvarint(maxActor(in.Nodes, in.Incarnations)) + uvarint(in.counter()) + requestBytes
 }
 
 // storedBytes is what Badger's tables take for one entry of the node's store,

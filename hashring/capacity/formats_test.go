@@ -70,6 +70,13 @@ func TestEntry(t *testing.T) {
 	for range many {
 		m.Entries = append(m.Entries, wire.Entry{Key: key, Record: record})
 	}
+	var named wire.Apply
+	for i := range m.Entries {
+		e := m.Entries[i]
+		e.IDs = []crdt.EventID{{Dot: crdt.Dot{Actor: crdt.Actor(maxActor(in.Nodes, in.Incarnations)), N: uint64(in.counter())}}}
+		named.Entries = append(named.Entries, e)
+	}
+	near(t, "entry with a request", in.entryBytes()+in.requestOnWire(), float64(len(wire.AppendApply(nil, named)))/many, 0.001)
 	near(t, "entry", in.entryBytes(), float64(len(wire.AppendApply(nil, m)))/many, 0.001)
 	if overhead := in.record() - float64(in.ValueSize); overhead < 20 || overhead > 32 {
 		t.Errorf("a record of one version and one actor has %g bytes beside its value, not about 30", overhead)

@@ -59,7 +59,7 @@ func (in Input) linger() float64 {
 // one dot that it delivers.
 func (in Input) shipped() float64 {
 	dot := 1 + uvarint(maxActor(in.Nodes, in.Incarnations)) + uvarint(in.counter())
-	return partitionVarint(in.Partitions) + in.entryBytes() - 1 + dot
+	return partitionVarint(in.Partitions) + in.entryBytes() - 1 + dot + in.requestOnWire()
 }
 
 func (in Input) geo(r Ring, c Clocks, rep Repair) Geo {

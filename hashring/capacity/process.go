@@ -75,6 +75,6 @@ func (in Input) memory(r Ring, c Clocks, d Disk) Memory {
 	}
 	key := recordKeyFixed + float64(in.KeySize)
 	m.PageCache = tableFactor * (d.Keys*tableIndexBytes(key, d.RecordBytes) +
-		index*tableIndexBytes(indexKeySize, indexValueFixed+float64(in.KeySize)))
+		index*tableIndexBytes(indexKeySize, indexValueFixed+requestBytes+float64(in.KeySize)))
 	return m
 }

@@ -107,6 +107,7 @@ func (r Report) Rows() []Row {
 	add("records (tables x "+fmt.Sprint(tableFactor)+")", Bytes(r.Disk.Records))
 	add("dot index a write, a day", Bytes(r.Disk.IndexEntry)+", "+Bytes(r.Disk.IndexPerDay))
 	add("dot index kept for "+Duration(in.IndexRetention), Bytes(r.Disk.Index))
+	add("requests remembered for 11 min", Bytes(r.Disk.Requests))
 	add("clock snapshots", Bytes(r.Disk.Snapshots))
 	add("memtable logs, geo log", Bytes(r.Disk.Fixed))
 	add("total", Bytes(r.Disk.Total))

@@ -310,6 +310,7 @@ func TestBatch(t *testing.T) {
 		entries = append(entries, geo.Entry{
 			Partition: hashring.Partition(i * 13 % 1024), Key: make([]byte, in.KeySize), Record: record,
 			Dots: []crdt.Dot{{Actor: crdt.MakeActor(12, 1), N: uint64(report.Input.counter())}},
+			IDs:  []crdt.EventID{{Dot: crdt.Dot{Actor: crdt.MakeActor(12, 1), N: uint64(report.Input.counter())}}},
 		})
 	}
 	data, codec, err := geo.EncodeBatch(entries)

@@ -43,6 +43,8 @@ const (
 	NoLateRule = "no-late-rule"
 	// NoRejoin takes no floor over from others.
 	NoRejoin = "no-rejoin"
+	// ForgetRequest does not look whether a request was carried out before.
+	ForgetRequest = "forget-request"
 	// DropByAge collects what is old without asking anybody.
 	DropByAge = "drop-by-age"
 	// LastCommit takes up proposals that a later decision has passed over.
@@ -73,5 +75,6 @@ var All = []struct{ Name, Breaks string }{
 	{NoLateRule, "what is old and unknown is asked about before it is let in"},
 	{NoRejoin, "who has lost its floor takes it over before it answers"},
 	{DropByAge, "tombstones are collected by proof, not by age"},
+	{ForgetRequest, "a request that comes again is one event"},
 	{LatestWins, "concurrent versions are siblings"},
 }

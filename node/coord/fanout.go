@@ -27,6 +27,7 @@ func (w *write) mint(i int) {
 	f.round = &f.first
 	m := replica.Mint{
 		Key: w.k.full, KeyHash: w.k.hash, Epoch: w.k.top.Epoch,
+		ID:          w.p.RequestID,
 		Context:     w.ctx,
 		Overwrite:   w.p.Overwrite || w.p.Condition.Kind != crdt.Always || w.k.bucket.Kind == crdt.LWW,
 		Condition:   w.p.Condition,
@@ -115,8 +116,20 @@ func (f *fanout) decided(m *replica.Minted) {
 		record = denseDelta(f.k.hash, m)
 	}
 	f.body = wire.AppendApply(make([]byte, 0, len(record)+len(f.k.full)+16),
-		wire.Apply{Entries: []wire.Entry{{Key: f.k.full, Record: record}}})
+		wire.Apply{Entries: []wire.Entry{f.entry(record)}})
 	f.first.spread()
+}
+
+// entry is what all who take the write get: the record, and word of the event.
+func (f *fanout) entry(record []byte) wire.Entry {
+	e, d := wire.Entry{Key: f.k.full, Record: record}, f.minted.Dot
+	if !f.p.RequestID.IsZero() {
+		e.IDs = []crdt.EventID{{Dot: d, ID: f.p.RequestID}}
+	}
+	if len(e.IDs) == 0 || f.minted.Replayed { // what replaced it may be all that is left
+		e.Dots = []crdt.Dot{d}
+	}
+	return e
 }
 
 // spread sends the record to all who take it by the round's topology. This node
@@ -145,7 +158,7 @@ func (r *round) give(i int, second bool, id topology.NodeID) {
 	c := r.c
 	if id == c.cfg.Self {
 		if r != &r.first {
-			entries := []wire.Entry{{Key: r.k.full, Record: r.minted.Record}}
+			entries := []wire.Entry{r.entry(r.minted.Record)}
 			c.Replica.ApplyAt(r.k.top.Epoch, entries, func(_ int, err error) { r.answer(i, second, id, 0, err) })
 		}
 		return
@@ -327,6 +340,7 @@ func (r *round) conclude(v quorum.Verdict) {
 		Version:  f.minted.Dot,
 		Stamp:    f.minted.Stamp,
 		Context:  f.c.token(&r.k, f.minted.Context),
+		Replayed: f.minted.Replayed,
 		Achieved: a,
 	}, share, nil)
 }

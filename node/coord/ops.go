@@ -44,7 +44,7 @@ type GetResult struct {
 }
 
 // RequestID names a write in all its attempts; zero is none.
-type RequestID [16]byte
+type RequestID = crdt.RequestID
 
 // Put writes a value or, with Delete set, a tombstone.
 type Put struct {

@@ -28,6 +28,13 @@ func (c *Coordinator) localError(err error) *Error {
 	switch {
 	case errors.Is(err, replica.ErrNoActor), errors.Is(err, replica.ErrAmnesia):
 		e.Code, e.again = CodeUnavailable, true
+	case errors.Is(err, replica.ErrRequestOld):
+		e = invalid("request_id", "made in the last "+replica.RequestWindow.String(), "an older one", err.Error())
+	case errors.Is(err, replica.ErrForbidden):
+		e = invalid("request_id", "one whose outcome nobody has asked for", "one that was asked for", err.Error())
+	case errors.Is(err, replica.ErrFenced):
+		// The other attempt may have had an effect, or will.
+		e.Code, e.Outcome, e.RetryAfterMs = CodeUnavailable, Unknown, 50
 	case errors.Is(err, replica.ErrExpired):
 		e.Code = CodeDeadline
 	case errors.Is(err, replica.ErrClockSkew):

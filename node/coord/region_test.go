@@ -373,6 +373,8 @@ type tap struct {
 
 	mu   sync.Mutex
 	sent []message
+	// doubled requests arrive twice; the replies to lossy ones are lost.
+	doubled, lossy peer.Verb
 	// answer, if it says true, is what becomes of a request, after a while.
 	answer func(to topology.NodeID, req peer.Request) (after time.Duration, reply []byte, err error, ok bool)
 }
@@ -387,7 +389,7 @@ type message struct {
 func (w *tap) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 	w.mu.Lock()
 	w.sent = append(w.sent, message{to, req.Verb, req.Body, bytes.Clone(req.Body)})
-	answer := w.answer
+	answer, doubled, lossy := w.answer, w.doubled == req.Verb, w.lossy == req.Verb
 	w.mu.Unlock()
 	if req.Timeout <= 0 {
 		w.t.Errorf("sent with a timeout of %v", req.Timeout)
@@ -398,7 +400,28 @@ func (w *tap) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 			return
 		}
 	}
+	if doubled {
+		w.Transport.Send(to, req, func([]byte, error) {})
+	}
+	if lossy {
+		w.Transport.Send(to, req, func([]byte, error) { done(nil, peer.ErrTimeout) })
+		return
+	}
 	w.Transport.Send(to, req, done)
+}
+
+// twice has the requests of a verb arrive twice, 0 for none.
+func (w *tap) twice(verb peer.Verb) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.doubled = verb
+}
+
+// loses the replies to the requests of a verb, 0 for none.
+func (w *tap) loses(verb peer.Verb) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lossy = verb
 }
 
 func (w *tap) verify() {

@@ -62,7 +62,7 @@ func (c *Coordinator) spread(top *topology.Topology, entries []geo.Entry, w want
 				sh = &share{}
 				shares[id] = sh
 			}
-			sh.entries = append(sh.entries, wire.Entry{Key: e.Key, Record: e.Record, Dots: e.Dots})
+			sh.entries = append(sh.entries, wire.Entry{Key: e.Key, Record: e.Record, Dots: e.Dots, IDs: e.IDs})
 			if fresh {
 				sh.seats = append(sh.seats, st)
 			}

@@ -193,8 +193,7 @@ func (r *round) standIn() quorum.Verdict {
 // hint asks a node to keep the record for owner.
 func (r *round) hint(i int, second bool, owner, by topology.NodeID) {
 	r.c.stats.Hints.Add(1)
-	entry := wire.Entry{Key: r.k.full, Record: r.minted.Record}
-	body := wire.AppendHint(nil, &wire.Hint{Owner: string(owner), Entry: entry})
+	body := wire.AppendHint(nil, &wire.Hint{Owner: string(owner), Entry: r.entry(r.minted.Record)})
 	r.c.send(by, r.k.top.Epoch, peer.VerbHint, body, r.p.Deadline, func(_ []byte, err error) {
 		if err != nil && stale(err) {
 			r.c.learn(by, r.k.top.Epoch, func(newer bool) {

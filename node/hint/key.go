@@ -80,6 +80,34 @@ func decodeKept(b []byte) (kept, error) {
 // The owner finds those left out when it compares clocks.
 const maxDots = 256
 
+// joinIDs returns what is told of requests by two entries with records a and b.
+// A dot that was only in a record is named as one of an id that is not known: it
+// may be among the joined dots, where that would say that it has none.
+func joinIDs(x, y *wire.Entry, a, b crdt.Record) []crdt.EventID {
+	told := map[crdt.Dot]bool{}
+	var out []crdt.EventID
+	for _, e := range []*wire.Entry{y, x} {
+		for _, id := range e.IDs {
+			if !told[id.Dot] && len(out) < maxDots {
+				told[id.Dot] = true
+				out = append(out, id)
+			}
+		}
+		for _, d := range e.Dots {
+			told[d] = told[d] || !e.Untold
+		}
+	}
+	for _, rec := range []crdt.Record{a, b} {
+		for i := range rec.Versions {
+			if d := rec.Versions[i].Dot; !told[d] {
+				told[d] = true
+				out = append(out, crdt.EventID{Dot: d})
+			}
+		}
+	}
+	return out
+}
+
 // join adds in to what is kept of the same key.
 func join(old kept, keyHash uint64, in wire.Entry) (kept, error) {
 	a, err := crdt.DecodeRecord(keyHash, old.entry.Record)
@@ -114,5 +142,6 @@ func join(old kept, keyHash uint64, in wire.Entry) (kept, error) {
 		add(d)
 	}
 	entry := wire.Entry{Key: in.Key, Record: crdt.AppendRecord(nil, keyHash, both), Dots: dots}
+	entry.IDs = joinIDs(&old.entry, &in, a, b)
 	return kept{since: old.since, entry: entry}, nil
 }

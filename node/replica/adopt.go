@@ -159,6 +159,9 @@ func (r *Replica) gain(tx storage.Txn, p hashring.Partition, is standing) error 
 		return err
 	}
 	r.held[p] = part
+	if err := part.forgetRequests(tx); err != nil {
+		return err
+	}
 	if falls(standing{}, is) && r.others(p) {
 		return r.markBehind(tx, part)
 	}

@@ -53,6 +53,13 @@ func (r *Replica) apply(op *applyOp, entries []wire.Entry) {
 				return
 			}
 		}
+		for _, id := range e.IDs {
+			// What the clock takes is in Dots, or in the record.
+			if _, told := it.told(id.Dot); told && !contains(e.Dots, id.Dot) && !it.in.Covers(id.Dot) {
+				done(0, fmt.Errorf("%w: request of %v, which is not delivered", wire.ErrMalformed, id.Dot))
+				return
+			}
+		}
 		op.size += len(e.Key) + len(e.Record) + 64 + it.indexSize()
 	}
 	r.submit(op)
@@ -86,7 +93,7 @@ type applyItem struct {
 
 // indexSize is about what the index entries of all its dots take.
 func (it *applyItem) indexSize() int {
-	return (len(it.in.Versions) + len(it.Dots)) * (len(it.Key) + 64)
+	return (len(it.in.Versions)+len(it.Dots))*(len(it.Key)+64+17) + (len(it.IDs)+1)*(46+64)
 }
 
 func (o *applyOp) Size() int { return o.size }
@@ -163,6 +170,9 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 		if err := o.r.join(tx, it); err != nil {
 			return err
 		}
+		if err := o.trace(tx, it); err != nil {
+			return err
+		}
 		if it.changedRecord() {
 			o.changed++
 		}
@@ -224,6 +234,9 @@ func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 		}
 		if !clock.Contains(d) && !contains(it.effect.dots, d) {
 			it.effect.dots = append(it.effect.dots, d)
+			if id, told := it.told(d); !told || !id.IsZero() {
+				it.effect.ids = append(it.effect.ids, crdt.EventID{Dot: d, ID: id})
+			}
 		}
 	}
 	for i := range it.in.Versions {
@@ -346,6 +359,11 @@ func (o *clockOp) Decide(tx storage.Txn) error {
 		o.r.forget()
 	}
 	o.effect.part = part
+	if !part.decided.clock.Covers(o.effect.clock) {
+		if err := part.forgetRequests(tx); err != nil {
+			return err
+		}
+	}
 	part.decided.take(&o.effect)
 	return part.putSnapshot(tx)
 }

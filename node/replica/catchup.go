@@ -54,7 +54,7 @@ func (r *Replica) markBehind(tx storage.Txn, part *partition) error {
 		return fmt.Errorf("note that partition %d is behind: %w", part.id, err)
 	}
 	part.stand.mark = r.newMark()
-	return nil
+	return part.forgetRequests(tx)
 }
 
 func (r *Replica) newMark() uint64 {

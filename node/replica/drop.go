@@ -85,7 +85,7 @@ func (o *dropOp) Decide(tx storage.Txn) error {
 	if err := tx.Put(droppingKey(o.p), []byte{1}); err != nil {
 		return fmt.Errorf("note that partition %d is being dropped: %w", o.p, err)
 	}
-	for _, key := range [][]byte{snapshotKey(o.p), behindKey(o.p), ballotsKey(o.p)} {
+	for _, key := range [][]byte{snapshotKey(o.p), behindKey(o.p), ballotsKey(o.p), memoryKey(o.p)} {
 		if err := tx.Delete(key); err != nil {
 			return fmt.Errorf("drop snapshot of partition %d: %w", o.p, err)
 		}

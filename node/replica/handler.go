@@ -47,6 +47,8 @@ func (r *Replica) HandleFrom(from topology.NodeID, req peer.Request, reply peer.
 		r.ApplyFrom(Source{From: from}, req.Epoch, m.Entries, func(_ int, err error) { reply(nil, Refuse(err)) })
 	case peer.VerbSerial:
 		r.handleSerial(req, reply)
+	case peer.VerbOutcome:
+		r.handleOutcome(req, reply)
 	case peer.VerbCompare:
 		r.answer(reply, func() ([]byte, error) {
 			m, err := wire.DecodeCompare(req.Body)

@@ -11,7 +11,8 @@ import (
 // that the store's order is theirs. The committer's group markers have 'g'.
 //
 //	'r' key-hash(8) full-key            -> record (canonical encoding)
-//	'i' partition(2) actor(4) n(8)      -> digest delta (8), full key
+//	'i' partition(2) actor(4) n(8)      -> digest delta (8), request, full key;
+//	                                       see index.go
 //	's' partition(2)                    -> digest (8), clock
 //	'c' partition(2) actor(4)           -> counter (8): what the geo log has
 //	'b' partition(2)                    -> 1: the node is behind there
@@ -27,6 +28,9 @@ import (
 //	'a' key-hash(8) full-key            -> 1: something is accepted there and not
 //	                                       known to be decided
 //	'y' partition(2)                    -> ballot (8): nothing below is accepted
+//	'q' key-hash(8) request-id(16)      -> what is known of a request, for some
+//	                                       minutes; see requests.go
+//	'k' partition(2)                    -> ms (8): since when requests are known
 //	'm' name                            -> the node's own facts
 //	'h' ...                             -> hints; see package hint
 //
@@ -46,6 +50,8 @@ const (
 	spaceSerial   = 'p'
 	spacePending  = 'a'
 	spaceBallots  = 'y'
+	spaceRequest  = 'q'
+	spaceMemory   = 'k'
 )
 
 var (

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -77,6 +76,11 @@ type Mint struct {
 	// MaxSiblings bounds the versions that a write which adds one may leave, 0
 	// for no bound.
 	MaxSiblings int
+	// ID of the request, zero for none: then the write is minted only if the
+	// request was not carried out before. Ballot of an attempt that has asked all
+	// owners, 0 for the first one; see ask.go.
+	ID     crdt.RequestID
+	Ballot uint64
 	// Expires is when nobody waits for the write any more, zero for never: one
 	// that is still in the queue then is not decided.
 	Expires time.Time
@@ -95,6 +99,8 @@ type Minted struct {
 	Context crdt.Context
 	// Record is the encoding of the key's whole record with the version in it.
 	Record []byte
+	// Replayed: nothing was minted; the request had been carried out before.
+	Replayed bool
 }
 
 // Mint queues m. It returns at once. It is refused with ErrStale when m.Epoch is
@@ -115,7 +121,17 @@ type mintOp struct {
 	effect effect
 }
 
-func (o *mintOp) Size() int { return len(o.Key)*2 + len(o.Value) + 160 }
+func (o *mintOp) Size() int {
+	n := len(o.Key)*2 + len(o.Value) + 160
+	if !o.ID.IsZero() {
+		n += requestRoom
+	}
+	return n
+}
+
+// requestRoom is about what an id takes in a transaction: its trace, and its
+// place in the index.
+const requestRoom = 160
 
 func (o *mintOp) Decide(tx storage.Txn) error {
 	if !o.Expires.IsZero() && time.Now().After(o.Expires) {
@@ -126,6 +142,11 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 		return err
 	}
 	part := o.r.held[p]
+	if !o.ID.IsZero() {
+		if done, err := o.replay(tx); done || err != nil {
+			return err
+		}
+	}
 	actor := o.r.minter
 	if actor == 0 {
 		return ErrNoActor
@@ -199,7 +220,47 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	if err := o.r.learn(tx, o.KeyHash, o.Key, rec); err != nil {
 		return err
 	}
+	if !o.ID.IsZero() {
+		o.effect.ids = []crdt.EventID{{Dot: v.Dot, ID: o.ID}}
+		if err := putTrace(tx, o.KeyHash, o.ID, trace{dot: v.Dot, stamp: v.Stamp}); err != nil {
+			return err
+		}
+	}
 	return o.r.settle(tx, &o.effect, o.Key)
+}
+
+// replay finds out whether the request was carried out before, or may not be any
+// more. What it finds is durable when the group is (C3).
+func (o *mintOp) replay(tx storage.Txn) (done bool, err error) {
+	if requestOver(o.ID, time.Now()) {
+		return false, ErrRequestOld
+	}
+	t, err := loadTrace(tx, o.KeyHash, o.ID)
+	if err != nil {
+		return false, err
+	}
+	if t.dot.IsZero() {
+		if planted.Bug(planted.ForgetRequest) {
+			return false, nil
+		}
+		return false, t.mayMint(o.Ballot)
+	}
+	if o.r.damage.isReplaced(o.Key) {
+		return false, errReplaced
+	}
+	rec, err := getRecord(tx, o.KeyHash, o.Key)
+	if err != nil {
+		if errors.Is(err, storage.ErrCorrupt) {
+			o.r.unreadable(o.KeyHash, o.Key)
+		}
+		return false, err
+	}
+	o.minted = Minted{
+		Dot: t.dot, Stamp: t.stamp, Context: o.Context.Again(rec, t.dot, t.stamp),
+		Record: crdt.AppendRecord(nil, o.KeyHash, rec), Replayed: true,
+	}
+	o.r.stats.Replayed.Add(1)
+	return true, nil
 }
 
 // fits refuses a write before anything of it is written: one that adds a
@@ -211,7 +272,7 @@ func (o *mintOp) fits(old, rec crdt.Record, size int) error {
 	if n > 1 && (size > o.r.MaxRecord() || adds && o.MaxSiblings > 0 && n > o.MaxSiblings) {
 		return &SiblingsError{Versions: n, Bytes: size}
 	}
-	return o.r.checkRoom(size + len(o.Key)*2 + 200)
+	return o.r.checkRoom(size + len(o.Key)*2 + 200 + requestRoom)
 }
 
 // MaxRecord is how large, in bytes, a client's write may make the record of a
@@ -239,8 +300,10 @@ func (o *mintOp) Done(err error) {
 		o.Mint.Done(nil, err)
 		return
 	}
-	o.r.harden(&o.effect)
-	o.r.outbox.add(o.effect.part.id, o.minted.Dot, o.Key, o.minted.Record)
+	if !o.minted.Replayed {
+		o.r.harden(&o.effect)
+		o.r.outbox.add(o.effect.part.id, crdt.EventID{Dot: o.minted.Dot, ID: o.ID}, o.Key, o.minted.Record)
+	}
 	o.Mint.Done(&o.minted, nil)
 }
 
@@ -251,12 +314,13 @@ func (o *mintOp) Done(err error) {
 func (r *Replica) settle(tx storage.Txn, e *effect, fullKey []byte) error {
 	var buf [64]byte
 	for i, d := range e.dots {
-		var delta uint64
+		x := indexed{key: fullKey}
 		if i == 0 {
-			delta = e.delta
+			x.delta = e.delta
 		}
-		value := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(fullKey)), delta)
-		if err := tx.Put(indexKey(buf[:0], e.part.id, d), append(value, fullKey...)); err != nil {
+		x.id, x.how = e.request(d)
+		value := appendIndexed(make([]byte, 0, indexHead+len(x.id)+len(fullKey)), &x)
+		if err := tx.Put(indexKey(buf[:0], e.part.id, d), value); err != nil {
 			return fmt.Errorf("write dot index: %w", err)
 		}
 	}

@@ -271,6 +271,9 @@ func (s *settling) write(r *Replica, tx storage.Txn) error {
 			if err := part.putSnapshot(tx); err != nil {
 				return err
 			}
+			if err := part.forgetRequests(tx); err != nil {
+				return err
+			}
 		}
 		role := part.stand.role
 		fell := s.allBehind || s.lost || s.stored == nil && role == topology.Pending

@@ -53,7 +53,7 @@ type slot struct {
 
 type freshItem struct {
 	p      hashring.Partition
-	dot    crdt.Dot
+	event  crdt.EventID
 	key    []byte
 	record []byte
 }
@@ -94,7 +94,7 @@ func openOutbox(r *Replica) (*Outbox, error) {
 }
 
 // add queues a durable dot of this node's actor.
-func (o *Outbox) add(p hashring.Partition, d crdt.Dot, key, record []byte) {
+func (o *Outbox) add(p hashring.Partition, event crdt.EventID, key, record []byte) {
 	if !o.r.cfg.Ship {
 		return
 	}
@@ -104,7 +104,7 @@ func (o *Outbox) add(p hashring.Partition, d crdt.Dot, key, record []byte) {
 		// The index has them all: go on from there.
 		o.rewind()
 	} else {
-		o.fresh = append(o.fresh, freshItem{p, d, key, record})
+		o.fresh = append(o.fresh, freshItem{p, event, key, record})
 		o.freshSize += len(record) + len(key)
 	}
 	o.mu.Unlock()
@@ -189,7 +189,11 @@ func (o *Outbox) Peek(max int) ([]geo.Entry, []geo.Mark, error) {
 	k := 0
 	for len(o.backlog) == 0 && k < len(o.fresh) && pack.size < max {
 		it := &o.fresh[k]
-		pack.add(slot{it.p, it.dot.Actor}, it.dot, it.key, it.record)
+		x := indexed{how: eventPlain, id: it.event.ID, key: it.key}
+		if !x.id.IsZero() {
+			x.how = eventNamed
+		}
+		pack.add(it.p, it.event.Dot, &x, it.record)
 		o.freshSize -= len(it.record) + len(it.key)
 		*it = freshItem{}
 		k++
@@ -214,13 +218,14 @@ func (o *Outbox) peekBacklog(pack *packer, left []backlogRun, max int) ([]backlo
 			return false
 		}
 		d := splitIndexKey(kv.Key)
-		if len(kv.Value) < 8 {
+		x, ok := decodeIndexed(kv.Value)
+		if !ok {
 			failed = storage.ErrCorrupt
 			return false
 		}
-		key := append([]byte(nil), kv.Value[8:]...)
-		hash := hashring.KeyHash(key)
-		record, err := o.r.give(hash, key)
+		x.key = append([]byte(nil), x.key...)
+		hash := hashring.KeyHash(x.key)
+		record, err := o.r.give(hash, x.key)
 		if err != nil {
 			if !errors.Is(err, storage.ErrCorrupt) {
 				failed = err
@@ -228,7 +233,7 @@ func (o *Outbox) peekBacklog(pack *packer, left []backlogRun, max int) ([]backlo
 			}
 			record = nil
 		}
-		pack.add(run.slot, d, key, record)
+		pack.add(run.p, d, &x, record)
 		run.Lo = d.N + 1
 		return true
 	})
@@ -255,21 +260,25 @@ type packer struct {
 	size    int
 }
 
-func (k *packer) add(s slot, d crdt.Dot, key, record []byte) {
-	k.mark(s, d.N)
+// add takes the event d of which the index says x.
+func (k *packer) add(p hashring.Partition, d crdt.Dot, x *indexed, record []byte) {
+	k.mark(slot{p, d.Actor}, d.N)
 	if len(record) == 0 {
 		return // lost or unreadable here; anti-entropy will find it
 	}
-	if i, ok := k.byKey[string(key)]; ok {
+	if x.how != eventPlain {
+		k.size += 28
+	}
+	if i, ok := k.byKey[string(x.key)]; ok {
 		e := &k.entries[i]
 		k.size += len(record) - len(e.Record) + 12
 		e.Record = record
-		e.Dots = append(e.Dots, d)
+		e.Dots, e.IDs = append(e.Dots, d), x.tells(e.IDs, d)
 		return
 	}
-	k.byKey[string(key)] = len(k.entries)
-	k.entries = append(k.entries, geo.Entry{Partition: s.p, Key: key, Record: record, Dots: []crdt.Dot{d}})
-	k.size += len(record) + len(key) + 24
+	k.byKey[string(x.key)] = len(k.entries)
+	k.entries = append(k.entries, geo.Entry{Partition: p, Key: x.key, Record: record, Dots: []crdt.Dot{d}, IDs: x.tells(nil, d)})
+	k.size += len(record) + len(x.key) + 24
 }
 
 func (k *packer) mark(s slot, n uint64) { k.marks[s] = max(k.marks[s], n) }

@@ -36,6 +36,9 @@ type partition struct {
 	// own is the highest dot that this node minted here before it dropped the
 	// partition and got it again; see drop.go.
 	own crdt.Dot
+	// memory is until when requests may be unknown, in milliseconds since 1970;
+	// see requests.go. It is decided, as stand is.
+	memory int64
 
 	shown atomic.Pointer[standing]
 	// hiding is what hidden returns.
@@ -88,13 +91,29 @@ func (p *partition) highest(a crdt.Actor) uint64 {
 
 // effect is what one decided operation does to a partition's state.
 type effect struct {
-	part  *partition
-	dots  []crdt.Dot
+	part *partition
+	dots []crdt.Dot
+	// ids of those of dots that have one, or (zero) of which that is not known.
+	ids   []crdt.EventID
 	delta uint64
 	// span, for full syncs: a whole clock that is joined.
 	clock *crdt.Clock
 	// floors that are lifted, nil for none.
 	floors *wire.Floors
+}
+
+// request is what is known of the request that one of the dots carried out.
+func (e *effect) request(d crdt.Dot) (id crdt.RequestID, how byte) {
+	for i := range e.ids {
+		if e.ids[i].Dot != d {
+			continue
+		}
+		if id = e.ids[i].ID; id.IsZero() {
+			return id, eventUnknown
+		}
+		return id, eventNamed
+	}
+	return id, eventPlain
 }
 
 func (s *state) take(e *effect) {
@@ -175,6 +194,9 @@ func recoverPartition(r storage.Reader, id hashring.Partition) (p *partition, da
 	if p.decided.floors, err = loadFloors(r, id); err != nil {
 		return nil, false, err
 	}
+	if p.memory, err = loadMemory(r, id); err != nil {
+		return nil, false, err
+	}
 	// Entries at or below a base of the snapshot are in it: skip over them by
 	// starting the scan again behind them.
 	bases := p.decided.clock.Clone()
@@ -188,13 +210,14 @@ func recoverPartition(r storage.Reader, id hashring.Partition) (p *partition, da
 				lo = indexKey(nil, id, crdt.Dot{Actor: d.Actor, N: base + 1})
 				return false
 			}
-			unreadable = unreadable || len(kv.Value) < 8
+			x, ok := decodeIndexed(kv.Value)
+			unreadable = unreadable || !ok
 			if !p.decided.clock.Add(d) {
 				return true
 			}
 			p.unsaved++
 			if damaged = damaged || unreadable; !unreadable {
-				p.decided.digest ^= binary.BigEndian.Uint64(kv.Value)
+				p.decided.digest ^= x.delta
 			}
 			return true
 		})

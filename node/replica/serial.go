@@ -245,7 +245,7 @@ func (o *serialOp) Done(err error) {
 		o.r.serial.ended(o.Key, o.state.Promised)
 	}
 	if o.answer.Event != (crdt.Dot{}) {
-		o.r.outbox.add(o.effect.part.id, o.answer.Event, o.Key, o.answer.Record)
+		o.r.outbox.add(o.effect.part.id, crdt.EventID{Dot: o.answer.Event}, o.Key, o.answer.Record)
 	}
 	o.r.stats.Serial.Add(1)
 	if o.answer.Verdict != cas.OK {

@@ -43,7 +43,8 @@ func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 			if d.N != next {
 				return false // a hole in the index
 			}
-			if unreadable || len(kv.Value) < 8 {
+			x, ok := decodeIndexed(kv.Value)
+			if unreadable || !ok {
 				return false // as good as a hole
 			}
 			if size >= q.MaxBytes && size > 0 {
@@ -53,11 +54,12 @@ func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 			next++
 			// Each dot becomes an index entry at the asker, with the key.
 			size += len(kv.Value) + 16
-			if i, ok := byKey[string(kv.Value[8:])]; ok {
-				out.Entries[i].Dots = append(out.Entries[i].Dots, d)
+			if i, ok := byKey[string(x.key)]; ok {
+				e := &out.Entries[i]
+				e.Dots, e.IDs = append(e.Dots, d), x.tells(e.IDs, d)
 				return true
 			}
-			key := append([]byte(nil), kv.Value[8:]...)
+			key := append([]byte(nil), x.key...)
 			record, err := r.give(hashring.KeyHash(key), key)
 			if errors.Is(err, storage.ErrCorrupt) {
 				return true
@@ -68,7 +70,7 @@ func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 				return false
 			}
 			byKey[string(key)] = len(out.Entries)
-			out.Entries = append(out.Entries, wire.Entry{Key: key, Record: record, Dots: []crdt.Dot{d}})
+			out.Entries = append(out.Entries, wire.Entry{Key: key, Record: record, Dots: []crdt.Dot{d}, IDs: x.tells(nil, d)})
 			size += len(key) + len(record)
 			return true
 		})

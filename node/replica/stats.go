@@ -27,6 +27,8 @@ type Stats struct {
 	// those that were outbid or met another record, and SerialUnreadable those
 	// that met an unreadable state.
 	Serial, SerialRefused, SerialUnreadable atomic.Uint64
+	// Replayed counts requests that came again after they had been carried out.
+	Replayed atomic.Uint64
 	// Pruned dots: index entries given up, at most.
 	Pruned atomic.Uint64
 }

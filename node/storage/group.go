@@ -119,6 +119,15 @@ func (t *groupTxn) Put(key, value []byte) error {
 	return t.Txn.Put(key, value)
 }
 
+func (t *groupTxn) PutFor(key, value []byte, ttl time.Duration) error {
+	if reserved(key) {
+		return errReserved
+	}
+	t.writes++
+	t.bytes += len(key) + len(value) + 64
+	return t.Txn.PutFor(key, value, ttl)
+}
+
 func (t *groupTxn) Delete(key []byte) error {
 	if reserved(key) {
 		return errReserved

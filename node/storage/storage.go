@@ -26,6 +26,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 var (
@@ -51,6 +52,8 @@ const (
 	MaxKey = 1200
 	// MaxValue is the length of the longest value, in bytes.
 	MaxValue = 16 << 20
+	// MaxBrief is the length of the longest value of a PutFor, in bytes.
+	MaxBrief = 64 << 10
 )
 
 // CheckKey returns an error that wraps ErrTooLarge unless key has 1..MaxKey
@@ -67,6 +70,18 @@ func CheckKey(key []byte) error {
 func CheckValue(value []byte) error {
 	if len(value) > MaxValue {
 		return fmt.Errorf("value of %d bytes, more than %d: %w", len(value), MaxValue, ErrTooLarge)
+	}
+	return nil
+}
+
+// CheckBrief returns an error unless PutFor takes a value of that size for so
+// long.
+func CheckBrief(value []byte, ttl time.Duration) error {
+	switch {
+	case len(value) > MaxBrief:
+		return fmt.Errorf("value of %d bytes with an end, more than %d: %w", len(value), MaxBrief, ErrTooLarge)
+	case ttl <= 0:
+		return fmt.Errorf("entry that ends in %v: it has to be later", ttl)
 	}
 	return nil
 }
@@ -112,8 +127,13 @@ type Snapshot interface {
 // by one goroutine.
 type Txn interface {
 	Get(key []byte) ([]byte, error)
-	// Put and Delete do not keep their arguments.
+	// Put, PutFor and Delete do not keep their arguments.
 	Put(key, value []byte) error
+	// PutFor is Put of an entry that is gone by itself after ttl, which must be
+	// positive: not before, at most two seconds later, and by the clock of the
+	// process that reads. Its value has at most MaxBrief bytes. Whatever writes
+	// the key again decides anew how long that stays.
+	PutFor(key, value []byte, ttl time.Duration) error
 	Delete(key []byte) error
 	// Commit makes the transaction durable; see S2. It ends the Txn whatever
 	// it returns.

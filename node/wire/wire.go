@@ -27,10 +27,16 @@ type Entry struct {
 	// Dots that are delivered by this entry beyond those of the record's
 	// versions: writes that the record covers by now.
 	Dots []crdt.Dot
+	// IDs say which requests events carried out: of Dots, or of the record's
+	// versions. An event that is named in Dots and not here has no request id;
+	// one that is named nowhere may have one that the sender does not tell.
+	IDs []crdt.EventID
+	// Untold: nor are the ids of Dots told. There are no IDs then.
+	Untold bool
 }
 
 // Size in bytes, roughly.
-func (e Entry) Size() int { return len(e.Key) + len(e.Record) + 16*len(e.Dots) + 8 }
+func (e Entry) Size() int { return len(e.Key) + len(e.Record) + 16*len(e.Dots) + 32*len(e.IDs) + 8 }
 
 type writer struct{ b []byte }
 
@@ -74,7 +80,28 @@ func (w *writer) entries(es []Entry) {
 	for _, e := range es {
 		w.bytes(e.Key)
 		w.bytes(e.Record)
-		w.dots(e.Dots)
+		w.events(e)
+	}
+}
+
+// events packs dots and ids. The lowest bit of the number of dots says that ids
+// follow: their number, and each with its dot; no number is 0 but for Untold.
+func (w *writer) events(e Entry) {
+	n := uint64(len(e.Dots)) << 1
+	if len(e.IDs) > 0 || e.Untold {
+		n |= 1
+	}
+	w.uvarint(n)
+	for _, d := range e.Dots {
+		w.dot(d)
+	}
+	if n&1 == 0 {
+		return
+	}
+	w.uvarint(uint64(len(e.IDs)))
+	for _, id := range e.IDs {
+		w.dot(id.Dot)
+		w.b = append(w.b, id.ID[:]...)
 	}
 }
 
@@ -174,21 +201,53 @@ func (r *reader) bool() bool {
 // dot reads one that may be zero, or name nobody.
 func (r *reader) dot() crdt.Dot { return crdt.Dot{Actor: crdt.Actor(r.uint32()), N: r.uvarint()} }
 
-func (r *reader) dots() []crdt.Dot {
-	n := r.count(2)
+func (r *reader) dots() []crdt.Dot { return r.someDots(r.count(2)) }
+
+func (r *reader) someDots(n int) []crdt.Dot {
 	if n == 0 {
 		return nil
 	}
 	dots := make([]crdt.Dot, n)
 	for i := range dots {
-		a, c := r.uvarint(), r.uvarint()
-		if a == 0 || a > 1<<32-1 || c == 0 || c > crdt.MaxN {
-			r.bad = true
+		dots[i] = r.event()
+		if r.bad {
 			return nil
 		}
-		dots[i] = crdt.Dot{Actor: crdt.Actor(a), N: c}
 	}
 	return dots
+}
+
+// event reads a dot that names one.
+func (r *reader) event() crdt.Dot {
+	a, c := r.uvarint(), r.uvarint()
+	if a == 0 || a > 1<<32-1 || c == 0 || c > crdt.MaxN {
+		r.bad = true
+	}
+	return crdt.Dot{Actor: crdt.Actor(a), N: c}
+}
+
+// events undoes writer.events.
+func (r *reader) events(e *Entry) {
+	n := r.uvarint()
+	if n>>1 > uint64(len(r.b)/2) {
+		r.bad = true
+		return
+	}
+	e.Dots = r.someDots(int(n >> 1))
+	if n&1 == 0 || r.bad {
+		return
+	}
+	ids := r.count(18)
+	e.Untold = ids == 0
+	for range ids {
+		id := crdt.EventID{Dot: r.event()}
+		if r.bad || len(r.b) < len(id.ID) {
+			r.bad = true
+			return
+		}
+		r.b = r.b[copy(id.ID[:], r.b):]
+		e.IDs = append(e.IDs, id)
+	}
 }
 
 func (r *reader) clock() *crdt.Clock {
@@ -221,7 +280,8 @@ func (r *reader) entries() []Entry {
 	// is not reserved before entries have come.
 	es := make([]Entry, 0, min(n, 1024))
 	for range n {
-		e := Entry{Key: r.bytes(), Record: r.bytes(), Dots: r.dots()}
+		e := Entry{Key: r.bytes(), Record: r.bytes()}
+		r.events(&e)
 		if r.bad || len(e.Key) == 0 {
 			r.bad = true
 			return nil

@@ -45,7 +45,7 @@ var (
 	scan        = of("scan", drawScan, wire.AppendScan, wire.DecodeScan)
 	page        = of("page", drawPage, wire.AppendPage, wire.DecodePage)
 
-	codecs = []codec{apply, compare, differences, pull, pulled, buckets, bucketList, scan, page, forward, forwarded, hint, regionApply, regionRead, regionReply}
+	codecs = []codec{apply, compare, differences, pull, pulled, buckets, bucketList, scan, page, forward, forwarded, hint, regionApply, regionRead, regionReply, ask, known}
 )
 
 var (
@@ -60,13 +60,20 @@ func drawDot(t *rapid.T) crdt.Dot {
 	}
 }
 
+func drawEventID(t *rapid.T) crdt.EventID {
+	return crdt.EventID{Dot: drawDot(t), ID: crdt.RequestID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id"))}
+}
+
 func drawEntries(t *rapid.T) []wire.Entry {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) wire.Entry {
-		return wire.Entry{
+		e := wire.Entry{
 			Key:    rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(t, "key"),
 			Record: drawBytes.Draw(t, "record"),
 			Dots:   rapid.SliceOfN(rapid.Custom(drawDot), 0, 4).Draw(t, "dots"),
+			IDs:    rapid.SliceOfN(rapid.Custom(drawEventID), 0, 3).Draw(t, "ids"),
 		}
+		e.Untold = len(e.IDs) == 0 && rapid.Bool().Draw(t, "untold")
+		return e
 	}), 0, 4).Draw(t, "entries")
 }
 
@@ -169,7 +176,7 @@ func uvarints(ns ...uint64) (b []byte) {
 // and counters of nobody, flags that are none, ranges that are none.
 func TestRefuses(t *testing.T) {
 	oneDot := func(actor, n uint64) []byte {
-		return append([]byte{1, 1, 'k', 0, 1}, uvarints(actor, n)...)
+		return append([]byte{1, 1, 'k', 0, 1 << 1}, uvarints(actor, n)...)
 	}
 	for _, c := range []struct {
 		name string
@@ -186,6 +193,8 @@ func TestRefuses(t *testing.T) {
 		{"partition above 16 bits", scan, append(uvarints(1<<16), make([]byte, 18)...)},
 		{"flag 2", pulled, []byte{2, 0, 0}},
 		{"61 bits", buckets, uvarints(61, 0)},
+		{"question of no ballot", ask, append([]byte{1, 'k', 1, 15: 1}, make([]byte, 10)...)},
+		{"question of no id", ask, append(append([]byte{1, 'k'}, make([]byte, 16)...), 0, 0, 0, 0, 0, 0, 0, 1)},
 		{"256 bits", buckets, uvarints(256, 0)},
 		{"prefix beyond its bits", buckets, uvarints(8, 256)},
 		{"no clock", pull, uvarints(1, 1)},

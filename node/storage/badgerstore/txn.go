@@ -88,6 +88,20 @@ func (t *txn) Put(key, value []byte) error {
 	}, pieceCountOf(value))
 }
 
+// PutFor implements storage.Txn. Badger counts whole seconds, so an entry may
+// stay for up to two more.
+func (t *txn) PutFor(key, value []byte, ttl time.Duration) error {
+	if err := storage.CheckBrief(value, ttl); err != nil {
+		return err
+	}
+	end := time.Now().Add(ttl + time.Second).Unix()
+	return t.change(key, func(ik []byte) []*badger.Entry {
+		e := badger.NewEntry(ik, seal(kindPlain, ik, value))
+		e.ExpiresAt = uint64(end)
+		return []*badger.Entry{e}
+	}, 0)
+}
+
 func pieceCountOf(value []byte) int {
 	if len(value) <= pieceSize {
 		return 0

@@ -202,7 +202,9 @@ func (d *Disk) settle(writes []write) {
 		if w.deleted {
 			d.root = d.root.delete(w.key)
 		} else {
-			d.root = d.root.put(newLeaf(w.key, w.value))
+			leaf := newLeaf(w.key, w.value)
+			leaf.end = w.end
+			d.root = d.root.put(leaf)
 		}
 	}
 	d.syncs++

@@ -176,7 +176,7 @@ func read(root *tree, key []byte) ([]byte, error) {
 	}
 	n := root.get(key)
 	switch {
-	case n == nil:
+	case n == nil || n.over():
 		return nil, storage.ErrNotFound
 	case n.corrupt:
 		return nil, corrupt(key)
@@ -189,6 +189,9 @@ func read(root *tree, key []byte) ([]byte, error) {
 func scan(root *tree, lo, hi []byte, yield func(storage.KV) bool) (err error) {
 	var kv storage.KV
 	root.walk(lo, hi, func(n *tree) bool {
+		if n.over() {
+			return true
+		}
 		if n.corrupt {
 			err = corrupt(n.key)
 			return false

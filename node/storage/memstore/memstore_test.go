@@ -186,6 +186,36 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// What has an end is there until then, also in a transaction.
+func TestEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := open(t, NewDisk(Config{}))
+		put := func(ttl time.Duration) storage.Txn {
+			tx, err := e.Begin()
+			if err == nil {
+				err = tx.PutFor([]byte("a"), []byte("1"), ttl)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return tx
+		}
+		if err := put(time.Minute).Commit(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute - 1)
+		want(t, e, "a", "1", nil)
+		time.Sleep(1)
+		want(t, e, "a", "", storage.ErrNotFound)
+		tx := put(time.Second)
+		time.Sleep(time.Second)
+		if _, err := tx.Get([]byte("a")); !errors.Is(err, storage.ErrNotFound) {
+			t.Error(err)
+		}
+		tx.Discard()
+	})
+}
+
 // The same seed and the same calls take the same time.
 func TestSyncTimesAreSeeded(t *testing.T) {
 	run := func(seed uint64) (took time.Duration) {

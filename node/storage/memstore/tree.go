@@ -3,6 +3,7 @@ package memstore
 import (
 	"bytes"
 	"hash/maphash"
+	"time"
 )
 
 // tree is an immutable ordered map: a treap whose priorities are hashes of the
@@ -13,6 +14,7 @@ import (
 type tree struct {
 	key, value  []byte
 	corrupt     bool
+	end         int64 // when it is gone, in Unix nanoseconds; 0 for never
 	prio        uint64
 	left, right *tree
 	bytes       int64 // keys and values below and including this node
@@ -35,6 +37,10 @@ func (t *tree) with(left, right *tree) *tree {
 	c.bytes = int64(len(c.key)+len(c.value)) + left.size() + right.size()
 	return &c
 }
+
+// over reports whether t was put with an end that has come. It still takes its
+// room.
+func (t *tree) over() bool { return t.end != 0 && t.end <= time.Now().UnixNano() }
 
 func (t *tree) count() int {
 	if t == nil {

@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/atolldb/atoll/node/storage"
 )
@@ -10,6 +11,7 @@ import (
 type write struct {
 	key, value []byte
 	deleted    bool
+	end        int64 // as in tree
 }
 
 // txn collects its writes and reads through them.
@@ -25,7 +27,7 @@ func (t *txn) Get(key []byte) ([]byte, error) {
 		return nil, storage.ErrClosed
 	}
 	if i, ok := t.index[string(key)]; ok {
-		if t.writes[i].deleted {
+		if w := &t.writes[i]; w.deleted || w.end != 0 && w.end <= time.Now().UnixNano() {
 			return nil, storage.ErrNotFound
 		}
 		return clone(t.writes[i].value), nil
@@ -38,6 +40,13 @@ func (t *txn) Put(key, value []byte) error {
 		return err
 	}
 	return t.add(write{key: bytes.Clone(key), value: clone(value)})
+}
+
+func (t *txn) PutFor(key, value []byte, ttl time.Duration) error {
+	if err := storage.CheckBrief(value, ttl); err != nil {
+		return err
+	}
+	return t.add(write{key: bytes.Clone(key), value: clone(value), end: time.Now().Add(ttl).UnixNano()})
 }
 
 func (t *txn) Delete(key []byte) error {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/atolldb/atoll/node/storage"
 )
@@ -30,6 +31,7 @@ func Run(t *testing.T, fresh Fresh) {
 		{"arguments are not kept", arguments},
 		{"values of every size", sizes},
 		{"limits", limits},
+		{"entries with an end", ends},
 		{"readers see whole transactions in order", atomicity},
 		{"close", closes},
 		{"reopen", reopens},
@@ -332,6 +334,66 @@ func limits(t *testing.T, s Store) {
 	}
 	put(t, e, long[1:], b("x"))
 	want(t, e, long[1:], b("x"))
+}
+
+// ends: what has an end is there until then, and gone after it for reads of every
+// kind; a later write of the key decides anew.
+func ends(t *testing.T, s Store) {
+	e := open(t, s)
+	tx := begin(t, e)
+	must(t, tx.Put(b("plain"), b("1")))
+	for _, k := range []string{"long", "short", "kept", "deleted"} {
+		must(t, tx.Put(b(k), make([]byte, 600<<10))) // what an engine keeps in pieces
+	}
+	must(t, tx.Commit())
+	tx = begin(t, e)
+	must(t, tx.PutFor(b("long"), b("2"), time.Hour))
+	must(t, tx.PutFor(b("short"), b("3"), time.Millisecond))
+	must(t, tx.PutFor(b("kept"), b("4"), time.Millisecond))
+	must(t, tx.Put(b("kept"), b("5")))
+	must(t, tx.PutFor(b("deleted"), b("6"), time.Hour))
+	must(t, tx.Delete(b("deleted")))
+	want(t, tx, b("long"), b("2"))
+	want(t, tx, b("kept"), b("5"))
+	want(t, tx, b("deleted"), nil)
+	if err := tx.PutFor(b("a"), make([]byte, storage.MaxBrief+1), time.Hour); !errors.Is(err, storage.ErrTooLarge) {
+		t.Errorf("a value too long: %v", err)
+	}
+	for _, ttl := range []time.Duration{0, -time.Second} {
+		if tx.PutFor(b("a"), nil, ttl) == nil {
+			t.Errorf("an entry that ends in %v", ttl)
+		}
+	}
+	must(t, tx.Commit())
+	snap := e.Snapshot()
+	defer snap.Close()
+	tick, began := time.NewTicker(10*time.Millisecond), time.Now()
+	defer tick.Stop()
+	for range tick.C {
+		if _, err := e.Get(b("short")); errors.Is(err, storage.ErrNotFound) {
+			break
+		} else if err != nil || time.Since(began) > 10*time.Second {
+			t.Fatalf("an entry that has ended: %v", err)
+		}
+	}
+	left := []pair{{"kept", "5"}, {"long", "2"}, {"plain", "1"}}
+	want(t, snap, b("short"), nil)
+	if got := all(t, e, nil, nil); !slices.Equal(got, left) {
+		t.Errorf("left %q", got)
+	}
+	tx = begin(t, e)
+	want(t, tx, b("short"), nil)
+	must(t, tx.PutFor(b("short"), b("7"), time.Hour))
+	want(t, tx, b("short"), b("7"))
+	must(t, tx.Commit())
+	snap.Close()
+	must(t, e.Close())
+	e = open(t, s)
+	defer e.Close()
+	left = append(left, pair{"short", "7"})
+	if got := all(t, e, nil, nil); !slices.Equal(got, left) {
+		t.Errorf("left after a restart %q", got)
+	}
 }
 
 // atomicity has readers beside a writer: every transaction sets four keys to

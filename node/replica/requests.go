@@ -1,0 +1,257 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/planted"
+	"github.com/atolldb/atoll/node/storage"
+)
+
+// What an owner remembers of clients' requests, so that a write which comes
+// twice is one event. The traces are entries of the store that end by
+// themselves:
+//
+//	'q' key-hash(8) id(16)  -> 1 actor(4) n(8) stamp(8): this event carried it out
+//	                        -> 2 ballot(8): a fence; see ask.go
+//	'q' key-hash(8) 0(16)   -> ms(8): events of the key came here until then
+//	                           without word of their requests
+//	'k' partition(2)        -> ms(8): the same for all keys of a partition; it
+//	                           does not end
+//
+// A trace is written in one transaction with the record, by who mints the event
+// and by Apply at all others: a message names the events that it delivers, with
+// their ids, the dot index keeps them, and so do hints and the log for other
+// regions. Where an event comes without (in the record of a read repair, with a
+// clock after a full sync), or where traces may have been lost (a wiped disk),
+// the owner notes until when it may be ignorant: of a request that was made
+// before, by its id, it never says that it was not carried out.
+
+const (
+	// RequestWindow is for how long after its making a request is remembered.
+	RequestWindow = 10 * time.Minute
+	// RequestAhead is how far a client's clock may be ahead of the owners'.
+	RequestAhead = 5 * time.Second
+	// traceLife leaves room for clocks that do not agree.
+	traceLife = RequestWindow + time.Minute
+)
+
+var (
+	// ErrRequestOld says that nobody would remember the request any more.
+	ErrRequestOld = fmt.Errorf("the request was made more than %v ago, by its id: whether it was carried out is forgotten", RequestWindow)
+	// ErrFenced says that another attempt of the request has begun since.
+	ErrFenced = errors.New("another attempt of the request has begun since")
+	// ErrForbidden says that the request was ended by who asked for its outcome.
+	ErrForbidden = errors.New("the outcome of the request was asked for, which ended it")
+)
+
+// Forbid is the ballot that ends a request for good.
+const Forbid = 1<<64 - 1
+
+// trace is what is known of a request: an event, or a fence, or neither.
+type trace struct {
+	dot    crdt.Dot
+	stamp  hlc.Stamp
+	ballot uint64
+}
+
+const (
+	traceEvent = 1
+	traceFence = 2
+)
+
+func requestKey(dst []byte, keyHash uint64, id crdt.RequestID) []byte {
+	dst = append(dst, spaceRequest)
+	dst = binary.BigEndian.AppendUint64(dst, keyHash)
+	return append(dst, id[:]...)
+}
+
+func memoryKey(p hashring.Partition) []byte { return partitionKey(spaceMemory, p) }
+
+func (t *trace) encode(dst []byte) []byte {
+	if t.dot.IsZero() {
+		return binary.BigEndian.AppendUint64(append(dst, traceFence), t.ballot)
+	}
+	dst = binary.BigEndian.AppendUint32(append(dst, traceEvent), uint32(t.dot.Actor))
+	dst = binary.BigEndian.AppendUint64(dst, t.dot.N)
+	return binary.BigEndian.AppendUint64(dst, uint64(t.stamp))
+}
+
+func decodeTrace(b []byte) (t trace, err error) {
+	switch {
+	case len(b) == 21 && b[0] == traceEvent:
+		t.dot = crdt.Dot{Actor: crdt.Actor(binary.BigEndian.Uint32(b[1:])), N: binary.BigEndian.Uint64(b[5:])}
+		t.stamp = hlc.Stamp(binary.BigEndian.Uint64(b[13:]))
+	case len(b) == 9 && b[0] == traceFence:
+		t.ballot = binary.BigEndian.Uint64(b[1:])
+	default:
+		return t, fmt.Errorf("trace of a request: %w", storage.ErrCorrupt)
+	}
+	return t, nil
+}
+
+// loadTrace returns the zero trace for a request that nothing is known of.
+func loadTrace(g getter, keyHash uint64, id crdt.RequestID) (trace, error) {
+	var buf [32]byte
+	b, err := g.Get(requestKey(buf[:0], keyHash, id))
+	switch {
+	case isNotFound(err):
+		return trace{}, nil
+	case err != nil:
+		return trace{}, fmt.Errorf("read what is known of a request: %w", err)
+	}
+	t, err := decodeTrace(b)
+	if planted.Bug(planted.ForgetRequest) {
+		t.dot = crdt.Dot{}
+	}
+	return t, err
+}
+
+func putTrace(tx storage.Txn, keyHash uint64, id crdt.RequestID, t trace) error {
+	var key, value [32]byte
+	if err := tx.PutFor(requestKey(key[:0], keyHash, id), t.encode(value[:0]), traceLife); err != nil {
+		return fmt.Errorf("remember a request: %w", err)
+	}
+	return nil
+}
+
+// ignorant notes that an event of the key came without word of its request.
+func ignorant(tx storage.Txn, keyHash uint64) error {
+	var key [32]byte
+	err := tx.PutFor(requestKey(key[:0], keyHash, crdt.RequestID{}), milliseconds(time.Now()), traceLife)
+	if err != nil {
+		return fmt.Errorf("note that a request may be unknown: %w", err)
+	}
+	return nil
+}
+
+// ignorantUntil is until when events of the key came without word of their
+// requests, in milliseconds since 1970.
+func ignorantUntil(g getter, keyHash uint64) (int64, error) {
+	var key [32]byte
+	b, err := g.Get(requestKey(key[:0], keyHash, crdt.RequestID{}))
+	if isNotFound(err) {
+		return 0, nil
+	}
+	if err == nil && len(b) != 8 {
+		err = storage.ErrCorrupt
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read which requests may be unknown: %w", err)
+	}
+	return int64(binary.BigEndian.Uint64(b)), nil
+}
+
+// forgetRequests decides that what was asked for until now may be unknown in
+// the whole partition.
+func (p *partition) forgetRequests(tx storage.Txn) error {
+	now := time.Now()
+	if err := tx.Put(memoryKey(p.id), milliseconds(now)); err != nil {
+		return fmt.Errorf("note that requests in partition %d may be unknown: %w", p.id, err)
+	}
+	p.memory = now.UnixMilli()
+	return nil
+}
+
+// loadMemory finds out from when on the requests of a partition are known. Who
+// has no note of it has lost it.
+func loadMemory(g getter, p hashring.Partition) (int64, error) {
+	b, err := g.Get(memoryKey(p))
+	if isNotFound(err) || errors.Is(err, storage.ErrCorrupt) || err == nil && len(b) != 8 {
+		return time.Now().UnixMilli(), nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read which requests in partition %d may be unknown: %w", p, err)
+	}
+	return int64(binary.BigEndian.Uint64(b)), nil
+}
+
+func milliseconds(t time.Time) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(t.UnixMilli()))
+}
+
+// told says what an item tells of the request of an event that it delivers: an
+// id, none, or nothing.
+func (it *applyItem) told(d crdt.Dot) (id crdt.RequestID, told bool) {
+	for i := range it.IDs {
+		if it.IDs[i].Dot == d {
+			return it.IDs[i].ID, !it.IDs[i].ID.IsZero()
+		}
+	}
+	return id, !it.Untold && contains(it.Dots, d)
+}
+
+// trace decides the traces of what an item delivers: those of new events (of
+// which the effect has taken note), and those of events that came before without
+// word of their requests.
+func (o *applyOp) trace(tx storage.Txn, it *applyItem) error {
+	if len(it.effect.ids) == 0 && len(it.IDs) == 0 {
+		return nil
+	}
+	untold := false
+	for _, e := range it.effect.ids {
+		untold = untold || e.ID.IsZero()
+	}
+	if untold {
+		if err := o.untold(tx, it); err != nil {
+			return err
+		}
+	}
+	for _, e := range it.IDs {
+		if e.ID.IsZero() || contains(it.gone, e.Dot) {
+			continue
+		}
+		if !contains(it.effect.dots, e.Dot) {
+			if t, err := loadTrace(tx, it.keyHash, e.ID); err != nil || !t.dot.IsZero() {
+				continue // a trace that cannot be read is written again by nobody
+			}
+		}
+		t := trace{dot: e.Dot}
+		if v := it.in.Find(e.Dot); v != nil {
+			t.stamp = v.Stamp
+		}
+		if err := putTrace(tx, it.keyHash, e.ID, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// untoldBeat is how often at most a partition takes note anew, during a full
+// sync, that requests may be unknown.
+const untoldBeat = time.Second
+
+func (o *applyOp) untold(tx storage.Txn, it *applyItem) error {
+	p := it.effect.part
+	if !o.src.Whole && !it.Untold {
+		return ignorant(tx, it.keyHash)
+	}
+	if time.Now().UnixMilli()-p.memory < untoldBeat.Milliseconds() {
+		return nil // who asks leaves as much room; see sure
+	}
+	return p.forgetRequests(tx)
+}
+
+// sure reports whether this owner knows of a request if it was carried out by
+// anything that was delivered here: because it was made, by its id, lately
+// enough to be remembered, and after the last thing that came without word.
+func sure(id crdt.RequestID, memory int64, now time.Time) bool {
+	made, ok := id.MadeAt()
+	if !ok {
+		return false
+	}
+	ms := now.UnixMilli()
+	return ms-made <= RequestWindow.Milliseconds() && made-ms <= RequestAhead.Milliseconds() &&
+		made-(RequestAhead+untoldBeat).Milliseconds() > memory
+}
+
+// requestOver reports whether a request is too old to be carried out.
+func requestOver(id crdt.RequestID, now time.Time) bool {
+	made, ok := id.MadeAt()
+	return ok && now.UnixMilli()-made > RequestWindow.Milliseconds()
+}

@@ -1,0 +1,365 @@
+package replica_test
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/replica"
+	"github.com/atolldb/atoll/node/storage/memstore"
+	"github.com/atolldb/atoll/node/topology/memtopo"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// requestAt is the n-th request id that was made at a time.
+func requestAt(at time.Time, n byte) crdt.RequestID {
+	return crdt.MakeRequestID(at.UnixMilli(), [10]byte{9: n})
+}
+
+// request is one that is made now.
+func request(n byte) crdt.RequestID { return requestAt(time.Now(), n) }
+
+// once writes with a request id.
+func (p *place) once(key, value string, id crdt.RequestID, ballot uint64) (*replica.Minted, error) {
+	return p.write(replica.Mint{Key: []byte(key), Value: []byte(value), ID: id, Ballot: ballot})
+}
+
+func (p *place) ask(key string, id crdt.RequestID, ballot uint64) (replica.Known, error) {
+	type outcome struct {
+		k   replica.Known
+		err error
+	}
+	ch := make(chan outcome, 1)
+	p.Ask(replica.Ask{Key: []byte(key), KeyHash: hashring.KeyHash([]byte(key)), ID: id, Ballot: ballot},
+		func(k replica.Known, err error) { ch <- outcome{k, err} })
+	o := <-ch
+	return o.k, o.err
+}
+
+func (p *place) mustAsk(key string, id crdt.RequestID, ballot uint64) replica.Known {
+	p.t.Helper()
+	k, err := p.ask(key, id, ballot)
+	if err != nil {
+		p.t.Fatalf("ask: %v", err)
+	}
+	return k
+}
+
+const someKey = "b\x00k"
+
+// aged is an owner whose memory reaches back for longer than clients' clocks are
+// off.
+func aged(t testing.TB) *place {
+	p := owner(t)
+	time.Sleep(time.Minute)
+	return p
+}
+
+// A request that comes again is the event that it was, also after restarts, also
+// when others have written since, until it is forgotten; then it is refused.
+func TestReplay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := aged(t)
+		p.put(someKey, "before")
+		id := request(1)
+		first, err := p.once(someKey, "v", id, 0)
+		if err != nil || first.Replayed {
+			t.Fatal(first, err)
+		}
+		p.put(someKey, "after")
+		other, err := p.once("b\x00other", "v", request(2), 0)
+		if err != nil || other.Replayed {
+			t.Fatal(other, err)
+		}
+		check := func() {
+			t.Helper()
+			again, err := p.once(someKey, "v", id, 0)
+			if err != nil || !again.Replayed || again.Dot != first.Dot || again.Stamp != first.Stamp {
+				t.Fatalf("%+v, %v; was %+v", again, err, first)
+			}
+			if !again.Context.Seen.Equal(first.Context.Seen) {
+				t.Errorf("context %+v, was %+v", again.Context, first.Context)
+			}
+			if got := values(p.record(someKey)); !slices.Equal(got, []string{"before", "v", "after"}) {
+				t.Fatalf("%q", got)
+			}
+			p.digests()
+		}
+		check()
+		p.restart()
+		check()
+		p.crash(false)
+		p.start()
+		check()
+		time.Sleep(9 * time.Minute)
+		check()
+		time.Sleep(2 * time.Minute)
+		if _, err := p.once(someKey, "v", id, 0); err == nil {
+			t.Error("a request older than the window was carried out")
+		} else {
+			wantError(t, err, replica.ErrRequestOld)
+		}
+		// One that does not say how old it is would be carried out again.
+		id[6] = 0x40
+		if m, err := p.once(someKey, "v", id, 0); err != nil || m.Replayed {
+			t.Error(m, err)
+		}
+		p.stop()
+	})
+}
+
+// A replay after the version was replaced, or collected as far as the record
+// goes, still is one, and its context covers no more than the request's.
+func TestReplayOfWhatIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := aged(t)
+		id := request(1)
+		first, err := p.once(someKey, "v", id, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.follow(someKey, "new")
+		again, err := p.once(someKey, "v", id, 0)
+		if err != nil || !again.Replayed || again.Dot != first.Dot || !again.Context.Seen.Covers(first.Dot) {
+			t.Fatalf("%+v, %v", again, err)
+		}
+		for _, v := range p.record(someKey).Versions {
+			if again.Context.Seen.Covers(v.Dot) {
+				t.Errorf("the context covers %v", v.Dot)
+			}
+		}
+		p.stop()
+	})
+}
+
+// Whoever applies an event knows its request: from its minter, from the index of
+// another owner, from the outbox, in a batch.
+func TestRequestTravels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newPlace(t, "n1", memtopo.New(1), memstore.Config{})
+		a.cfg.Ship = true
+		a.start()
+		b, c, d := newPlace(t, "n2", memtopo.New(2), memstore.Config{}), newPlace(t, "n3", memtopo.New(3), memstore.Config{}), newPlace(t, "n4", memtopo.New(4), memstore.Config{})
+		for _, p := range []*place{b, c, d} {
+			p.start()
+		}
+		time.Sleep(time.Minute)
+		id, over := request(1), request(2)
+		old, err := a.once(someKey, "v", over, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := a.write(replica.Mint{Key: []byte(someKey), Value: []byte("w"), Context: old.Context, ID: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := a.put(someKey, "without")
+
+		b.mustApply(wire.Entry{Key: []byte(someKey), Record: m.Record, IDs: []crdt.EventID{{Dot: m.Dot, ID: id}}})
+		if k := b.mustAsk(someKey, id, 7); k.Dot != m.Dot || k.Stamp != m.Stamp || len(k.Record) == 0 {
+			t.Errorf("%+v", k)
+		}
+		// Of the write that it replaced nothing has come.
+		if k := b.mustAsk(someKey, over, 7); !k.Dot.IsZero() {
+			t.Errorf("%+v", k)
+		}
+		// By the index, through b and on; a plain write stays one.
+		pull := func(to, from *place) {
+			got, err := from.Pull(wire.Pull{Partition: partOf(someKey), Clock: to.Clock(partOf(someKey)), MaxBytes: 1 << 20})
+			if err != nil || len(got.Entries) != 1 {
+				t.Fatal(got, err)
+			}
+			to.mustApply(got.Entries...)
+		}
+		pull(b, a)
+		pull(c, b)
+		entries, _, err := a.Outbox().Peek(1 << 20)
+		if err != nil || len(entries) != 1 {
+			t.Fatal(entries, err)
+		}
+		a.restart() // from the index
+		backlog, _, err := a.Outbox().Peek(1 << 20)
+		if err != nil || len(backlog) != 1 || !slices.Equal(backlog[0].IDs, entries[0].IDs) {
+			t.Fatalf("%+v, %+v, %v", backlog, entries, err)
+		}
+		e := entries[0]
+		d.mustApply(wire.Entry{Key: e.Key, Record: e.Record, Dots: e.Dots, IDs: e.IDs})
+		for i, p := range []*place{b, c, d} {
+			for _, ask := range []struct {
+				id  crdt.RequestID
+				dot crdt.Dot
+			}{{id, m.Dot}, {over, old.Dot}} {
+				if k := p.mustAsk(someKey, ask.id, 8); k.Dot != ask.dot {
+					t.Errorf("owner %d: %+v, not %v", i, k, ask.dot)
+				}
+			}
+			if !p.Clock(partOf(someKey)).Contains(plain.Dot) {
+				t.Errorf("owner %d lacks the plain write", i)
+			}
+			// All was told, so of another request it is sure.
+			if k := p.mustAsk(someKey, request(9), 8); !k.Sure {
+				t.Errorf("owner %d: %+v", i, k)
+			}
+		}
+		for _, p := range []*place{a, b, c, d} {
+			p.digests()
+			p.stop()
+		}
+	})
+}
+
+// What came without word of its request makes an owner unsure of what was asked
+// for before, of that key or, after a full sync, of the partition; and so do the
+// loss of its disk and the index that it gives on. Word that comes later tells.
+func TestUnsure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := aged(t)
+		from := newPlace(t, "n2", memtopo.New(2), memstore.Config{})
+		from.start()
+		time.Sleep(time.Minute)
+		id, before := request(1), request(2)
+		m, err := from.once(someKey, "v", id, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := keysIn(partOf(someKey), 1)[0]
+		if !p.mustAsk(someKey, before, 1).Sure {
+			t.Error("unsure before anything came")
+		}
+		p.mustApply(wire.Entry{Key: []byte(someKey), Record: m.Record})
+		if p.mustAsk(someKey, before, 1).Sure || !p.mustAsk(other, before, 1).Sure {
+			t.Error("an event without word: not unsure of the key, or of another key")
+		}
+		got, err := p.Pull(wire.Pull{Partition: partOf(someKey), Clock: &crdt.Clock{}, MaxBytes: 1 << 20})
+		if err != nil || !slices.Equal(got.Entries[0].IDs, []crdt.EventID{{Dot: m.Dot}}) {
+			t.Errorf("its index tells %+v, %v", got, err)
+		}
+		third := newPlace(t, "n3", memtopo.New(3), memstore.Config{})
+		third.start()
+		p.mustApply(wire.Entry{Key: []byte(someKey), Record: m.Record, IDs: []crdt.EventID{{Dot: m.Dot, ID: id}}})
+		if k := p.mustAsk(someKey, id, 2); k.Dot != m.Dot {
+			t.Errorf("word that came later: %+v", k)
+		}
+		time.Sleep(10 * time.Second)
+		later := request(3)
+		if !p.mustAsk(someKey, later, 1).Sure {
+			t.Error("unsure of what was asked for since")
+		}
+		time.Sleep(10 * time.Second)
+		clock := from.Clock(partOf(someKey))
+		clock.Add(crdt.Dot{Actor: 65, N: 99})
+		if err := p.joinClock(partOf(someKey), clock); err != nil {
+			t.Fatal(err)
+		}
+		if p.mustAsk(other, later, 1).Sure {
+			t.Error("sure after a full sync")
+		}
+		time.Sleep(10 * time.Second)
+		if !p.mustAsk(other, request(4), 1).Sure {
+			t.Error("unsure of what was asked for after a full sync")
+		}
+		p.restart()
+		if k := p.mustAsk(other, later, 1); k.Sure {
+			t.Error("sure after a full sync and a restart")
+		}
+		last := request(5)
+		time.Sleep(10 * time.Second)
+		p.stop()
+		if err := p.disk.Wipe(); err != nil {
+			t.Fatal(err)
+		}
+		p.start()
+		if p.mustAsk(other, last, 1).Sure {
+			t.Error("sure although the disk was wiped")
+		}
+		// Who cannot tell how old a request is is never sure of it.
+		time.Sleep(time.Minute)
+		random := request(6)
+		random[6] = 0x40
+		ahead := requestAt(time.Now().Add(time.Minute), 7)
+		old := requestAt(time.Now().Add(-11*time.Minute), 8)
+		for _, id := range []crdt.RequestID{random, ahead, old} {
+			if p.mustAsk(other, id, 1).Sure {
+				t.Errorf("sure of %v", id)
+			}
+		}
+		for _, p := range []*place{p, from, third} {
+			p.stop()
+		}
+	})
+}
+
+// A fence lets only the attempt mint that has left it, and none of a lower
+// ballot leaves one; an event ends it, wherever that comes from.
+func TestFence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := aged(t)
+		id := request(1)
+		if k := p.mustAsk(someKey, id, 5); !k.Sure || k.Higher {
+			t.Errorf("%+v", k)
+		}
+		refused := func(ballot uint64, want error) {
+			t.Helper()
+			_, err := p.once(someKey, "v", id, ballot)
+			wantError(t, err, want)
+		}
+		refused(0, replica.ErrFenced)
+		refused(4, replica.ErrFenced)
+		refused(6, replica.ErrFenced)
+		if k := p.mustAsk(someKey, id, 4); !k.Higher {
+			t.Errorf("%+v", k)
+		}
+		if k := p.mustAsk(someKey, id, 5); k.Higher {
+			t.Errorf("the same again: %+v", k)
+		}
+		if k := p.mustAsk(someKey, id, 6); k.Higher {
+			t.Errorf("%+v", k)
+		}
+		refused(5, replica.ErrFenced)
+		p.restart()
+		refused(0, replica.ErrFenced)
+		m, err := p.once(someKey, "v", id, 6)
+		if err != nil || m.Replayed {
+			t.Fatal(m, err)
+		}
+		if k := p.mustAsk(someKey, id, 7); k.Dot != m.Dot {
+			t.Errorf("%+v", k)
+		}
+		if again, err := p.once(someKey, "v", id, 0); err != nil || !again.Replayed {
+			t.Error(again, err)
+		}
+		ended := request(2)
+		p.mustAsk(someKey, ended, replica.Forbid)
+		for _, ballot := range []uint64{0, 1, replica.Forbid - 1} {
+			_, err := p.once(someKey, "v", ended, ballot)
+			wantError(t, err, replica.ErrForbidden)
+		}
+		if k := p.mustAsk(someKey, ended, 9); !k.Higher {
+			t.Errorf("%+v", k)
+		}
+		// An event that happened elsewhere is no matter of fences.
+		dot := crdt.Dot{Actor: 129, N: 1}
+		e := foreign(someKey, dot.Actor, dot.N, nil, "x")
+		e.IDs = []crdt.EventID{{Dot: dot, ID: ended}}
+		p.mustApply(e)
+		if again, err := p.once(someKey, "v", ended, 0); err != nil || again.Dot != dot {
+			t.Error(again, err)
+		}
+		p.stop()
+	})
+}
+
+// Words about events that a message does not deliver are refused.
+func TestRequestOfNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := owner(t)
+		e := foreign(someKey, 129, 1, nil, "x")
+		e.IDs = []crdt.EventID{{Dot: crdt.Dot{Actor: 129, N: 2}, ID: request(1)}}
+		_, err := p.apply(e)
+		wantError(t, err, wire.ErrMalformed)
+		p.stop()
+	})
+}
