@@ -17,6 +17,7 @@ var fileKinds = []struct{ name, pattern string }{
 	{"vlog", "*.vlog"},
 	{"memtable log", "*.mem"},
 	{"manifest", "MANIFEST"},
+	{"format", "FORMAT"},
 	{"discard", "DISCARD"},
 	{"key registry", "KEYREGISTRY"},
 	{"nats block", "*.blk"},

@@ -13,6 +13,15 @@ import (
 // A node whose store is damaged sets it aside, begins an empty one, answers for
 // nothing before it has everything again, and then has it.
 func TestDamagedStoreIsRebuilt(t *testing.T) {
+	for name, harm := range map[string]func(manifest []byte) []byte{
+		"manifest is junk":         func([]byte) []byte { return []byte("junk") },
+		"bit of its version flips": func(b []byte) []byte { b[7] ^= 1; return b },
+	} {
+		t.Run(name, func(t *testing.T) { rebuiltAfter(t, harm) })
+	}
+}
+
+func rebuiltAfter(t *testing.T, harm func(manifest []byte) []byte) {
 	dir := t.TempDir()
 	f, ctx := start(t, fleet.Config{Dir: dir, Regions: []topology.Region{"eu"}, Nodes: 3, Partitions: 8})
 	eu := open(t, ctx, f, "eu")
@@ -36,7 +45,11 @@ func TestDamagedStoreIsRebuilt(t *testing.T) {
 	if err != nil || len(manifests) != 1 {
 		t.Fatalf("manifests: %q, %v", manifests, err)
 	}
-	if err := os.WriteFile(manifests[0], []byte("junk"), 0o600); err != nil {
+	b, err := os.ReadFile(manifests[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(manifests[0], harm(b), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.StartNode(ctx, victim); err != nil {

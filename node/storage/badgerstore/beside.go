@@ -26,8 +26,11 @@ func (s *Store) WriteBeside(name string, data []byte) error {
 	return nil
 }
 
+// temporaryPrefix is what files begin with that are not finished.
+const temporaryPrefix = ".tmp-"
+
 func replaceFile(dir, name string, data []byte) (err error) {
-	tmp, err := os.CreateTemp(dir, ".tmp-*")
+	tmp, err := os.CreateTemp(dir, temporaryPrefix+"*")
 	if err != nil {
 		return err
 	}

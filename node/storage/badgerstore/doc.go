@@ -17,6 +17,8 @@
 //     are verified before Badger opens them (verify.go: on some damage it ends
 //     the process), and nothing goes to the value log: values over 512 KiB are
 //     split into pieces (pieces.go).
+//   - Its manifest's version, which no checksum covers: a seal beside it tells
+//     damage from a store of another version (format.go).
 //   - Errors of background work. A failed sync of the value log, a failed
 //     flush or compaction are only logged; the log bridge turns those lines
 //     into the failure of the engine (log.go).

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,12 +25,13 @@ func lockDir(dir string) (unlock func() error, err error) {
 	return lock.Close, nil
 }
 
-// removeLeftovers removes from Badger's directory files in which there is
-// nothing, and over which it would refuse to open:
+// removeLeftovers removes from Badger's directory files that are good for
+// nothing, and over some of which it would refuse to open:
 //
 //   - Logs of no bytes. A crash leaves one behind when it comes between the
 //     creation of a file and its sizing, or between the truncation and the
 //     removal of a log that was flushed (Badger's issue 2207, in 4.9.6).
+//   - What was to become another file and was not (temporary files of ours).
 //   - A key registry that is not that of a store without encryption, which has
 //     no keys and is always the same but for 16 bytes: it is damaged.
 //
@@ -49,14 +51,15 @@ func removeLeftovers(dir string) (err error) {
 		return err
 	}
 	for _, e := range entries {
-		if ext := filepath.Ext(e.Name()); ext != ".mem" && ext != ".vlog" {
+		temporary := strings.HasPrefix(e.Name(), temporaryPrefix)
+		if ext := filepath.Ext(e.Name()); !temporary && ext != ".mem" && ext != ".vlog" {
 			continue
 		}
 		info, err := e.Info()
 		if err != nil {
 			return err
 		}
-		if info.Size() > 0 {
+		if info.Size() > 0 && !temporary {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {

@@ -65,6 +65,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, failed: make(chan struct{})}
 	options := cfg.badger(newBridge(cfg.Logger, s.fail))
+	if err := checkFormat(cfg.lsmDir()); err != nil {
+		return nil, fmt.Errorf("open store in %s: %w", cfg.Dir, err)
+	}
 	if err := verifyFiles(cfg.lsmDir(), options, !cfg.SkipVerify); err != nil {
 		return nil, fmt.Errorf("open store in %s: %w", cfg.Dir, err)
 	}
@@ -76,6 +79,10 @@ func Open(cfg Config) (*Store, error) {
 		// Badger left something out and went on without it.
 		db.Close()
 		return nil, fmt.Errorf("open store in %s: %w: %w", cfg.Dir, storage.ErrCorrupt, err)
+	}
+	if err := sealFormat(cfg.lsmDir()); err != nil {
+		// The store is whole; the next open seals it.
+		cfg.Logger.Warn("cannot write beside the manifest what its format is, damage there would look like another version's store", "error", err)
 	}
 	s.db = db
 	s.gate.init()
@@ -116,7 +123,8 @@ var damageTexts = []string{
 }
 
 // manifestIsDamaged reads the error texts of Badger's manifest. A version that
-// is not ours is no damage: the store may be another program's.
+// is not ours is no damage, unless the seal says so (format.go): the store may
+// be another program's.
 func manifestIsDamaged(err error) bool {
 	if read := (*fs.PathError)(nil); errors.As(err, &read) {
 		return false // its text has the file's name
