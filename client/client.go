@@ -25,6 +25,7 @@ type Client struct {
 	cluster *cluster
 	budget  *budget
 	backs   *writeBacks
+	session *sessionState // nil for none
 }
 
 // Open connects to the region that target belongs to: host:port of one or more
@@ -74,11 +75,14 @@ func New(cc grpc.ClientConnInterface, opts ...Option) *Client {
 func newClient(cfg config) *Client {
 	c := &Client{config: cfg, bucket: cfg.bucket, cluster: newCluster(), budget: newBudget()}
 	c.backs = newWriteBacks()
+	if !cfg.noSession {
+		c.session = newSessionState()
+	}
 	return c
 }
 
 // In returns a client for another bucket of the same cluster. It shares
-// everything with c; closing either closes both.
+// everything with c, its session too; closing either closes both.
 func (c *Client) In(bucket string) *Client {
 	other := *c
 	other.bucket = bucket

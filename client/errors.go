@@ -124,6 +124,10 @@ type Error struct {
 	// where that was not the question.
 	Level        Level
 	Needed, Acks int
+	// Missing is how many writes that the session knows were not there, and
+	// MissingFrom the regions that made them, with ErrSessionBehind.
+	Missing     uint64
+	MissingFrom []string
 	// Attempts to reach a node.
 	Attempts int
 	Outcome  Outcome
@@ -279,6 +283,10 @@ func (e *Error) describe(meta map[string]string, outcome string) {
 	e.Field, e.Limit, e.Seen = meta["field"], meta["limit"], meta["seen"]
 	e.Needed, _ = strconv.Atoi(meta["needed"])
 	e.Acks, _ = strconv.Atoi(meta["acks"])
+	e.Missing, _ = strconv.ParseUint(meta["missing"], 10, 64)
+	if from := meta["missing_from"]; from != "" {
+		e.MissingFrom = strings.Split(from, ",")
+	}
 	if outcome == UnknownOutcome.String() || e.Reason == "UNKNOWN_OUTCOME" {
 		e.Outcome, e.Reason = UnknownOutcome, "UNKNOWN_OUTCOME"
 	}

@@ -109,9 +109,34 @@ func (c *Client) doMany(ctx context.Context, ops []*op, done func(int, *atollv1.
 	c.doLarge(ctx, &wg, ops, large, done)
 	for len(small) > 0 {
 		n := min(len(small), manyAtOnce)
-		c.doChunk(ctx, deadline, ops, small[:n], done)
+		n, err := c.enterMany(ctx, ops, small[:n])
+		if err != nil {
+			done(small[0], nil, c.complete(err, ops[small[0]], nil))
+			small = small[1:]
+			continue
+		}
+		c.doChunk(ctx, deadline, ops, small[:n], func(i int, reply *atollv1.StreamReply, err *Error) {
+			c.leave(ops[i], reply, err)
+			done(i, reply, err)
+		})
 		small = small[n:]
 	}
+}
+
+// enterMany lets the first of the ops in, and how many more may begin with it.
+func (c *Client) enterMany(ctx context.Context, ops []*op, which []int) (n int, err *Error) {
+	if c.session == nil {
+		return len(which), nil
+	}
+	if err := c.enter(ctx, ops[which[0]]); err != nil {
+		return 0, err
+	}
+	for n = 1; n < len(which); n++ {
+		if _, ok := c.session.tryEnter(ops[which[n]]); !ok {
+			break
+		}
+	}
+	return n, nil
 }
 
 func (c *Client) doLarge(

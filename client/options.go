@@ -169,6 +169,7 @@ type config struct {
 	onConflict func(ConflictEvent)
 	writeBack  WriteBack
 	tls        *tls.Config
+	noSession  bool
 	dial       []grpc.DialOption
 }
 

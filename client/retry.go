@@ -59,6 +59,8 @@ type op struct {
 	alone bool // by a call of its own, not on the stream
 	size  int
 	level Level
+	// carried is what it takes along of its session.
+	carried carried
 }
 
 // run is the state of carrying out an op.
@@ -147,7 +149,7 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 		return 0, r.tries < maxTries
 	}
 	switch err.Reason {
-	case "UNAVAILABLE", "STOPPING", "CLOCK_SKEW", "OVERLOADED":
+	case "UNAVAILABLE", "STOPPING", "CLOCK_SKEW", "OVERLOADED", "SESSION_BEHIND":
 	case "DEADLINE":
 		if r.op.write {
 			return 0, false
@@ -186,6 +188,16 @@ func (c *Client) do(ctx context.Context, o *op) (*atollv1.StreamReply, int, *Err
 	if err := c.open(ctx, o); err != nil {
 		return nil, 0, c.complete(err, o, nil)
 	}
+	if err := c.enter(ctx, o); err != nil {
+		return nil, 0, c.complete(err, o, nil)
+	}
+	reply, tries, err := c.try(ctx, o)
+	c.leave(o, reply, err)
+	return reply, tries, err
+}
+
+// try is do for an op that was let in.
+func (c *Client) try(ctx context.Context, o *op) (*atollv1.StreamReply, int, *Error) {
 	r := run{op: o, deadline: c.config.deadline(ctx, time.Now())}
 	for {
 		reply, err := r.start(ctx, c.cluster)

@@ -186,6 +186,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		Busy: n.busy, Yield: n.yield,
 		Rand: n.rand(), Log: deps.Logger.Named("repair"),
 	})
+	n.replica.SetFetch(n.repair.Want)
 	if deps.Store != nil {
 		n.keeper = topology.NewKeeper(topology.KeeperConfig{
 			Store: n.deps.Store, Current: n.Topology, Adopt: n.adopt, Survey: n.survey,

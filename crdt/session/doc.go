@@ -14,7 +14,7 @@
 //	S1  Join knows at least what either side knows. Where nothing is folded it
 //	    is commutative, associative and idempotent.
 //	S2  What is folded asks for more than was seen, never for less.
-//	S3  A piece is at most MaxPiece bytes and a token at most MaxToken; what
+//	S3  A piece is at most MaxPiece bytes and an answer's token at most MaxToken; what
 //	    does not fit is counted and told, and never left out in silence.
 //	S4  Dots of ballots never enter a clock.
 package session

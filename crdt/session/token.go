@@ -37,9 +37,13 @@ const (
 	mac     = crdt.TagSize
 	purpose = "session"
 
-	// MaxToken bounds a token, and MaxPiece a piece with its length, in bytes.
+	// MaxToken bounds a token that is given out, and MaxPiece a piece with its
+	// length, in bytes.
 	MaxToken = 8 << 10
 	MaxPiece = 2 << 10
+	// MaxSent bounds a token that is sent, which may be put together from those of
+	// many requests that were under way at once.
+	MaxSent = 64 << 10
 )
 
 // ErrBad says that bytes are not a session token of this deployment.
@@ -187,8 +191,8 @@ type Token struct {
 // Open verifies all of a token and decodes what it knows of one place. The
 // result aliases the token.
 func Open(keys crdt.Keys, token []byte, place Place) (*Token, error) {
-	if len(token) > MaxToken {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrBad, len(token), MaxToken)
+	if len(token) > MaxSent {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrBad, len(token), MaxSent)
 	}
 	pieces, err := Split(token)
 	if err != nil {

@@ -45,6 +45,8 @@ const (
 	NoRejoin = "no-rejoin"
 	// ForgetRequest does not look whether a request was carried out before.
 	ForgetRequest = "forget-request"
+	// IgnoreSession takes tokens of sessions for nothing.
+	IgnoreSession = "ignore-session"
 	// DropByAge collects what is old without asking anybody.
 	DropByAge = "drop-by-age"
 	// LastCommit takes up proposals that a later decision has passed over.
@@ -76,5 +78,6 @@ var All = []struct{ Name, Breaks string }{
 	{NoRejoin, "who has lost its floor takes it over before it answers"},
 	{DropByAge, "tombstones are collected by proof, not by age"},
 	{ForgetRequest, "a request that comes again is one event"},
+	{IgnoreSession, "who answers a session has what the session has seen"},
 	{LatestWins, "concurrent versions are siblings"},
 }

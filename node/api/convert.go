@@ -183,6 +183,7 @@ func (w *wire) getResponse(r coord.GetResult) *atollv1.GetResponse {
 	out := &atollv1.GetResponse{
 		Context:             r.Context,
 		Session:             r.Session,
+		SessionDropped:      uint32(r.SessionDropped),
 		DeletedConcurrently: len(r.View.Dead) > 0,
 		Achieved:            w.achieved(r.Achieved),
 	}
@@ -215,7 +216,7 @@ func (w *wire) putResponse(r coord.PutResult) *atollv1.PutResponse {
 	return &atollv1.PutResponse{
 		Version: version(r.Version), Context: r.Context,
 		Achieved: w.achieved(r.Achieved), Stamp: uint64(r.Stamp),
-		Session: r.Session, MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed,
+		Session: r.Session, SessionDropped: uint32(r.SessionDropped), MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed,
 	}
 }
 
@@ -223,7 +224,7 @@ func (w *wire) deleteResponse(r coord.PutResult) *atollv1.DeleteResponse {
 	return &atollv1.DeleteResponse{
 		Version: version(r.Version), Context: r.Context,
 		Achieved: w.achieved(r.Achieved), Stamp: uint64(r.Stamp),
-		Session: r.Session, MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed,
+		Session: r.Session, SessionDropped: uint32(r.SessionDropped), MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed,
 	}
 }
 

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/topology"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
@@ -34,6 +36,9 @@ const (
 	metaCause   = "cause"
 	metaNeeded  = "needed"
 	metaAcks    = "acks"
+	// How many writes are missing, and which regions made them, with commas.
+	metaMissing     = "missing"
+	metaMissingFrom = "missing_from"
 )
 
 // rim is how each coord code looks from outside.
@@ -112,6 +117,10 @@ func ToProto(e *coord.Error) *atollv1.Error {
 		set(metaNeeded, strconv.Itoa(e.Needed))
 		set(metaAcks, strconv.Itoa(e.Acks))
 	}
+	if e.Missing > 0 {
+		set(metaMissing, strconv.FormatUint(e.Missing, 10))
+		set(metaMissingFrom, strings.Join(regionNames(e.MissingFrom), ","))
+	}
 	if e.Outcome == coord.Unknown {
 		set(metaCause, reasonName(r.reason))
 		w.Reason = atollv1.Reason_REASON_UNKNOWN_OUTCOME
@@ -120,6 +129,14 @@ func ToProto(e *coord.Error) *atollv1.Error {
 		}
 	}
 	return w
+}
+
+func regionNames(regions []topology.Region) []string {
+	out := make([]string, len(regions))
+	for i, g := range regions {
+		out[i] = string(g)
+	}
+	return out
 }
 
 // FromProto is the inverse of ToProto, but that the message, which repeats the
@@ -135,6 +152,12 @@ func FromProto(w *atollv1.Error) *coord.Error {
 	}
 	e.Needed, _ = strconv.Atoi(w.Metadata[metaNeeded])
 	e.Acks, _ = strconv.Atoi(w.Metadata[metaAcks])
+	e.Missing, _ = strconv.ParseUint(w.Metadata[metaMissing], 10, 64)
+	if from := w.Metadata[metaMissingFrom]; from != "" {
+		for _, g := range strings.Split(from, ",") {
+			e.MissingFrom = append(e.MissingFrom, topology.Region(g))
+		}
+	}
 	reason := w.Reason
 	if reason == atollv1.Reason_REASON_UNKNOWN_OUTCOME {
 		e.Outcome = coord.Unknown

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/topology"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
@@ -29,7 +30,7 @@ func everyError() []*coord.Error {
 				&coord.Error{Code: c, Outcome: o, Detail: "why"},
 				&coord.Error{
 					Code: c, Outcome: o, Detail: "why", Field: "value", Limit: "10 bytes", Seen: "11 bytes",
-					Needed: 2, Acks: 1, RetryAfterMs: 250,
+					Needed: 2, Acks: 1, RetryAfterMs: 250, Missing: 3, MissingFrom: []topology.Region{"eu", "us"},
 				})
 		}
 	}

@@ -86,6 +86,9 @@ type Stats struct {
 	// Missed counts applies that an owner did not confirm: anti-entropy will
 	// find them.
 	Missed atomic.Uint64
+	// SessionBehind counts operations that ended since nobody had all that their
+	// session knew.
+	SessionBehind atomic.Uint64
 	// Hints counts requests to stand in for an owner.
 	Hints atomic.Uint64
 	// Serials counts operations at serial levels, and reads that finished what was

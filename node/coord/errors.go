@@ -3,6 +3,8 @@ package coord
 import (
 	"fmt"
 	"strconv"
+
+	"github.com/atolldb/atoll/node/topology"
 )
 
 // Code says why an operation failed. It is a closed set; the numbers are wire
@@ -74,6 +76,10 @@ type Error struct {
 	// Needed is how many owners it took and Acks how many answered, where
 	// that is why the operation failed.
 	Needed, Acks int
+	// Missing is how many writes that the session knows were not there, and
+	// MissingFrom the regions that made them, for CodeSessionBehind.
+	Missing     uint64
+	MissingFrom []topology.Region
 	// RetryAfterMs is a hint, 0 for none.
 	RetryAfterMs int
 	// Current is what is there, for CodeConditionFailed.

@@ -29,6 +29,8 @@ func (w *write) mint(i int) {
 		Key: w.k.full, KeyHash: w.k.hash, Epoch: w.k.top.Epoch,
 		ID:          w.p.RequestID,
 		Context:     w.ctx,
+		Needs:       w.k.needs(),
+		Above:       w.k.above(),
 		Overwrite:   w.p.Overwrite || w.p.Condition.Kind != crdt.Always || w.k.bucket.Kind == crdt.LWW,
 		Condition:   w.p.Condition,
 		Dead:        w.p.Delete,
@@ -338,6 +340,7 @@ func (r *round) conclude(v quorum.Verdict) {
 	}
 	f.end(PutResult{
 		Version:  f.minted.Dot,
+		Event:    f.minted.Dot,
 		Stamp:    f.minted.Stamp,
 		Context:  f.c.token(&r.k, f.minted.Context),
 		Replayed: f.minted.Replayed,

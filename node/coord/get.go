@@ -39,6 +39,9 @@ func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
 		_, e = c.reach(&k, w)
 	}
 	if e == nil {
+		e = c.knows(&k, g.Session)
+	}
+	if e == nil {
 		e = c.current(&k, w, n)
 	}
 	if e != nil {
@@ -46,15 +49,28 @@ func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
 		done(GetResult{}, e)
 		return
 	}
-	if n == 1 && !serialOnly(w) && !w.far() && k.place(c.cfg.Self) >= 0 {
+	if k.session != nil {
+		done = c.afterGet(k, done)
+	}
+	r := reader{g.Deadline, done}
+	if k.asks() {
+		c.informed(k, w, r)
+		return
+	}
+	c.plain(k.forgetful(), w, r)
+}
+
+// plain reads for somebody who has seen nothing yet.
+func (c *Coordinator) plain(k key, w want, r reader) {
+	if n, e := k.need(w); e == nil && n == 1 && !serialOnly(w) && !w.far() && k.place(c.cfg.Self) >= 0 {
 		// It costs less than to find out whether somebody else asks for it.
-		c.read(k, w, g.Deadline, func(rec crdt.Record, who Achieved, err *Error) {
+		c.read(k, w, r.deadline, func(rec crdt.Record, who Achieved, err *Error) {
 			res, e := c.result(&k, rec, who, err)
-			done(res, e)
+			r.done(res, e)
 		})
 		return
 	}
-	c.joined(k, w, reader{g.Deadline, done})
+	c.joined(k, w, r)
 }
 
 // result turns what a read found into the answer for a client.
@@ -68,7 +84,7 @@ func (c *Coordinator) result(k *key, rec crdt.Record, who Achieved, err *Error) 
 
 // show is the answer that shows a record.
 func (c *Coordinator) show(k *key, rec crdt.Record, who Achieved) GetResult {
-	res := GetResult{View: crdt.Read(rec, k.bucket.Kind, c.HLC.Now()), Achieved: who}
+	res := GetResult{View: crdt.Read(rec, k.bucket.Kind, c.HLC.Now()), Achieved: who, rec: rec}
 	if len(res.View.Live) > 1 {
 		c.stats.Siblings.Add(1)
 	}

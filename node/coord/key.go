@@ -19,6 +19,9 @@ type key struct {
 	hash   uint64
 	bucket Bucket
 
+	// session is what the operation's session knows, nil without one.
+	session *knowing
+
 	top  *topology.Topology
 	part hashring.Partition
 	row  topology.Row

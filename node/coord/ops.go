@@ -38,9 +38,14 @@ type GetResult struct {
 	View crdt.View
 	// Context is the client's token, opaque to it.
 	Context []byte
-	// Session is the request's token with what this answer shows.
-	Session  []byte
-	Achieved Achieved
+	// Session is the request's token with what this answer shows. SessionDropped
+	// is how many partitions had no room in it any more: what the session promises
+	// does not hold in them.
+	Session        []byte
+	SessionDropped int
+	Achieved       Achieved
+	// rec is what View shows, and more.
+	rec crdt.Record
 }
 
 // RequestID names a write in all its attempts; zero is none.
@@ -93,8 +98,10 @@ type PutResult struct {
 	Event crdt.Dot
 	// Context covers this write and what it followed.
 	Context []byte
-	// Session is the request's token with this write.
-	Session []byte
+	// Session is the request's token with this write; SessionDropped as in
+	// GetResult.
+	Session        []byte
+	SessionDropped int
 	// MaybeDuplicate: a retry, and somebody who could have taken the earlier
 	// attempt could not be asked.
 	MaybeDuplicate bool

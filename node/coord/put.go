@@ -29,6 +29,9 @@ func (c *Coordinator) Put(p Put, done func(PutResult, error)) {
 			return
 		}
 		w.done = finish
+		if w.k.session != nil {
+			w.done = c.afterPut(w.k, finish)
+		}
 		c.begin(w)
 	})
 }
@@ -108,6 +111,9 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 	if w.ctx, err = c.context(&k, p.Context); err != nil {
 		return nil, err
 	}
+	if err = c.knows(&w.k, p.Session); err != nil {
+		return nil, err
+	}
 	return w, nil
 }
 
@@ -134,6 +140,10 @@ type write struct {
 	behind bool
 	// turns and waits are how often it was routed anew; see stale.go.
 	turns, waits int
+	// informs is how often it waited for what its session knows, and first, when
+	// it is not 0, the slot that had it then, as one bit.
+	informs int
+	first   uint64
 }
 
 // route finds the node that mints: the first live server of the row, those that
@@ -157,6 +167,9 @@ func (w *write) route(i int) {
 	}
 	if i == 0 && !serialOnly(w.want) { // those must all go to the same one
 		w.late = w.slow()
+		if w.first != 0 {
+			w.late = ^w.first
+		}
 	}
 	for ; i < len(w.k.row.Slots); i++ {
 		w.at = i
@@ -226,6 +239,10 @@ func (w *write) unrouted() {
 			time.AfterFunc(d, w.anew)
 			return
 		}
+	}
+	if w.refused != nil && w.refused.Code == CodeSessionBehind && !w.forwarded && w.informs < maxInformed {
+		w.uninformed()
+		return
 	}
 	e := &Error{Code: CodeUnavailable, Detail: "no live owner of the key could take the write", RetryAfterMs: 100, stale: w.behind}
 	if w.refused != nil {

@@ -53,6 +53,7 @@ type read struct {
 	timer    *time.Timer
 	finished bool
 	behind   bool // a peer goes by an older topology than this node
+	session  sessionRead
 	lastErr  error
 	// outbound requests are sent, and the answer given, outside the lock.
 	outbound []int
@@ -64,6 +65,8 @@ type readReply struct {
 	record []byte
 	// pending: something was accepted by consensus there, and is undecided.
 	pending bool
+	// missing are dots that the session knows and that were not there.
+	missing *crdt.Clock
 }
 
 func (r *read) begin() {
@@ -79,7 +82,7 @@ func (r *read) begin() {
 		return
 	}
 	r.self = r.k.place(r.c.cfg.Self)
-	if n == 1 && r.self >= 0 && !r.strict {
+	if n == 1 && r.self >= 0 && !r.strict && !r.k.asks() {
 		// The common case needs no lock, timer or fan-out.
 		if b, err := r.c.Replica.Read(r.k.top.Epoch, r.k.hash, r.k.full); err == nil {
 			if rec, err := decode(&r.k, b); err == nil {
@@ -89,7 +92,7 @@ func (r *read) begin() {
 		}
 	}
 	r.order()
-	r.body = wire.AppendRead(make([]byte, 0, len(r.k.full)+1), wire.Read{Key: r.k.full})
+	r.body = wire.AppendRead(make([]byte, 0, len(r.k.full)+1), wire.Read{Key: r.k.full, Needs: r.k.needs()})
 	r.mu.Lock()
 	for range n {
 		r.askNext()
@@ -159,13 +162,20 @@ func (r *read) flush() {
 }
 
 func (r *read) ask(i int) {
+	body := r.body
+	if r.k.asks() {
+		var asked bool
+		if body, asked = r.askKnowing(i); asked {
+			return
+		}
+	}
 	if i == r.self {
 		pending := r.c.Replica.SerialPending(r.k.full) // before the record is read
 		b, err := r.c.Replica.Read(r.k.top.Epoch, r.k.hash, r.k.full)
 		r.answer(i, wire.Held{Record: b, Pending: pending}, err)
 		return
 	}
-	r.c.send(r.k.server(i), r.k.top.Epoch, peer.VerbRead, r.body, r.deadline, func(b []byte, err error) {
+	r.c.send(r.k.server(i), r.k.top.Epoch, peer.VerbRead, body, r.deadline, func(b []byte, err error) {
 		var held wire.Held
 		if err == nil {
 			held, err = wire.DecodeHeld(b)
@@ -197,8 +207,13 @@ func (r *read) answer(i int, held wire.Held, err error) {
 		r.fail(i, err)
 		return
 	}
-	r.replies = append(r.replies, readReply{i, b, held.Pending})
-	if r.tally.Ack(i) == quorum.Met {
+	r.replies = append(r.replies, readReply{slot: i, record: b, pending: held.Pending, missing: held.Missing})
+	v := r.tally.Ack(i)
+	if r.k.asks() && !r.knows() {
+		r.seek()
+		return
+	}
+	if v == quorum.Met {
 		r.finish(r.met)
 	}
 }
@@ -209,6 +224,9 @@ func (r *read) fail(i int, err error) {
 	r.askNext()
 	if r.tally.Fail(i) == quorum.Lost {
 		r.finish(r.lost)
+	} else if r.k.asks() {
+		r.refusedToWait(i, err)
+		r.seek()
 	}
 }
 
@@ -257,6 +275,8 @@ func (r *read) tick() {
 			r.c.stats.Hedges.Add(1)
 			r.askNext()
 			r.timer.Reset(min(r.c.cfg.HedgeAfter, left))
+		} else if r.k.asks() {
+			r.timer.Reset(r.await(left))
 		} else {
 			r.timer.Reset(left)
 		}
@@ -276,7 +296,13 @@ func (r *read) lost() {
 	r.tell(CodeUnavailable)
 }
 
-func (r *read) expired() { r.tell(CodeDeadline) }
+func (r *read) expired() {
+	if r.tally.Verdict() == quorum.Met { // and yet it did not end
+		r.done(crdt.Record{}, Achieved{}, r.c.sessionBehind(&r.k, r.missing()))
+		return
+	}
+	r.tell(CodeDeadline)
+}
 
 func (r *read) tell(code Code) {
 	e := r.c.unavailable(&r.k, r.want, r.tally.Need(), r.tally.Yes(), NotApplied)
@@ -299,7 +325,7 @@ func (r *read) met() {
 		if !r.strict {
 			r.c.stats.Serials.Add(1)
 		}
-		r.c.settle(r.k, r.want, r.deadline, r.done)
+		r.c.settle(r.k, r.want, r.deadline, r.withKnown(r.done))
 		return
 	}
 	rec, _ := decode(&r.k, r.replies[0].record) // checked by answer

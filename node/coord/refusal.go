@@ -39,6 +39,8 @@ func (c *Coordinator) localError(err error) *Error {
 		e.Code = CodeDeadline
 	case errors.Is(err, replica.ErrClockSkew):
 		e.Code, e.again = CodeClockSkew, true
+	case errors.Is(err, replica.ErrUninformed):
+		e.Code, e.again = CodeSessionBehind, true
 	case errors.Is(err, replica.ErrBehind):
 		e.Code, e.again = CodeUnavailable, true
 	case errors.Is(err, replica.ErrNotOwner), errors.Is(err, replica.ErrStale):

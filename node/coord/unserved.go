@@ -25,8 +25,6 @@ func (c *Coordinator) unservedLevel(l quorum.Level, regions int) *Error {
 
 func (c *Coordinator) unservedGet(g *Get) *Error {
 	switch {
-	case len(g.Session) > 0:
-		return unserved("session")
 	case g.MaxStaleness != 0, g.WaitFresh, g.Freshness:
 		return unserved("max_staleness_ms")
 	}
@@ -35,8 +33,6 @@ func (c *Coordinator) unservedGet(g *Get) *Error {
 
 func (c *Coordinator) unservedPut(p *Put) *Error {
 	switch {
-	case len(p.Session) > 0:
-		return unserved("session")
 	case p.Retry:
 		return unserved("retry")
 	}

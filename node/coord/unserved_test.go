@@ -22,7 +22,6 @@ func TestUnservedIsRefused(t *testing.T) {
 		}
 		for name, change := range map[string]func(*coord.Get){
 			"serial":    func(g *coord.Get) { g.Level = quorum.Serial },
-			"session":   func(g *coord.Get) { g.Session = []byte("s") },
 			"staleness": func(g *coord.Get) { g.MaxStaleness = time.Second },
 			"freshness": func(g *coord.Get) { g.Freshness = true },
 		} {
@@ -33,9 +32,8 @@ func TestUnservedIsRefused(t *testing.T) {
 			}
 		}
 		for name, change := range map[string]func(*coord.Put){
-			"serial":  func(p *coord.Put) { p.Level = quorum.Serial },
-			"session": func(p *coord.Put) { p.Session = []byte("s") },
-			"retry":   func(p *coord.Put) { p.RequestID, p.Retry = coord.RequestID{1}, true },
+			"serial": func(p *coord.Put) { p.Level = quorum.Serial },
+			"retry":  func(p *coord.Put) { p.RequestID, p.Retry = coord.RequestID{1}, true },
 		} {
 			p := put("k", "v")
 			change(&p)

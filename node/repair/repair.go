@@ -111,6 +111,7 @@ type Repairer struct {
 	epoch   topology.Epoch // that peers were made for
 	regions map[topology.Region]*far
 
+	wanted   wanted
 	met      met
 	known    known
 	pace     yield.Pacer
@@ -155,6 +156,7 @@ func New(cfg Config, deps Deps) *Repairer {
 		peers: map[topology.NodeID]*other{}, regions: map[topology.Region]*far{},
 		counting: make(chan struct{}, 1), healing: make(chan struct{}, 1),
 	}
+	r.wanted.parts, r.wanted.wake = map[hashring.Partition]*want{}, make(chan struct{}, 1)
 	r.rand.Rand, r.pace.Governor = deps.Rand, deps.Yield
 	return r
 }
@@ -167,7 +169,7 @@ func (r *Repairer) Run(ctx context.Context) error {
 	r.task.open(ctx)
 	defer r.task.close()
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){r.nearLoop, r.farLoop, r.scrubLoop, r.healLoop, r.pruneLoop} {
+	for _, loop := range []func(context.Context){r.nearLoop, r.farLoop, r.scrubLoop, r.healLoop, r.pruneLoop, r.wantLoop} {
 		loops.Go(func() { loop(ctx) })
 	}
 	loops.Wait()

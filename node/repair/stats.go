@@ -28,6 +28,9 @@ type Stats struct {
 	Counts
 	// Rounds of comparison, and those that failed.
 	Rounds, Failed atomic.Uint64
+	// Wanted counts partitions of which something was fetched since somebody waited
+	// for it.
+	Wanted atomic.Uint64
 	// Prunings of a partition's index.
 	Prunings atomic.Uint64
 }

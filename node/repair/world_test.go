@@ -229,6 +229,7 @@ func (m *member) start() {
 	m.repair = repair.New(repair.Config{
 		Self: m.id, Beat: m.w.beat, PageBytes: m.w.page, ScrubPass: m.w.scrub, PruneBeat: m.w.prune, RepairBytes: m.w.budget,
 	}, deps)
+	rep.SetFetch(m.repair.Want)
 	ctx, stop := context.WithCancel(context.Background())
 	repairing, stopRepair := context.WithCancel(context.Background())
 	m.stop, m.ended = stop, &sync.WaitGroup{}

@@ -903,7 +903,8 @@ type GetRequest struct {
 	// among them, each with r owners (or a quorum). 0: by level.
 	Regions uint32 `protobuf:"varint,5,opt,name=regions,proto3" json:"regions,omitempty"`
 	// Session is the token of an earlier answer: the answer knows at least what
-	// the session knows.
+	// the session knows. Tokens of concurrent answers are put together by appending
+	// all but the first byte of one to the other.
 	Session []byte `protobuf:"bytes,6,opt,name=session,proto3" json:"session,omitempty"`
 	// Max_staleness_ms: the answer holds everything that each other region had
 	// written until so long ago, or it is not given. 0: no bound.
@@ -1022,10 +1023,15 @@ type GetResponse struct {
 	// Deleted_concurrently: a delete is among the concurrent versions.
 	DeletedConcurrently bool      `protobuf:"varint,3,opt,name=deleted_concurrently,json=deletedConcurrently,proto3" json:"deleted_concurrently,omitempty"`
 	Achieved            *Achieved `protobuf:"bytes,4,opt,name=achieved,proto3" json:"achieved,omitempty"`
-	// Session is the request's token with what this answer shows.
-	Session       []byte `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Session is the request's token with what this answer shows; there is one when
+	// the request had one. To begin, send the one byte 1.
+	Session []byte `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
+	// Session_dropped is how many partitions had no room in the token any more,
+	// those touched longest ago: the session promises nothing in them. A token
+	// holds some 150 partitions.
+	SessionDropped uint32 `protobuf:"varint,6,opt,name=session_dropped,json=sessionDropped,proto3" json:"session_dropped,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetResponse) Reset() {
@@ -1091,6 +1097,13 @@ func (x *GetResponse) GetSession() []byte {
 		return x.Session
 	}
 	return nil
+}
+
+func (x *GetResponse) GetSessionDropped() uint32 {
+	if x != nil {
+		return x.SessionDropped
+	}
+	return 0
 }
 
 type GetVersionRequest struct {
@@ -1376,9 +1389,11 @@ type PutResponse struct {
 	// siblings.
 	MaybeDuplicate bool `protobuf:"varint,6,opt,name=maybe_duplicate,json=maybeDuplicate,proto3" json:"maybe_duplicate,omitempty"`
 	// Replayed: an earlier attempt had taken effect; version is that one's.
-	Replayed      bool `protobuf:"varint,7,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Replayed bool `protobuf:"varint,7,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// Session_dropped is as in GetResponse.
+	SessionDropped uint32 `protobuf:"varint,8,opt,name=session_dropped,json=sessionDropped,proto3" json:"session_dropped,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PutResponse) Reset() {
@@ -1458,6 +1473,13 @@ func (x *PutResponse) GetReplayed() bool {
 		return x.Replayed
 	}
 	return false
+}
+
+func (x *PutResponse) GetSessionDropped() uint32 {
+	if x != nil {
+		return x.SessionDropped
+	}
+	return 0
 }
 
 type DeleteRequest struct {
@@ -1601,9 +1623,11 @@ type DeleteResponse struct {
 	// siblings.
 	MaybeDuplicate bool `protobuf:"varint,6,opt,name=maybe_duplicate,json=maybeDuplicate,proto3" json:"maybe_duplicate,omitempty"`
 	// Replayed: an earlier attempt had taken effect; version is that one's.
-	Replayed      bool `protobuf:"varint,7,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Replayed bool `protobuf:"varint,7,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// Session_dropped is as in GetResponse.
+	SessionDropped uint32 `protobuf:"varint,8,opt,name=session_dropped,json=sessionDropped,proto3" json:"session_dropped,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DeleteResponse) Reset() {
@@ -1683,6 +1707,13 @@ func (x *DeleteResponse) GetReplayed() bool {
 		return x.Replayed
 	}
 	return false
+}
+
+func (x *DeleteResponse) GetSessionDropped() uint32 {
+	if x != nil {
+		return x.SessionDropped
+	}
+	return 0
 }
 
 type GetOutcomeRequest struct {
@@ -2783,13 +2814,14 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x10max_staleness_ms\x18\a \x01(\x03R\x0emaxStalenessMs\x12\x1d\n" +
 	"\n" +
 	"wait_fresh\x18\b \x01(\bR\twaitFresh\x12\x1c\n" +
-	"\tfreshness\x18\t \x01(\bR\tfreshness\"\xd3\x01\n" +
+	"\tfreshness\x18\t \x01(\bR\tfreshness\"\xfc\x01\n" +
 	"\vGetResponse\x12-\n" +
 	"\bsiblings\x18\x01 \x03(\v2\x11.atoll.v1.SiblingR\bsiblings\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x121\n" +
 	"\x14deleted_concurrently\x18\x03 \x01(\bR\x13deletedConcurrently\x12.\n" +
 	"\bachieved\x18\x04 \x01(\v2\x12.atoll.v1.AchievedR\bachieved\x12\x18\n" +
-	"\asession\x18\x05 \x01(\fR\asession\"j\n" +
+	"\asession\x18\x05 \x01(\fR\asession\x12'\n" +
+	"\x0fsession_dropped\x18\x06 \x01(\rR\x0esessionDropped\"j\n" +
 	"\x11GetVersionRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12+\n" +
@@ -2813,7 +2845,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"request_id\x18\v \x01(\fR\trequestId\x12\x14\n" +
 	"\x05retry\x18\f \x01(\bR\x05retry\x12\x18\n" +
 	"\asession\x18\r \x01(\fR\asession\x121\n" +
-	"\tcondition\x18\x0e \x01(\v2\x13.atoll.v1.ConditionR\tcondition\"\xf9\x01\n" +
+	"\tcondition\x18\x0e \x01(\v2\x13.atoll.v1.ConditionR\tcondition\"\xa2\x02\n" +
 	"\vPutResponse\x12+\n" +
 	"\aversion\x18\x01 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x12.\n" +
@@ -2821,7 +2853,8 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x05stamp\x18\x04 \x01(\x04R\x05stamp\x12\x18\n" +
 	"\asession\x18\x05 \x01(\fR\asession\x12'\n" +
 	"\x0fmaybe_duplicate\x18\x06 \x01(\bR\x0emaybeDuplicate\x12\x1a\n" +
-	"\breplayed\x18\a \x01(\bR\breplayed\"\xbc\x02\n" +
+	"\breplayed\x18\a \x01(\bR\breplayed\x12'\n" +
+	"\x0fsession_dropped\x18\b \x01(\rR\x0esessionDropped\"\xbc\x02\n" +
 	"\rDeleteRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x18\n" +
@@ -2835,7 +2868,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x05retry\x18\t \x01(\bR\x05retry\x12\x18\n" +
 	"\asession\x18\n" +
 	" \x01(\fR\asession\x121\n" +
-	"\tcondition\x18\v \x01(\v2\x13.atoll.v1.ConditionR\tcondition\"\xfc\x01\n" +
+	"\tcondition\x18\v \x01(\v2\x13.atoll.v1.ConditionR\tcondition\"\xa5\x02\n" +
 	"\x0eDeleteResponse\x12+\n" +
 	"\aversion\x18\x01 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x12.\n" +
@@ -2843,7 +2876,8 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x05stamp\x18\x04 \x01(\x04R\x05stamp\x12\x18\n" +
 	"\asession\x18\x05 \x01(\fR\asession\x12'\n" +
 	"\x0fmaybe_duplicate\x18\x06 \x01(\bR\x0emaybeDuplicate\x12\x1a\n" +
-	"\breplayed\x18\a \x01(\bR\breplayed\"\\\n" +
+	"\breplayed\x18\a \x01(\bR\breplayed\x12'\n" +
+	"\x0fsession_dropped\x18\b \x01(\rR\x0esessionDropped\"\\\n" +
 	"\x11GetOutcomeRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x1d\n" +

@@ -1,0 +1,233 @@
+package coord
+
+import (
+	"errors"
+	"math/bits"
+	"slices"
+	"strconv"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/crdt/session"
+	"github.com/atolldb/atoll/internal/planted"
+	"github.com/atolldb/atoll/node/quorum"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// A session's token says which write events of the key's partition its bearer
+// knows of. An answer is given only by a state that has them, as its delivery
+// clock tells, or by one joined with such a state: then it shows what the session
+// saw and wrote, or what replaced it. A write is minted only where they are, with
+// a stamp above theirs. Each answer brings the token along with what it shows.
+//
+// Whoever is asked for a read and lacks some of that says so at once, and the
+// next one is asked. Only when nobody has it all do the owners that lack some
+// wait for it, and fetch it; see replica.Await. A write that nobody may mint waits
+// by such a read.
+
+// knowing is what the session of an operation knows, as far as it matters.
+type knowing struct {
+	token *session.Token
+	// part is of the key's partition; nil for nothing.
+	part *session.Part
+	// needs are its dots; nil for none.
+	needs *crdt.Clock
+}
+
+// knows takes an operation's token into its key.
+func (c *Coordinator) knows(k *key, token []byte) *Error {
+	if len(token) == 0 {
+		return nil
+	}
+	t, err := session.Open(*c.keys.Load(), token, placeOf(k))
+	if err != nil {
+		e := &Error{Code: CodeBadSession, Detail: err.Error(), Field: "session",
+			Limit: "a token of this deployment", Seen: strconv.Itoa(len(token)) + " bytes"}
+		if len(token) > session.MaxSent {
+			e.Limit = strconv.Itoa(session.MaxSent) + " bytes"
+		}
+		return e
+	}
+	k.session = &knowing{token: t, part: t.Part()}
+	if planted.Bug(planted.IgnoreSession) {
+		k.session.part = nil
+	}
+	if p := k.session.part; p != nil && len(p.Clock.Actors()) > 0 {
+		k.session.needs = &p.Clock
+	}
+	return nil
+}
+
+func placeOf(k *key) session.Place {
+	return session.PlaceOf(k.hash, uint8(bits.TrailingZeros(uint(k.top.Table.Partitions()))))
+}
+
+// asks reports whether the session knows anything that an answer must know.
+func (k *key) asks() bool { return k.session != nil && k.session.part != nil }
+
+// forgetful is the key without its session.
+func (k key) forgetful() key {
+	k.session = nil
+	return k
+}
+
+// shown reports whether a record shows what the session knows of the key by
+// consensus only.
+func (k *key) shown(rec crdt.Record) bool {
+	return !k.asks() || k.session.part.Shows(k.hash, rec)
+}
+
+// informed reads for a session that knows something. The common case is that
+// this node serves the key and has it all: then it is a read like any other, and
+// shares others' answers, as long as this node takes part in it.
+func (c *Coordinator) informed(k key, w want, r reader) {
+	alone := func() {
+		c.gather(k, w, r.deadline, func(rec crdt.Record, who Achieved, err *Error) { r.done(c.result(&k, rec, who, err)) })
+	}
+	if k.place(c.cfg.Self) < 0 || k.session.needs != nil && c.Replica.Missing(k.part, k.session.needs) != nil {
+		alone()
+		return
+	}
+	done := r.done
+	c.plain(k.forgetful(), w, reader{r.deadline, func(res GetResult, err error) {
+		if err == nil && (!slices.Contains(res.Achieved.Replicas, c.cfg.Self) || !k.shown(res.rec)) {
+			alone()
+			return
+		}
+		done(res, err)
+	}})
+}
+
+// afterGet adds what a read shows to its session's token.
+func (c *Coordinator) afterGet(k key, done func(GetResult, error)) func(GetResult, error) {
+	return func(res GetResult, err error) {
+		if err == nil {
+			k.saw(&res)
+		} else if e := (*Error)(nil); errors.As(err, &e) && e.Current != nil {
+			k.saw(e.Current)
+		}
+		done(res, err)
+	}
+}
+
+func (k *key) saw(res *GetResult) {
+	seen := &session.Part{Place: placeOf(k)}
+	for i := range res.rec.Versions {
+		v := &res.rec.Versions[i]
+		if v.Dot.Actor.IsBallot() {
+			seen.SawBallot(k.hash, v.Dot, v.Stamp)
+		} else {
+			seen.Saw(v.Dot, v.Stamp)
+		}
+	}
+	res.Session, res.SessionDropped = k.session.token.With(seen)
+}
+
+// afterPut adds a write to its session's token.
+func (c *Coordinator) afterPut(k key, done func(PutResult, *Error)) func(PutResult, *Error) {
+	return func(res PutResult, err *Error) {
+		switch {
+		case err == nil:
+			k.wrote(&res)
+		case err.Applied != nil:
+			k.wrote(err.Applied)
+		case err.Current != nil:
+			k.saw(err.Current)
+		}
+		done(res, err)
+	}
+}
+
+func (k *key) wrote(res *PutResult) {
+	seen := &session.Part{Place: placeOf(k)}
+	switch {
+	case !res.Event.IsZero():
+		seen.Saw(res.Event, res.Stamp)
+	case res.Version.Actor.IsBallot():
+		seen.SawBallot(k.hash, res.Version, res.Stamp)
+	default:
+		seen.Saw(res.Version, res.Stamp)
+	}
+	res.Session, res.SessionDropped = k.session.token.With(seen)
+}
+
+// sessionBehind says what is missing of what a session knows.
+func (c *Coordinator) sessionBehind(k *key, missing *crdt.Clock) *Error {
+	c.stats.SessionBehind.Add(1)
+	e := &Error{Code: CodeSessionBehind, RetryAfterMs: 100,
+		Detail: "no owner that could be asked has everything that the session knows"}
+	if missing == nil {
+		return e
+	}
+	for _, d := range missing.All() {
+		e.Missing += d.Len()
+		g := c.regionOf(d.Actor)
+		if !slices.Contains(e.MissingFrom, g) {
+			e.MissingFrom = append(e.MissingFrom, g)
+		}
+	}
+	slices.Sort(e.MissingFrom)
+	e.Detail += ": " + strconv.FormatUint(e.Missing, 10) + " writes are missing, of"
+	for i, g := range e.MissingFrom {
+		if i > 0 {
+			e.Detail += ","
+		}
+		e.Detail += " " + string(g)
+	}
+	return e
+}
+
+// regionOf names the region of an actor, as well as this node can.
+func (c *Coordinator) regionOf(a crdt.Actor) topology.Region {
+	id := topology.RegionID(a.Region())
+	if top := c.Topology(); top.RegionID == id {
+		return top.Region
+	}
+	if c.Regions != nil {
+		for _, t := range c.Regions() {
+			if t.RegionID == id {
+				return t.Region
+			}
+		}
+	}
+	return topology.Region("region " + strconv.Itoa(int(id)))
+}
+
+// maxInformed is how often a write looks for an owner that has what its session
+// knows.
+const maxInformed = 8
+
+// uninformed waits until an owner has what the session of a write knows, when no
+// owner would mint it, and has that one mint it.
+func (w *write) uninformed() {
+	k := w.k
+	w.c.read(k, want{level: quorum.LocalOne}, w.p.Deadline, func(_ crdt.Record, who Achieved, err *Error) {
+		if err != nil {
+			err.Outcome = NotApplied
+			w.done(PutResult{}, err)
+			return
+		}
+		w.informs++
+		w.refused = nil
+		w.k.resolve(w.c.Topology())
+		w.first = 1 << max(w.k.place(who.Replicas[0]), 0)
+		w.route(0)
+	})
+}
+
+// above is the stamp that a write must be above of.
+func (k *key) above() hlc.Stamp {
+	if !k.asks() {
+		return 0
+	}
+	return k.session.part.Stamp
+}
+
+// needs are the dots that must have been delivered to who answers, or mints; nil
+// for none.
+func (k *key) needs() *crdt.Clock {
+	if !k.asks() {
+		return nil
+	}
+	return k.session.needs
+}
