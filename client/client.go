@@ -111,7 +111,7 @@ func (c *Client) getOp(key string, cfg *readConfig) *op {
 	return &op{
 		name: "get", hash: c.hash(key), level: cfg.level, size: 32 + len(key),
 		call: atollv1.StreamCall{Op: &atollv1.StreamCall_Get{Get: &atollv1.GetRequest{
-			Bucket: c.bucket, Key: []byte(key), Level: atollv1.Level(cfg.level), R: cfg.r,
+			Bucket: c.bucket, Key: []byte(key), Level: atollv1.Level(cfg.level), R: cfg.r, Regions: cfg.regions,
 		}}},
 	}
 }
@@ -135,7 +135,7 @@ func (c *Client) putOp(key string, value []byte, cfg *writeConfig) (*op, *Error)
 	}
 	o.call.Op = &atollv1.StreamCall_Put{Put: &atollv1.PutRequest{
 		Bucket: c.bucket, Key: []byte(key), Value: value, Context: []byte(cfg.after.context),
-		Level: atollv1.Level(cfg.level), W: cfg.w, Overwrite: cfg.overwrite, Sloppy: cfg.sloppy,
+		Level: atollv1.Level(cfg.level), W: cfg.w, Regions: cfg.regions, Overwrite: cfg.overwrite, Sloppy: cfg.sloppy,
 		TtlMs: int64((cfg.ttl + time.Millisecond - 1) / time.Millisecond),
 	}}
 	return o, nil
@@ -151,7 +151,7 @@ func (c *Client) deleteOp(key string, cfg *writeConfig) (*op, *Error) {
 	}
 	o.call.Op = &atollv1.StreamCall_Delete{Delete: &atollv1.DeleteRequest{
 		Bucket: c.bucket, Key: []byte(key), Context: []byte(cfg.after.context),
-		Level: atollv1.Level(cfg.level), W: cfg.w, Sloppy: cfg.sloppy,
+		Level: atollv1.Level(cfg.level), W: cfg.w, Regions: cfg.regions, Sloppy: cfg.sloppy,
 	}}
 	return o, nil
 }
@@ -197,7 +197,8 @@ func (c *Client) read(ctx context.Context, key string, cfg *readConfig) (Object,
 }
 
 // Put writes a value and returns its version. With After it replaces what that
-// version had seen; without it stands beside what is there, as a sibling.
+// version had seen; without it stands beside what is there, as a sibling. With
+// ErrPartial, too, there is a version: the write is applied.
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...WriteOption) (Version, error) {
 	var cfg writeConfig
 	for _, o := range opts {
@@ -215,7 +216,7 @@ func (c *Client) put(ctx context.Context, key string, value []byte, cfg *writeCo
 	res := reply.GetPut()
 	cfg.info.fill(attempts, res.GetAchieved())
 	if err != nil {
-		return Version{}, err
+		return c.partial(err, key, cfg.info, attempts), err
 	}
 	return Version{bucket: c.bucket, key: key, context: string(res.GetContext())}, nil
 }
@@ -236,7 +237,7 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (V
 	res := reply.GetDelete()
 	cfg.info.fill(attempts, res.GetAchieved())
 	if err != nil {
-		return Version{}, err
+		return c.partial(err, key, cfg.info, attempts), err
 	}
 	return Version{bucket: c.bucket, key: key, context: string(res.GetContext())}, nil
 }

@@ -179,6 +179,7 @@ func TestOptionsReachTheNode(t *testing.T) {
 	for l, want := range map[client.Level]quorum.Level{
 		client.LocalOne: quorum.LocalOne, client.LocalTwo: quorum.LocalTwo, client.LocalThree: quorum.LocalThree,
 		client.LocalQuorum: quorum.LocalQuorum, client.LocalAll: quorum.LocalAll,
+		client.Quorum: quorum.Quorum, client.EachQuorum: quorum.EachQuorum, client.All: quorum.All,
 	} {
 		if p := put(l); p.Level != want {
 			t.Errorf("level %v, want %v", p.Level, want)
@@ -195,6 +196,9 @@ func TestOptionsReachTheNode(t *testing.T) {
 	}
 	if p := put(client.Sloppy()); !p.Sloppy {
 		t.Errorf("%+v", p)
+	}
+	if p, g := put(client.Regions(1), client.W(1)), get(client.Regions(1)); p.Regions != 1 || p.W != 1 || g.Regions != 1 {
+		t.Errorf("%+v, %+v", p, g)
 	}
 	if g := get(client.R(2)); g.R != 2 {
 		t.Errorf("%+v", g)

@@ -79,7 +79,7 @@ func (c *Client) PutMany(ctx context.Context, items []Item, opts ...WriteOption)
 	}
 	c.doMany(ctx, ops, func(i int, reply *atollv1.StreamReply, err *Error) {
 		if err != nil {
-			out[i].Err = err
+			out[i].Version, out[i].Err = c.partial(err, items[i].Key, nil, 0), err
 			return
 		}
 		out[i].Version = Version{bucket: c.bucket, key: items[i].Key, context: string(reply.GetPut().GetContext())}

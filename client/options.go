@@ -23,6 +23,7 @@ type (
 type readConfig struct {
 	level    Level
 	r        uint32
+	regions  uint32
 	resolver Resolver
 	info     *Info
 }
@@ -30,6 +31,7 @@ type readConfig struct {
 type writeConfig struct {
 	level     Level
 	w         uint32
+	regions   uint32
 	after     Version
 	overwrite bool
 	sloppy    bool
@@ -114,6 +116,10 @@ type Info struct {
 	Needed      int
 	Level       Level
 	Region      string
+	// Reached is the strongest level that the answer fulfils.
+	Reached Level
+	// Regions that were asked, the client's own one too, by levels that leave it.
+	Regions []RegionInfo
 	// Hinted are the nodes that stood in for owners; see Sloppy.
 	Hinted []string
 	// Degraded: some owners were not asked because they are down, or others
@@ -126,8 +132,8 @@ type Info struct {
 // ExplainOption is Explain's option.
 type ExplainOption struct{ info *Info }
 
-// Explain fills info when the call returns: all of it after success, Attempts
-// after a failure. For Update it is the write that counts.
+// Explain fills info when the call returns: all of it after success and after
+// ErrPartial, Attempts after another failure. For Update it is the write that counts.
 func Explain(info *Info) ExplainOption { return ExplainOption{info} }
 
 func (o ExplainOption) applyRead(c *readConfig)                   { c.info = o.info }
@@ -140,7 +146,7 @@ func (i *Info) fill(attempts int, a *atollv1.Achieved) {
 	}
 	*i = Info{
 		Coordinator: a.GetCoordinator(), Replicas: a.GetReplicas(), Needed: int(a.GetNeeded()),
-		Level: Level(a.GetLevel()), Region: a.GetRegion(), Degraded: a.GetDegraded(), Hinted: a.GetHinted(), Attempts: attempts,
+		Level: Level(a.GetLevel()), Reached: Level(a.GetReached()), Regions: regionInfos(a.GetRegions()), Region: a.GetRegion(), Degraded: a.GetDegraded(), Hinted: a.GetHinted(), Attempts: attempts,
 	}
 }
 

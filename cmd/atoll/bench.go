@@ -213,7 +213,7 @@ func (q *benchFlags) parameters(cmd *cobra.Command, started time.Time) map[strin
 		"mix": q.mix, "dist": q.dist, "clients": q.clients, "connections": q.connections,
 		"keys": q.keys, "value_size": q.valueSize, "prefix": q.prefix, "seed": q.seed, "preload": q.preload,
 		"duration_s": q.duration.Seconds(), "warmup_s": q.warmup.Seconds(), "ops": q.ops,
-		"timeout_s": q.timeout.Seconds(), "consistency": q.level.String(), "r": uint32(q.r), "w": uint32(q.w),
+		"timeout_s": q.timeout.Seconds(), "consistency": q.level.String(), "r": uint32(q.r), "w": uint32(q.w), "regions": uint32(q.regions),
 	}
 	return p
 }

@@ -75,5 +75,8 @@ func (q *benchFlags) levelsText() string {
 	if q.w > 0 {
 		s += fmt.Sprintf(", w %d", q.w)
 	}
+	if q.regions > 0 {
+		s += fmt.Sprintf(", in %d regions", q.regions)
+	}
 	return s
 }

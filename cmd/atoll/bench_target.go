@@ -22,12 +22,13 @@ type benchTarget struct {
 	put     []client.WriteOption // of a blind one
 	level   client.Level
 	w       int
+	regions int
 	mu      sync.Mutex
 	last    error
 }
 
 func (q *benchFlags) connect(cmd *cobra.Command) (*benchTarget, error) {
-	t := &benchTarget{level: client.Level(q.level), w: int(q.w)}
+	t := &benchTarget{level: client.Level(q.level), w: int(q.w), regions: int(q.regions)}
 	for range q.connections {
 		c, err := q.open(cmd)
 		if err != nil {
@@ -43,6 +44,9 @@ func (q *benchFlags) connect(cmd *cobra.Command) (*benchTarget, error) {
 	t.put = []client.WriteOption{t.level, client.Overwrite()}
 	if q.w > 0 {
 		t.put = append(t.put, client.W(t.w))
+	}
+	if t.regions > 0 {
+		t.read, t.put = append(t.read, client.Regions(t.regions)), append(t.put, client.Regions(t.regions))
 	}
 	if q.sloppy {
 		t.put = append(t.put, client.Sloppy())
@@ -73,6 +77,9 @@ func (t *benchTarget) do(_ context.Context, id int, kind workload.Kind, key stri
 			opts := []client.WriteOption{t.level, client.After(obj.Version())}
 			if t.w > 0 {
 				opts = append(opts, client.W(t.w))
+			}
+			if t.regions > 0 {
+				opts = append(opts, client.Regions(t.regions))
 			}
 			_, err = c.Put(ctx, key, value, opts...)
 		}

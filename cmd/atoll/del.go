@@ -44,11 +44,5 @@ func runDel(cmd *cobra.Command, q *request, out *format, key string) error {
 		opts = append(opts, client.After(v))
 	}
 	v, err := c.Delete(cmd.Context(), key, opts...)
-	if err != nil {
-		return q.failure(err)
-	}
-	if out.value == "json" {
-		return printJSON(cmd.OutOrStdout(), q.writtenJSON(key, v))
-	}
-	return nil
+	return q.written(cmd, out, key, v, err)
 }

@@ -118,6 +118,9 @@ func runImport(cmd *cobra.Command, q *importFlags, out *format, name string) (er
 	if q.w > 0 {
 		opts = append(opts, client.W(int(q.w)))
 	}
+	if q.regions > 0 {
+		opts = append(opts, client.Regions(int(q.regions)))
+	}
 	if q.sloppy {
 		opts = append(opts, client.Sloppy())
 	}

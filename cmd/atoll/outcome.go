@@ -24,6 +24,7 @@ const (
 	exitUnavailable  = 6
 	exitUnknown      = 7
 	exitDegraded     = 8
+	exitPartial      = 9
 )
 
 const exitCodesHelp = `The exit codes of all commands:
@@ -43,6 +44,9 @@ const exitCodesHelp = `The exit codes of all commands:
      before writing again ('atoll task ls' before changing members again)
   8  degraded: the cluster answers, but a node or a link is down (status), or
      not everything could be repaired (repair --wait)
+  9  partial: the write is applied in the region that was asked, and not known
+     to be in all the regions that --consistency or --regions ask for. It will
+     get there; nothing is to be written again
 
 A command over many keys (import) ends with the code of the worst that
 happened to one of them: 7 before 6 before 1.`
@@ -64,6 +68,8 @@ var outcomes = []struct {
 	next string
 }{
 	{client.ErrUnknownOutcome, exitUnknown, "the write may have been applied: read the key before writing again"},
+	{client.ErrPartial, exitPartial, "nothing needs to be written again: the other regions get it when they can; -o json tells which have it"},
+	{client.ErrLevelNotAllowed, exitUsage, "use a level that the bucket allows"},
 	{client.ErrNotFound, exitNotFound, ""},
 	{client.ErrSiblings, exitSiblings, ""},
 	{client.ErrNoBucket, exitUsage, ""},

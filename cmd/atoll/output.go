@@ -151,12 +151,33 @@ type achievedJSON struct {
 	Hinted      []string `json:"hinted,omitempty"`
 	Degraded    bool     `json:"degraded,omitempty"`
 	Attempts    int      `json:"attempts,omitempty"`
+	// Reached is the strongest level that is fulfilled, Regions what each region
+	// had to do with it.
+	Reached string       `json:"reached,omitempty"`
+	Regions []regionJSON `json:"regions,omitempty"`
+}
+
+type regionJSON struct {
+	Region   string `json:"region"`
+	State    string `json:"state"`
+	Replicas int    `json:"replicas"`
+	Needed   int    `json:"needed"`
+	Detail   string `json:"detail,omitempty"`
 }
 
 func (q *request) achieved() achievedJSON {
 	i := q.info
 	l := level(i.Level)
+	var regions []regionJSON
+	for _, g := range i.Regions {
+		regions = append(regions, regionJSON{g.Region, g.State.String(), g.Replicas, g.Needed, g.Detail})
+	}
+	reached := ""
+	if i.Reached != 0 {
+		reached = i.Reached.String()
+	}
 	return achievedJSON{
+		Reached: reached, Regions: regions,
 		Level: l.String(), Needed: i.Needed, Replicas: i.Replicas, Region: i.Region,
 		Coordinator: i.Coordinator, Hinted: i.Hinted, Degraded: i.Degraded, Attempts: i.Attempts,
 	}

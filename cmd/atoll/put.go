@@ -116,13 +116,20 @@ func runPut(cmd *cobra.Command, q *putFlags, out *format, args []string) error {
 		opts = append(opts, client.TTL(q.ttl))
 	}
 	v, err := c.Put(cmd.Context(), key, value, opts...)
-	if err != nil {
+	return q.written(cmd, out, key, v, err)
+}
+
+// written ends a command that wrote: a write that is partial is told, too.
+func (q *request) written(cmd *cobra.Command, out *format, key string, v client.Version, err error) error {
+	if err != nil && !errors.Is(err, client.ErrPartial) {
 		return q.failure(err)
 	}
 	if out.value == "json" {
-		return printJSON(cmd.OutOrStdout(), q.writtenJSON(key, v))
+		if jerr := printJSON(cmd.OutOrStdout(), q.writtenJSON(key, v)); jerr != nil {
+			return jerr
+		}
 	}
-	return nil
+	return q.failure(err)
 }
 
 // valueOf reads the value that a command was given in one of three ways.

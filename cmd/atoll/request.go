@@ -30,6 +30,7 @@ type request struct {
 	bucket    string
 	level     level
 	r, w      count
+	regions   count
 	sloppy    bool
 
 	after string // what --after was given, for messages
@@ -49,20 +50,21 @@ func (q *request) bucketFlag(cmd *cobra.Command) {
 }
 
 func (q *request) levelFlag(cmd *cobra.Command) {
-	cmd.Flags().Var(&q.level, "consistency", "owners of the region that take part: "+strings.Join(levelNames(), ", "))
+	cmd.Flags().Var(&q.level, "consistency", "who takes part, see 'atoll help consistency': "+strings.Join(levelNames(), ", "))
 	complete(cmd, "consistency", levelNames())
+	cmd.Flags().Var(&q.regions, "regions", "exactly so many regions take part, the one asked among them, whatever --consistency says")
 }
 
 func (q *request) readFlags(cmd *cobra.Command) {
 	q.levelFlag(cmd)
-	cmd.Flags().Var(&q.r, "r", "exactly so many owners answer a read, whatever --consistency says")
+	cmd.Flags().Var(&q.r, "r", "exactly so many owners of each region that takes part answer a read, whatever --consistency says")
 }
 
 func (q *request) writeFlags(cmd *cobra.Command) {
 	if cmd.Flags().Lookup("consistency") == nil {
 		q.levelFlag(cmd)
 	}
-	cmd.Flags().Var(&q.w, "w", "exactly so many owners have a write durably, whatever --consistency says")
+	cmd.Flags().Var(&q.w, "w", "exactly so many owners of each region that takes part have a write durably, whatever --consistency says")
 	cmd.Flags().BoolVar(&q.sloppy, "sloppy", false, "other nodes stand in for owners that are away; reads may miss the write until those are back")
 }
 
@@ -123,6 +125,9 @@ func (q *request) readOptions() []client.ReadOption {
 	if q.r > 0 {
 		opts = append(opts, client.R(int(q.r)))
 	}
+	if q.regions > 0 {
+		opts = append(opts, client.Regions(int(q.regions)))
+	}
 	return opts
 }
 
@@ -130,6 +135,9 @@ func (q *request) writeOptions() []client.WriteOption {
 	opts := []client.WriteOption{client.Level(q.level), client.Explain(&q.info)}
 	if q.w > 0 {
 		opts = append(opts, client.W(int(q.w)))
+	}
+	if q.regions > 0 {
+		opts = append(opts, client.Regions(int(q.regions)))
 	}
 	if q.sloppy {
 		opts = append(opts, client.Sloppy())
@@ -142,6 +150,7 @@ type level client.Level
 
 var levels = []client.Level{
 	client.LocalOne, client.LocalTwo, client.LocalThree, client.LocalQuorum, client.LocalAll,
+	client.Quorum, client.EachQuorum, client.All,
 }
 
 func levelNames() []string {
@@ -173,7 +182,7 @@ func (l *level) String() string {
 // Type implements pflag.Value.
 func (*level) Type() string { return "LEVEL" }
 
-// count is a flag for a number of owners; zero is not given.
+// count is a flag for a number of owners or regions; zero is not given.
 type count uint32
 
 // maxCount is well above any number of owners: the server knows the real one.
@@ -183,7 +192,7 @@ const maxCount = 64
 func (c *count) Set(s string) error {
 	var n int
 	if _, err := fmt.Sscanf(s+"\n", "%d\n", &n); err != nil || n < 1 || n > maxCount {
-		return fmt.Errorf("not a number of owners (limit 1..%d, seen %s)", maxCount, s)
+		return fmt.Errorf("not a number of owners or regions (limit 1..%d, seen %s)", maxCount, s)
 	}
 	*c = count(n)
 	return nil

@@ -109,10 +109,13 @@ func runResolve(cmd *cobra.Command, q *resolveFlags, out *format, key string) er
 		}
 		version, err = c.Put(cmd.Context(), key, d.value, opts...)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, client.ErrPartial) {
 		return q.failure(err)
 	}
-	return q.tell(cmd, out, key, siblings, d, version)
+	if terr := q.tell(cmd, out, key, siblings, d, version); terr != nil {
+		return terr
+	}
+	return q.failure(err) // nil, or partial
 }
 
 func (q *resolveFlags) decide(cmd *cobra.Command, key string, obj client.Object) (verdict, error) {

@@ -17,7 +17,7 @@ func commands() []func() *cobra.Command {
 		nodeCommand, taskCommand, paceCommand, repairCommand, collectCommand, hotkeysCommand,
 		importCommand, exportCommand, benchCommand, planCommand,
 		demoCommand,
-		exitCodesTopic,
+		exitCodesTopic, consistencyTopic,
 	}
 }
 

@@ -206,7 +206,7 @@ func (n *Node) Get(g coord.Get, done func(coord.GetResult, error)) {
 	run(n, Op{Get: &g}, done, func() (coord.GetResult, error) {
 		res, err := n.region.Store.get(g)
 		if err == nil {
-			res.Achieved, err = achieved(n.region.Topology(), n.ID, fullKey(g.Bucket, g.Key), g.Level, g.R)
+			res.Achieved, err = achieved(n.region.Topology(), n.ID, fullKey(g.Bucket, g.Key), g.Level, g.R, g.Regions)
 		}
 		return res, err
 	})
@@ -216,7 +216,7 @@ func (n *Node) Get(g coord.Get, done func(coord.GetResult, error)) {
 func (n *Node) Put(p coord.Put, done func(coord.PutResult, error)) {
 	n.puts.Add(1)
 	run(n, Op{Put: &p}, done, func() (coord.PutResult, error) {
-		a, err := achieved(n.region.Topology(), n.ID, fullKey(p.Bucket, p.Key), p.Level, p.W)
+		a, err := achieved(n.region.Topology(), n.ID, fullKey(p.Bucket, p.Key), p.Level, p.W, p.Regions)
 		if err != nil {
 			return coord.PutResult{}, err
 		}

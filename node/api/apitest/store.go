@@ -196,7 +196,12 @@ func (s *Store) export(ctx context.Context, bucket string, yield func(api.Export
 }
 
 // achieved pretends that as many owners answered as were asked for.
-func achieved(t *topology.Topology, self topology.NodeID, key string, level quorum.Level, explicit int) (coord.Achieved, error) {
+func achieved(t *topology.Topology, self topology.NodeID, key string, level quorum.Level, explicit, regions int) (coord.Achieved, error) {
+	if regions > 1 {
+		return coord.Achieved{}, &coord.Error{
+			Code: coord.CodeInvalid, Detail: "there are not so many regions", Field: "regions", Limit: "1..1", Seen: strconv.Itoa(regions),
+		}
+	}
 	owners := t.Owners(hashring.PartitionOf(hashring.KeyHash([]byte(key)), t.Table.Partitions()))
 	if level == quorum.Default {
 		level = quorum.LocalQuorum
