@@ -62,6 +62,7 @@ var table = []row{
 	{path: "crdt/hlc", layer: pure},
 	{path: "crdt", layer: pure, beside: []string{"crdt/hlc"}},
 	{path: "crdt/session", layer: pure, beside: []string{"crdt", "crdt/hlc"}},
+	{path: "crdt/session/sessiontest", layer: pure, beside: []string{"crdt"}},
 	{path: "crdt/model", layer: tooling}, // draws from math/rand; tests and make sim use it
 	{path: "hashring", layer: pure},      // it and crdt do not know each other
 	{path: "hashring/capacity", layer: pure, beside: []string{"hashring"}},

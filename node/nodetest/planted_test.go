@@ -65,7 +65,7 @@ func clip(s string) string {
 func catch(t *testing.T, bug string) (seeds int, problem string) {
 	for seeds = 1; seeds <= *plantedMax; seeds++ {
 		seed := uint64(seeds)
-		shape := Shape{Regions: 1 + seeds%2, Nodes: 3 + seeds/2%2, Partitions: 8, Churn: moves[bug], Collect: collects[bug], Settled: !moves[bug] && !collects[bug]}
+		shape := Shape{Regions: 1 + seeds%2, Nodes: 3 + seeds/2%2, Partitions: 8, Churn: moves[bug], Sessions: bug == planted.IgnoreSession, Collect: collects[bug], Settled: !moves[bug] && !collects[bug]}
 		length := time.Minute
 		if shape.Settled {
 			length = 30 * time.Second

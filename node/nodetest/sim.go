@@ -25,6 +25,10 @@ type Report struct {
 	Faults        string
 	// Conceded losses; see World.lost.
 	Conceded int
+	// SessionOps that clients with tokens of sessions made at LOCAL_ONE, and those
+	// of them that had to be refused; LooseOps of clients without tokens, and how
+	// often what sessions are promised did not hold for them.
+	SessionOps, SessionBehind, LooseOps, LooseBroken int
 	// Rounds of collection that were completed, and that were not, by nodes that
 	// are up at the end; dead records that they Dropped, and late versions that
 	// they put Aside.
@@ -37,6 +41,9 @@ func (r Report) String() string {
 	collected := ""
 	if r.Rounds+r.RoundsOff > 0 {
 		collected = fmt.Sprintf(", %d rounds (%d off) dropped %d records, %d late versions aside", r.Rounds, r.RoundsOff, r.Dropped, r.Aside)
+	}
+	if r.SessionOps > 0 {
+		collected += fmt.Sprintf(", %d operations in sessions (%d behind), without tokens %d of %d broke a promise", r.SessionOps, r.SessionBehind, r.LooseBroken, r.LooseOps)
 	}
 	return fmt.Sprintf("seed %d: %v simulated, %d writes (%d acknowledged, %d unknown), %d reads (%d with siblings), converged in %v%s; faults: %s",
 		r.Seed, r.Simulated.Round(time.Second), r.Writes, r.Acked, r.Unknown, r.Gets, r.SiblingReads, r.Converged.Round(time.Millisecond), collected, r.Faults)
@@ -62,6 +69,14 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 		s := w.solo(3*shape.Regions+r, r)
 		work.Go(func() { s.run(ctx) })
 	}
+	var with, without sessionBook
+	if shape.Sessions {
+		for i := range 2 * shape.Regions {
+			a, b := w.roamer(2*i, true, &with), w.roamer(2*i+1, false, &without)
+			work.Go(func() { a.run(ctx) })
+			work.Go(func() { b.run(ctx) })
+		}
+	}
 	work.Go(func() { w.chaos(ctx) })
 	if shape.Collect {
 		rng := rand.New(rand.NewPCG(seed, 5))
@@ -69,6 +84,9 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	}
 	work.Wait()
 	keys = append(keys, w.hist.soloKeys()...)
+	if shape.Sessions {
+		keys = append(keys, sessionKeys()...)
+	}
 
 	w.heal()
 	calm := time.Now()
@@ -89,6 +107,10 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 		time.Sleep(time.Second)
 	}
 	r.Faults = w.faults.String()
+	var promised []string
+	promised, r.LooseBroken = w.judgeSessions(&with, &without)
+	r.Problems = append(r.Problems, promised...)
+	r.SessionOps, r.SessionBehind, r.LooseOps = len(with.ops)+with.behind, with.behind, len(without.ops)
 	r.Problems = append(r.Problems, w.verify(keys)...)
 	if left := w.leftovers(); left != "" {
 		r.Problems = append(r.Problems, "I9: "+left)

@@ -22,7 +22,7 @@ func TestSim(t *testing.T) {
 	var simulated time.Duration
 	for i := range *simN {
 		seed := *simSeed + uint64(i)
-		shape := Shape{Regions: 1 + int(seed%2), Nodes: 3 + int(seed/2%2), Partitions: 8, Churn: seed%5 == 0, Collect: *simCollect > 0 && seed%*simCollect == 0}
+		shape := Shape{Regions: 1 + int(seed%2), Nodes: 3 + int(seed/2%2), Partitions: 8, Churn: seed%5 == 0, Sessions: seed%4 < 2, Collect: *simCollect > 0 && seed%*simCollect == 0}
 		var r Report
 		synctest.Test(t, func(t *testing.T) {
 			log := hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(*simLog), Output: os.Stderr})

@@ -17,6 +17,9 @@
 //	I7   integrity: a read shows only values that were written to that key
 //	I9   bounded: nobody keeps for ever what moved away from it
 //	I10  a dot never names two payloads
+//	S1   a session with a token reads its writes, reads and writes
+//	     monotonically, and its writes follow its reads, at LOCAL_ONE, at any
+//	     node of any region
 //	Q2   a quorum read meets every quorum write of its region that was
 //	     acknowledged before it began, wiped disks included
 package nodetest
@@ -58,6 +61,8 @@ type Shape struct {
 	Churn bool
 	// Settled: the members stay who they are.
 	Settled bool
+	// Sessions: clients that roam with tokens, and without.
+	Sessions bool
 	// Collect tombstones after seconds, and have messages that arrive after that.
 	Collect bool
 }
