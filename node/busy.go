@@ -62,15 +62,21 @@ func (n *Node) felt(req peer.Request, reply peer.Done) peer.Done {
 			reply(b, err)
 		}
 	case peer.VerbPull, peer.VerbScan:
-		return func(b []byte, err error) {
-			if len(b) > smallPage {
-				if wait := n.giving.Delay(len(b), givesAfter); wait > 0 {
-					time.AfterFunc(wait, func() { reply(b, err) })
-					return
-				}
-			}
-			reply(b, err)
-		}
+		return given(&n.giving, func() uint64 { return n.Topology().Pace.Filled().BytesPerSecond }, reply)
 	}
 	return reply
+}
+
+// given is reply for a page, which leaves when it is paid for. pace is what one
+// who asks may receive in a second.
+func given(p *yield.Pacer, pace func() uint64, reply peer.Done) peer.Done {
+	return func(b []byte, err error) {
+		if len(b) > smallPage {
+			if wait := p.Delay(len(b), pace(), givesAfter); wait > 0 {
+				time.AfterFunc(wait, func() { reply(b, err) })
+				return
+			}
+		}
+		reply(b, err)
+	}
 }

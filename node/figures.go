@@ -27,7 +27,7 @@ func (n *Node) Figures() *admin.Figures {
 		Unreadable: n.replica.DamagedCount(),
 		Changes:    n.memberChanges(),
 
-		BackgroundRate: n.yield.Rate(1 << 40),
+		BackgroundRate: n.yield.Level(),
 		Hints:          n.hints.Stats(),
 		Owed:           n.hints.Owed(),
 		Commits:        n.replica.Commits(),

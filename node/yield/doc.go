@@ -13,8 +13,9 @@
 //
 // Invariants:
 //
-//	Y1  The rate is never below Floor (or what the caller allows, if that is
-//	    less): whatever clients do, background work ends.
+//	Y1  The rate is never below Floor, nor below a 64th of what the caller
+//	    allows (or what he allows, if that is less than Floor): whatever clients
+//	    do, background work ends.
 //	Y2  The rate is never above what the caller allows.
 //	Y3  Nobody is held longer than Hold in a Cycle.
 //	Y4  A node without clients, or with too few to measure, holds nothing and

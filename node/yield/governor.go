@@ -68,23 +68,36 @@ func (g *Governor) step(now time.Time) {
 	g.began = now
 }
 
-// Rate is how many bytes a second background work may have now, most at most.
+// leastShare is the divisor of what the caller allows that he gets in any case:
+// who allows more is in a hurry, whatever it does to clients.
+const leastShare = 64
+
+// Rate is how many bytes a second background work may have now: most at most,
+// and a 64th of it at least.
 func (g *Governor) Rate(most uint64) uint64 {
 	if g == nil {
 		return most
+	}
+	return min(most, max(g.Level(), most/leastShare))
+}
+
+// Level is the rate that harms nobody, as far as is known, in bytes a second.
+func (g *Governor) Level() uint64 {
+	if g == nil {
+		return ceiling
 	}
 	now := time.Now()
 	g.look(now)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return min(most, uint64(g.control.Level()))
+	return uint64(g.control.Level())
 }
 
 // Page is how many bytes are to be asked for, or given, at once: what may be done
 // in 8 ms at the rate of now, but 16 KiB at least and most at most. A page is
 // applied in one go, and clients' writes wait for its end.
 func (g *Governor) Page(most int) int {
-	return int(min(uint64(most), max(g.Rate(1<<40)/128, 16<<10)))
+	return int(min(uint64(most), max(g.Level()/128, 16<<10)))
 }
 
 // held returns for how long background work is held from now on.

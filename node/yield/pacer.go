@@ -47,47 +47,47 @@ const slice = 50 * time.Millisecond
 // second, which is asked for again and again: what changes holds at once. The
 // only error is that of ctx.
 func (p *Pacer) Pay(ctx context.Context, n int, most func() uint64) error {
-	bill, wait := p.charge(n, most())
+	bill, wait := p.charge(n, p.Governor.Rate(most()))
 	for wait > 0 {
 		if !sleep(ctx, min(wait, slice)) {
 			return ctx.Err()
 		}
-		wait = p.left(bill, most())
+		wait = p.left(bill, p.Governor.Rate(most()))
 	}
 	return ctx.Err()
 }
 
-// Delay charges n bytes and returns how long they take to be paid for at the
-// rate of now, most at most: for who cannot wait himself.
-func (p *Pacer) Delay(n int, most time.Duration) time.Duration {
-	_, wait := p.charge(n, ceiling)
+// Delay charges n bytes and returns how long they take to be paid for, most at
+// most, at the rate of now, which allowed does not bound from above, since those
+// who ask keep to it: for who cannot wait himself.
+func (p *Pacer) Delay(n int, allowed uint64, most time.Duration) time.Duration {
+	_, wait := p.charge(n, max(p.Governor.Level(), p.Governor.Rate(allowed)))
 	return min(wait, most)
 }
 
-func (p *Pacer) charge(n int, most uint64) (bill float64, wait time.Duration) {
+// charge makes out a bill for n bytes, and tells how long it takes to be paid.
+func (p *Pacer) charge(n int, rate uint64) (bill float64, wait time.Duration) {
 	p.Governor.did(n)
 	p.mu.Lock()
-	now := time.Now()
-	rate := p.rate(most)
-	p.due.pass(now, rate)
-	p.due.owed += float64(n)
-	bill = p.due.owed
-	wait = p.due.after(bill, rate)
-	p.mu.Unlock()
-	return bill, max(wait, p.Governor.held(now))
+	defer p.mu.Unlock()
+	bill = p.due.owed + float64(n)
+	return bill, p.wait(bill, float64(n), rate)
 }
 
-func (p *Pacer) left(bill float64, most uint64) time.Duration {
+// left is how long it still takes to pay a bill.
+func (p *Pacer) left(bill float64, rate uint64) time.Duration {
 	p.mu.Lock()
-	now := time.Now()
-	rate := p.rate(most)
-	p.due.pass(now, rate)
-	wait := p.due.after(bill, rate)
-	p.mu.Unlock()
-	return max(wait, p.Governor.held(now))
+	defer p.mu.Unlock()
+	return p.wait(bill, 0, rate)
 }
 
-func (p *Pacer) rate(most uint64) float64 { return float64(max(p.Governor.Rate(most), 1)) }
+// wait lets time pass, and n bytes be owed. Called with mu held.
+func (p *Pacer) wait(bill, n float64, rate uint64) time.Duration {
+	now, perSecond := time.Now(), float64(max(rate, 1))
+	p.due.pass(now, perSecond)
+	p.due.owed += n
+	return max(p.due.after(bill, perSecond), p.Governor.held(now))
+}
 
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
