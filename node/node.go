@@ -25,6 +25,8 @@ import (
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/bucket"
+	"github.com/atolldb/atoll/node/catalog"
 	"github.com/atolldb/atoll/node/collect"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/handoff"
@@ -52,7 +54,7 @@ type Config struct {
 	// DigestSeed keys the digests; the same on all nodes of all regions, for ever.
 	DigestSeed uint64
 	// Buckets that are there where the store does not say otherwise.
-	Buckets map[string]coord.Bucket
+	Buckets bucket.Table
 	// Committer bounds the group committer.
 	Committer storage.CommitterConfig
 	// Beat and RegionBeat of anti-entropy; see repair.Config.
@@ -103,6 +105,7 @@ type Node struct {
 
 	replica *replica.Replica
 	coord   *coord.Coordinator
+	buckets *catalog.Catalog
 	alive   *liveness.Detector
 	afar    *liveness.Detector // of the other regions' nodes
 	repair  *repair.Repairer
@@ -173,8 +176,11 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open hints: %w", err)
 	}
+	if err := n.wireBuckets(); err != nil {
+		return nil, err
+	}
 	n.coord = coord.New(coord.Config{Self: cfg.ID, Keys: cfg.Keys}, coord.Deps{
-		Bucket:  coord.Static(cfg.Buckets),
+		Bucket: n.buckets.Bucket, Refresh: n.buckets.Refresh,
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, Isolated: n.news.isolated, HLC: deps.HLC,
 		Regions: n.deps.Others.All,
 		Alive:   n.up, Observe: n.observe, Slow: n.alive.Slow, Took: n.took,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -110,13 +109,15 @@ func (n *Node) askStatus(ctx context.Context, id topology.NodeID) report {
 // does not exist is an error, as for Get: an empty dump would look like one
 // that has been kept.
 func (n *Node) Export(ctx context.Context, bucket string, yield func(api.ExportedRecord) error) error {
-	if _, ok := n.cfg.Buckets[bucket]; !ok && bucket != "" && bucket != coord.DefaultBucket {
-		return &coord.Error{
-			Code: coord.CodeNoBucket, Detail: "no such bucket",
-			Field: "bucket", Limit: "a bucket that exists", Seen: strconv.Quote(bucket),
+	if bucket != "" {
+		if _, err := n.buckets.Get(ctx, bucket); err != nil {
+			return err
 		}
 	}
 	return n.coord.Export(ctx, bucket, func(e coord.Exported) error {
+		if e.Bucket == coord.SystemBucket {
+			return nil // no client could write it anywhere
+		}
 		return yield(api.ExportedRecord{Bucket: e.Bucket, Key: e.Key, Record: e.Record})
 	})
 }

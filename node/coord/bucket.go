@@ -54,7 +54,17 @@ func (c *Coordinator) bucket(name string, system bool) (Bucket, bool) {
 	return b, ok || name == DefaultBucket
 }
 
-// limits completes what a bucket leaves open.
+// unknownBucket is what a client hears when it cannot be told whether there is a
+// bucket. Nothing was done.
+func unknownBucket(name string, err error) *Error {
+	return &Error{
+		Code: CodeUnavailable, RetryAfterMs: 100,
+		Detail: "this node does not know bucket " + clip(name) + " and cannot find out: " + err.Error(),
+	}
+}
+
+// What a bucket leaves open has a default.
+
 func (b *Bucket) maxValue() int {
 	if b.MaxValue == 0 {
 		return DefaultMaxValue

@@ -55,9 +55,9 @@ type Deps struct {
 	// does not know it. Nil is a Bucket that knows none.
 	Bucket func(name string) (Bucket, bool)
 	// Refresh finds out which buckets there are now, and calls then, exactly once
-	// and before the deadline, whether it could or not. It is asked before a
+	// and before the deadline, with an error if it could not. It is asked before a
 	// client hears that there is no such bucket. Nil where buckets never change.
-	Refresh func(deadline time.Time, then func())
+	Refresh func(deadline time.Time, then func(error))
 	// Alive is this node's opinion of a peer.
 	Alive func(topology.NodeID) bool
 	// Observe gets the outcome of every request to a peer.

@@ -16,7 +16,14 @@ func (c *Coordinator) Get(g Get, done func(GetResult, error)) {
 func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
 	k, e := c.key(g.Bucket, g.Key, g.System)
 	if e != nil && e.Code == CodeNoBucket && refresh && c.Refresh != nil {
-		c.Refresh(g.Deadline, func() { c.get(g, done, false) })
+		c.Refresh(g.Deadline, func(err error) {
+			if err != nil {
+				c.stats.Failures.Add(1)
+				done(GetResult{}, unknownBucket(g.Bucket, err))
+				return
+			}
+			c.get(g, done, false)
+		})
 		return
 	}
 	if e != nil {

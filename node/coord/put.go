@@ -44,7 +44,13 @@ func (c *Coordinator) prepared(p Put, then func(*write, *Error)) {
 		then(w, err)
 		return
 	}
-	c.Refresh(p.Deadline, func() { then(c.prepare(p)) })
+	c.Refresh(p.Deadline, func(err error) {
+		if err != nil {
+			then(nil, unknownBucket(p.Bucket, err))
+			return
+		}
+		then(c.prepare(p))
+	})
 }
 
 // begin routes a write to the node that mints.

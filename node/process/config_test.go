@@ -184,7 +184,7 @@ log: {level: loud, format: xml}
 			`nats.cluster.listen: must be host:port`,
 			`nats.cluster.routes[0]: must be host:port with a port of 1..65535; seen: "r:0"`,
 			`nats.cluster.routes: must name at least three servers with the own one: fewer have no majority to spare; seen: 2`,
-			`buckets.UP: name must be 1..63 of a-z, 0-9, -, _ and .; seen: "UP"`,
+			`buckets.UP: name must be 1..63 of a-z, 0-9, -, _ and ., the first no dot; seen: "UP"`,
 			`buckets.UP.kind: must be mv or lww; seen: "set"`,
 			`buckets.UP.max_value: must be in 1B..8MiB; seen: 9MiB`,
 			`memory.block_cache: must be 1MiB or more; seen: 1KiB`,

@@ -15,8 +15,8 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/bucket"
 	"github.com/atolldb/atoll/node/collect"
-	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -24,7 +24,6 @@ import (
 var (
 	nodeName   = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 	regionName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
-	bucketName = regexp.MustCompile(`^[a-z0-9_.-]{1,63}$`)
 )
 
 const (
@@ -262,8 +261,8 @@ func (v *validator) nats() {
 func (v *validator) buckets() {
 	for _, name := range slices.Sorted(maps.Keys(v.c.Buckets)) {
 		b, field := v.c.Buckets[name], "buckets."+name
-		if !bucketName.MatchString(name) {
-			v.ps.add(field, "name must be 1..63 of a-z, 0-9, -, _ and .", name)
+		if !bucket.ValidName(name) {
+			v.ps.add(field, "name must be 1..63 of a-z, 0-9, -, _ and ., the first no dot", name)
 		}
 		if b.Kind != KindMV && b.Kind != KindLWW && b.Kind != "" {
 			v.ps.add(field+".kind", "must be mv or lww", b.Kind)
@@ -314,15 +313,16 @@ func (v *validator) rest() {
 	}
 }
 
-// coordBuckets are the buckets as the coordinator wants them.
-func (c *Config) coordBuckets() map[string]coord.Bucket {
-	out := map[string]coord.Bucket{}
-	for name, b := range c.Buckets {
-		kind := crdt.MV
+// floor are the buckets of the configuration, ascending by name.
+func (c *Config) floor() bucket.Table {
+	var out bucket.Table
+	for _, name := range slices.Sorted(maps.Keys(c.Buckets)) {
+		b := c.Buckets[name]
+		d := bucket.Definition{Name: name, MaxValue: uint32(b.MaxValue), Sloppy: b.Sloppy}
 		if b.Kind == KindLWW {
-			kind = crdt.LWW
+			d.Kind = crdt.LWW
 		}
-		out[name] = coord.Bucket{Kind: kind, MaxValue: int(b.MaxValue), Sloppy: b.Sloppy}
+		out = append(out, d)
 	}
 	return out
 }

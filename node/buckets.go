@@ -1,0 +1,34 @@
+package node
+
+import (
+	"slices"
+
+	"github.com/atolldb/atoll/node/catalog"
+	"github.com/atolldb/atoll/node/coord"
+)
+
+// wireBuckets makes what knows the buckets. It asks the coordinator, which asks
+// it in turn: hence the functions.
+func (n *Node) wireBuckets() error {
+	var err error
+	n.buckets, err = catalog.New(catalog.Config{Floor: n.cfg.Buckets}, catalog.Deps{
+		Get:     func(g coord.Get, done func(coord.GetResult, error)) { n.coord.Get(g, done) },
+		Put:     func(p coord.Put, done func(coord.PutResult, error)) { n.coord.Put(p, done) },
+		Regions: n.regionNames, Beside: n.deps.Engine, HLC: n.deps.HLC, Chance: n.chance(),
+		Log: n.deps.Logger.Named("catalog"),
+	})
+	return err
+}
+
+// regionNames of all regions, ascending.
+func (n *Node) regionNames() []string {
+	names := []string{string(n.Topology().Region)}
+	for _, t := range n.deps.Others.All() {
+		names = append(names, string(t.Region))
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Buckets of the deployment.
+func (n *Node) Buckets() *catalog.Catalog { return n.buckets }
