@@ -48,6 +48,9 @@ func (n *node) unary(ctx context.Context, c *cluster, o *op, deadline time.Time)
 		req, res any
 		reply    atollv1.StreamReply
 	)
+	if o.rpc != nil {
+		method, req, res = o.rpc.method, o.rpc.req, o.rpc.res
+	}
 	switch op := o.call.Op.(type) {
 	case *atollv1.StreamCall_Get:
 		r := &atollv1.StreamReply_Get{Get: &atollv1.GetResponse{}}

@@ -61,6 +61,7 @@ type op struct {
 	level Level
 	// carried is what it takes along of its session.
 	carried carried
+	rpc     *rpc // in place of call; alone
 }
 
 // run is the state of carrying out an op.

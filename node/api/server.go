@@ -57,8 +57,9 @@ func ServerOptions(log hclog.Logger) []grpc.ServerOption {
 // Register adds the services, gRPC health and reflection to srv. The returned
 // health server answers SERVING from the start; the node changes that when it
 // becomes ready and when it stops.
-func Register(srv *grpc.Server, kv *KVService, cluster *ClusterService) *health.Server {
+func Register(srv *grpc.Server, kv *KVService, cluster *ClusterService, buckets *BucketsService) *health.Server {
 	atollv1.RegisterKVServer(srv, kv)
+	atollv1.RegisterBucketsServer(srv, buckets)
 	adminv1.RegisterClusterServer(srv, cluster)
 	h := health.NewServer()
 	healthpb.RegisterHealthServer(srv, h)

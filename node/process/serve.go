@@ -72,7 +72,7 @@ func (p *Process) serveClients(s *stack, l net.Listener) {
 	srv := grpc.NewServer(api.ServerOptions(log)...)
 	n.CountHot(kv.HotKeys)
 	p.kv.Store(kv)
-	health := api.Register(srv, kv, api.NewClusterService(n, n.Operations()))
+	health := api.Register(srv, kv, api.NewClusterService(n, n.Operations()), api.NewBucketsService(n.Buckets()))
 	s.run("client listener", func(ctx context.Context) error {
 		return serve(ctx, srv, l, func() {
 			health.Shutdown()

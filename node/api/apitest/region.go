@@ -170,7 +170,7 @@ func (n *Node) listen(t TB, addr string) {
 	n.KV = api.NewKVService(n, n.region.Name, RegionName, log)
 	n.KV.SetLimits(n.region.Limits)
 	srv := grpc.NewServer(api.ServerOptions(log)...)
-	api.Register(srv, n.KV, api.NewClusterService(n.region, n.region.operations()))
+	api.Register(srv, n.KV, api.NewClusterService(n.region, n.region.operations()), api.NewBucketsService(n.region.Store.Buckets))
 	n.mu.Lock()
 	n.server = srv
 	n.mu.Unlock()

@@ -25,14 +25,15 @@ import (
 	"github.com/atolldb/atoll/node/topology"
 )
 
-// LWWBucket is the one bucket of kind LWW; coord.DefaultBucket is of kind MV,
-// and there are no others.
+// LWWBucket is of kind LWW and there from the start, beside
+// coord.DefaultBucket.
 const LWWBucket = "lww"
 
 // Store holds the records of a region.
 type Store struct {
-	clock *hlc.Clock
-	keys  crdt.Keys
+	Buckets *Buckets
+	clock   *hlc.Clock
+	keys    crdt.Keys
 
 	mu      sync.Mutex
 	records map[string]crdt.Record // by full key
@@ -41,8 +42,10 @@ type Store struct {
 
 // NewStore returns an empty store.
 func NewStore() *Store {
+	clock := hlc.New(time.Now)
 	return &Store{
-		clock:   hlc.New(time.Now),
+		Buckets: newBuckets(clock),
+		clock:   clock,
 		keys:    crdt.Keys{crdt.Secret("apitest")},
 		records: make(map[string]crdt.Record),
 		minted:  make(map[crdt.Actor]uint64),
@@ -56,14 +59,14 @@ func fullKey(bucket string, key []byte) string {
 	return bucket + "\x00" + string(key)
 }
 
-func kindOf(bucket string) (crdt.Kind, *coord.Error) {
-	switch bucket {
-	case "", coord.DefaultBucket:
-		return crdt.MV, nil
-	case LWWBucket:
-		return crdt.LWW, nil
+func (s *Store) kindOf(name string) (crdt.Kind, *coord.Error) {
+	if name == "" {
+		name = coord.DefaultBucket
 	}
-	return 0, &coord.Error{Code: coord.CodeNoBucket, Detail: "no bucket " + bucket}
+	if d, ok := s.Buckets.find(name); ok {
+		return d.Kind, nil
+	}
+	return 0, &coord.Error{Code: coord.CodeNoBucket, Detail: "no bucket " + name}
 }
 
 // Record returns what the store holds of a key.
@@ -94,7 +97,7 @@ func (s *Store) get(g coord.Get) (coord.GetResult, error) {
 	if err := checkKey(g.Key); err != nil {
 		return coord.GetResult{}, err
 	}
-	kind, bad := kindOf(g.Bucket)
+	kind, bad := s.kindOf(g.Bucket)
 	if bad != nil {
 		return coord.GetResult{}, bad
 	}
@@ -116,7 +119,7 @@ func (s *Store) put(actor crdt.Actor, p coord.Put) (coord.PutResult, error) {
 	if n := len(p.Value); n > coord.DefaultMaxValue {
 		return coord.PutResult{}, tooLarge("value", coord.DefaultMaxValue, n)
 	}
-	kind, bad := kindOf(p.Bucket)
+	kind, bad := s.kindOf(p.Bucket)
 	if bad != nil {
 		return coord.PutResult{}, bad
 	}

@@ -665,7 +665,10 @@ type Achieved struct {
 	// Regions that were asked, the serving one too, for levels that leave it.
 	Regions []*RegionAchieved `protobuf:"bytes,9,rep,name=regions,proto3" json:"regions,omitempty"`
 	// Freshness of each other region, where it was asked for.
-	Freshness     []*Freshness `protobuf:"bytes,10,rep,name=freshness,proto3" json:"freshness,omitempty"`
+	Freshness []*Freshness `protobuf:"bytes,10,rep,name=freshness,proto3" json:"freshness,omitempty"`
+	// Many_siblings is set when the key has as many versions as the bucket warns
+	// of, or more: whoever writes it should do so with the context of a read.
+	ManySiblings  bool `protobuf:"varint,11,opt,name=many_siblings,json=manySiblings,proto3" json:"many_siblings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -768,6 +771,13 @@ func (x *Achieved) GetFreshness() []*Freshness {
 		return x.Freshness
 	}
 	return nil
+}
+
+func (x *Achieved) GetManySiblings() bool {
+	if x != nil {
+		return x.ManySiblings
+	}
+	return false
 }
 
 // Condition of a write; at most one. It is judged by the owners together at
@@ -1030,6 +1040,10 @@ type GetResponse struct {
 	// those touched longest ago: the session promises nothing in them. A token
 	// holds some 150 partitions.
 	SessionDropped uint32 `protobuf:"varint,6,opt,name=session_dropped,json=sessionDropped,proto3" json:"session_dropped,omitempty"`
+	// Context_omitted: the context would be larger than the 8 KiB that are taken
+	// back, so there is none. A put that replaces what is here has to ask for
+	// overwrite.
+	ContextOmitted bool `protobuf:"varint,7,opt,name=context_omitted,json=contextOmitted,proto3" json:"context_omitted,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1106,12 +1120,22 @@ func (x *GetResponse) GetSessionDropped() uint32 {
 	return 0
 }
 
+func (x *GetResponse) GetContextOmitted() bool {
+	if x != nil {
+		return x.ContextOmitted
+	}
+	return false
+}
+
 type GetVersionRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Bucket string                 `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	Key    []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	// Version of a sibling that a read has shown.
-	Version       *Version `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Version *Version `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	// Level at which it is looked for. Without one the first owner that has it
+	// answers: a version never has two values.
+	Level         Level `protobuf:"varint,4,opt,name=level,proto3,enum=atoll.v1.Level" json:"level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1165,6 +1189,13 @@ func (x *GetVersionRequest) GetVersion() *Version {
 		return x.Version
 	}
 	return nil
+}
+
+func (x *GetVersionRequest) GetLevel() Level {
+	if x != nil {
+		return x.Level
+	}
+	return Level_LEVEL_UNSPECIFIED
 }
 
 type GetVersionResponse struct {
@@ -1392,6 +1423,8 @@ type PutResponse struct {
 	Replayed bool `protobuf:"varint,7,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	// Session_dropped is as in GetResponse.
 	SessionDropped uint32 `protobuf:"varint,8,opt,name=session_dropped,json=sessionDropped,proto3" json:"session_dropped,omitempty"`
+	// Context_omitted as in GetResponse.
+	ContextOmitted bool `protobuf:"varint,9,opt,name=context_omitted,json=contextOmitted,proto3" json:"context_omitted,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1480,6 +1513,13 @@ func (x *PutResponse) GetSessionDropped() uint32 {
 		return x.SessionDropped
 	}
 	return 0
+}
+
+func (x *PutResponse) GetContextOmitted() bool {
+	if x != nil {
+		return x.ContextOmitted
+	}
+	return false
 }
 
 type DeleteRequest struct {
@@ -1626,6 +1666,8 @@ type DeleteResponse struct {
 	Replayed bool `protobuf:"varint,7,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	// Session_dropped is as in GetResponse.
 	SessionDropped uint32 `protobuf:"varint,8,opt,name=session_dropped,json=sessionDropped,proto3" json:"session_dropped,omitempty"`
+	// Context_omitted as in GetResponse.
+	ContextOmitted bool `protobuf:"varint,9,opt,name=context_omitted,json=contextOmitted,proto3" json:"context_omitted,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1714,6 +1756,13 @@ func (x *DeleteResponse) GetSessionDropped() uint32 {
 		return x.SessionDropped
 	}
 	return 0
+}
+
+func (x *DeleteResponse) GetContextOmitted() bool {
+	if x != nil {
+		return x.ContextOmitted
+	}
+	return false
 }
 
 type GetOutcomeRequest struct {
@@ -2781,7 +2830,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\rSTATE_UNKNOWN\x10\x03\"I\n" +
 	"\tFreshness\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12$\n" +
-	"\x0ecomplete_as_of\x18\x02 \x01(\x03R\fcompleteAsOf\"\xe5\x02\n" +
+	"\x0ecomplete_as_of\x18\x02 \x01(\x03R\fcompleteAsOf\"\x8a\x03\n" +
 	"\bAchieved\x12%\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x0f.atoll.v1.LevelR\x05level\x12\x16\n" +
 	"\x06needed\x18\x02 \x01(\rR\x06needed\x12\x1a\n" +
@@ -2793,7 +2842,8 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\areached\x18\b \x01(\x0e2\x0f.atoll.v1.LevelR\areached\x122\n" +
 	"\aregions\x18\t \x03(\v2\x18.atoll.v1.RegionAchievedR\aregions\x121\n" +
 	"\tfreshness\x18\n" +
-	" \x03(\v2\x13.atoll.v1.FreshnessR\tfreshness\"\xad\x01\n" +
+	" \x03(\v2\x13.atoll.v1.FreshnessR\tfreshness\x12#\n" +
+	"\rmany_siblings\x18\v \x01(\bR\fmanySiblings\"\xad\x01\n" +
 	"\tCondition\x12\x1d\n" +
 	"\tif_absent\x18\x01 \x01(\bH\x00R\bifAbsent\x12\x1f\n" +
 	"\n" +
@@ -2814,18 +2864,20 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x10max_staleness_ms\x18\a \x01(\x03R\x0emaxStalenessMs\x12\x1d\n" +
 	"\n" +
 	"wait_fresh\x18\b \x01(\bR\twaitFresh\x12\x1c\n" +
-	"\tfreshness\x18\t \x01(\bR\tfreshness\"\xfc\x01\n" +
+	"\tfreshness\x18\t \x01(\bR\tfreshness\"\xa5\x02\n" +
 	"\vGetResponse\x12-\n" +
 	"\bsiblings\x18\x01 \x03(\v2\x11.atoll.v1.SiblingR\bsiblings\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x121\n" +
 	"\x14deleted_concurrently\x18\x03 \x01(\bR\x13deletedConcurrently\x12.\n" +
 	"\bachieved\x18\x04 \x01(\v2\x12.atoll.v1.AchievedR\bachieved\x12\x18\n" +
 	"\asession\x18\x05 \x01(\fR\asession\x12'\n" +
-	"\x0fsession_dropped\x18\x06 \x01(\rR\x0esessionDropped\"j\n" +
+	"\x0fsession_dropped\x18\x06 \x01(\rR\x0esessionDropped\x12'\n" +
+	"\x0fcontext_omitted\x18\a \x01(\bR\x0econtextOmitted\"\x91\x01\n" +
 	"\x11GetVersionRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12+\n" +
-	"\aversion\x18\x03 \x01(\v2\x11.atoll.v1.VersionR\aversion\"A\n" +
+	"\aversion\x18\x03 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12%\n" +
+	"\x05level\x18\x04 \x01(\x0e2\x0f.atoll.v1.LevelR\x05level\"A\n" +
 	"\x12GetVersionResponse\x12+\n" +
 	"\asibling\x18\x01 \x01(\v2\x11.atoll.v1.SiblingR\asibling\"\x84\x03\n" +
 	"\n" +
@@ -2845,7 +2897,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"request_id\x18\v \x01(\fR\trequestId\x12\x14\n" +
 	"\x05retry\x18\f \x01(\bR\x05retry\x12\x18\n" +
 	"\asession\x18\r \x01(\fR\asession\x121\n" +
-	"\tcondition\x18\x0e \x01(\v2\x13.atoll.v1.ConditionR\tcondition\"\xa2\x02\n" +
+	"\tcondition\x18\x0e \x01(\v2\x13.atoll.v1.ConditionR\tcondition\"\xcb\x02\n" +
 	"\vPutResponse\x12+\n" +
 	"\aversion\x18\x01 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x12.\n" +
@@ -2854,7 +2906,8 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\asession\x18\x05 \x01(\fR\asession\x12'\n" +
 	"\x0fmaybe_duplicate\x18\x06 \x01(\bR\x0emaybeDuplicate\x12\x1a\n" +
 	"\breplayed\x18\a \x01(\bR\breplayed\x12'\n" +
-	"\x0fsession_dropped\x18\b \x01(\rR\x0esessionDropped\"\xbc\x02\n" +
+	"\x0fsession_dropped\x18\b \x01(\rR\x0esessionDropped\x12'\n" +
+	"\x0fcontext_omitted\x18\t \x01(\bR\x0econtextOmitted\"\xbc\x02\n" +
 	"\rDeleteRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x18\n" +
@@ -2868,7 +2921,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x05retry\x18\t \x01(\bR\x05retry\x12\x18\n" +
 	"\asession\x18\n" +
 	" \x01(\fR\asession\x121\n" +
-	"\tcondition\x18\v \x01(\v2\x13.atoll.v1.ConditionR\tcondition\"\xa5\x02\n" +
+	"\tcondition\x18\v \x01(\v2\x13.atoll.v1.ConditionR\tcondition\"\xce\x02\n" +
 	"\x0eDeleteResponse\x12+\n" +
 	"\aversion\x18\x01 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x12.\n" +
@@ -2877,7 +2930,8 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\asession\x18\x05 \x01(\fR\asession\x12'\n" +
 	"\x0fmaybe_duplicate\x18\x06 \x01(\bR\x0emaybeDuplicate\x12\x1a\n" +
 	"\breplayed\x18\a \x01(\bR\breplayed\x12'\n" +
-	"\x0fsession_dropped\x18\b \x01(\rR\x0esessionDropped\"\\\n" +
+	"\x0fsession_dropped\x18\b \x01(\rR\x0esessionDropped\x12'\n" +
+	"\x0fcontext_omitted\x18\t \x01(\bR\x0econtextOmitted\"\\\n" +
 	"\x11GetOutcomeRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x1d\n" +
@@ -3066,63 +3120,64 @@ var file_atoll_v1_kv_proto_depIdxs = []int32{
 	5,  // 8: atoll.v1.GetResponse.siblings:type_name -> atoll.v1.Sibling
 	8,  // 9: atoll.v1.GetResponse.achieved:type_name -> atoll.v1.Achieved
 	4,  // 10: atoll.v1.GetVersionRequest.version:type_name -> atoll.v1.Version
-	5,  // 11: atoll.v1.GetVersionResponse.sibling:type_name -> atoll.v1.Sibling
-	0,  // 12: atoll.v1.PutRequest.level:type_name -> atoll.v1.Level
-	9,  // 13: atoll.v1.PutRequest.condition:type_name -> atoll.v1.Condition
-	4,  // 14: atoll.v1.PutResponse.version:type_name -> atoll.v1.Version
-	8,  // 15: atoll.v1.PutResponse.achieved:type_name -> atoll.v1.Achieved
-	0,  // 16: atoll.v1.DeleteRequest.level:type_name -> atoll.v1.Level
-	9,  // 17: atoll.v1.DeleteRequest.condition:type_name -> atoll.v1.Condition
-	4,  // 18: atoll.v1.DeleteResponse.version:type_name -> atoll.v1.Version
-	8,  // 19: atoll.v1.DeleteResponse.achieved:type_name -> atoll.v1.Achieved
-	3,  // 20: atoll.v1.GetOutcomeResponse.outcome:type_name -> atoll.v1.GetOutcomeResponse.Outcome
-	4,  // 21: atoll.v1.GetOutcomeResponse.version:type_name -> atoll.v1.Version
-	0,  // 22: atoll.v1.AwaitReplicationRequest.level:type_name -> atoll.v1.Level
-	6,  // 23: atoll.v1.AwaitReplicationResponse.regions:type_name -> atoll.v1.RegionAchieved
-	10, // 24: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
-	24, // 25: atoll.v1.BatchGetResponse.results:type_name -> atoll.v1.GetResult
-	11, // 26: atoll.v1.GetResult.ok:type_name -> atoll.v1.GetResponse
-	28, // 27: atoll.v1.GetResult.error:type_name -> atoll.v1.Error
-	14, // 28: atoll.v1.BatchPutRequest.items:type_name -> atoll.v1.PutRequest
-	27, // 29: atoll.v1.BatchPutResponse.results:type_name -> atoll.v1.PutResult
-	15, // 30: atoll.v1.PutResult.ok:type_name -> atoll.v1.PutResponse
-	28, // 31: atoll.v1.PutResult.error:type_name -> atoll.v1.Error
-	1,  // 32: atoll.v1.Error.reason:type_name -> atoll.v1.Reason
-	33, // 33: atoll.v1.Error.metadata:type_name -> atoll.v1.Error.MetadataEntry
-	11, // 34: atoll.v1.Error.current:type_name -> atoll.v1.GetResponse
-	15, // 35: atoll.v1.Error.applied:type_name -> atoll.v1.PutResponse
-	30, // 36: atoll.v1.StreamRequest.calls:type_name -> atoll.v1.StreamCall
-	10, // 37: atoll.v1.StreamCall.get:type_name -> atoll.v1.GetRequest
-	14, // 38: atoll.v1.StreamCall.put:type_name -> atoll.v1.PutRequest
-	16, // 39: atoll.v1.StreamCall.delete:type_name -> atoll.v1.DeleteRequest
-	32, // 40: atoll.v1.StreamResponse.replies:type_name -> atoll.v1.StreamReply
-	11, // 41: atoll.v1.StreamReply.get:type_name -> atoll.v1.GetResponse
-	15, // 42: atoll.v1.StreamReply.put:type_name -> atoll.v1.PutResponse
-	17, // 43: atoll.v1.StreamReply.delete:type_name -> atoll.v1.DeleteResponse
-	28, // 44: atoll.v1.StreamReply.error:type_name -> atoll.v1.Error
-	10, // 45: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
-	14, // 46: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
-	16, // 47: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
-	22, // 48: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
-	25, // 49: atoll.v1.KV.BatchPut:input_type -> atoll.v1.BatchPutRequest
-	12, // 50: atoll.v1.KV.GetVersion:input_type -> atoll.v1.GetVersionRequest
-	18, // 51: atoll.v1.KV.GetOutcome:input_type -> atoll.v1.GetOutcomeRequest
-	20, // 52: atoll.v1.KV.AwaitReplication:input_type -> atoll.v1.AwaitReplicationRequest
-	29, // 53: atoll.v1.KV.Stream:input_type -> atoll.v1.StreamRequest
-	11, // 54: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
-	15, // 55: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
-	17, // 56: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
-	23, // 57: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
-	26, // 58: atoll.v1.KV.BatchPut:output_type -> atoll.v1.BatchPutResponse
-	13, // 59: atoll.v1.KV.GetVersion:output_type -> atoll.v1.GetVersionResponse
-	19, // 60: atoll.v1.KV.GetOutcome:output_type -> atoll.v1.GetOutcomeResponse
-	21, // 61: atoll.v1.KV.AwaitReplication:output_type -> atoll.v1.AwaitReplicationResponse
-	31, // 62: atoll.v1.KV.Stream:output_type -> atoll.v1.StreamResponse
-	54, // [54:63] is the sub-list for method output_type
-	45, // [45:54] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	0,  // 11: atoll.v1.GetVersionRequest.level:type_name -> atoll.v1.Level
+	5,  // 12: atoll.v1.GetVersionResponse.sibling:type_name -> atoll.v1.Sibling
+	0,  // 13: atoll.v1.PutRequest.level:type_name -> atoll.v1.Level
+	9,  // 14: atoll.v1.PutRequest.condition:type_name -> atoll.v1.Condition
+	4,  // 15: atoll.v1.PutResponse.version:type_name -> atoll.v1.Version
+	8,  // 16: atoll.v1.PutResponse.achieved:type_name -> atoll.v1.Achieved
+	0,  // 17: atoll.v1.DeleteRequest.level:type_name -> atoll.v1.Level
+	9,  // 18: atoll.v1.DeleteRequest.condition:type_name -> atoll.v1.Condition
+	4,  // 19: atoll.v1.DeleteResponse.version:type_name -> atoll.v1.Version
+	8,  // 20: atoll.v1.DeleteResponse.achieved:type_name -> atoll.v1.Achieved
+	3,  // 21: atoll.v1.GetOutcomeResponse.outcome:type_name -> atoll.v1.GetOutcomeResponse.Outcome
+	4,  // 22: atoll.v1.GetOutcomeResponse.version:type_name -> atoll.v1.Version
+	0,  // 23: atoll.v1.AwaitReplicationRequest.level:type_name -> atoll.v1.Level
+	6,  // 24: atoll.v1.AwaitReplicationResponse.regions:type_name -> atoll.v1.RegionAchieved
+	10, // 25: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
+	24, // 26: atoll.v1.BatchGetResponse.results:type_name -> atoll.v1.GetResult
+	11, // 27: atoll.v1.GetResult.ok:type_name -> atoll.v1.GetResponse
+	28, // 28: atoll.v1.GetResult.error:type_name -> atoll.v1.Error
+	14, // 29: atoll.v1.BatchPutRequest.items:type_name -> atoll.v1.PutRequest
+	27, // 30: atoll.v1.BatchPutResponse.results:type_name -> atoll.v1.PutResult
+	15, // 31: atoll.v1.PutResult.ok:type_name -> atoll.v1.PutResponse
+	28, // 32: atoll.v1.PutResult.error:type_name -> atoll.v1.Error
+	1,  // 33: atoll.v1.Error.reason:type_name -> atoll.v1.Reason
+	33, // 34: atoll.v1.Error.metadata:type_name -> atoll.v1.Error.MetadataEntry
+	11, // 35: atoll.v1.Error.current:type_name -> atoll.v1.GetResponse
+	15, // 36: atoll.v1.Error.applied:type_name -> atoll.v1.PutResponse
+	30, // 37: atoll.v1.StreamRequest.calls:type_name -> atoll.v1.StreamCall
+	10, // 38: atoll.v1.StreamCall.get:type_name -> atoll.v1.GetRequest
+	14, // 39: atoll.v1.StreamCall.put:type_name -> atoll.v1.PutRequest
+	16, // 40: atoll.v1.StreamCall.delete:type_name -> atoll.v1.DeleteRequest
+	32, // 41: atoll.v1.StreamResponse.replies:type_name -> atoll.v1.StreamReply
+	11, // 42: atoll.v1.StreamReply.get:type_name -> atoll.v1.GetResponse
+	15, // 43: atoll.v1.StreamReply.put:type_name -> atoll.v1.PutResponse
+	17, // 44: atoll.v1.StreamReply.delete:type_name -> atoll.v1.DeleteResponse
+	28, // 45: atoll.v1.StreamReply.error:type_name -> atoll.v1.Error
+	10, // 46: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
+	14, // 47: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
+	16, // 48: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
+	22, // 49: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
+	25, // 50: atoll.v1.KV.BatchPut:input_type -> atoll.v1.BatchPutRequest
+	12, // 51: atoll.v1.KV.GetVersion:input_type -> atoll.v1.GetVersionRequest
+	18, // 52: atoll.v1.KV.GetOutcome:input_type -> atoll.v1.GetOutcomeRequest
+	20, // 53: atoll.v1.KV.AwaitReplication:input_type -> atoll.v1.AwaitReplicationRequest
+	29, // 54: atoll.v1.KV.Stream:input_type -> atoll.v1.StreamRequest
+	11, // 55: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
+	15, // 56: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
+	17, // 57: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
+	23, // 58: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
+	26, // 59: atoll.v1.KV.BatchPut:output_type -> atoll.v1.BatchPutResponse
+	13, // 60: atoll.v1.KV.GetVersion:output_type -> atoll.v1.GetVersionResponse
+	19, // 61: atoll.v1.KV.GetOutcome:output_type -> atoll.v1.GetOutcomeResponse
+	21, // 62: atoll.v1.KV.AwaitReplication:output_type -> atoll.v1.AwaitReplicationResponse
+	31, // 63: atoll.v1.KV.Stream:output_type -> atoll.v1.StreamResponse
+	55, // [55:64] is the sub-list for method output_type
+	46, // [46:55] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_kv_proto_init() }
