@@ -14,8 +14,7 @@ import (
 // owners know whether they would still remember it.
 type RequestID [16]byte
 
-// EventID says which request an event carried out. With a zero ID it says that
-// this is not known, which is not the same as none.
+// EventID says which request an event carried out.
 type EventID struct {
 	Dot Dot
 	ID  RequestID

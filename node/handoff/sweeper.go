@@ -147,7 +147,7 @@ func (s *Sweeper) giveAll(ctx context.Context, epoch topology.Epoch, p hashring.
 	if end.Key == nil {
 		return &notYet{fmt.Sprintf("%s lacks writes of which this node has the dots and no record", to)}
 	}
-	end.Dots, end.Untold = nil, true
+	end.Dots = nil
 	for _, run := range theirs.Missing(mine) {
 		for n := run.Lo; n <= run.Hi; n++ {
 			end.Dots = append(end.Dots, crdt.Dot{Actor: run.Actor, N: n})

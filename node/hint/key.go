@@ -3,6 +3,7 @@ package hint
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/node/topology"
@@ -80,34 +81,6 @@ func decodeKept(b []byte) (kept, error) {
 // The owner finds those left out when it compares clocks.
 const maxDots = 256
 
-// joinIDs returns what is told of requests by two entries with records a and b.
-// A dot that was only in a record is named as one of an id that is not known: it
-// may be among the joined dots, where that would say that it has none.
-func joinIDs(x, y *wire.Entry, a, b crdt.Record) []crdt.EventID {
-	told := map[crdt.Dot]bool{}
-	var out []crdt.EventID
-	for _, e := range []*wire.Entry{y, x} {
-		for _, id := range e.IDs {
-			if !told[id.Dot] && len(out) < maxDots {
-				told[id.Dot] = true
-				out = append(out, id)
-			}
-		}
-		for _, d := range e.Dots {
-			told[d] = told[d] || !e.Untold
-		}
-	}
-	for _, rec := range []crdt.Record{a, b} {
-		for i := range rec.Versions {
-			if d := rec.Versions[i].Dot; !told[d] {
-				told[d] = true
-				out = append(out, crdt.EventID{Dot: d})
-			}
-		}
-	}
-	return out
-}
-
 // join adds in to what is kept of the same key.
 func join(old kept, keyHash uint64, in wire.Entry) (kept, error) {
 	a, err := crdt.DecodeRecord(keyHash, old.entry.Record)
@@ -142,6 +115,11 @@ func join(old kept, keyHash uint64, in wire.Entry) (kept, error) {
 		add(d)
 	}
 	entry := wire.Entry{Key: in.Key, Record: crdt.AppendRecord(nil, keyHash, both), Dots: dots}
-	entry.IDs = joinIDs(&old.entry, &in, a, b)
+	for _, id := range slices.Concat(in.IDs, old.entry.IDs) {
+		delivered := both.Covers(id.Dot) || slices.Contains(dots, id.Dot)
+		if delivered && !slices.Contains(entry.IDs, id) && len(entry.IDs) < maxDots {
+			entry.IDs = append(entry.IDs, id)
+		}
+	}
 	return kept{since: old.since, entry: entry}, nil
 }

@@ -64,7 +64,7 @@ func TestJoin(t *testing.T) {
 		full := someKey.Draw(t, "key")
 		hash := hashring.KeyHash(full)
 		var all crdt.Record
-		dots := map[crdt.Dot]bool{}
+		dots, ids := map[crdt.Dot]bool{}, map[crdt.EventID]bool{}
 		var k kept
 		for i := range rapid.IntRange(1, 6).Draw(t, "hints") {
 			e := drawEntry(t, full)
@@ -74,6 +74,11 @@ func TestJoin(t *testing.T) {
 			}
 			for _, v := range rec.Versions {
 				dots[v.Dot] = true
+				if rapid.Bool().Draw(t, "named") {
+					id := crdt.EventID{Dot: v.Dot, ID: crdt.RequestID{byte(v.Dot.Actor), byte(v.Dot.N), 1}}
+					ids[id] = true
+					e.IDs = append(e.IDs, id)
+				}
 			}
 			all = crdt.Join(all, rec)
 			if i == 0 {
@@ -95,6 +100,15 @@ func TestJoin(t *testing.T) {
 		rec, err := crdt.DecodeRecord(hash, k.entry.Record)
 		if err != nil || !rec.SameDots(all) || k.since != 77 {
 			t.Fatalf("%+v, want %+v, %v", rec, all, err)
+		}
+		for _, id := range k.entry.IDs {
+			if !ids[id] {
+				t.Fatalf("request %v twice, or of nowhere", id)
+			}
+			delete(ids, id)
+		}
+		if len(ids) > 0 {
+			t.Fatalf("requests not named: %v", ids)
 		}
 		for _, v := range rec.Versions {
 			delete(dots, v.Dot)

@@ -132,6 +132,11 @@ func (r *Replica) adoptTopology(tx storage.Txn, t *topology.Topology, encoded []
 		was := part.stand
 		is.mark = was.mark
 		part.stand = is
+		if was.since != is.since {
+			if err := part.forgetRequests(tx); err != nil {
+				return err
+			}
+		}
 		if falls(was, is) && r.others(p) {
 			if err := r.markBehind(tx, part); err != nil {
 				return err

@@ -55,7 +55,7 @@ func (r *Replica) apply(op *applyOp, entries []wire.Entry) {
 		}
 		for _, id := range e.IDs {
 			// What the clock takes is in Dots, or in the record.
-			if _, told := it.told(id.Dot); told && !contains(e.Dots, id.Dot) && !it.in.Covers(id.Dot) {
+			if id.ID.IsZero() || !contains(e.Dots, id.Dot) && !it.in.Covers(id.Dot) {
 				done(0, fmt.Errorf("%w: request of %v, which is not delivered", wire.ErrMalformed, id.Dot))
 				return
 			}
@@ -170,7 +170,7 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 		if err := o.r.join(tx, it); err != nil {
 			return err
 		}
-		if err := o.trace(tx, it); err != nil {
+		if err := it.trace(tx); err != nil {
 			return err
 		}
 		if it.changedRecord() {
@@ -225,6 +225,7 @@ func (it *applyItem) encode() {
 
 func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 	clock := it.effect.part.decided.clock
+	it.effect.ids = it.IDs
 	take := func(d crdt.Dot) {
 		if d.Actor.IsBallot() {
 			return // no event; see crdt.BallotActor
@@ -234,9 +235,6 @@ func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 		}
 		if !clock.Contains(d) && !contains(it.effect.dots, d) {
 			it.effect.dots = append(it.effect.dots, d)
-			if id, told := it.told(d); !told || !id.IsZero() {
-				it.effect.ids = append(it.effect.ids, crdt.EventID{Dot: d, ID: id})
-			}
 		}
 	}
 	for i := range it.in.Versions {
@@ -359,11 +357,6 @@ func (o *clockOp) Decide(tx storage.Txn) error {
 		o.r.forget()
 	}
 	o.effect.part = part
-	if !part.decided.clock.Covers(o.effect.clock) {
-		if err := part.forgetRequests(tx); err != nil {
-			return err
-		}
-	}
 	part.decided.take(&o.effect)
 	return part.putSnapshot(tx)
 }

@@ -46,7 +46,7 @@ type Known struct {
 	Stamp hlc.Stamp
 	// Record is the encoding of the key's record, if there is an event.
 	Record []byte
-	// Sure: there was no event, as far as anything was delivered here.
+	// Sure: this node has not carried it out. It may not know of what others did.
 	Sure bool
 	// Higher: a fence with a higher ballot is here already.
 	Higher bool
@@ -88,11 +88,7 @@ func (o *askOp) Decide(tx storage.Txn) error {
 		o.known.Record, err = o.r.recordNow(tx, o.KeyHash, o.Key)
 		return err
 	}
-	until, err := ignorantUntil(tx, o.KeyHash)
-	if err != nil {
-		return err
-	}
-	o.known.Sure = sure(o.ID, max(until, o.r.held[p].memory), time.Now())
+	o.known.Sure = sure(o.ID, o.r.held[p].memory, time.Now())
 	o.known.Higher = t.ballot > o.Ballot
 	if t.ballot >= o.Ballot {
 		return nil

@@ -30,7 +30,7 @@ import (
 //	'y' partition(2)                    -> ballot (8): nothing below is accepted
 //	'q' key-hash(8) request-id(16)      -> what is known of a request, for some
 //	                                       minutes; see requests.go
-//	'k' partition(2)                    -> ms (8): since when requests are known
+//	'k' partition(2)                    -> ms (8): since when they are
 //	'm' name                            -> the node's own facts
 //	'h' ...                             -> hints; see package hint
 //

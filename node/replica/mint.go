@@ -314,11 +314,10 @@ func (o *mintOp) Done(err error) {
 func (r *Replica) settle(tx storage.Txn, e *effect, fullKey []byte) error {
 	var buf [64]byte
 	for i, d := range e.dots {
-		x := indexed{key: fullKey}
+		x := indexed{key: fullKey, id: e.request(d)}
 		if i == 0 {
 			x.delta = e.delta
 		}
-		x.id, x.how = e.request(d)
 		value := appendIndexed(make([]byte, 0, indexHead+len(x.id)+len(fullKey)), &x)
 		if err := tx.Put(indexKey(buf[:0], e.part.id, d), value); err != nil {
 			return fmt.Errorf("write dot index: %w", err)

@@ -198,7 +198,7 @@ func (r *Replica) settleTopology(stored *topology.Topology, report storage.Marke
 	if err != nil && !isNotFound(err) {
 		return fmt.Errorf("read whether the node is behind: %w", err)
 	}
-	s := settling{stored: stored, allBehind: err == nil, lost: report.Fresh() || report.Lost() || r.damagedState || r.unclean == differs}
+	s := settling{stored: stored, allBehind: err == nil, lost: report.Fresh() || report.Lost() || r.damagedState || r.unclean == differs, forgets: r.resume == nil}
 	s.encoded, s.adopt = r.newer(stored)
 	if !s.needed(r) {
 		return nil
@@ -236,10 +236,12 @@ type settling struct {
 	// allBehind: a former version left its mark. lost: the directory is new,
 	// or has lost something.
 	allBehind, lost bool
+	// forgets: the last stop was not a clean one; see requests.go.
+	forgets bool
 }
 
 func (s *settling) needed(r *Replica) bool {
-	if s.adopt || s.allBehind || s.lost {
+	if s.adopt || s.allBehind || s.lost || s.forgets {
 		return true
 	}
 	for _, part := range r.held {
@@ -265,13 +267,15 @@ func (s *settling) write(r *Replica, tx storage.Txn) error {
 		if part == nil {
 			continue
 		}
+		if s.forgets || !part.saved {
+			if err := part.forgetRequests(tx); err != nil {
+				return err
+			}
+		}
 		// Whoever has data must have a snapshot: by that it is found when the
 		// role is gone.
 		if !part.saved {
 			if err := part.putSnapshot(tx); err != nil {
-				return err
-			}
-			if err := part.forgetRequests(tx); err != nil {
 				return err
 			}
 		}

@@ -189,10 +189,7 @@ func (o *Outbox) Peek(max int) ([]geo.Entry, []geo.Mark, error) {
 	k := 0
 	for len(o.backlog) == 0 && k < len(o.fresh) && pack.size < max {
 		it := &o.fresh[k]
-		x := indexed{how: eventPlain, id: it.event.ID, key: it.key}
-		if !x.id.IsZero() {
-			x.how = eventNamed
-		}
+		x := indexed{id: it.event.ID, key: it.key}
 		pack.add(it.p, it.event.Dot, &x, it.record)
 		o.freshSize -= len(it.record) + len(it.key)
 		*it = freshItem{}
@@ -266,7 +263,7 @@ func (k *packer) add(p hashring.Partition, d crdt.Dot, x *indexed, record []byte
 	if len(record) == 0 {
 		return // lost or unreadable here; anti-entropy will find it
 	}
-	if x.how != eventPlain {
+	if !x.id.IsZero() {
 		k.size += 28
 	}
 	if i, ok := k.byKey[string(x.key)]; ok {

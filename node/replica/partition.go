@@ -36,8 +36,8 @@ type partition struct {
 	// own is the highest dot that this node minted here before it dropped the
 	// partition and got it again; see drop.go.
 	own crdt.Dot
-	// memory is until when requests may be unknown, in milliseconds since 1970;
-	// see requests.go. It is decided, as stand is.
+	// memory is since when requests are known, in milliseconds since 1970; see
+	// requests.go. It is decided, as stand is.
 	memory int64
 
 	shown atomic.Pointer[standing]
@@ -93,7 +93,7 @@ func (p *partition) highest(a crdt.Actor) uint64 {
 type effect struct {
 	part *partition
 	dots []crdt.Dot
-	// ids of those of dots that have one, or (zero) of which that is not known.
+	// ids of those of dots that have one.
 	ids   []crdt.EventID
 	delta uint64
 	// span, for full syncs: a whole clock that is joined.
@@ -102,18 +102,14 @@ type effect struct {
 	floors *wire.Floors
 }
 
-// request is what is known of the request that one of the dots carried out.
-func (e *effect) request(d crdt.Dot) (id crdt.RequestID, how byte) {
+// request that one of the dots carried out, zero for none that is known.
+func (e *effect) request(d crdt.Dot) crdt.RequestID {
 	for i := range e.ids {
-		if e.ids[i].Dot != d {
-			continue
+		if e.ids[i].Dot == d {
+			return e.ids[i].ID
 		}
-		if id = e.ids[i].ID; id.IsZero() {
-			return id, eventUnknown
-		}
-		return id, eventNamed
 	}
-	return id, eventPlain
+	return crdt.RequestID{}
 }
 
 func (s *state) take(e *effect) {

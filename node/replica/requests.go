@@ -19,18 +19,20 @@ import (
 //
 //	'q' key-hash(8) id(16)  -> 1 actor(4) n(8) stamp(8): this event carried it out
 //	                        -> 2 ballot(8): a fence; see ask.go
-//	'q' key-hash(8) 0(16)   -> ms(8): events of the key came here until then
-//	                           without word of their requests
-//	'k' partition(2)        -> ms(8): the same for all keys of a partition; it
-//	                           does not end
+//	'k' partition(2)        -> ms(8): the owner's memory begins then
 //
 // A trace is written in one transaction with the record, by who mints the event
-// and by Apply at all others: a message names the events that it delivers, with
-// their ids, the dot index keeps them, and so do hints and the log for other
-// regions. Where an event comes without (in the record of a read repair, with a
-// clock after a full sync), or where traces may have been lost (a wiped disk),
-// the owner notes until when it may be ignorant: of a request that was made
-// before, by its id, it never says that it was not carried out.
+// and, where a message names the request, by Apply. Messages that deliver events
+// do: fan-out, anti-entropy (the dot index keeps the ids), hints, and the log for
+// other regions. A read repair or a full sync does not. So others than the minter
+// may not know; but the minter does, unless it lost its memory.
+//
+// An owner's memory of a partition begins anew where that may have happened: when
+// it begins to hold the partition, or to catch up with others; after a stop that
+// was not clean, since what it had minted and not yet made durable may be on its
+// way to others; and when the partition's owners change, since one that is none
+// any more is not asked. Of a request that was made before, by its id, it never
+// says that it was not carried out.
 
 const (
 	// RequestWindow is for how long after its making a request is remembered.
@@ -120,53 +122,26 @@ func putTrace(tx storage.Txn, keyHash uint64, id crdt.RequestID, t trace) error 
 	return nil
 }
 
-// ignorant notes that an event of the key came without word of its request.
-func ignorant(tx storage.Txn, keyHash uint64) error {
-	var key [32]byte
-	err := tx.PutFor(requestKey(key[:0], keyHash, crdt.RequestID{}), milliseconds(time.Now()), traceLife)
-	if err != nil {
-		return fmt.Errorf("note that a request may be unknown: %w", err)
-	}
-	return nil
-}
-
-// ignorantUntil is until when events of the key came without word of their
-// requests, in milliseconds since 1970.
-func ignorantUntil(g getter, keyHash uint64) (int64, error) {
-	var key [32]byte
-	b, err := g.Get(requestKey(key[:0], keyHash, crdt.RequestID{}))
-	if isNotFound(err) {
-		return 0, nil
-	}
-	if err == nil && len(b) != 8 {
-		err = storage.ErrCorrupt
-	}
-	if err != nil {
-		return 0, fmt.Errorf("read which requests may be unknown: %w", err)
-	}
-	return int64(binary.BigEndian.Uint64(b)), nil
-}
-
-// forgetRequests decides that what was asked for until now may be unknown in
-// the whole partition.
+// forgetRequests decides that this node's memory of the partition's requests
+// begins now.
 func (p *partition) forgetRequests(tx storage.Txn) error {
 	now := time.Now()
 	if err := tx.Put(memoryKey(p.id), milliseconds(now)); err != nil {
-		return fmt.Errorf("note that requests in partition %d may be unknown: %w", p.id, err)
+		return fmt.Errorf("note that requests in partition %d are forgotten: %w", p.id, err)
 	}
 	p.memory = now.UnixMilli()
 	return nil
 }
 
-// loadMemory finds out from when on the requests of a partition are known. Who
-// has no note of it has lost it.
+// loadMemory finds out since when the requests of a partition are known. Who has
+// no note of it has lost it.
 func loadMemory(g getter, p hashring.Partition) (int64, error) {
 	b, err := g.Get(memoryKey(p))
 	if isNotFound(err) || errors.Is(err, storage.ErrCorrupt) || err == nil && len(b) != 8 {
 		return time.Now().UnixMilli(), nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read which requests in partition %d may be unknown: %w", p, err)
+		return 0, fmt.Errorf("read since when requests in partition %d are known: %w", p, err)
 	}
 	return int64(binary.BigEndian.Uint64(b)), nil
 }
@@ -175,40 +150,16 @@ func milliseconds(t time.Time) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(t.UnixMilli()))
 }
 
-// told says what an item tells of the request of an event that it delivers: an
-// id, none, or nothing.
-func (it *applyItem) told(d crdt.Dot) (id crdt.RequestID, told bool) {
-	for i := range it.IDs {
-		if it.IDs[i].Dot == d {
-			return it.IDs[i].ID, !it.IDs[i].ID.IsZero()
-		}
-	}
-	return id, !it.Untold && contains(it.Dots, d)
-}
-
-// trace decides the traces of what an item delivers: those of new events (of
-// which the effect has taken note), and those of events that came before without
-// word of their requests.
-func (o *applyOp) trace(tx storage.Txn, it *applyItem) error {
-	if len(it.effect.ids) == 0 && len(it.IDs) == 0 {
-		return nil
-	}
-	untold := false
-	for _, e := range it.effect.ids {
-		untold = untold || e.ID.IsZero()
-	}
-	if untold {
-		if err := o.untold(tx, it); err != nil {
-			return err
-		}
-	}
+// trace decides the traces of the events that an item delivers, and of those
+// that came before without word of their requests.
+func (it *applyItem) trace(tx storage.Txn) error {
 	for _, e := range it.IDs {
-		if e.ID.IsZero() || contains(it.gone, e.Dot) {
+		if contains(it.gone, e.Dot) {
 			continue
 		}
 		if !contains(it.effect.dots, e.Dot) {
 			if t, err := loadTrace(tx, it.keyHash, e.ID); err != nil || !t.dot.IsZero() {
-				continue // a trace that cannot be read is written again by nobody
+				continue // what cannot be read stays so: others know, too
 			}
 		}
 		t := trace{dot: e.Dot}
@@ -222,24 +173,9 @@ func (o *applyOp) trace(tx storage.Txn, it *applyItem) error {
 	return nil
 }
 
-// untoldBeat is how often at most a partition takes note anew, during a full
-// sync, that requests may be unknown.
-const untoldBeat = time.Second
-
-func (o *applyOp) untold(tx storage.Txn, it *applyItem) error {
-	p := it.effect.part
-	if !o.src.Whole && !it.Untold {
-		return ignorant(tx, it.keyHash)
-	}
-	if time.Now().UnixMilli()-p.memory < untoldBeat.Milliseconds() {
-		return nil // who asks leaves as much room; see sure
-	}
-	return p.forgetRequests(tx)
-}
-
-// sure reports whether this owner knows of a request if it was carried out by
-// anything that was delivered here: because it was made, by its id, lately
-// enough to be remembered, and after the last thing that came without word.
+// sure reports whether an owner whose memory begins then would know of a request
+// that it had carried out: because that was made, by its id, after the beginning
+// and not too long ago.
 func sure(id crdt.RequestID, memory int64, now time.Time) bool {
 	made, ok := id.MadeAt()
 	if !ok {
@@ -247,7 +183,7 @@ func sure(id crdt.RequestID, memory int64, now time.Time) bool {
 	}
 	ms := now.UnixMilli()
 	return ms-made <= RequestWindow.Milliseconds() && made-ms <= RequestAhead.Milliseconds() &&
-		made-(RequestAhead+untoldBeat).Milliseconds() > memory
+		made-RequestAhead.Milliseconds() > memory
 }
 
 // requestOver reports whether a request is too old to be carried out.

@@ -199,10 +199,6 @@ func TestRequestTravels(t *testing.T) {
 			if !p.Clock(partOf(someKey)).Contains(plain.Dot) {
 				t.Errorf("owner %d lacks the plain write", i)
 			}
-			// All was told, so of another request it is sure.
-			if k := p.mustAsk(someKey, request(9), 8); !k.Sure {
-				t.Errorf("owner %d: %+v", i, k)
-			}
 		}
 		for _, p := range []*place{a, b, c, d} {
 			p.digests()
@@ -211,84 +207,81 @@ func TestRequestTravels(t *testing.T) {
 	})
 }
 
-// What came without word of its request makes an owner unsure of what was asked
-// for before, of that key or, after a full sync, of the partition; and so do the
-// loss of its disk and the index that it gives on. Word that comes later tells.
-func TestUnsure(t *testing.T) {
+// An owner is sure of what was asked for since its memory began: that is when it
+// began to hold the partition, when it lost its disk or stopped uncleanly, when
+// the owners changed; and only of what says when it was made, lately.
+func TestMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := aged(t)
-		from := newPlace(t, "n2", memtopo.New(2), memstore.Config{})
-		from.start()
-		time.Sleep(time.Minute)
-		id, before := request(1), request(2)
-		m, err := from.once(someKey, "v", id, 0)
-		if err != nil {
-			t.Fatal(err)
+		p := newPlace(t, "n1", memtopo.New(1), memstore.Config{})
+		p.start()
+		check := func(what string, id crdt.RequestID, want bool) {
+			t.Helper()
+			if got := p.mustAsk(someKey, id, 1).Sure; got != want {
+				t.Errorf("%s: sure %v", what, got)
+			}
 		}
-		other := keysIn(partOf(someKey), 1)[0]
-		if !p.mustAsk(someKey, before, 1).Sure {
-			t.Error("unsure before anything came")
+		n := byte(0)
+		// fresh is a request of which the owner is sure.
+		fresh := func() crdt.RequestID {
+			t.Helper()
+			time.Sleep(replica.RequestAhead + time.Second)
+			n++
+			id := request(n)
+			check("made just now", id, true)
+			return id
 		}
-		p.mustApply(wire.Entry{Key: []byte(someKey), Record: m.Record})
-		if p.mustAsk(someKey, before, 1).Sure || !p.mustAsk(other, before, 1).Sure {
-			t.Error("an event without word: not unsure of the key, or of another key")
-		}
-		got, err := p.Pull(wire.Pull{Partition: partOf(someKey), Clock: &crdt.Clock{}, MaxBytes: 1 << 20})
-		if err != nil || !slices.Equal(got.Entries[0].IDs, []crdt.EventID{{Dot: m.Dot}}) {
-			t.Errorf("its index tells %+v, %v", got, err)
-		}
-		third := newPlace(t, "n3", memtopo.New(3), memstore.Config{})
-		third.start()
-		p.mustApply(wire.Entry{Key: []byte(someKey), Record: m.Record, IDs: []crdt.EventID{{Dot: m.Dot, ID: id}}})
-		if k := p.mustAsk(someKey, id, 2); k.Dot != m.Dot {
-			t.Errorf("word that came later: %+v", k)
-		}
-		time.Sleep(10 * time.Second)
-		later := request(3)
-		if !p.mustAsk(someKey, later, 1).Sure {
-			t.Error("unsure of what was asked for since")
-		}
-		time.Sleep(10 * time.Second)
-		clock := from.Clock(partOf(someKey))
-		clock.Add(crdt.Dot{Actor: 65, N: 99})
-		if err := p.joinClock(partOf(someKey), clock); err != nil {
-			t.Fatal(err)
-		}
-		if p.mustAsk(other, later, 1).Sure {
-			t.Error("sure after a full sync")
-		}
-		time.Sleep(10 * time.Second)
-		if !p.mustAsk(other, request(4), 1).Sure {
-			t.Error("unsure of what was asked for after a full sync")
-		}
+		check("made before the disk was", request(n), false)
+		id := fresh()
 		p.restart()
-		if k := p.mustAsk(other, later, 1); k.Sure {
-			t.Error("sure after a full sync and a restart")
+		check("made before a clean restart", id, true)
+		p.crash(false)
+		p.start()
+		check("made before a crash", id, false)
+		id = fresh()
+		done := make(chan error, 1)
+		next := rows(2, "n1", "n1", "n1", "n1")
+		p.Adopt(next, func(err error) { done <- err })
+		if err := <-done; err != nil {
+			t.Fatal(err)
 		}
-		last := request(5)
-		time.Sleep(10 * time.Second)
+		check("made before a change of others", id, true)
 		p.stop()
 		if err := p.disk.Wipe(); err != nil {
 			t.Fatal(err)
 		}
 		p.start()
-		if p.mustAsk(other, last, 1).Sure {
-			t.Error("sure although the disk was wiped")
-		}
-		// Who cannot tell how old a request is is never sure of it.
-		time.Sleep(time.Minute)
-		random := request(6)
+		check("made before the disk was wiped", id, false)
+		id = fresh()
+		random := id
 		random[6] = 0x40
-		ahead := requestAt(time.Now().Add(time.Minute), 7)
-		old := requestAt(time.Now().Add(-11*time.Minute), 8)
-		for _, id := range []crdt.RequestID{random, ahead, old} {
-			if p.mustAsk(other, id, 1).Sure {
-				t.Errorf("sure of %v", id)
-			}
+		check("of no time", random, false)
+		check("ahead", requestAt(time.Now().Add(time.Minute), 100), false)
+		time.Sleep(replica.RequestWindow + time.Second)
+		check("old", id, false)
+		p.stop()
+	})
+}
+
+// Word of a request that comes after the event is heard all the same.
+func TestLateWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, from := aged(t), newPlace(t, "n2", memtopo.New(2), memstore.Config{})
+		from.start()
+		id := request(1)
+		m, err := from.once(someKey, "v", id, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
-		for _, p := range []*place{p, from, third} {
-			p.stop()
+		p.mustApply(wire.Entry{Key: []byte(someKey), Record: m.Record})
+		if k := p.mustAsk(someKey, id, 2); !k.Dot.IsZero() {
+			t.Errorf("%+v", k)
 		}
+		p.mustApply(wire.Entry{Key: []byte(someKey), Record: m.Record, IDs: []crdt.EventID{{Dot: m.Dot, ID: id}}})
+		if k := p.mustAsk(someKey, id, 2); k.Dot != m.Dot || k.Stamp != m.Stamp {
+			t.Errorf("%+v", k)
+		}
+		p.stop()
+		from.stop()
 	})
 }
 

@@ -27,12 +27,9 @@ type Entry struct {
 	// Dots that are delivered by this entry beyond those of the record's
 	// versions: writes that the record covers by now.
 	Dots []crdt.Dot
-	// IDs say which requests events carried out: of Dots, or of the record's
-	// versions. An event that is named in Dots and not here has no request id;
-	// one that is named nowhere may have one that the sender does not tell.
+	// IDs say which requests some events carried out: of Dots, or what the record
+	// covers. Who minted an event knows its request; others may not.
 	IDs []crdt.EventID
-	// Untold: nor are the ids of Dots told. There are no IDs then.
-	Untold bool
 }
 
 // Size in bytes, roughly.
@@ -85,10 +82,10 @@ func (w *writer) entries(es []Entry) {
 }
 
 // events packs dots and ids. The lowest bit of the number of dots says that ids
-// follow: their number, and each with its dot; no number is 0 but for Untold.
+// follow: their number, not 0, and each with its dot.
 func (w *writer) events(e Entry) {
 	n := uint64(len(e.Dots)) << 1
-	if len(e.IDs) > 0 || e.Untold {
+	if len(e.IDs) > 0 {
 		n |= 1
 	}
 	w.uvarint(n)
@@ -238,7 +235,7 @@ func (r *reader) events(e *Entry) {
 		return
 	}
 	ids := r.count(18)
-	e.Untold = ids == 0
+	r.bad = r.bad || ids == 0
 	for range ids {
 		id := crdt.EventID{Dot: r.event()}
 		if r.bad || len(r.b) < len(id.ID) {

@@ -66,14 +66,12 @@ func drawEventID(t *rapid.T) crdt.EventID {
 
 func drawEntries(t *rapid.T) []wire.Entry {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) wire.Entry {
-		e := wire.Entry{
+		return wire.Entry{
 			Key:    rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(t, "key"),
 			Record: drawBytes.Draw(t, "record"),
 			Dots:   rapid.SliceOfN(rapid.Custom(drawDot), 0, 4).Draw(t, "dots"),
 			IDs:    rapid.SliceOfN(rapid.Custom(drawEventID), 0, 3).Draw(t, "ids"),
 		}
-		e.Untold = len(e.IDs) == 0 && rapid.Bool().Draw(t, "untold")
-		return e
 	}), 0, 4).Draw(t, "entries")
 }
 
@@ -193,6 +191,7 @@ func TestRefuses(t *testing.T) {
 		{"partition above 16 bits", scan, append(uvarints(1<<16), make([]byte, 18)...)},
 		{"flag 2", pulled, []byte{2, 0, 0}},
 		{"61 bits", buckets, uvarints(61, 0)},
+		{"ids told and none there", apply, []byte{1, 1, 'k', 0, 1, 0}},
 		{"question of no ballot", ask, append([]byte{1, 'k', 1, 15: 1}, make([]byte, 10)...)},
 		{"question of no id", ask, append(append([]byte{1, 'k'}, make([]byte, 16)...), 0, 0, 0, 0, 0, 0, 0, 1)},
 		{"256 bits", buckets, uvarints(256, 0)},
