@@ -104,6 +104,10 @@ type Stats struct {
 	// what a read found elsewhere.
 	Partial, RegionRepairs atomic.Uint64
 	Failures               atomic.Uint64
+	// Replayed counts retries that found their write done, Doubtful those that
+	// could not ask everybody and may be there twice, and Outcomes the questions
+	// what became of a write.
+	Replayed, Doubtful, Outcomes atomic.Uint64
 }
 
 // New returns a coordinator.

@@ -90,6 +90,9 @@ type Error struct {
 	// asked to mint may not, by what it knows. Both are NotApplied, and between
 	// coordinators only.
 	again, stale bool
+	// certain: that a retry was not applied is said of the request, by all its
+	// owners.
+	certain bool
 	// current is the record of Current, between coordinators.
 	current []byte
 }

@@ -22,12 +22,17 @@ func (w *write) mint(i int) {
 		w.decide()
 		return
 	}
+	if w.p.Retry && w.inquiredAt != w.k.top.Epoch {
+		w.inquire(i)
+		return
+	}
 	f := &fanout{write: w, slot: i, began: time.Now()}
 	f.first.open(f, &w.k, w.need)
 	f.round = &f.first
 	m := replica.Mint{
 		Key: w.k.full, KeyHash: w.k.hash, Epoch: w.k.top.Epoch,
 		ID:          w.p.RequestID,
+		Ballot:      w.p.attempt,
 		Context:     w.ctx,
 		Needs:       w.k.needs(),
 		Above:       w.k.above(),
@@ -58,6 +63,9 @@ type fanout struct {
 	slot int // that this node served when it minted
 	// began is when the write was given to this node's replica.
 	began time.Time
+	// everywhere: this node applies the record, as the others do, since it has not
+	// minted it.
+	everywhere bool
 
 	mu     sync.Mutex
 	minted *replica.Minted
@@ -122,18 +130,6 @@ func (f *fanout) decided(m *replica.Minted) {
 	f.first.spread()
 }
 
-// entry is what all who take the write get: the record, and word of the event.
-func (f *fanout) entry(record []byte) wire.Entry {
-	e, d := wire.Entry{Key: f.k.full, Record: record}, f.minted.Dot
-	if !f.p.RequestID.IsZero() {
-		e.IDs = []crdt.EventID{{Dot: d, ID: f.p.RequestID}}
-	}
-	if len(e.IDs) == 0 || f.minted.Replayed { // what replaced it may be all that is left
-		e.Dots = []crdt.Dot{d}
-	}
-	return e
-}
-
 // spread sends the record to all who take it by the round's topology. This node
 // votes for the first round when its own group is durable; see local.
 func (r *round) spread() {
@@ -159,7 +155,7 @@ func (r *round) spread() {
 func (r *round) give(i int, second bool, id topology.NodeID) {
 	c := r.c
 	if id == c.cfg.Self {
-		if r != &r.first {
+		if r != &r.first || r.everywhere {
 			entries := []wire.Entry{r.entry(r.minted.Record)}
 			c.Replica.ApplyAt(r.k.top.Epoch, entries, func(_ int, err error) { r.answer(i, second, id, 0, err) })
 		}
@@ -343,7 +339,7 @@ func (r *round) conclude(v quorum.Verdict) {
 		Event:    f.minted.Dot,
 		Stamp:    f.minted.Stamp,
 		Context:  f.c.token(&r.k, f.minted.Context),
-		Replayed: f.minted.Replayed,
+		Replayed: f.minted.Replayed, MaybeDuplicate: f.doubtful && !f.minted.Replayed,
 		Achieved: a,
 	}, share, nil)
 }
@@ -351,7 +347,7 @@ func (r *round) conclude(v quorum.Verdict) {
 // abroad sends a record that is durable to other regions, if it goes there.
 func (f *fanout) abroad() {
 	if f.far != nil {
-		f.far.begin(f.minted.Record, f.p.Deadline)
+		f.far.begin(f.entry(f.minted.Record), f.p.Deadline)
 	}
 }
 

@@ -81,6 +81,8 @@ type Put struct {
 	// not the first one.
 	RequestID RequestID
 	Retry     bool
+	// attempt is the ballot of a retry; see replica.Ask.
+	attempt uint64
 	// Session is the token of an earlier answer, empty for none.
 	Session   []byte
 	Condition crdt.Condition

@@ -9,6 +9,7 @@ import (
 	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
 
@@ -32,6 +33,7 @@ func (c *Coordinator) Put(p Put, done func(PutResult, error)) {
 		if w.k.session != nil {
 			w.done = c.afterPut(w.k, finish)
 		}
+		w.speaksOfRequest()
 		c.begin(w)
 	})
 }
@@ -111,6 +113,9 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 	if err = c.unservedPut(&p); err != nil {
 		return nil, err
 	}
+	if err = c.checkRequest(&w.p); err != nil {
+		return nil, err
+	}
 	if err = c.current(&k, w.want, w.need); err != nil {
 		return nil, err
 	}
@@ -150,6 +155,10 @@ type write struct {
 	// it is not 0, the slot that had it then, as one bit.
 	informs int
 	first   uint64
+	// Of a retry: the epoch by which all owners were asked last, whether all of
+	// them said no, and whether somebody could not; see retry.go.
+	inquiredAt        topology.Epoch
+	certain, doubtful bool
 }
 
 // route finds the node that mints: the first live server of the row, those that
@@ -302,6 +311,9 @@ func (w *write) forward(i int) {
 				w.refused = failed
 				w.route(w.at + 1)
 			default:
+				if failed != nil {
+					failed.certain = true // who minted knows best
+				}
 				w.done(res, w.c.shown(&w.k, failed))
 			}
 			return

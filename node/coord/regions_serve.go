@@ -98,7 +98,7 @@ type joining struct {
 // the first.
 func (j *joining) turn(n int) {
 	top := j.c.Topology()
-	entries := []geo.Entry{{Key: j.entry.Key, Record: j.entry.Record, Dots: j.entry.Dots}}
+	entries := []geo.Entry{{Key: j.entry.Key, Record: j.entry.Record, Dots: j.entry.Dots, IDs: j.entry.IDs}}
 	s := j.c.spread(top, entries, j.want, j.deadline, func(s *spread, err error) {
 		if err != nil && stale(err) && n < maxTurns && j.c.Topology().Epoch > top.Epoch {
 			j.turn(n + 1)

@@ -24,10 +24,10 @@ func (w *write) farther() *farWrite {
 	return f
 }
 
-// begin sends the record to all regions, the first time it is called: when the
+// begin sends the entry to all regions, the first time it is called: when the
 // version is durable at its minter, or at as many others as the own region needs,
 // and not before, so that no region has what none has on a disk.
-func (f *farWrite) begin(record []byte, deadline time.Time) {
+func (f *farWrite) begin(entry wire.Entry, deadline time.Time) {
 	f.mu.Lock()
 	if f.begun || f.answered {
 		f.mu.Unlock()
@@ -36,7 +36,7 @@ func (f *farWrite) begin(record []byte, deadline time.Time) {
 	f.begun = true
 	f.timer = time.AfterFunc(max(time.Until(early(deadline)), 1), f.expire)
 	body := wire.AppendRegionApply(nil, &wire.RegionApply{
-		Entry: wire.Entry{Key: f.k.full, Record: record}, Level: uint8(f.want.level), Owners: uint32(f.want.count),
+		Entry: entry, Level: uint8(f.want.level), Owners: uint32(f.want.count),
 	})
 	for i, t := range f.reach.others {
 		f.errands[i] = &errand{

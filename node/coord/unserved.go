@@ -33,7 +33,7 @@ func (c *Coordinator) unservedGet(g *Get) *Error {
 
 func (c *Coordinator) unservedPut(p *Put) *Error {
 	switch {
-	case p.Retry:
+	case p.Retry && p.Level.Consensus():
 		return unserved("retry")
 	}
 	return c.unservedLevel(p.Level, p.Regions)

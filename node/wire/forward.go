@@ -16,9 +16,10 @@ type Forward struct {
 	// Regions is how many regions must have it, 0 for by level.
 	Regions uint32
 	// RequestID names the write in all its attempts, nil for none; Retry: there
-	// may have been an earlier one.
+	// may have been an earlier one, and Attempt is the ballot of this one.
 	RequestID *[16]byte
 	Retry     bool
+	Attempt   uint64
 	// Session is the client's session token, empty for none.
 	Session   []byte
 	Condition crdt.Condition
@@ -29,7 +30,7 @@ const (
 	forwardDelete    = 1
 	forwardOverwrite = 2
 	forwardSloppy    = 4
-	forwardRetry     = 8
+	forwardRetry     = 8  // the ballot follows the request id, 8 bytes
 	forwardID        = 16 // the request id follows, 16 bytes
 	forwardExtras    = 32 // regions, session and condition follow
 
@@ -70,6 +71,9 @@ func AppendForward(dst []byte, m *Forward) []byte {
 	if m.RequestID != nil {
 		w.b = append(w.b, m.RequestID[:]...)
 	}
+	if m.Retry {
+		w.uint64(m.Attempt)
+	}
 	if extras {
 		w.uvarint(uint64(m.Regions))
 		w.bytes(m.Session)
@@ -95,6 +99,9 @@ func DecodeForward(b []byte) (Forward, error) {
 		for i := range m.RequestID {
 			m.RequestID[i] = r.byte()
 		}
+	}
+	if m.Retry {
+		m.Attempt = r.uint64()
 	}
 	if flags&forwardExtras != 0 {
 		m.Regions, m.Session = r.uint32(), r.bytes()

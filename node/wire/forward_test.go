@@ -23,7 +23,7 @@ var (
 )
 
 func drawForward(t *rapid.T) wire.Forward {
-	return wire.Forward{
+	m := wire.Forward{
 		Bucket: rapid.String().Draw(t, "bucket"), Key: drawBytes.Draw(t, "key"), Value: drawBytes.Draw(t, "value"),
 		Context: drawBytes.Draw(t, "context"), Level: rapid.Uint8().Draw(t, "level"), W: rapid.Uint32().Draw(t, "w"),
 		TTL:    rapid.Uint64().Draw(t, "ttl"),
@@ -34,6 +34,10 @@ func drawForward(t *rapid.T) wire.Forward {
 			{}, {Kind: crdt.IfAbsent}, {Kind: crdt.IfContext}, {Kind: crdt.IfVersion, Version: crdt.Dot{Actor: 65, N: 7}},
 		}).Draw(t, "condition"),
 	}
+	if m.Retry {
+		m.Attempt = rapid.Uint64().Draw(t, "attempt")
+	}
+	return m
 }
 
 func drawForwarded(t *rapid.T) wire.Forwarded {

@@ -1,0 +1,134 @@
+package coord
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/replica"
+	"github.com/atolldb/atoll/node/wire"
+)
+
+// A retry says that an earlier attempt of the same request may have had an
+// effect, at whatever owner. So before it mints, all owners are asked for the
+// request's id. If one has it, that is the write: it is given to those who miss
+// it, and answered as replayed. If nobody has it, the fences that were left
+// behind see to it that no other attempt is carried out, and the write is minted.
+// If somebody who may have it cannot be asked, it is minted all the same, and the
+// answer says that it may be there twice.
+//
+// The error of a retry speaks of the request, not of the attempt: that it was not
+// applied is said only after all owners have said so.
+
+// askPatience is how long at most a retry waits for owners that do not answer.
+const askPatience = time.Second
+
+// ballot of an attempt that begins now: above those that began before it, as far
+// as clocks agree, and no other's.
+func (c *Coordinator) ballot() uint64 {
+	return uint64(c.HLC.Now())<<20 | uint64(rand.Uint32N(1<<20-1)+1) // 44 bits of time last until 2527
+}
+
+// checkRequest refuses retries that cannot be served.
+func (c *Coordinator) checkRequest(p *Put) *Error {
+	switch {
+	case !p.Retry:
+		return nil
+	case p.RequestID.IsZero():
+		return invalid("request_id", "16 bytes", "0 bytes", "a retry without a request id")
+	case p.attempt == 0:
+		p.attempt = c.ballot()
+	}
+	return nil
+}
+
+// speaksOfRequest makes the errors of a retry speak of the request.
+func (w *write) speaksOfRequest() {
+	if !w.p.Retry {
+		return
+	}
+	done := w.done
+	w.done = func(res PutResult, e *Error) {
+		if e != nil && e.Outcome == NotApplied && !e.certain && !w.certain {
+			e.Outcome = Unknown
+		}
+		done(res, e)
+	}
+}
+
+// inquire asks all owners before a retry is minted here, for slot i.
+func (w *write) inquire(i int) {
+	q := &inquiry{
+		c: w.c, k: &w.k, ask: replica.Ask{ID: w.p.RequestID, Ballot: w.p.attempt},
+		enough: func(q *inquiry) bool { return q.happened() || q.higher > 0 },
+		done:   func(q *inquiry) { w.inquired(i, q) },
+	}
+	now := time.Now()
+	q.begin(w.c.owners(&w.k), now.Add(min(w.p.Deadline.Sub(now)/3, askPatience)))
+}
+
+func (w *write) inquired(i int, q *inquiry) {
+	switch {
+	case q.happened():
+		w.replay(i, q)
+	case q.higher > 0:
+		w.done(PutResult{}, &Error{
+			Code: CodeUnavailable, Outcome: Unknown, RetryAfterMs: 50,
+			Detail: "another attempt of the request has begun since, or its outcome was asked for",
+		})
+	case q.stale != "" && w.turns < maxTurns:
+		w.c.learn(q.stale, w.k.top.Epoch, func(newer bool) {
+			if newer {
+				w.turns++
+				w.anew()
+				return
+			}
+			w.mintAfter(i, q)
+		})
+	default:
+		w.mintAfter(i, q)
+	}
+}
+
+// mintAfter mints after nobody had an event.
+func (w *write) mintAfter(i int, q *inquiry) {
+	w.inquiredAt = w.k.top.Epoch
+	w.certain = q.none()
+	if w.doubtful = !w.certain; w.doubtful {
+		w.c.stats.Doubtful.Add(1)
+	}
+	w.mint(i)
+}
+
+// replay gives the write that an owner has to those who miss it.
+func (w *write) replay(i int, q *inquiry) {
+	w.c.stats.Replayed.Add(1)
+	rec := q.record()
+	f := &fanout{write: w, slot: i, began: time.Now(), everywhere: true}
+	f.first.open(f, &w.k, w.need)
+	f.round = &f.first
+	f.minted = &replica.Minted{
+		Dot: q.event.Dot, Stamp: q.event.Stamp, Context: w.ctx.Again(rec, q.event.Dot, q.event.Stamp),
+		Record: q.event.Record, Replayed: true,
+	}
+	f.body = wire.AppendApply(nil, wire.Apply{Entries: []wire.Entry{f.entry(f.minted.Record)}})
+	if w.want.far() {
+		f.far = w.farther()
+	}
+	f.mu.Lock()
+	f.timer = time.AfterFunc(max(w.p.Deadline.Sub(f.began), 1), f.expire)
+	f.mu.Unlock()
+	f.first.spread()
+}
+
+// entry is what all who take the write get: the record, and word of the event.
+func (f *fanout) entry(record []byte) wire.Entry {
+	e, d := wire.Entry{Key: f.k.full, Record: record}, f.minted.Dot
+	if !f.p.RequestID.IsZero() {
+		e.IDs = []crdt.EventID{{Dot: d, ID: f.p.RequestID}}
+	}
+	if f.minted.Replayed { // what replaced it may be all that is left
+		e.Dots = []crdt.Dot{d}
+	}
+	return e
+}
