@@ -32,7 +32,7 @@ func (w *write) mint(i int) {
 	m := replica.Mint{
 		Key: w.k.full, KeyHash: w.k.hash, Epoch: w.k.top.Epoch,
 		ID:          w.p.RequestID,
-		Ballot:      w.p.attempt,
+		Ballot:      w.p.Attempt,
 		Context:     w.ctx,
 		Needs:       w.k.needs(),
 		Above:       w.k.above(),

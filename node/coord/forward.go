@@ -16,7 +16,7 @@ func packPut(p *Put) *wire.Forward {
 		Bucket: p.Bucket, Key: p.Key, Value: p.Value, Context: p.Context,
 		Level: uint8(p.Level), W: uint32(p.W), TTL: uint64(p.TTL / time.Millisecond),
 		Delete: p.Delete, Overwrite: p.Overwrite, Sloppy: p.Sloppy,
-		Regions: uint32(p.Regions), Retry: p.Retry, Attempt: p.attempt, Session: p.Session, Condition: p.Condition,
+		Regions: uint32(p.Regions), Retry: p.Retry, Attempt: p.Attempt, Session: p.Session, Condition: p.Condition,
 	}
 	if p.RequestID != (RequestID{}) {
 		m.RequestID = (*[16]byte)(&p.RequestID)
@@ -31,7 +31,7 @@ func unpackPut(m *wire.Forward) Put {
 		Level: quorum.Level(m.Level), W: int(min(m.W, 1<<16)),
 		TTL:    time.Duration(min(m.TTL, uint64(2*maxTTL/time.Millisecond))) * time.Millisecond,
 		Delete: m.Delete, Overwrite: m.Overwrite, Sloppy: m.Sloppy,
-		Regions: int(min(m.Regions, 1<<16)), Retry: m.Retry, attempt: m.Attempt, Session: m.Session, Condition: m.Condition,
+		Regions: int(min(m.Regions, 1<<16)), Retry: m.Retry, Attempt: m.Attempt, Session: m.Session, Condition: m.Condition,
 	}
 	if m.RequestID != nil {
 		p.RequestID = *m.RequestID

@@ -22,7 +22,7 @@ var (
 )
 
 func drawPut(t *rapid.T) Put {
-	return Put{
+	p := Put{
 		Bucket: rapid.String().Draw(t, "bucket"), Key: someBytes.Draw(t, "key"), Value: someBytes.Draw(t, "value"),
 		Context: someBytes.Draw(t, "context"), Level: someLevel.Draw(t, "level"), W: rapid.IntRange(0, 64).Draw(t, "w"),
 		TTL:       time.Duration(rapid.Int64Range(0, int64(maxTTL/time.Millisecond)).Draw(t, "ttl")) * time.Millisecond,
@@ -33,6 +33,10 @@ func drawPut(t *rapid.T) Put {
 			{}, {Kind: crdt.IfAbsent}, {Kind: crdt.IfContext}, {Kind: crdt.IfVersion, Version: crdt.Dot{Actor: 65, N: 7}},
 		}).Draw(t, "condition"),
 	}
+	if p.Retry {
+		p.Attempt = rapid.Uint64().Draw(t, "attempt")
+	}
+	return p
 }
 
 func drawResult(t *rapid.T) PutResult {

@@ -81,8 +81,9 @@ type Put struct {
 	// not the first one.
 	RequestID RequestID
 	Retry     bool
-	// attempt is the ballot of a retry; see replica.Ask.
-	attempt uint64
+	// Attempt is the ballot of a retry; see replica.Ask. Whoever takes the request
+	// from a client leaves it 0.
+	Attempt uint64
 	// Session is the token of an earlier answer, empty for none.
 	Session   []byte
 	Condition crdt.Condition

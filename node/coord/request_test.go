@@ -1,6 +1,7 @@
 package coord_test
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/peer/memnet"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -217,7 +219,9 @@ func TestAttemptsRace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := grown(t, 4)
 		os := r.owners("default", "k")
-		for n := range byte(20) {
+		r.fabric.SetAll(memnet.Faults{MinDelay: 10 * time.Microsecond, MaxDelay: 10 * time.Millisecond})
+		rng := rand.New(rand.NewPCG(1, 2))
+		for n := range byte(100) {
 			id := request(n)
 			k := string([]byte{'k', n})
 			os = r.owners("default", k)
@@ -230,6 +234,7 @@ func TestAttemptsRace(t *testing.T) {
 				// Each would have itself mint.
 				m.wire.answers(peer.VerbForward, "", time.Microsecond, peer.ErrNotSent)
 				all = append(all, m.startPut(t, p))
+				time.Sleep(time.Duration(rng.Int64N(int64(10 * time.Millisecond))))
 			}
 			done := 0
 			for _, o := range all {

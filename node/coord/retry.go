@@ -36,8 +36,8 @@ func (c *Coordinator) checkRequest(p *Put) *Error {
 		return nil
 	case p.RequestID.IsZero():
 		return invalid("request_id", "16 bytes", "0 bytes", "a retry without a request id")
-	case p.attempt == 0:
-		p.attempt = c.ballot()
+	case p.Attempt == 0:
+		p.Attempt = c.ballot()
 	}
 	return nil
 }
@@ -59,7 +59,7 @@ func (w *write) speaksOfRequest() {
 // inquire asks all owners before a retry is minted here, for slot i.
 func (w *write) inquire(i int) {
 	q := &inquiry{
-		c: w.c, k: &w.k, ask: replica.Ask{ID: w.p.RequestID, Ballot: w.p.attempt},
+		c: w.c, k: &w.k, ask: replica.Ask{ID: w.p.RequestID, Ballot: w.p.Attempt},
 		enough: func(q *inquiry) bool { return q.happened() || q.higher > 0 },
 		done:   func(q *inquiry) { w.inquired(i, q) },
 	}

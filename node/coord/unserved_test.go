@@ -32,8 +32,8 @@ func TestUnservedIsRefused(t *testing.T) {
 			}
 		}
 		for name, change := range map[string]func(*coord.Put){
-			"serial":  func(p *coord.Put) { p.Level = quorum.Serial },
-			"retry":   func(p *coord.Put) { p.RequestID, p.Retry, p.Level = coord.RequestID{1}, true, quorum.LocalSerial },
+			"serial": func(p *coord.Put) { p.Level = quorum.Serial },
+			"retry":  func(p *coord.Put) { p.RequestID, p.Retry, p.Level = coord.RequestID{1}, true, quorum.LocalSerial },
 		} {
 			p := put("k", "v")
 			change(&p)
