@@ -16,6 +16,9 @@ type faultCount struct {
 	crashes, restarts, wipes, rollbacks, lostRecords, corrupted int
 	cuts, regionCuts, logLosses, skews                          int
 	joins, drains, replaced, storeOutages                       int
+	// fullDisks are disks that others filled; caughtUp counts owners that were seen
+	// to catch up after that, and refilled regions that were seen to take writes.
+	fullDisks, caughtUp, refilled int
 }
 
 func (f faultCount) String() string {
@@ -27,6 +30,7 @@ func (f faultCount) String() string {
 		{"crashes", f.crashes}, {"clean restarts", f.restarts}, {"wipes", f.wipes}, {"rollbacks", f.rollbacks},
 		{"lost records", f.lostRecords}, {"unreadable records", f.corrupted}, {"cuts", f.cuts}, {"region cuts", f.regionCuts}, {"log losses", f.logLosses}, {"skews", f.skews},
 		{"joins", f.joins}, {"drains", f.drains}, {"replaced", f.replaced}, {"store outages", f.storeOutages},
+		{"full disks", f.fullDisks}, {"caught up", f.caughtUp}, {"taking writes again", f.refilled},
 	} {
 		if c.n > 0 {
 			fmt.Fprintf(&b, "%s %d, ", c.name, c.n)
@@ -48,6 +52,7 @@ func (w *World) chaos(ctx context.Context) {
 		noise.Duplicate = w.rng.Float64() * 0.2
 		noise.Reorder, noise.ReorderBy = w.rng.Float64()*0.3, 2*time.Second
 	}
+	w.noise = noise
 	w.fabric.SetAll(noise)
 	logs := memlog.Faults{DelayMin: time.Millisecond, DelayMax: 40 * time.Millisecond}
 	if w.rng.IntN(2) == 0 {
@@ -58,10 +63,11 @@ func (w *World) chaos(ctx context.Context) {
 	}
 	w.cloud.SetFaults(logs)
 	// Weights of the faults of this seed.
-	kinds := []func(context.Context){w.crashOne, w.restartOne, w.cutNodes, w.cutRegions, w.skewOne, w.destroyOne, w.wipeWitness, w.recreateLog}
+	kinds := []func(context.Context){w.crashOne, w.restartOne, w.cutNodes, w.cutRegions, w.skewOne, w.destroyOne, w.wipeWitness, w.recreateLog,
+		w.fullOne, w.fullOwner, w.fullRegion}
 	switch {
 	case w.shape.Churn:
-		kinds = []func(context.Context){w.joinOne, w.drainOne, w.drainOne, w.crashOne, w.cutNodes}
+		kinds = []func(context.Context){w.joinOne, w.drainOne, w.drainOne, w.crashOne, w.cutNodes, w.fullOne}
 	case !w.shape.Settled:
 		kinds = append(kinds, w.joinOne, w.drainOne, w.replaceOne, w.storeOutage)
 	}

@@ -141,10 +141,13 @@ func (w *World) collectAll() (left string) {
 	return left
 }
 
+// calmLinks are slower than none, and lose nothing.
+var calmLinks = memnet.Faults{MaxDelay: 2 * time.Millisecond}
+
 // heal ends all faults and starts whoever is down.
 func (w *World) heal() {
 	w.fabric.HealAll()
-	w.fabric.SetAll(memnet.Faults{MaxDelay: 2 * time.Millisecond})
+	w.fabric.SetAll(calmLinks)
 	w.cloud.SetFaults(memlog.Faults{DelayMin: time.Millisecond, DelayMax: 5 * time.Millisecond})
 	for a := range w.tops {
 		for b := range w.tops {
@@ -157,6 +160,7 @@ func (w *World) heal() {
 		s.SetDown(false)
 	}
 	for _, m := range w.all() {
+		m.disk.Drain()
 		w.Start(m)
 	}
 }

@@ -46,7 +46,8 @@ func (s *solo) run(ctx context.Context) {
 	}
 }
 
-func (s *solo) write(deletes bool) {
+// write returns nil if the write was acknowledged.
+func (s *solo) write(deletes bool) error {
 	wr := s.w.hist.begin(s.key, deletes, maps.Clone(s.last.seen), fmt.Sprintf("%s at %v", s.name, time.Since(s.w.start)))
 	p := coord.Put{Key: []byte(s.key), Value: []byte(wr.value), Context: s.last.bytes, Delete: deletes,
 		Level: quorum.LocalQuorum, Deadline: time.Now().Add(2 * time.Second)}
@@ -62,14 +63,14 @@ func (s *solo) write(deletes bool) {
 			}
 			seen[res.Version] = true
 			s.last = token{bytes: res.Context, seen: seen}
-			return
+			return nil
 		case !errors.As(err, &e) || e.Outcome != coord.NotApplied:
 			s.w.hist.end(wr, unknown, crdt.Dot{})
 			s.next()
-			return
+			return err
 		case try == soloTries || time.Now().After(p.Deadline):
 			s.w.hist.end(wr, refused, crdt.Dot{})
-			return
+			return err
 		}
 	}
 }

@@ -14,6 +14,8 @@
 //	I2   convergence: equal clocks, digests (kept and recomputed) and records
 //	I3   no resurrection: what an acknowledged write replaced is not live
 //	I6   honest outcomes: what was reported as not applied never appears
+//	I8   available: of full disks, one costs no write at a quorum, its owner
+//	     catches up when it has room, and with all of a region full reads go on
 //	I7   integrity: a read shows only values that were written to that key
 //	I9   bounded: nobody keeps for ever what moved away from it
 //	I10  a dot never names two payloads
@@ -85,6 +87,9 @@ type World struct {
 	log    hclog.Logger
 	start  time.Time
 	faults faultCount
+	noise  memnet.Faults // on all links, while faults are injected
+	// probers were made; see full.go.
+	probers int
 	// calm: no rounds of collection are begun any more.
 	calm atomic.Bool
 	// lost are the full keys of records that a disk lost silently. A minter

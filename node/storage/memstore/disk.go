@@ -10,7 +10,8 @@
 // Faults: Crash loses what was not synced; FailNextSync fails one sync and
 // with it the engine; LoseRecord and CorruptValue damage single entries behind
 // the engine's back; RollBack is a disk that came back stale; Wipe an empty
-// one; FullAt a small one. Everything is a function of the seed and of the
+// one; FullAt a small one; Fill one that others fill, and Drain one that they
+// leave. Everything is a function of the seed and of the
 // order of calls.
 package memstore
 
@@ -49,6 +50,7 @@ type Disk struct {
 	pending  []write // of the sync under way; nil when there is none
 	failSync bool
 	capacity int64
+	others   int64 // bytes that others have on it
 	syncs    uint64
 }
 
@@ -177,6 +179,25 @@ func (d *Disk) FullAt(capacity int64) {
 	defer d.mu.Unlock()
 	d.capacity = capacity
 }
+
+// Fill has others (logs, another program) take what is free but the given number
+// of bytes. A Commit that needs more fails the engine; a watermark that is to
+// refuse writes early is given some to see.
+func (d *Disk) Fill(free int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.others = max(0, d.capacity-d.root.size()-free)
+}
+
+// Drain gives the store all the room that others took.
+func (d *Disk) Drain() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.others = 0
+}
+
+// free is the room that is left, in bytes. The caller holds mu.
+func (d *Disk) free() int64 { return max(0, d.capacity-d.others-d.root.size()) }
 
 // Syncs is how many transactions became durable.
 func (d *Disk) Syncs() uint64 {

@@ -72,7 +72,7 @@ func (e *Engine) Usage() (storage.Usage, error) {
 		return storage.Usage{}, e.dead
 	}
 	used := e.disk.root.size()
-	return storage.Usage{Store: used, Free: max(0, e.disk.capacity-used), Total: e.disk.capacity}, nil
+	return storage.Usage{Store: used, Free: e.disk.free(), Total: e.disk.capacity}, nil
 }
 
 // WriteBeside implements storage.Engine. It is durable at once.
@@ -129,7 +129,7 @@ func (e *Engine) commit(writes []write) error {
 	for _, w := range writes {
 		grown += int64(len(w.key) + len(w.value))
 	}
-	if d.root.size()+grown > d.capacity {
+	if grown > d.free() {
 		e.dead = fmt.Errorf("no space left on disk: %w", storage.ErrFailed)
 		d.mu.Unlock()
 		return e.dead

@@ -186,6 +186,40 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// Others fill the disk, and leave it: usage tells, and what does not fit ends
+// the engine, again after every Open until there is room.
+func TestFillAndDrain(t *testing.T) {
+	d := NewDisk(Config{})
+	d.FullAt(100)
+	e := open(t, d)
+	if err := commit(e, "a", "12345678"); err != nil {
+		t.Fatal(err)
+	}
+	d.Fill(20)
+	if u, err := e.Usage(); err != nil || u != (storage.Usage{Store: 9, Free: 20, Total: 100}) {
+		t.Fatalf("usage %+v, %v", u, err)
+	}
+	if err := commit(e, "b", "12345678"); err != nil {
+		t.Fatal(err)
+	}
+	d.Fill(0)
+	for range 2 {
+		if err := commit(e, "c", "1"); !errors.Is(err, storage.ErrFailed) {
+			t.Fatalf("commit on a full disk: %v", err)
+		}
+		e = open(t, d)
+		want(t, e, "b", "12345678", nil)
+		want(t, e, "c", "", storage.ErrNotFound)
+	}
+	d.Drain()
+	if u, err := e.Usage(); err != nil || u != (storage.Usage{Store: 18, Free: 82, Total: 100}) {
+		t.Fatalf("usage %+v, %v", u, err)
+	}
+	if err := commit(e, "c", "1"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // What has an end is there until then, also in a transaction.
 func TestEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

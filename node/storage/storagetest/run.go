@@ -38,6 +38,7 @@ func Run(t *testing.T, fresh Fresh) {
 		{"crash takes a suffix", crashes},
 		{"files beside", beside},
 		{"usage", usage},
+		{"full by the watermark", full},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, fresh(t)) })
 	}
