@@ -26,6 +26,11 @@ var fileKinds = []struct{ name, pattern string }{
 // settleTime bounds how long a node takes to be whole again after damage.
 const settleTime = 20 * time.Second
 
+// refillTime bounds how long a node takes until it serves that has to fetch
+// everything again: what the ballast takes at the slowest rate of repair, 1 MiB a
+// second, to which it goes down while clients feel it, comes on top.
+const refillTime = readyTime + 30*time.Second
+
 // ballast fills some tables of every node, and is read after each fault.
 func (r *rig) ballast() *traffic.Ballast {
 	r.t.Helper()
@@ -99,7 +104,7 @@ func flipRunning(r *rig) {
 // that the next fault finds a whole region, and nothing may be lost by that.
 func (r *rig) healed(name string, n *node) {
 	r.t.Helper()
-	_, err := r.ready(n, readyTime)
+	_, err := r.ready(n, refillTime)
 	if err == nil {
 		if err = r.settleUnderLoad(settleTime); err == nil {
 			r.met(name)

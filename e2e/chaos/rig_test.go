@@ -323,8 +323,16 @@ func (r *rig) finish() {
 			traffic.Final(ctx, r.history, region, r.clients[region], level)
 		}
 	}
-	if after := r.readRepairs(); after != before {
-		r.history.Differ(fmt.Sprintf("the final reads repaired %d records that digests took for equal", after-before))
+	after := r.readRepairs()
+	for _, n := range r.Nodes {
+		was, asked := before[n]
+		is, answered := after[n]
+		switch {
+		case !asked || !answered:
+			r.note("%s was not asked how many records the final reads repaired", n.ID)
+		case is != was:
+			r.history.Differ(fmt.Sprintf("the final reads repaired %d records by %s that digests took for equal", is-was, n.ID))
+		}
 	}
 	r.compareExports(ctx)
 	for _, n := range r.Nodes {
@@ -354,13 +362,15 @@ func (r *rig) conclude() {
 	}
 }
 
-func (r *rig) readRepairs() (n uint64) {
-	for _, node := range r.Nodes {
-		if own, _, err := r.Status(r.ctx, node); err == nil {
-			n += own.GetReadRepairs()
+// readRepairs returns how many records reads have repaired, of nodes that answer.
+func (r *rig) readRepairs() map[*node]uint64 {
+	out := map[*node]uint64{}
+	for _, n := range r.Nodes {
+		if own, _, err := r.Status(r.ctx, n); err == nil {
+			out[n] = own.GetReadRepairs()
 		}
 	}
-	return n
+	return out
 }
 
 func (r *rig) tails() string {
