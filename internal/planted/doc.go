@@ -80,4 +80,7 @@ var All = []struct{ Name, Breaks string }{
 	{ForgetRequest, "a request that comes again is one event"},
 	{IgnoreSession, "who answers a session has what the session has seen"},
 	{LatestWins, "concurrent versions are siblings"},
+	{ReadThenWrite, "a condition is judged and the write decided at once"},
+	{SkipFence, "a serial answer waits for what is undecided"},
+	{LastCommit, "what a decision has passed over is dead"},
 }

@@ -37,7 +37,7 @@ func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
 	}
 	g.Level, g.R, g.Regions = w.level, w.count, w.regions
 	if e == nil {
-		e = c.unservedGet(g)
+		e = unservedGet(g)
 	}
 	if e == nil && g.Level.Consensus() && g.R != 0 {
 		e = invalid("r", "0 at "+g.Level.String(), strconv.Itoa(g.R), "a majority decides")

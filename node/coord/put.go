@@ -110,7 +110,7 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 			return nil, err
 		}
 	}
-	if err = c.unservedPut(&p); err != nil {
+	if err = unservedPut(&p); err != nil {
 		return nil, err
 	}
 	if err = c.checkRequest(&w.p); err != nil {

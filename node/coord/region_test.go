@@ -150,7 +150,7 @@ func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
 			r.t.Errorf("nobody serves verb %d", req.Verb)
 		}
 	})
-	m.Coordinator = coord.New(coord.Config{Self: id, LocalSerial: true, Keys: crdt.Keys{secret}}, coord.Deps{
+	m.Coordinator = coord.New(coord.Config{Self: id, Keys: crdt.Keys{secret}}, coord.Deps{
 		Bucket:  coord.Static(r.buckets),
 		Replica: m.replica, Transport: m.wire, Topology: m.replica.Topology, Regions: r.foreign, Learn: r.learn(m), HLC: clock,
 		Alive: r.alive, Observe: func(topology.NodeID, error) {}, Slow: r.slow,

@@ -7,6 +7,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/cas"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/quorum"
@@ -56,6 +57,10 @@ func (w *write) decide() {
 			return p.Condition.Holds(cur, w.ctx.Seen, c.HLC.Now())
 		}
 	}
+	if planted.Bug(planted.ReadThenWrite) {
+		w.readThenWrite(op)
+		return
+	}
 	c.serial(w.k, op, p.Deadline, func(r serialResult) {
 		switch {
 		case r.Err != nil:
@@ -76,6 +81,23 @@ func (w *write) decide() {
 			w.done(PutResult{}, c.conditionFailed(&w.k, p.Condition, r.Record, r.Achieved))
 		default:
 			w.done(PutResult{}, c.undecided(&w.k, w.want, &r, p.Deadline))
+		}
+	})
+}
+
+// readThenWrite is a planted bug.
+func (w *write) readThenWrite(op cas.Op) {
+	c := w.c
+	w.want.level = quorum.LocalQuorum
+	c.read(w.k, w.want, w.p.Deadline, func(rec crdt.Record, who Achieved, err *Error) {
+		switch {
+		case err != nil:
+			w.done(PutResult{}, err)
+		case op.Holds != nil && !op.Holds(rec):
+			w.done(PutResult{}, c.conditionFailed(&w.k, w.p.Condition, rec, who))
+		default:
+			w.ctx, w.p.Condition = rec.Context(), crdt.Condition{}
+			w.mint(w.k.place(c.cfg.Self))
 		}
 	})
 }

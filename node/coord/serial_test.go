@@ -120,6 +120,7 @@ func TestSteadyState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRegion(t, 3)
 		m := r.owners("default", "k")[0]
+		time.Sleep(time.Second) // until new acceptors take the ballots of now
 		res := m.mustPut(t, serialPut("k", "0", ifAbsent))
 		m.wire.reset()
 		const n = 10

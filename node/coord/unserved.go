@@ -13,9 +13,9 @@ func unserved(field string) *Error {
 	return invalid(field, "none", "one", field+" is not served yet")
 }
 
-func (c *Coordinator) unservedLevel(l quorum.Level, regions int) *Error {
+func unservedLevel(l quorum.Level, regions int) *Error {
 	switch {
-	case l == quorum.Serial, l == quorum.LocalSerial && !c.cfg.LocalSerial:
+	case l == quorum.Serial:
 		return invalid("level", "a level without consensus", l.String(), "the level is not served yet")
 	case l.Consensus() && regions > 1:
 		return invalid("regions", "1 at "+l.String(), strconv.Itoa(regions), "consensus is among the owners of one region")
@@ -23,18 +23,18 @@ func (c *Coordinator) unservedLevel(l quorum.Level, regions int) *Error {
 	return nil
 }
 
-func (c *Coordinator) unservedGet(g *Get) *Error {
+func unservedGet(g *Get) *Error {
 	switch {
 	case g.MaxStaleness != 0, g.WaitFresh, g.Freshness:
 		return unserved("max_staleness_ms")
 	}
-	return c.unservedLevel(g.Level, g.Regions)
+	return unservedLevel(g.Level, g.Regions)
 }
 
-func (c *Coordinator) unservedPut(p *Put) *Error {
+func unservedPut(p *Put) *Error {
 	switch {
 	case p.Retry && p.Level.Consensus():
 		return unserved("retry")
 	}
-	return c.unservedLevel(p.Level, p.Regions)
+	return unservedLevel(p.Level, p.Regions)
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
@@ -208,6 +209,14 @@ func (k *copying) cover(ctx context.Context, id topology.NodeID) error {
 		if err := k.fetch(ctx, src, mine, 2*lacking > (&crdt.Clock{}).CountMissing(goal)); err != nil {
 			return err
 		}
+	}
+	// Proposals that this node is not asked about by itself: the source has
+	// accepted no more of them since it knows of this copy.
+	err = d.Replica.TakeSerial(ctx, k.move.Partition, func(ctx context.Context, body []byte) ([]byte, error) {
+		return src.call(ctx, peer.VerbSerialState, body)
+	})
+	if err != nil {
+		return fmt.Errorf("acceptor states of partition %d at %s: %w", k.move.Partition, id, err)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -84,6 +84,8 @@ type Replica interface {
 	ApplyFrom(src replica.Source, epoch topology.Epoch, entries []wire.Entry, done func(changed int, err error))
 	MeetFloors(ctx context.Context, p hashring.Partition, theirs wire.Floors) error
 	JoinClock(p hashring.Partition, c *crdt.Clock, done func(error))
+	// TakeSerial merges the acceptor states of a source, which ask asks for.
+	TakeSerial(ctx context.Context, p hashring.Partition, ask func(ctx context.Context, body []byte) ([]byte, error)) error
 	// Leftovers are the partitions with data and without a role here, Pull reads
 	// what is in one, and Drop deletes it.
 	Leftovers() []hashring.Partition

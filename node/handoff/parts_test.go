@@ -30,6 +30,10 @@ func (s *silent) Clock(hashring.Partition) *crdt.Clock { return &crdt.Clock{} }
 func (s *silent) MeetFloors(context.Context, hashring.Partition, wire.Floors) error {
 	return nil
 }
+func (s *silent) TakeSerial(ctx context.Context, _ hashring.Partition, ask func(context.Context, []byte) ([]byte, error)) error {
+	_, err := ask(ctx, nil)
+	return err
+}
 func (s *silent) Send(_ topology.NodeID, r peer.Request, done peer.Done) {
 	s.sent = append(s.sent, r.Verb)
 	page := wire.AppendPage(nil, wire.Page{Clock: &crdt.Clock{}})

@@ -141,6 +141,10 @@ type scripted struct {
 	mark uint64
 }
 
+func (s *scripted) TakeSerial(context.Context, hashring.Partition, func(context.Context, []byte) ([]byte, error)) error {
+	return nil
+}
+
 func (s *scripted) copying() *copying {
 	s.top = &topology.Topology{
 		Region: "a", RegionID: 1, Epoch: 5, Table: hashring.MakeTable([][]string{{"n1", "n2", "n3"}}),

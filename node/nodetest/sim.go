@@ -33,8 +33,10 @@ type Report struct {
 	// are up at the end; dead records that they Dropped, and late versions that
 	// they put Aside.
 	Rounds, RoundsOff, Dropped, Aside uint64
-	Problems                          []string
-	Converged                         time.Duration // after the last fault
+	// Serial operations at LOCAL_SERIAL, and those of them of unknown outcome.
+	Serial, SerialUnknown int
+	Problems              []string
+	Converged             time.Duration // after the last fault
 }
 
 func (r Report) String() string {
@@ -45,8 +47,8 @@ func (r Report) String() string {
 	if r.SessionOps > 0 {
 		collected += fmt.Sprintf(", %d operations in sessions (%d behind), without tokens %d of %d broke a promise", r.SessionOps, r.SessionBehind, r.LooseBroken, r.LooseOps)
 	}
-	return fmt.Sprintf("seed %d: %v simulated, %d writes (%d acknowledged, %d unknown), %d reads (%d with siblings), converged in %v%s; faults: %s",
-		r.Seed, r.Simulated.Round(time.Second), r.Writes, r.Acked, r.Unknown, r.Gets, r.SiblingReads, r.Converged.Round(time.Millisecond), collected, r.Faults)
+	return fmt.Sprintf("seed %d: %v simulated, %d writes (%d acknowledged, %d unknown), %d reads (%d with siblings), %d by consensus (%d unknown), converged in %v%s; faults: %s",
+		r.Seed, r.Simulated.Round(time.Second), r.Writes, r.Acked, r.Unknown, r.Gets, r.SiblingReads, r.Serial, r.SerialUnknown, r.Converged.Round(time.Millisecond), collected, r.Faults)
 }
 
 // Simulate runs one history of the given length. It must be called inside a
@@ -68,6 +70,10 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	for r := range shape.Regions {
 		s := w.solo(3*shape.Regions+r, r)
 		work.Go(func() { s.run(ctx) })
+		for i := range 3 {
+			d := w.decider(4*shape.Regions+3*r+i, r)
+			work.Go(func() { d.run(ctx) })
+		}
 	}
 	var with, without sessionBook
 	if shape.Sessions {
@@ -112,6 +118,7 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	r.Problems = append(r.Problems, promised...)
 	r.SessionOps, r.SessionBehind, r.LooseOps = len(with.ops)+with.behind, with.behind, len(without.ops)
 	r.Problems = append(r.Problems, w.verify(keys)...)
+	r.Problems = append(r.Problems, w.linearizable()...)
 	if left := w.leftovers(); left != "" {
 		r.Problems = append(r.Problems, "I9: "+left)
 	}
@@ -119,6 +126,7 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	r.Writes, r.Acked, r.Unknown = w.hist.counts()
 	r.Gets, r.SiblingReads = w.hist.gets, w.hist.siblings
 	r.Conceded = w.hist.conceded
+	r.Serial, r.SerialUnknown = w.serial.counts()
 	return r
 }
 

@@ -19,6 +19,7 @@
 //	I7   integrity: a read shows only values that were written to that key
 //	I9   bounded: nobody keeps for ever what moved away from it
 //	I10  a dot never names two payloads
+//	L1   operations on a key at LOCAL_SERIAL are linearizable in their region
 //	S1   a session with a token reads its writes, reads and writes
 //	     monotonically, and its writes follow its reads, at LOCAL_ONE, at any
 //	     node of any region
@@ -84,6 +85,7 @@ type World struct {
 	places sync.Mutex
 	nodes  []*member
 	hist   *history
+	serial *serialBook
 	log    hclog.Logger
 	start  time.Time
 	faults faultCount
@@ -127,6 +129,7 @@ func New(t testing.TB, seed uint64, shape Shape, log hclog.Logger) *World {
 		fabric: memnet.New(seed, memnet.Config{DialDelay: time.Millisecond, Doubt: 0.2}),
 		cloud:  memlog.New(seed, memlog.Faults{DelayMin: time.Millisecond, DelayMax: 5 * time.Millisecond}),
 		hist:   newHistory(shape.Partitions),
+		serial: &serialBook{keys: map[string]*serialKey{}},
 		lost:   map[string]bool{},
 		start:  time.Now(),
 	}

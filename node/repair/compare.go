@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
@@ -67,7 +69,7 @@ func (r *Repairer) compare(ctx context.Context, o *other, urgent bool) error {
 			failed = v.err
 		}
 	}
-	r.meet(top, o, behind)
+	r.meet(ctx, top, o, behind)
 	return failed
 }
 
@@ -181,12 +183,24 @@ func (r *Repairer) settle(ctx context.Context, l link, d wire.Difference, last p
 // meet notes the partitions that this node was behind in when the round began,
 // and that lack nothing of o's any more. When a partition lacks nothing of any
 // server's, the node answers for it.
-func (r *Repairer) meet(top *topology.Topology, o *other, behind map[hashring.Partition]uint64) {
+func (r *Repairer) meet(ctx context.Context, top *topology.Topology, o *other, behind map[hashring.Partition]uint64) {
 	if len(behind) == 0 || o.region != "" {
 		return
 	}
 	now := r.Topology()
-	for p, mark := range behind {
+	parts := slices.Sorted(maps.Keys(behind))
+	took := make([]bool, len(parts))
+	each(settlers, len(parts), func(i int) {
+		// Who fails to give its acceptor states is asked again in the next round.
+		took[i] = r.Replica.TakeSerial(ctx, parts[i], func(ctx context.Context, body []byte) ([]byte, error) {
+			return r.call(ctx, o.link, peer.VerbSerialState, body)
+		}) == nil
+	})
+	for i, p := range parts {
+		mark := behind[p]
+		if !took[i] {
+			continue
+		}
 		r.met.note(o.id, p, meeting{top.SinceOf(p), mark})
 		if r.met.all(servers(now, p), r.cfg.Self, p, meeting{now.SinceOf(p), mark}) {
 			r.Replica.CaughtUp(p, mark)

@@ -90,7 +90,8 @@ func (r *Replica) BehindMark(p hashring.Partition) uint64 {
 func (r *Replica) BehindCount() int { return int(r.behind.Load()) }
 
 // CaughtUp says that this node has everything of p that any other owner had
-// at some time after BehindMark returned mark. It does nothing if the node has
+// at some time after BehindMark returned mark, acceptor states included (see
+// TakeSerial). It does nothing if the node has
 // fallen behind anew since, or is not behind.
 func (r *Replica) CaughtUp(p hashring.Partition, mark uint64) {
 	if mark == 0 || r.BehindMark(p) != mark {
@@ -112,6 +113,9 @@ func (o *caughtUpOp) Decide(tx storage.Txn) error {
 	part := o.r.held[o.p]
 	if part == nil || part.stand.mark != o.mark {
 		return nil
+	}
+	if err := o.r.startAhead(tx, part); err != nil {
+		return err
 	}
 	part.stand.mark = 0
 	return tx.Delete(behindKey(o.p))

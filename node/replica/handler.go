@@ -49,6 +49,16 @@ func (r *Replica) HandleFrom(from topology.NodeID, req peer.Request, reply peer.
 		r.handleSerial(req, reply)
 	case peer.VerbOutcome:
 		r.handleOutcome(req, reply)
+	case peer.VerbSerialState:
+		r.answer(reply, func() ([]byte, error) {
+			m, err := wire.DecodeSerialStates(req.Body)
+			if err != nil {
+				return nil, err
+			}
+			m.MaxBytes = min(m.MaxBytes, maxReplyBytes)
+			page, err := r.SerialStates(m)
+			return wire.AppendSerialPage(nil, &page), err
+		})
 	case peer.VerbCompare:
 		r.answer(reply, func() ([]byte, error) {
 			m, err := wire.DecodeCompare(req.Body)
@@ -123,7 +133,9 @@ func Refuse(err error) error {
 		code = peer.CodeCorrupt
 	case errors.Is(err, storage.ErrFull):
 		code = peer.CodeFull
-	case errors.Is(err, storage.ErrOverloaded):
+	case errors.Is(err, ErrExpired):
+		code = peer.CodeExpired
+	case errors.Is(err, storage.ErrOverloaded), errors.Is(err, ErrClockSkew):
 		code = peer.CodeOverloaded
 	case errors.Is(err, ErrStale):
 		code = peer.CodeStaleEpoch

@@ -118,7 +118,13 @@ func (o *serialOp) Decide(tx storage.Txn) error {
 	}
 	was, err := o.r.loadState(tx, o.KeyHash, o.Key)
 	if err != nil {
+		if errors.Is(err, storage.ErrCorrupt) {
+			o.r.unreadableState(p, o.Key)
+		}
 		return err
+	}
+	if ms := max(m.Ballot, m.Proposal.Ballot).Millis(); ms > o.r.hlc.Now()+maxAhead.Milliseconds() {
+		return fmt.Errorf("%w, or the proposer's is: its ballot is too far ahead", ErrClockSkew)
 	}
 	local := shown(stored, part.decided.floors)
 	is, rec := was.Learned(local), local

@@ -24,6 +24,8 @@ type serial struct {
 	// mins are the ballots below which nothing is accepted, by partition. Only
 	// the committer's goroutine touches them.
 	mins []cas.Ballot
+	// tops are the highest promises that were merged since the start.
+	tops []cas.Ballot
 }
 
 func serialKey(dst []byte, keyHash uint64, fullKey []byte) []byte {
@@ -55,7 +57,7 @@ func inSpace(space byte, lo, hi []byte) ([]byte, []byte) {
 // load reads what is pending, and the minimums.
 func (s *serial) load(from storage.Reader, partitions int) error {
 	s.pending = map[string]cas.Ballot{}
-	s.mins = make([]cas.Ballot, partitions)
+	s.mins, s.tops = make([]cas.Ballot, partitions), make([]cas.Ballot, partitions)
 	err := scanAll(from, []byte{spacePending}, []byte{spacePending + 1}, func(kv storage.KV, _ bool) bool {
 		if len(kv.Key) > 9 {
 			b := cas.MaxBallot // unreadable: until the next decision
@@ -155,9 +157,6 @@ func (r *Replica) loadState(g getter, keyHash uint64, fullKey []byte) (cas.State
 		if s, err = cas.DecodeState(keyHash, b); err != nil {
 			err = fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
 		}
-	}
-	if errors.Is(err, storage.ErrCorrupt) {
-		r.stats.SerialUnreadable.Add(1)
 	}
 	if err != nil {
 		return s, fmt.Errorf("read acceptor state: %w", err)

@@ -140,9 +140,7 @@ func DecodeSerialStates(b []byte) (SerialStates, error) {
 // SerialPage answers a SerialStates.
 type SerialPage struct {
 	// More: there is a next page behind the last state.
-	More bool
-	// Min is the ballot below which the sender accepts nothing in the partition.
-	Min    cas.Ballot
+	More   bool
 	States []SerialState
 }
 
@@ -155,7 +153,6 @@ type SerialState struct {
 func AppendSerialPage(dst []byte, m *SerialPage) []byte {
 	w := writer{dst}
 	w.bool(m.More)
-	w.uvarint(uint64(m.Min))
 	w.uvarint(uint64(len(m.States)))
 	for _, s := range m.States {
 		w.bytes(s.Key)
@@ -167,7 +164,7 @@ func AppendSerialPage(dst []byte, m *SerialPage) []byte {
 // DecodeSerialPage decodes a SerialPage.
 func DecodeSerialPage(b []byte) (SerialPage, error) {
 	r := reader{b: b}
-	m := SerialPage{More: r.bool(), Min: r.ballot()}
+	m := SerialPage{More: r.bool()}
 	n := r.count(2)
 	for range n {
 		s := SerialState{r.bytes(), r.bytes()}

@@ -1,0 +1,315 @@
+package nodetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/quorum"
+)
+
+// Deciders are clients that read and write at LOCAL_SERIAL, some of them at a
+// time the same keys of their region, through any of its nodes. What they did is
+// judged by porcupine, key by key (L1).
+
+const (
+	// serialKeys are used at a time in a region. A key is used for so many
+	// operations and so many unknown outcomes, which the checker has to place
+	// anywhere.
+	serialKeys    = 2
+	serialOps     = 200
+	serialUnknown = 8
+)
+
+type serialBook struct {
+	mu      sync.Mutex
+	keys    map[string]*serialKey
+	current map[[2]int]*serialKey // by region and place
+	n       int
+}
+
+// serialKey is a key and what was done to it.
+type serialKey struct {
+	name    string
+	unknown int
+	ops     []*serialOp
+}
+
+// serialOp is one operation. Values are unique, so that they name versions; "" is
+// that of a key without one.
+type serialOp struct {
+	who       int
+	call, ret time.Duration
+	read      bool
+	value     string // that is written; "" deletes
+	absent    bool   // only if there is none
+	expect    string // only if this one is there
+	outcome   serialOutcome
+	saw       string // by a read, or a condition that did not hold
+}
+
+type serialOutcome uint8
+
+const (
+	serialOpen serialOutcome = iota // or unknown
+	serialDone
+	serialFailed
+	serialNothing // not applied
+)
+
+// pick returns a key to work on.
+func (b *serialBook) pick(region, place int) *serialKey {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.current == nil {
+		b.current = map[[2]int]*serialKey{}
+	}
+	at := [2]int{region, place}
+	k := b.current[at]
+	if k == nil || len(k.ops) >= serialOps || k.unknown >= serialUnknown {
+		b.n++
+		k = &serialKey{name: fmt.Sprintf("serial %d of %d", b.n, region)}
+		b.keys[k.name], b.current[at] = k, k
+	}
+	return k
+}
+
+func (b *serialBook) begin(k *serialKey, op *serialOp) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k.ops = append(k.ops, op)
+}
+
+func (b *serialBook) end(k *serialKey, op *serialOp, at time.Duration, out serialOutcome, saw string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	op.ret, op.outcome, op.saw = at, out, saw
+	if out == serialOpen {
+		k.unknown++
+	}
+}
+
+func (b *serialBook) counts() (ops, unknown int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, k := range b.keys {
+		ops += len(k.ops)
+		for _, op := range k.ops {
+			if op.outcome == serialOpen {
+				unknown++
+			}
+		}
+	}
+	return ops, unknown
+}
+
+// decider is one client.
+type decider struct {
+	*client
+	id   int
+	n    int
+	last map[string]crdt.Version // that it saw, by key
+}
+
+func (w *World) decider(i, region int) *decider {
+	return &decider{client: w.client(i, region, nil), id: i, last: map[string]crdt.Version{}}
+}
+
+func (d *decider) run(ctx context.Context) {
+	for sleep(ctx, time.Duration(1+d.rng.IntN(150))*time.Millisecond) {
+		if node := d.coordinator(); node != nil {
+			d.step(node)
+		}
+	}
+}
+
+func (d *decider) step(node *coord.Coordinator) {
+	k := d.w.serial.pick(d.region, d.rng.IntN(serialKeys))
+	op := &serialOp{who: d.id, call: time.Since(d.w.start)}
+	draw := d.rng.IntN(10)
+	if draw < 3 {
+		op.read = true
+		d.w.serial.begin(k, op)
+		d.read(node, k, op)
+		return
+	}
+	d.n++
+	op.value = fmt.Sprintf("%s:%d", d.name, d.n)
+	p := coord.Put{Key: []byte(k.name), Level: quorum.LocalSerial, Deadline: time.Now().Add(2 * time.Second)}
+	switch last, ok := d.last[k.name]; {
+	case draw < 5:
+		op.absent, p.Condition.Kind = true, crdt.IfAbsent
+	case draw < 8 && ok:
+		op.expect = string(last.Value)
+		p.Condition = crdt.Condition{Kind: crdt.IfVersion, Version: last.Dot}
+	case draw == 8:
+		op.value, p.Delete = "", true
+	}
+	p.Value = []byte(op.value)
+	d.w.serial.begin(k, op)
+	type outcome struct {
+		res coord.PutResult
+		err error
+	}
+	done := make(chan outcome, 1)
+	node.Put(p, func(r coord.PutResult, err error) { done <- outcome{r, err} })
+	var o outcome
+	select {
+	case o = <-done:
+	case <-time.After(30 * time.Second):
+		d.w.t.Errorf("put of %s by %s never answered", k.name, d.name)
+		return
+	}
+	now := time.Since(d.w.start)
+	var e *coord.Error
+	switch {
+	case o.err == nil:
+		d.w.serial.end(k, op, now, serialDone, "")
+		if delete(d.last, k.name); !p.Delete {
+			d.last[k.name] = crdt.Version{Dot: o.res.Version, Value: []byte(op.value)}
+		}
+		if o.res.Event.IsZero() || o.res.Event.Actor.IsBallot() {
+			d.w.t.Errorf("write of %s has the event %v", k.name, o.res.Event)
+		}
+		d.w.hist.atQuorum(d.region, k.name, o.res.Version)
+	case errors.As(o.err, &e) && e.Code == coord.CodeConditionFailed:
+		d.w.serial.end(k, op, now, serialFailed, d.shown(k, e.Current))
+	case errors.As(o.err, &e) && e.Outcome == coord.NotApplied:
+		d.w.serial.end(k, op, now, serialNothing, "")
+	default:
+		d.w.serial.end(k, op, now, serialOpen, "")
+	}
+}
+
+// read reads at LOCAL_SERIAL, or at LOCAL_QUORUM, which must show at least what
+// was acknowledged before (Q2).
+func (d *decider) read(node *coord.Coordinator, k *serialKey, op *serialOp) {
+	g := coord.Get{Key: []byte(k.name), Level: quorum.LocalSerial, Deadline: time.Now().Add(2 * time.Second)}
+	if d.rng.IntN(4) == 0 {
+		g.Level = quorum.LocalQuorum
+	}
+	owed := slices.Clone(d.w.hist.owed(d.region, k.name))
+	type outcome struct {
+		res coord.GetResult
+		err error
+	}
+	done := make(chan outcome, 1)
+	node.Get(g, func(r coord.GetResult, err error) { done <- outcome{r, err} })
+	select {
+	case o := <-done:
+		if o.err != nil {
+			d.w.serial.end(k, op, time.Since(d.w.start), serialNothing, "")
+			return
+		}
+		saw := d.shown(k, &o.res)
+		if g.Level == quorum.LocalQuorum {
+			d.w.serial.end(k, op, time.Since(d.w.start), serialNothing, "")
+			if ctx, err := crdt.DecodeContext(crdt.Keys{secret}, fullKey(k.name), o.res.Context); err == nil && !d.w.lied(k.name) {
+				d.w.hist.meets(k.name, owed, ctx.Seen, d.name)
+			}
+			return
+		}
+		d.w.serial.end(k, op, time.Since(d.w.start), serialDone, saw)
+	case <-time.After(30 * time.Second):
+		d.w.t.Errorf("get of %s by %s never answered", k.name, d.name)
+	}
+}
+
+// shown is the one value of an answer.
+func (d *decider) shown(k *serialKey, r *coord.GetResult) string {
+	switch live := r.View.Live; len(live) {
+	case 0:
+		return ""
+	case 1:
+		d.last[k.name] = live[0]
+		return string(live[0].Value)
+	default:
+		d.w.mu.Lock()
+		lied := d.w.faults.rollbacks > 0 || d.w.lost[string(fullKey(k.name))]
+		d.w.mu.Unlock()
+		if !lied {
+			d.w.hist.fork(k.name, live)
+		}
+		return string(live[0].Value)
+	}
+}
+
+func (h *history) fork(key string, live []crdt.Version) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var dots []crdt.Dot
+	for i := range live {
+		dots = append(dots, live[i].Dot)
+	}
+	h.problem("L1: %s, which only consensus writes, has siblings: %v", key, dots)
+}
+
+// register is what the operations mean one after the other: at most one value.
+// An operation of unknown outcome may take effect at any time after its call,
+// also after everything else.
+var register = porcupine.Model{
+	Init: func() any { return "" },
+	Step: func(state, input, _ any) (bool, any) {
+		cur, op := state.(string), input.(*serialOp)
+		holds := !(op.absent && cur != "") && !(op.expect != "" && cur != op.expect)
+		switch {
+		case op.read:
+			return op.saw == cur, cur
+		case op.outcome == serialFailed:
+			return !holds && op.saw == cur, cur
+		case op.outcome == serialDone && !holds:
+			return false, cur
+		case !holds:
+			return true, cur
+		}
+		return true, op.value
+	},
+}
+
+// linearizable judges all keys of which no disk has taken back what it had
+// acknowledged without a sign.
+func (w *World) linearizable() (problems []string) {
+	for _, name := range w.serial.names() {
+		if w.lied(name) {
+			continue
+		}
+		k := w.serial.keys[name]
+		var ops []porcupine.Operation
+		for _, op := range k.ops {
+			ret := int64(op.ret)
+			switch {
+			case op.outcome == serialNothing, op.read && op.outcome == serialOpen:
+				continue
+			case op.outcome == serialOpen:
+				ret = 1 << 60
+			}
+			ops = append(ops, porcupine.Operation{ClientId: op.who, Input: op, Call: int64(op.call), Return: ret})
+		}
+		switch porcupine.CheckOperationsTimeout(register, ops, 0) {
+		case porcupine.Ok:
+		case porcupine.Illegal:
+			problems = append(problems, fmt.Sprintf("L1: the %d operations on %s are not linearizable", len(ops), name))
+		case porcupine.Unknown:
+			problems = append(problems, fmt.Sprintf("L1: the %d operations on %s were not judged", len(ops), name))
+		}
+	}
+	return problems
+}
+
+func (b *serialBook) names() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []string
+	for name := range b.keys {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
