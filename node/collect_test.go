@@ -31,7 +31,7 @@ func TestCollectOnDemand(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nodes := startNodes(t, fabric, memtopo.NewStore(), memtopo.New(1), top)
+		nodes := startNodes(t, fabric, memtopo.NewStore(), memtopo.New(1), top, collect.Config{})
 		ops := nodes["a2"].Operations().Collections
 		time.Sleep(10 * time.Second)
 		put := func(key string, del bool) {
@@ -123,6 +123,45 @@ func TestCollectOnDemand(t *testing.T) {
 		}
 		if p, err := ops.StartCollect(t.Context(), time.Millisecond); err != nil || p.Nodes[0].Error == "" {
 			t.Errorf("%v, %+v", err, p.Nodes)
+		}
+	})
+}
+
+// Rounds that are due are spread: some time after the start few partitions have
+// had one, and after a tenth of the time between rounds, all. Who asks does not
+// wait for that.
+func TestCollectIsSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const partitions = 16
+		top, err := topology.Static("a", 1, []topology.Member{{ID: "a1", Rack: "1", Weight: 1}}, hashring.Rules{Partitions: partitions, Replicas: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := startNodes(t, memnet.New(1, memnet.Config{}), memtopo.NewStore(), memtopo.New(1), top, collect.Config{
+			Rounds: true, Every: 10 * time.Minute, Grace: time.Minute, Beat: 10 * time.Second,
+		})["a1"]
+		done := func(d time.Duration) uint64 {
+			time.Sleep(d)
+			synctest.Wait()
+			return n.Collector().Report().Done
+		}
+		if n := done(25 * time.Second); n < 1 || n > partitions/2 {
+			t.Errorf("%d rounds at first", n)
+		}
+		if n := done(time.Minute); n != partitions {
+			t.Errorf("%d rounds after a tenth of the time between them", n)
+		}
+		if n := done(8 * time.Minute); n != partitions {
+			t.Errorf("%d rounds before the next ones are due", n)
+		}
+		done(80 * time.Second) // amid the next ones
+		if err := n.Collector().Demand(time.Second); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if d := n.Collector().Demanded(); d.Runs() || d.Done != partitions {
+			t.Errorf("asked for: %+v", d)
 		}
 	})
 }

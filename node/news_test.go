@@ -16,6 +16,7 @@ import (
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node"
+	"github.com/atolldb/atoll/node/collect"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/peer/memnet"
@@ -41,7 +42,7 @@ func TestWithoutNews(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nodes := startNodes(t, fabric, store, registry, top)
+		nodes := startNodes(t, fabric, store, registry, top, collect.Config{})
 		// one reads a key at LOCAL_ONE from a node.
 		one := func(id topology.NodeID) error {
 			done := make(chan error, 1)
@@ -79,7 +80,7 @@ func TestWithoutNews(t *testing.T) {
 }
 
 // startNodes runs the nodes of a region on disks in memory until the test ends.
-func startNodes(t *testing.T, fabric *memnet.Fabric, store topology.Store, registry topology.Registry, top *topology.Topology) map[topology.NodeID]*node.Node {
+func startNodes(t *testing.T, fabric *memnet.Fabric, store topology.Store, registry topology.Registry, top *topology.Topology, rounds collect.Config) map[topology.NodeID]*node.Node {
 	nodes := map[topology.NodeID]*node.Node{}
 	for _, m := range top.Members {
 		id := m.ID
@@ -96,7 +97,7 @@ func startNodes(t *testing.T, fabric *memnet.Fabric, store topology.Store, regis
 			}
 			reply(nil, &peer.Refusal{Code: peer.CodeStopping})
 		})
-		n, err := node.New(node.Config{ID: id, Topology: top, Keys: crdt.Keys{crdt.Secret("s")}}, node.Deps{
+		n, err := node.New(node.Config{ID: id, Topology: top, Keys: crdt.Keys{crdt.Secret("s")}, Collect: rounds}, node.Deps{
 			Engine: engine, Registry: registry, Store: store, Transport: wire, HLC: hlc.New(time.Now),
 			Rand: rand.New(rand.NewPCG(1, uint64(len(nodes)))), Logger: hclog.NewNullLogger(),
 		})

@@ -31,9 +31,13 @@ type Config struct {
 	Grace time.Duration
 	// Every is the time between two rounds of a partition: Grace by default.
 	Every time.Duration
-	// Beat is the time between looks at what is due, and between two rounds of
-	// this node: 1 min and a hundredth of it by default.
-	Beat, Pause time.Duration
+	// Beat is the time between looks at what is due: 1 min by default.
+	Beat time.Duration
+	// Spread is the time over which the rounds of all partitions are spread, so
+	// that clients meet one now and then only: a tenth of Every by default. Pause
+	// is the least between two rounds, 1 s, and what is between those that
+	// somebody has asked for.
+	Spread, Pause time.Duration
 	// Step is how long an owner that is not through is left alone, 1 s by
 	// default, Patience how long a round may take in all, 10 min, and Away how
 	// long a node may not answer, 10 s and not above Patience.
@@ -126,7 +130,8 @@ func New(cfg Config, deps Deps) *Collector {
 	cfg.Grace = cmp.Or(cfg.Grace, 24*time.Hour)
 	cfg.Every = cmp.Or(cfg.Every, cfg.Grace)
 	cfg.Beat = cmp.Or(cfg.Beat, time.Minute)
-	cfg.Pause = cmp.Or(cfg.Pause, cfg.Beat/100)
+	cfg.Spread = cmp.Or(cfg.Spread, cfg.Every/10)
+	cfg.Pause = cmp.Or(cfg.Pause, time.Second)
 	cfg.Step = cmp.Or(cfg.Step, time.Second)
 	cfg.Patience = cmp.Or(cfg.Patience, 10*time.Minute)
 	cfg.Away = min(cmp.Or(cfg.Away, 10*time.Second), cfg.Patience)
@@ -179,9 +184,10 @@ func (c *Collector) Oldest() (floor time.Time, never int) {
 // Run begins the rounds that are this node's to begin, one after the other, until
 // ctx ends.
 func (c *Collector) Run(ctx context.Context) error {
-	for c.rest(ctx) {
+	for c.rest(ctx, c.cfg.Beat*4/5+time.Duration(c.deps.Rand.Int64N(int64(c.cfg.Beat*2/5)+1))) {
 		c.serveDemand(ctx)
-		for _, p := range c.deps.Replica.Owned() {
+		owned := c.deps.Replica.Owned()
+		for _, p := range owned {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -202,15 +208,15 @@ func (c *Collector) Run(ctx context.Context) error {
 				continue
 			}
 			c.collect(ctx, p, floor)
-			c.sleep(ctx, c.cfg.Pause)
+			c.rest(ctx, max(c.cfg.Pause, c.cfg.Spread/time.Duration(len(owned))))
 		}
 	}
 	return nil
 }
 
-// rest until the next look, or until somebody asks for rounds.
-func (c *Collector) rest(ctx context.Context) bool {
-	t := time.NewTimer(c.cfg.Beat*4/5 + time.Duration(c.deps.Rand.Int64N(int64(c.cfg.Beat*2/5)+1)))
+// rest for a time, or until somebody asks for rounds.
+func (c *Collector) rest(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():

@@ -17,7 +17,7 @@ import (
 func collecting(on bool) collect.Config {
 	return collect.Config{
 		Rounds: on, Grace: 2 * time.Second, Every: 2 * time.Second,
-		Beat: 500 * time.Millisecond, Pause: 5 * time.Millisecond,
+		Beat: 500 * time.Millisecond, Spread: time.Millisecond, Pause: 5 * time.Millisecond,
 		Step: 100 * time.Millisecond, Patience: 4 * time.Second,
 	}
 }

@@ -208,8 +208,8 @@ type Repair struct {
 // in the rounds that others begin, whatever it says here.
 type Collect struct {
 	// Every is the time between two rounds of a partition: 1h..720h, or 0s to
-	// begin none. More often gives the room back sooner, and each round reads
-	// every partition once. Default 0s.
+	// begin none. They are spread over a tenth of it. More often gives the room
+	// back sooner; each reads the partition twice on all its owners. Default 24h.
 	Every Duration `yaml:"every"`
 	// Grace is how old a delete is, at least, when its mark is collected:
 	// 1m..8760h. A longer one leaves less to be asked about messages that were
@@ -260,7 +260,7 @@ func Default() Config {
 		NATS:       NATS{Mode: NATSEmbedded, MaxStore: 8 * GiB},
 		Memory:     Memory{BlockCache: 64 * MiB, Memtable: 128 * MiB},
 		Repair:     Repair{BytesPerSecond: 64 * MiB, ScrubPass: Duration(7 * 24 * time.Hour)},
-		Collect:    Collect{Every: 0, Grace: Duration(24 * time.Hour)},
+		Collect:    Collect{Every: Duration(24 * time.Hour), Grace: Duration(24 * time.Hour)},
 		Hints:      Hints{MaxBytes: 1 * GiB, MaxAge: Duration(3 * time.Hour), BytesPerSecond: 8 * MiB},
 		Log:        Log{Level: "info", Format: LogAuto},
 	}
