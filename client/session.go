@@ -78,6 +78,8 @@ type sessionState struct {
 	parts map[session.Place]*sessionPart
 	// bits of places; -1 while no answer has told.
 	bits int
+	// foreign: it came from a deployment with another number of partitions.
+	foreign bool
 }
 
 type sessionPart struct {
@@ -160,6 +162,7 @@ func (s *sessionState) learn(pieces []session.Piece) {
 
 func (s *sessionState) add(pieces []session.Piece) {
 	for _, q := range pieces {
+		s.foreign = s.foreign || s.bits >= 0 && s.bits != int(q.Place.Bits)
 		s.bits = int(q.Place.Bits)
 		p := s.part(q.Place)
 		if slices.ContainsFunc(p.pieces, func(b []byte) bool { return bytes.Equal(b, q.Sealed) }) {
@@ -179,6 +182,12 @@ func (p *sessionPart) forget(sent [][]byte) {
 		}
 		return gone
 	})
+}
+
+func (s *sessionState) isForeign() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.foreign
 }
 
 func (s *sessionState) all() []session.Piece {
@@ -218,6 +227,11 @@ func (o *op) carry(c carried, token []byte) {
 func (c *Client) enter(ctx context.Context, o *op) *Error {
 	if c.session == nil {
 		return nil
+	}
+	if c.session.isForeign() {
+		e := invalid("session", "a token of this deployment", "one of another", "session of another deployment")
+		e.Reason = "BAD_SESSION"
+		return e
 	}
 	for {
 		freed, ok := c.session.tryEnter(o)

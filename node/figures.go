@@ -20,6 +20,7 @@ func (n *Node) Figures() *admin.Figures {
 		Peers:      n.alive.Stats(),
 		Coord:      n.coord.Stats(),
 		Repair:     n.repair.Stats(),
+		Waiting:    n.replica.Waiting(),
 		OnDemand:   n.repair.Progress(),
 		Replica:    n.replica.Stats(),
 		Collect:    n.dead.Report(),

@@ -23,6 +23,7 @@ a key that has no value is no error.`,
 	q.serverFlags(cmd, defaultTimeout)
 	q.bucketFlag(cmd)
 	q.writeFlags(cmd)
+	q.sessionFlag(cmd)
 	q.afterFlag(cmd)
 	out := formatFlag(cmd, "none", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runDel(cmd, &q, out, args[0]) }
@@ -35,6 +36,9 @@ func runDel(cmd *cobra.Command, q *request, out *format, key string) error {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // the write is answered
+	if c, err = q.inSession(cmd, c); err != nil {
+		return err
+	}
 	opts := q.writeOptions()
 	if cmd.Flags().Changed("after") {
 		v, err := q.version(cmd, c, key)
@@ -44,5 +48,8 @@ func runDel(cmd *cobra.Command, q *request, out *format, key string) error {
 		opts = append(opts, client.After(v))
 	}
 	v, err := c.Delete(cmd.Context(), key, opts...)
+	if kept := q.keepSession(c); kept != nil {
+		return kept
+	}
 	return q.written(cmd, out, key, v, err)
 }

@@ -56,6 +56,7 @@ case, with the context that a write that follows this read names by --after.`,
 	q.serverFlags(cmd, defaultTimeout)
 	q.bucketFlag(cmd)
 	q.readFlags(cmd)
+	q.sessionFlag(cmd)
 	out := formatFlag(cmd, "raw", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runGet(cmd, &q, out, args[0]) }
 	return cmd
@@ -67,7 +68,13 @@ func runGet(cmd *cobra.Command, q *request, out *format, key string) error {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // reads leave nothing behind
+	if c, err = q.inSession(cmd, c); err != nil {
+		return err
+	}
 	obj, err := c.Get(cmd.Context(), key, q.readOptions()...)
+	if kept := q.keepSession(c); kept != nil {
+		return kept
+	}
 	conflict, absent := errors.Is(err, client.ErrSiblings), errors.Is(err, client.ErrNotFound)
 	if err != nil && !conflict && !absent {
 		return q.failure(err)

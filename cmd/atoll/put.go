@@ -75,6 +75,7 @@ write holds.`,
 	q.serverFlags(cmd, defaultTimeout)
 	q.bucketFlag(cmd)
 	q.writeFlags(cmd)
+	q.sessionFlag(cmd)
 	q.afterFlag(cmd)
 	cmd.Flags().StringVar(&q.file, "file", "", "`FILE` that holds the value")
 	cmd.Flags().DurationVar(&q.ttl, "ttl", 0, "the value reads as deleted after this time; without it, never")
@@ -101,6 +102,9 @@ func runPut(cmd *cobra.Command, q *putFlags, out *format, args []string) error {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // the write is answered
+	if c, err = q.inSession(cmd, c); err != nil {
+		return err
+	}
 	opts := q.writeOptions()
 	if cmd.Flags().Changed("after") {
 		v, err := q.version(cmd, c, key)
@@ -116,6 +120,9 @@ func runPut(cmd *cobra.Command, q *putFlags, out *format, args []string) error {
 		opts = append(opts, client.TTL(q.ttl))
 	}
 	v, err := c.Put(cmd.Context(), key, value, opts...)
+	if kept := q.keepSession(c); kept != nil {
+		return kept
+	}
 	return q.written(cmd, out, key, v, err)
 }
 

@@ -33,6 +33,8 @@ type request struct {
 	regions   count
 	sloppy    bool
 
+	session string // file
+
 	after string // what --after was given, for messages
 	info  client.Info
 }

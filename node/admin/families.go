@@ -138,6 +138,20 @@ var families = []family{
 	gauge("hot_key_share_ratio", "The part of clients' requests that is for the key asked for most.",
 		func(f *Figures) float64 { return f.HotShare }),
 
+	// Sessions: who knows more than the owners have yet.
+	gauge("session_waiting", "Operations that wait at this node for writes that their session knows.",
+		func(f *Figures) float64 { return number(f.Waiting) }),
+	counter("session_waits_total", "Operations that had to wait for writes that their session knows.",
+		func(f *Figures) float64 { return number(f.Replica.Waits.Load()) }),
+	counter("session_waits_refused_total", "Operations that were refused since too many waited.",
+		func(f *Figures) float64 { return number(f.Replica.WaitsRefused.Load()) }),
+	counter("session_mints_elsewhere_total", "Writes that another owner had to take, which has what their session knows.",
+		func(f *Figures) float64 { return number(f.Replica.MintsBehind.Load()) }),
+	counter("session_behind_total", "Operations that ended with SESSION_BEHIND: nobody had what their session knows in time.",
+		func(f *Figures) float64 { return number(f.Coord.SessionBehind.Load()) }),
+	counter("session_fetches_total", "Partitions of which something was fetched at once since somebody waited for it.",
+		func(f *Figures) float64 { return number(f.Repair.Wanted.Load()) }),
+
 	// The coordinator.
 	counter("coordinator_gets_total", "Reads this node was asked for by clients.",
 		func(f *Figures) float64 { return number(f.Coord.Gets.Load()) }),

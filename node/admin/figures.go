@@ -29,6 +29,8 @@ type Figures struct {
 	PeersDown []topology.NodeID
 	Coord     *coord.Stats
 	Repair    *repair.Stats
+	// Waiting operations, for what their sessions know.
+	Waiting int
 	// OnDemand is the repair that somebody asked for last.
 	OnDemand repair.Progress
 	Replica  *replica.Stats

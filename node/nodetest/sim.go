@@ -91,7 +91,7 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	work.Wait()
 	keys = append(keys, w.hist.soloKeys()...)
 	if shape.Sessions {
-		keys = append(keys, sessionKeys()...)
+		keys = append(append(keys, sessionKeys(true)...), sessionKeys(false)...)
 	}
 
 	w.heal()

@@ -9,6 +9,9 @@
 //	monotonic writes       whoever sees a write of it sees its writes before
 //	writes-follow-reads    whoever sees a write of it sees what it had read before
 //
+// The last two hold for a key that is written in sessions only: who writes without
+// one may follow what the owner that takes the write has not heard of.
+//
 // To show is to hold a version, or one that was written with knowledge of it.
 package sessiontest
 

@@ -1,0 +1,118 @@
+package kvtest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/client/kvtest"
+)
+
+// A session goes on in another region where it stood: what was just written
+// there is read here, at LOCAL_ONE; and when the regions cannot hear each other,
+// the client is told what is missing, and of whom.
+func TestSessionMoves(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := kvtest.NewCluster(t, "eu", "us")
+	eu, us := c.Client("eu"), c.Client("us", client.Timeout(10*time.Second))
+	missed := 0
+	for i := range 40 {
+		key, user := fmt.Sprint("k", i), eu.Session()
+		if _, err := user.Put(ctx, key, []byte("v"), client.LocalOne); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := us.Session().Get(ctx, key, client.LocalOne); errors.Is(err, client.ErrNotFound) {
+			missed++
+		}
+		there, err := us.SessionFrom(user.Token())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if obj, err := there.Get(ctx, key, client.LocalOne); err != nil || string(obj.Value()) != "v" {
+			t.Errorf("the session does not find its write: %v", err)
+		}
+	}
+	if missed == 0 {
+		t.Error("another session found everything at once, too: the test shows nothing")
+	}
+
+	c.Partition("eu", "us")
+	user := eu.Session()
+	if _, err := user.Put(ctx, "cut", []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	there, err := us.SessionFrom(user.Token())
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, stop := context.WithTimeout(ctx, time.Second)
+	defer stop()
+	_, err = there.Get(short, "cut", client.LocalOne)
+	var e *client.Error
+	if !errors.Is(err, client.ErrSessionBehind) || !errors.As(err, &e) || e.Missing != 1 || len(e.MissingFrom) != 1 || e.MissingFrom[0] != "eu" {
+		t.Errorf("cut off: %v, %+v", err, e)
+	}
+	short, stop = context.WithTimeout(ctx, time.Second)
+	defer stop()
+	if _, err := there.Put(short, "cut", []byte("w"), client.LocalOne); !errors.Is(err, client.ErrSessionBehind) {
+		t.Errorf("a write of a session that is ahead: %v", err)
+	}
+	c.Heal("eu", "us")
+	if obj, err := there.Get(ctx, "cut", client.LocalOne); err != nil || string(obj.Value()) != "v" {
+		t.Errorf("after the cut: %v", err)
+	}
+	if _, err := us.SessionFrom("no token"); !errors.Is(err, client.ErrBadSession) {
+		t.Error(err)
+	}
+}
+
+// One session may be used by many at once, and by batches: its token stays within
+// what nodes take, and knows all of it in the end.
+func TestSessionAtOnce(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s := kvtest.NewServer(t).Client("local", client.Timeout(30*time.Second)).Session()
+	var all sync.WaitGroup
+	for i := range 300 {
+		all.Go(func() {
+			if i%3 > 0 { // writes cost more than reads
+				if _, err := s.Get(ctx, "hot"); err != nil && !errors.Is(err, client.ErrSiblings) && !errors.Is(err, client.ErrNotFound) {
+					t.Error(err)
+				}
+				return
+			}
+			if _, err := s.Put(ctx, "hot", fmt.Append(nil, i), client.Overwrite()); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.Get(ctx, "hot"); err != nil && !errors.Is(err, client.ErrSiblings) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	keys := make([]string, 1500)
+	items := make([]client.Item, len(keys))
+	for i := range keys {
+		keys[i] = fmt.Sprint("key", i)
+		items[i] = client.Item{Key: keys[i], Value: []byte("v")}
+	}
+	for i, r := range s.PutMany(ctx, items) {
+		if r.Err != nil {
+			t.Fatalf("%d: %v", i, r.Err)
+		}
+	}
+	for i, r := range s.GetMany(ctx, keys, client.LocalOne) {
+		if r.Err != nil || string(r.Object.Value()) != "v" {
+			t.Fatalf("%d: %v", i, r.Err)
+		}
+	}
+	if _, err := s.Get(ctx, "hot"); err != nil && !errors.Is(err, client.ErrSiblings) {
+		t.Error(err)
+	}
+	t.Logf("a token of %d bytes", len(s.Token()))
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atolldb/atoll/client"
+)
+
+// maxSessionFile is far above what a session's token takes.
+const maxSessionFile = 8 << 20
+
+func (q *request) sessionFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&q.session, "session", "",
+		"`FILE` that keeps what this and other commands with it have seen and written, in any region: none of them sees less; it is made if it is not there")
+}
+
+// inSession is c, or goes on with the session of the file that was named.
+func (q *request) inSession(cmd *cobra.Command, c *client.Client) (*client.Client, error) {
+	if q.session == "" {
+		return c, nil
+	}
+	f, err := os.Open(q.session)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.Session(), nil
+	}
+	if err != nil {
+		return nil, withCode(exitUsage, err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	b, err := io.ReadAll(io.LimitReader(f, maxSessionFile))
+	if err != nil {
+		return nil, withCode(exitUsage, fmt.Errorf("read the session: %w", err))
+	}
+	s, err := c.SessionFrom(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil, usage(cmd, fmt.Errorf("the file does not hold a session%s",
+			inputBounds("session", "a file that a command with --session has written", fmt.Sprintf("%d bytes", len(b)))))
+	}
+	return s, nil
+}
+
+// keepSession writes what the session knows by now, in one step: a command that is
+// killed leaves the old one.
+func (q *request) keepSession(c *client.Client) error {
+	if q.session == "" {
+		return nil
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(q.session), filepath.Base(q.session)+".*")
+	if err != nil {
+		return fmt.Errorf("keep the session: %w", err)
+	}
+	_, err = tmp.WriteString(c.Token() + "\n")
+	if cerr := tmp.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), q.session)
+	}
+	if err != nil {
+		os.Remove(tmp.Name()) //nolint:errcheck // the first error tells
+		return fmt.Errorf("keep the session: %w", err)
+	}
+	return nil
+}
