@@ -45,6 +45,10 @@ func (w *wires) Send(to topology.NodeID, req peer.Request, done peer.Done) {
 
 // benchRegion is four nodes in real time; each key has three owners.
 func benchRegion(b *testing.B) (*topology.Topology, map[topology.NodeID]*coord.Coordinator) {
+	return benchRegionOn(b, memstore.Config{})
+}
+
+func benchRegionOn(b *testing.B, disk memstore.Config) (*topology.Topology, map[topology.NodeID]*coord.Coordinator) {
 	var members []topology.Member
 	for i := range 4 {
 		members = append(members, topology.Member{ID: topology.NodeID(fmt.Sprint("n", i+1)), Rack: fmt.Sprint("r", i), Weight: 1})
@@ -60,7 +64,7 @@ func benchRegion(b *testing.B) (*topology.Topology, map[topology.NodeID]*coord.C
 	var ending sync.WaitGroup
 	b.Cleanup(ending.Wait) // the last of them
 	for _, m := range members {
-		engine, err := memstore.NewDisk(memstore.Config{}).Open()
+		engine, err := memstore.NewDisk(disk).Open()
 		if err != nil {
 			b.Fatal(err)
 		}
