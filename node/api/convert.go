@@ -182,6 +182,7 @@ func version(d crdt.Dot) *atollv1.Version {
 func (w *wire) getResponse(r coord.GetResult) *atollv1.GetResponse {
 	out := &atollv1.GetResponse{
 		Context:             r.Context,
+		ContextOmitted:      r.ContextOmitted,
 		Session:             r.Session,
 		SessionDropped:      uint32(r.SessionDropped),
 		DeletedConcurrently: len(r.View.Dead) > 0,
@@ -214,7 +215,7 @@ func (w *wire) sibling(v *crdt.Version) *atollv1.Sibling {
 
 func (w *wire) putResponse(r coord.PutResult) *atollv1.PutResponse {
 	return &atollv1.PutResponse{
-		Version: version(r.Version), Context: r.Context,
+		Version: version(r.Version), Context: r.Context, ContextOmitted: r.ContextOmitted,
 		Achieved: w.achieved(r.Achieved), Stamp: uint64(r.Stamp),
 		Session: r.Session, SessionDropped: uint32(r.SessionDropped), MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed,
 	}
@@ -222,7 +223,7 @@ func (w *wire) putResponse(r coord.PutResult) *atollv1.PutResponse {
 
 func (w *wire) deleteResponse(r coord.PutResult) *atollv1.DeleteResponse {
 	return &atollv1.DeleteResponse{
-		Version: version(r.Version), Context: r.Context,
+		Version: version(r.Version), Context: r.Context, ContextOmitted: r.ContextOmitted,
 		Achieved: w.achieved(r.Achieved), Stamp: uint64(r.Stamp),
 		Session: r.Session, SessionDropped: uint32(r.SessionDropped), MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed,
 	}
@@ -230,13 +231,14 @@ func (w *wire) deleteResponse(r coord.PutResult) *atollv1.DeleteResponse {
 
 func (w *wire) achieved(a coord.Achieved) *atollv1.Achieved {
 	out := &atollv1.Achieved{
-		Level:       atollv1.Level(a.Level),
-		Needed:      uint32(a.Needed),
-		Region:      w.region,
-		Coordinator: string(a.Coordinator),
-		Degraded:    a.Degraded,
-		Reached:     atollv1.Level(a.Reached),
-		Replicas:    make([]string, len(a.Replicas)),
+		Level:        atollv1.Level(a.Level),
+		Needed:       uint32(a.Needed),
+		Region:       w.region,
+		Coordinator:  string(a.Coordinator),
+		Degraded:     a.Degraded,
+		ManySiblings: a.ManySiblings,
+		Reached:      atollv1.Level(a.Reached),
+		Replicas:     make([]string, len(a.Replicas)),
 	}
 	for i, id := range a.Replicas {
 		out.Replicas[i] = string(id)

@@ -45,9 +45,10 @@ import (
 type Config struct {
 	// Floor are the buckets that are there where the store does not say otherwise.
 	Floor bucket.Table
-	// Serial has the owners of the region decide about changes together, so that
-	// of two at the same time one is refused. Otherwise the later one holds, and
-	// the other is told so only if it looks late enough.
+	// Serial has the owners of the region decide about changes together. Otherwise
+	// the one that takes them decides: of two changes at the same time one is
+	// refused, unless they meet different owners because nodes come and go. Then
+	// the later one holds.
 	Serial bool
 	// Beat is how often the store is asked; 0 is 1 s.
 	Beat time.Duration

@@ -85,3 +85,19 @@ func (b *Bucket) warnSiblings() int {
 	}
 	return b.WarnSiblings
 }
+
+// blind reports whether the bucket refuses the write where a live value is: it
+// follows no read, and asks for nothing that says what is to become of it.
+func (w *write) blind() bool {
+	p := &w.p
+	return w.k.bucket.RequireContext && len(p.Context) == 0 && !p.Delete && !p.Overwrite &&
+		(p.Condition.Kind == crdt.Always || p.Condition.Kind == crdt.IfPresent)
+}
+
+// contextRequired names the fix.
+func contextRequired() *Error {
+	return &Error{
+		Code: CodeContextRequired, Field: "context", Limit: "the context of a read", Seen: "none",
+		Detail: "the bucket refuses blind writes of keys that have a value: read it, and write with the context of the read",
+	}
+}

@@ -80,6 +80,9 @@ type Stats struct {
 	Gets, Puts, Forwards, ReadRepairs, Hedges atomic.Uint64
 	// Siblings counts reads that showed more than one.
 	Siblings atomic.Uint64
+	// ManySiblings counts reads that showed as many as the bucket warns of, and
+	// ContextsOmitted answers whose context was too large.
+	ManySiblings, ContextsOmitted atomic.Uint64
 	// Missed counts applies that an owner did not confirm: anti-entropy will
 	// find them.
 	Missed atomic.Uint64

@@ -41,7 +41,8 @@ func (w *write) mint(i int) {
 		Dead:        w.p.Delete,
 		Value:       w.p.Value,
 		TTL:         int64(w.p.TTL / time.Millisecond),
-		MaxSiblings: MaxSiblings,
+		Blind:       w.blind(),
+		MaxSiblings: w.k.bucket.maxSiblings(),
 		Expires:     w.p.Deadline,
 		Decided:     f.decided,
 		Done:        f.local,
@@ -334,14 +335,16 @@ func (r *round) conclude(v quorum.Verdict) {
 		f.end(PutResult{}, share, f.c.unavailable(&r.k, f.want, r.tally.Need(), yes, outcome))
 		return
 	}
-	f.end(PutResult{
+	a.ManySiblings = f.minted.Versions >= r.k.bucket.warnSiblings()
+	res := PutResult{
 		Version:  f.minted.Dot,
 		Event:    f.minted.Dot,
 		Stamp:    f.minted.Stamp,
-		Context:  f.c.token(&r.k, f.minted.Context),
 		Replayed: f.minted.Replayed, MaybeDuplicate: f.doubtful && !f.minted.Replayed,
 		Achieved: a,
-	}, share, nil)
+	}
+	res.Context, res.ContextOmitted = f.c.handOut(&r.k, f.minted.Context)
+	f.end(res, share, nil)
 }
 
 // abroad sends a record that is durable to other regions, if it goes there.

@@ -59,7 +59,7 @@ func packResult(r *PutResult) wire.ForwardDone {
 	a := &r.Achieved
 	d := wire.ForwardDone{
 		Version: r.Version, Event: r.Event, Stamp: uint64(r.Stamp), Context: r.Context, Session: r.Session,
-		MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed,
+		MaybeDuplicate: r.MaybeDuplicate, Replayed: r.Replayed, ManySiblings: a.ManySiblings, ContextOmitted: r.ContextOmitted,
 		Level: uint8(a.Level), Needed: uint32(a.Needed), Degraded: a.Degraded, Coordinator: string(a.Coordinator),
 		Replicas: recast[string](a.Replicas), Hinted: recast[string](a.Hinted), Reached: uint8(a.Reached),
 	}
@@ -93,10 +93,10 @@ func unpackReply(b []byte) (PutResult, *Error, error) {
 func unpackResult(d *wire.ForwardDone) *PutResult {
 	r := &PutResult{
 		Version: d.Version, Event: d.Event, Stamp: hlc.Stamp(d.Stamp), Context: d.Context, Session: d.Session,
-		MaybeDuplicate: d.MaybeDuplicate, Replayed: d.Replayed,
+		MaybeDuplicate: d.MaybeDuplicate, Replayed: d.Replayed, ContextOmitted: d.ContextOmitted,
 		Achieved: Achieved{
 			Level: quorum.Level(d.Level), Needed: int(d.Needed), Degraded: d.Degraded, Coordinator: topology.NodeID(d.Coordinator),
-			Replicas: recast[topology.NodeID](d.Replicas), Hinted: recast[topology.NodeID](d.Hinted), Reached: quorum.Level(d.Reached),
+			Replicas: recast[topology.NodeID](d.Replicas), Hinted: recast[topology.NodeID](d.Hinted), Reached: quorum.Level(d.Reached), ManySiblings: d.ManySiblings,
 		},
 	}
 	for _, g := range d.Regions {

@@ -44,12 +44,12 @@ func drawResult(t *rapid.T) PutResult {
 		Version: crdt.Dot{Actor: crdt.Actor(rapid.Uint32().Draw(t, "actor")), N: rapid.Uint64().Draw(t, "n")},
 		Stamp:   hlc.Stamp(rapid.Uint64().Draw(t, "stamp")), Context: someBytes.Draw(t, "context"),
 		Event:   crdt.Dot{Actor: crdt.Actor(rapid.Uint32().Draw(t, "event actor")), N: rapid.Uint64().Draw(t, "event n")},
-		Session: someBytes.Draw(t, "session"), MaybeDuplicate: rapid.Bool().Draw(t, "duplicate"), Replayed: rapid.Bool().Draw(t, "replayed"),
+		Session: someBytes.Draw(t, "session"), MaybeDuplicate: rapid.Bool().Draw(t, "duplicate"), Replayed: rapid.Bool().Draw(t, "replayed"), ContextOmitted: rapid.Bool().Draw(t, "omitted"),
 		Achieved: Achieved{
 			Level: someLevel.Draw(t, "level"), Needed: rapid.IntRange(0, 64).Draw(t, "needed"),
 			Replicas: someNodes.Draw(t, "replicas"), Hinted: someNodes.Draw(t, "hinted"),
 			Coordinator: topology.NodeID(rapid.String().Draw(t, "coordinator")), Degraded: rapid.Bool().Draw(t, "degraded"),
-			Reached: someLevel.Draw(t, "reached"),
+			Reached: someLevel.Draw(t, "reached"), ManySiblings: rapid.Bool().Draw(t, "many"),
 			Regions: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) RegionAchieved {
 				return RegionAchieved{
 					Region: topology.Region(rapid.String().Draw(t, "region")), State: RegionState(rapid.Uint8().Draw(t, "state")),

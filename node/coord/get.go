@@ -96,7 +96,11 @@ func (c *Coordinator) show(k *key, rec crdt.Record, who Achieved) GetResult {
 		c.stats.Siblings.Add(1)
 	}
 	if len(rec.Versions) > 0 {
-		res.Context = c.token(k, rec.Context())
+		res.Context, res.ContextOmitted = c.handOut(k, rec.Context())
+	}
+	if n := len(rec.Versions); n >= k.bucket.warnSiblings() && n > 1 {
+		c.stats.ManySiblings.Add(1)
+		res.Achieved.ManySiblings = true
 	}
 	return res
 }

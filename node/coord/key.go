@@ -155,6 +155,15 @@ func clip(s string) string {
 	return strconv.Quote(s)
 }
 
+// handOut is what a client gets of a context: none if it would not be taken back.
+func (c *Coordinator) handOut(k *key, ctx crdt.Context) (token []byte, omitted bool) {
+	if token = c.token(k, ctx); len(token) > crdt.MaxContext {
+		c.stats.ContextsOmitted.Add(1)
+		return nil, true
+	}
+	return token, false
+}
+
 func (c *Coordinator) token(k *key, ctx crdt.Context) []byte {
 	return crdt.AppendContext(make([]byte, 0, 64), c.Keys(), k.full, ctx)
 }

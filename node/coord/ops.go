@@ -38,6 +38,9 @@ type GetResult struct {
 	View crdt.View
 	// Context is the client's token, opaque to it.
 	Context []byte
+	// ContextOmitted: it would be larger than crdt.MaxContext, so there is none,
+	// although there are versions.
+	ContextOmitted bool
 	// Session is the request's token with what this answer shows. SessionDropped
 	// is how many partitions had no room in it any more: what the session promises
 	// does not hold in them.
@@ -101,6 +104,8 @@ type PutResult struct {
 	Event crdt.Dot
 	// Context covers this write and what it followed.
 	Context []byte
+	// ContextOmitted as in GetResult.
+	ContextOmitted bool
 	// Session is the request's token with this write; SessionDropped as in
 	// GetResult.
 	Session        []byte
@@ -131,6 +136,8 @@ type Achieved struct {
 	Degraded bool
 	// Reached is the strongest level that the answer fulfils.
 	Reached quorum.Level
+	// ManySiblings: the key has as many versions as its bucket warns of, or more.
+	ManySiblings bool
 	// Regions that were asked, the own one too, by levels that leave it.
 	Regions []RegionAchieved
 	// Freshness of each other region, where it was asked for.

@@ -66,7 +66,11 @@ func (c *Coordinator) begin(w *write) {
 				return
 			}
 			w.ctx = rec.Context()
-			w.p.Context = c.token(&w.k, w.ctx)
+			var omitted bool
+			if w.p.Context, omitted = c.handOut(&w.k, w.ctx); omitted {
+				// Too large to take along: it covers what the node that mints sees.
+				w.ctx, w.p.Overwrite = crdt.Context{}, true
+			}
 			w.route(0)
 		})
 		return
@@ -90,6 +94,9 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 		return nil, invalid("ttl", "whole milliseconds", p.TTL.String(), "ttl is too fine")
 	}
 	p.Sloppy = p.Sloppy || k.bucket.Sloppy
+	if p.TTL == 0 && !p.Delete {
+		p.TTL = k.bucket.TTL
+	}
 	chose := chosen(k.bucket.Writes, want{p.Level, p.W, "w", p.Regions})
 	p.Level, p.W, p.Regions = chose.level, chose.count, chose.regions
 	if p.Level.Consensus() {

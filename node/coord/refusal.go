@@ -26,6 +26,8 @@ func (c *Coordinator) localError(err error) *Error {
 	}
 	e := &Error{Code: CodeInternal, Detail: err.Error()}
 	switch {
+	case errors.Is(err, replica.ErrContextRequired):
+		return contextRequired()
 	case errors.Is(err, replica.ErrNoActor), errors.Is(err, replica.ErrAmnesia):
 		e.Code, e.again = CodeUnavailable, true
 	case errors.Is(err, replica.ErrRequestOld):
@@ -66,7 +68,7 @@ func (c *Coordinator) tooManySiblings(s *replica.SiblingsError) *Error {
 	return &Error{
 		Code: CodeTooManySiblings, Field: "siblings",
 		Detail: "the key has too many siblings for one more: read it, resolve, and write with the context of the read",
-		Limit:  fmt.Sprintf("%d of %d bytes together", MaxSiblings, c.Replica.MaxRecord()),
+		Limit:  fmt.Sprintf("%d of %d bytes together", s.Most, c.Replica.MaxRecord()),
 		Seen:   fmt.Sprintf("%d of %d bytes", s.Versions, s.Bytes),
 	}
 }

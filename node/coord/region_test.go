@@ -109,10 +109,14 @@ func layOut(t *testing.T, name topology.Region, id topology.RegionID, prefix str
 	return &region{
 		t: t, top: top, registry: memtopo.New(id), nodes: map[topology.NodeID]*member{}, dead: map[topology.NodeID]bool{}, fabric: fabric,
 		buckets: map[string]coord.Bucket{
-			"lww":   {Kind: crdt.LWW},
-			"small": {MaxValue: 10},
-			"large": {MaxValue: 8 << 20},
-			"loose": {Sloppy: true},
+			"lww":        {Kind: crdt.LWW},
+			"small":      {MaxValue: 10},
+			"large":      {MaxValue: 8 << 20},
+			"loose":      {Sloppy: true},
+			"strict":     {RequireContext: true},
+			"strict-lww": {Kind: crdt.LWW, RequireContext: true},
+			"few":        {MaxSiblings: 3, WarnSiblings: 2},
+			"brief":      {TTL: time.Second},
 		},
 	}
 }

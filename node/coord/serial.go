@@ -49,6 +49,11 @@ func (w *write) decide() {
 		made[dot] = serialWrite{v.Stamp, crdt.Context{Seen: seen}.After(cur, &v)}
 		return v, seen
 	}}
+	if w.blind() {
+		op.Holds = func(cur crdt.Record) bool {
+			return crdt.Condition{Kind: crdt.IfAbsent}.Holds(cur, nil, c.HLC.Now())
+		}
+	}
 	if p.Condition.Kind != crdt.Always {
 		op.Holds = func(cur crdt.Record) bool {
 			if ahead = w.ahead(cur); ahead {
@@ -68,15 +73,16 @@ func (w *write) decide() {
 		case r.Result == cas.Done:
 			m := made[r.Version]
 			r.Achieved.Level, r.Achieved.Reached = p.Level, p.Level
-			w.done(PutResult{
-				Version: r.Version, Event: r.Event, Stamp: m.stamp,
-				Context: c.token(&w.k, m.context), Achieved: r.Achieved,
-			}, nil)
+			res := PutResult{Version: r.Version, Event: r.Event, Stamp: m.stamp, Achieved: r.Achieved}
+			res.Context, res.ContextOmitted = c.handOut(&w.k, m.context)
+			w.done(res, nil)
 		case r.Result == cas.Failed && ahead:
 			w.done(PutResult{}, &Error{
 				Code: CodeContextAhead, RetryAfterMs: 200,
 				Detail: "the context shows writes that have not reached this region yet",
 			})
+		case r.Result == cas.Failed && p.Condition.Kind == crdt.Always:
+			w.done(PutResult{}, contextRequired())
 		case r.Result == cas.Failed:
 			w.done(PutResult{}, c.conditionFailed(&w.k, p.Condition, r.Record, r.Achieved))
 		default:

@@ -22,6 +22,9 @@ var (
 	// ErrUninformed says that a write comes after what was not delivered here yet;
 	// nothing was written.
 	ErrUninformed = errors.New("the write comes after others that were not delivered here yet")
+	// ErrContextRequired says that a live value is there which the writer has not
+	// seen; see Mint.Blind.
+	ErrContextRequired = errors.New("the key has a value, and the write has no context")
 	// ErrStopping says that the node is on its way down.
 	ErrStopping = errors.New("node is stopping")
 	// ErrExpired says that a write's time was over before it was decided.
@@ -42,7 +45,11 @@ func (e *ConditionError) Error() string { return "the condition of the write doe
 // SiblingsError tells what a refused write would have left: more than
 // Mint.MaxSiblings versions, or several of more than MaxRecord bytes together.
 // It wraps ErrTooManySiblings.
-type SiblingsError struct{ Versions, Bytes int }
+type SiblingsError struct {
+	Versions, Bytes int
+	// Most is Mint.MaxSiblings.
+	Most int
+}
 
 func (e *SiblingsError) Error() string {
 	return fmt.Sprintf("%v: %d versions of %d bytes", ErrTooManySiblings, e.Versions, e.Bytes)
@@ -73,6 +80,8 @@ type Mint struct {
 	Value     []byte
 	// TTL in milliseconds, 0 for never.
 	TTL int64
+	// Blind refuses the write, with ErrContextRequired, where a live value is.
+	Blind bool
 	// MaxSiblings bounds the versions that a write which adds one may leave, 0
 	// for no bound.
 	MaxSiblings int
@@ -99,6 +108,8 @@ type Minted struct {
 	Context crdt.Context
 	// Record is the encoding of the key's whole record with the version in it.
 	Record []byte
+	// Versions of the record.
+	Versions int
 	// Replayed: nothing was minted; the request had been carried out before.
 	Replayed bool
 }
@@ -181,6 +192,9 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	if !o.Condition.Holds(old, o.Context.Seen, o.r.hlc.Now()) {
 		return &ConditionError{old}
 	}
+	if o.Blind && !(crdt.Condition{Kind: crdt.IfAbsent}).Holds(old, nil, o.r.hlc.Now()) {
+		return ErrContextRequired
+	}
 	seen := o.Context.Seen
 	if o.Overwrite {
 		seen = seen.Join(old.Context().Seen)
@@ -208,7 +222,7 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	if planted.Bug(planted.NoHoles) {
 		after.Seen = seen.With(v.Dot)
 	}
-	o.minted = Minted{Dot: v.Dot, Stamp: v.Stamp, Context: after, Record: encoded}
+	o.minted = Minted{Dot: v.Dot, Stamp: v.Stamp, Context: after, Record: encoded, Versions: len(rec.Versions)}
 	o.effect = effect{
 		part:  part,
 		dots:  []crdt.Dot{v.Dot},
@@ -257,7 +271,7 @@ func (o *mintOp) replay(tx storage.Txn) (done bool, err error) {
 	}
 	o.minted = Minted{
 		Dot: t.dot, Stamp: t.stamp, Context: o.Context.Again(rec, t.dot, t.stamp),
-		Record: crdt.AppendRecord(nil, o.KeyHash, rec), Replayed: true,
+		Record: crdt.AppendRecord(nil, o.KeyHash, rec), Versions: len(rec.Versions), Replayed: true,
 	}
 	o.r.stats.Replayed.Add(1)
 	return true, nil
@@ -270,7 +284,7 @@ func (o *mintOp) fits(old, rec crdt.Record, size int) error {
 	n := len(rec.Versions)
 	adds := n > len(old.Versions)
 	if n > 1 && (size > o.r.MaxRecord() || adds && o.MaxSiblings > 0 && n > o.MaxSiblings) {
-		return &SiblingsError{Versions: n, Bytes: size}
+		return &SiblingsError{Versions: n, Bytes: size, Most: o.MaxSiblings}
 	}
 	return o.r.checkRoom(size + len(o.Key)*2 + 200 + requestRoom)
 }

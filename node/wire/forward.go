@@ -132,6 +132,9 @@ type ForwardDone struct {
 	Degraded bool
 	// MaybeDuplicate and Replayed are about retries.
 	MaybeDuplicate, Replayed bool
+	// ManySiblings: the key has as many versions as its bucket warns of. And the
+	// context was too large to hand out.
+	ManySiblings, ContextOmitted bool
 	// Session is the client's token with this write, empty for none.
 	Session     []byte
 	Coordinator string
@@ -204,6 +207,8 @@ func (w *writer) done(d *ForwardDone) {
 	w.dot(d.Event)
 	w.bool(d.MaybeDuplicate)
 	w.bool(d.Replayed)
+	w.bool(d.ManySiblings)
+	w.bool(d.ContextOmitted)
 	w.bytes(d.Session)
 	w.string(d.Coordinator)
 	w.strings(d.Replicas)
@@ -223,7 +228,8 @@ func (r *reader) done() ForwardDone {
 	d := ForwardDone{
 		Version: crdt.Dot{Actor: crdt.Actor(r.uint32()), N: r.uvarint()},
 		Stamp:   r.uvarint(), Context: r.bytes(), Level: r.byte(), Needed: r.uint32(),
-		Degraded: r.bool(), Event: r.dot(), MaybeDuplicate: r.bool(), Replayed: r.bool(), Session: r.bytes(),
+		Degraded: r.bool(), Event: r.dot(), MaybeDuplicate: r.bool(), Replayed: r.bool(),
+		ManySiblings: r.bool(), ContextOmitted: r.bool(), Session: r.bytes(),
 		Coordinator: r.string(), Replicas: r.strings(), Hinted: r.strings(), Reached: r.byte(),
 	}
 	n := r.count(5)

@@ -60,6 +60,7 @@ func drawDone(t *rapid.T) wire.ForwardDone {
 		Stamp:   rapid.Uint64().Draw(t, "stamp"), Context: drawBytes.Draw(t, "context"), Session: drawBytes.Draw(t, "session"),
 		Event:          crdt.Dot{Actor: crdt.Actor(rapid.Uint32().Draw(t, "event actor")), N: rapid.Uint64().Draw(t, "event n")},
 		MaybeDuplicate: rapid.Bool().Draw(t, "duplicate"), Replayed: rapid.Bool().Draw(t, "replayed"),
+		ManySiblings: rapid.Bool().Draw(t, "many"), ContextOmitted: rapid.Bool().Draw(t, "omitted"),
 		Level: rapid.Uint8().Draw(t, "level"), Needed: rapid.Uint32().Draw(t, "needed"), Degraded: rapid.Bool().Draw(t, "degraded"),
 		Coordinator: rapid.String().Draw(t, "coordinator"), Replicas: nodes.Draw(t, "replicas"), Hinted: nodes.Draw(t, "hinted"),
 		Reached: rapid.Uint8().Draw(t, "reached"),
