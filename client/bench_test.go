@@ -193,3 +193,5 @@ func BenchmarkMany(b *testing.B) {
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
 }
+
+func (a *at) Outcome(coord.OutcomeQuery, func(coord.OutcomeResult, error)) {}

@@ -121,7 +121,7 @@ func (c *Client) getOp(key string, cfg *readConfig) *op {
 func (c *Client) putOp(key string, value []byte, cfg *writeConfig) (*op, *Error) {
 	o := &op{
 		name: "put", hash: c.hash(key), level: cfg.level, write: true,
-		size: 64 + len(key) + len(value) + len(cfg.after.context),
+		size: 96 + len(key) + len(value) + len(cfg.after.context),
 	}
 	if err := c.checkWrite(key, cfg); err != nil {
 		return o, err
@@ -129,6 +129,7 @@ func (c *Client) putOp(key string, value []byte, cfg *writeConfig) (*op, *Error)
 	if len(value) > maxValue {
 		return o, invalid("value", fmt.Sprintf("%d bytes", maxValue), fmt.Sprintf("%d bytes", len(value)), "value is too large")
 	}
+	o.identify(cfg)
 	o.alone = o.size > largeCall
 	if !o.alone {
 		value = bytes.Clone(value)
@@ -136,7 +137,8 @@ func (c *Client) putOp(key string, value []byte, cfg *writeConfig) (*op, *Error)
 	o.call.Op = &atollv1.StreamCall_Put{Put: &atollv1.PutRequest{
 		Bucket: c.bucket, Key: []byte(key), Value: value, Context: []byte(cfg.after.context),
 		Level: atollv1.Level(cfg.level), W: cfg.w, Regions: cfg.regions, Overwrite: cfg.overwrite, Sloppy: cfg.sloppy,
-		TtlMs: int64((cfg.ttl + time.Millisecond - 1) / time.Millisecond),
+		TtlMs:     int64((cfg.ttl + time.Millisecond - 1) / time.Millisecond),
+		RequestId: o.id[:], Retry: cfg.again,
 	}}
 	return o, nil
 }
@@ -144,14 +146,16 @@ func (c *Client) putOp(key string, value []byte, cfg *writeConfig) (*op, *Error)
 func (c *Client) deleteOp(key string, cfg *writeConfig) (*op, *Error) {
 	o := &op{
 		name: "delete", hash: c.hash(key), level: cfg.level, write: true,
-		size: 64 + len(key) + len(cfg.after.context),
+		size: 96 + len(key) + len(cfg.after.context),
 	}
 	if err := c.checkWrite(key, cfg); err != nil {
 		return o, err
 	}
+	o.identify(cfg)
 	o.call.Op = &atollv1.StreamCall_Delete{Delete: &atollv1.DeleteRequest{
 		Bucket: c.bucket, Key: []byte(key), Context: []byte(cfg.after.context),
 		Level: atollv1.Level(cfg.level), W: cfg.w, Regions: cfg.regions, Sloppy: cfg.sloppy,
+		RequestId: o.id[:], Retry: cfg.again,
 	}}
 	return o, nil
 }
@@ -215,6 +219,7 @@ func (c *Client) put(ctx context.Context, key string, value []byte, cfg *writeCo
 	reply, attempts, err := c.do(ctx, o)
 	res := reply.GetPut()
 	cfg.info.fill(attempts, res.GetAchieved())
+	cfg.info.wrote(o.id, res.GetReplayed(), res.GetMaybeDuplicate())
 	if err != nil {
 		return c.partial(err, key, cfg.info, attempts), err
 	}
@@ -236,6 +241,7 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (V
 	reply, attempts, err := c.do(ctx, o)
 	res := reply.GetDelete()
 	cfg.info.fill(attempts, res.GetAchieved())
+	cfg.info.wrote(o.id, res.GetReplayed(), res.GetMaybeDuplicate())
 	if err != nil {
 		return c.partial(err, key, cfg.info, attempts), err
 	}

@@ -25,7 +25,8 @@ var (
 	// write was not applied.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrUnknownOutcome: a write may have been applied, now or later. It was
-	// not retried. Reading tells; so does writing again with the same After.
+	// retried as far as time and budget allowed. Client.Outcome tells, by the
+	// Error's RequestID; or write again with Again.
 	ErrUnknownOutcome = errors.New("unknown outcome")
 	// ErrThrottled: the node or this client has too much to do. A write was
 	// not applied.
@@ -131,6 +132,8 @@ type Error struct {
 	// Attempts to reach a node.
 	Attempts int
 	Outcome  Outcome
+	// RequestID of a write whose outcome is unknown, for Client.Outcome and Again.
+	RequestID RequestID
 	// Field, Limit and Seen describe bad input.
 	Field, Limit, Seen string
 	// RetryAfter is a hint of the node, 0 for none.

@@ -185,7 +185,9 @@ func TestRetryBudget(t *testing.T) {
 	}
 }
 
-func TestUnknownOutcomeIsNotRetried(t *testing.T) {
+// A write of which the outcome is not known is sent again, three times in all,
+// unless it is one of consensus; the error names the request.
+func TestUnknownOutcome(t *testing.T) {
 	r, c := start(t, 3)
 	ctx := testContext(t)
 	for _, n := range r.Nodes {
@@ -193,11 +195,111 @@ func TestUnknownOutcomeIsNotRetried(t *testing.T) {
 	}
 	for _, size := range []int{1, 100 << 10} {
 		before, _ := total(r)
-		_, err := c.Put(ctx, "k", make([]byte, size))
+		var info client.Info
+		_, err := c.Put(ctx, "k", make([]byte, size), client.Explain(&info))
 		after, _ := total(r)
-		if !errors.Is(err, client.ErrUnknownOutcome) || errors.Is(err, client.ErrUnavailable) || after-before != 1 {
+		if !errors.Is(err, client.ErrUnknownOutcome) || errors.Is(err, client.ErrUnavailable) || after-before != 3 {
 			t.Errorf("%v after %d writes", err, after-before)
 		}
+		if id, ok := client.UnknownRequest(err); !ok || id != info.RequestID {
+			t.Errorf("request %v, %v is %v", id, ok, info.RequestID)
+		}
+		_, err = c.Put(ctx, "k", make([]byte, size), client.LocalSerial)
+		if again, _ := total(r); !errors.Is(err, client.ErrUnknownOutcome) || again-after != 1 {
+			t.Errorf("%v after %d serial writes", err, again-after)
+		}
+	}
+}
+
+// A write whose first answer is lost is answered by its second attempt, and
+// happens once, whether or not the first one had an effect.
+func TestWriteIsOneEvent(t *testing.T) {
+	for _, applied := range []bool{false, true} {
+		r, c := start(t, 3)
+		ctx := testContext(t)
+		var once sync.Map
+		for _, n := range r.Nodes {
+			n.SetFault(func(op apitest.Op) apitest.Fault {
+				if op.Put == nil {
+					return apitest.Fault{}
+				}
+				if op.Put.RequestID.IsZero() {
+					t.Error("a write without a request id")
+				}
+				if _, met := once.LoadOrStore(op.Put.RequestID, true); met != op.Put.Retry {
+					t.Errorf("retry %v of a request that was met: %v", op.Put.Retry, met)
+				} else if met {
+					return apitest.Fault{}
+				}
+				return apitest.Fault{Err: &coord.Error{Code: coord.CodeUnavailable, Outcome: coord.Unknown}, Applied: applied}
+			})
+		}
+		for _, size := range []int{1, 100 << 10} {
+			var info client.Info
+			key := fmt.Sprint("k", size)
+			if _, err := c.Put(ctx, key, make([]byte, size), client.Explain(&info)); err != nil || info.Attempts != 2 || info.Replayed != applied {
+				t.Errorf("put: %+v, %v", info, err)
+			}
+			if n := len(r.Store.Record("", key).Versions); n != 1 {
+				t.Errorf("%d versions", n)
+			}
+			if res, err := c.Outcome(ctx, key, info.RequestID); err != nil || res.Outcome != client.Applied {
+				t.Errorf("outcome: %+v, %v", res, err)
+			}
+			if _, err := c.Delete(ctx, key, client.Explain(&info)); err != nil || info.Attempts != 2 || info.Replayed != applied {
+				t.Errorf("delete: %+v, %v", info, err)
+			}
+		}
+		items := []client.Item{{Key: "a"}, {Key: "b"}}
+		for i, res := range c.PutMany(ctx, items) {
+			if res.Err != nil || len(r.Store.Record("", items[i].Key).Versions) != 1 {
+				t.Errorf("%s: %v, %d versions", items[i].Key, res.Err, len(r.Store.Record("", items[i].Key).Versions))
+			}
+		}
+	}
+}
+
+// A later attempt that was not applied says nothing of an earlier one, unless
+// the owners were asked.
+func TestOutcomeOfSeveralAttempts(t *testing.T) {
+	for code, want := range map[coord.Code]error{
+		coord.CodeOverloaded: client.ErrUnknownOutcome, coord.CodeInvalid: client.ErrUnknownOutcome,
+		coord.CodeDiskFull: client.ErrUnknownOutcome, coord.CodeStopping: client.ErrUnknownOutcome,
+		coord.CodeTooManySiblings: client.ErrTooManySiblings, coord.CodeConditionFailed: client.ErrConditionFailed,
+	} {
+		r, c := start(t, 3)
+		for _, n := range r.Nodes {
+			n.SetFault(func(op apitest.Op) apitest.Fault {
+				if op.Put.Retry {
+					return apitest.Fault{Err: &coord.Error{Code: code}}
+				}
+				return apitest.Fault{Err: &coord.Error{Code: coord.CodeUnavailable, Outcome: coord.Unknown}}
+			})
+		}
+		if _, err := c.Put(testContext(t), "k", nil); !errors.Is(err, want) {
+			t.Errorf("code %d: %v", code, err)
+		}
+	}
+}
+
+// What was asked for is ended: NotApplied stays true.
+func TestOutcomeEndsTheRequest(t *testing.T) {
+	r, c := start(t, 3)
+	ctx := testContext(t)
+	id := client.NewRequestID()
+	if res, err := c.Outcome(ctx, "k", id); err != nil || res.Outcome != client.NotApplied {
+		t.Errorf("%+v, %v", res, err)
+	}
+	for _, o := range []client.WriteOption{client.Request(id), client.Again(id)} {
+		if _, err := c.Put(ctx, "k", nil, o); !errors.Is(err, client.ErrInvalid) {
+			t.Errorf("%v", err)
+		}
+	}
+	if _, err := c.Outcome(ctx, "k", client.RequestID{}); !errors.Is(err, client.ErrInvalid) {
+		t.Errorf("no id: %v", err)
+	}
+	if n := len(r.Store.Record("", "k").Versions); n != 0 {
+		t.Errorf("%d versions", n)
 	}
 }
 
@@ -251,8 +353,8 @@ func TestCrashOfANode(t *testing.T) {
 	primary.Kill()
 	for range 3 {
 		switch res := <-ch; res.what {
-		case "write":
-			if !errors.Is(res.err, client.ErrUnknownOutcome) {
+		case "write": // it was sent again, to another one
+			if res.err != nil {
 				t.Errorf("a write that the node had when it crashed: %v", res.err)
 			}
 		case "read":

@@ -400,7 +400,7 @@ func (l *link) sweep(now time.Time) int {
 	l.queue = kept
 	silent := false
 	for id, c := range l.pending {
-		if now.Sub(c.sentAt) > linkStall && now.Sub(l.heard) > linkStall {
+		if now.Sub(c.sentAt) >= linkStall && now.Sub(l.heard) >= linkStall {
 			silent = true
 		}
 		if now.Before(c.deadline) {

@@ -227,10 +227,7 @@ func TestSilentNode(t *testing.T) {
 		if info.Attempts != 2 || !near(time.Since(began), time.Second) {
 			t.Errorf("%d attempts, %v", info.Attempts, time.Since(began))
 		}
-		// A write to the primary has to be given up, and makes it known.
-		if _, err := c.Put(t.Context(), "k", nil); !errors.Is(err, ErrUnknownOutcome) {
-			t.Fatal(err)
-		}
+		// That makes it known, also to writes.
 		a.set(func() { a.mute = true }) // what is tried now goes into the void
 		opened := a.tries()
 		for range 100 {
@@ -330,8 +327,8 @@ func TestReconnectsBackOff(t *testing.T) {
 	})
 }
 
-// TestStreamThatBreaks: a write that was sent is unknown, one that was still
-// waiting was not applied, and reads are asked elsewhere.
+// TestStreamThatBreaks: a write that was sent is sent again, as the same request
+// and flagged; one that is decided by consensus is unknown.
 func TestStreamThatBreaks(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		for _, cause := range []struct {
@@ -344,16 +341,30 @@ func TestStreamThatBreaks(t *testing.T) {
 		} {
 			a := &wireConn{serve: func(*wireStream, *atollv1.StreamCall) {}}
 			c := region(t, a)
-			ch := make(chan error, 1)
+			ch, serial := make(chan error, 1), make(chan error, 1)
+			id := NewRequestID()
 			go func() {
-				_, err := c.Put(t.Context(), "k", nil)
+				_, err := c.Put(t.Context(), "k", nil, Request(id))
 				ch <- err
 			}()
+			go func() {
+				_, err := c.Put(t.Context(), "k", nil, LocalSerial)
+				serial <- err
+			}()
 			synctest.Wait()
-			a.set(func() { a.serve = answer })
+			var again []*atollv1.PutRequest
+			a.set(func() {
+				a.serve = func(s *wireStream, c *atollv1.StreamCall) {
+					again = append(again, c.GetPut())
+					answer(s, c)
+				}
+			})
 			a.breaks(cause.err)
-			if err := <-ch; !errors.Is(err, cause.want) {
+			if err := <-serial; !errors.Is(err, cause.want) {
 				t.Errorf("%v: %v", cause.err, err)
+			}
+			if err := <-ch; err != nil || len(again) != 1 || RequestID(again[0].RequestId) != id || !again[0].Retry {
+				t.Errorf("%v: %v, then %v", cause.err, err, again)
 			}
 		}
 	})

@@ -65,7 +65,7 @@ func (c *Client) PutMany(ctx context.Context, items []Item, opts ...WriteOption)
 	for _, o := range opts {
 		o.applyWrite(&cfg)
 	}
-	cfg.info = nil
+	cfg.info, cfg.id, cfg.again = nil, RequestID{}, false
 	out := make([]PutResult, len(items))
 	ops := make([]*op, len(items))
 	for i, it := range items {
@@ -163,7 +163,7 @@ func (c *Client) doChunk(
 			done(i, nil, c.complete(err, ops[i], nil))
 			continue
 		}
-		runs[j] = run{op: ops[i], deadline: deadline}
+		runs[j] = run{op: ops[i], deadline: deadline, hedge: c.config.hedge}
 		due = append(due, j)
 	}
 	for len(due) > 0 {
@@ -191,7 +191,7 @@ func (c *Client) doChunk(
 			}
 			p, again := r.next(ctx, c.cluster, c.budget, err)
 			if !again {
-				done(which[j], nil, c.complete(err, r.op, r))
+				done(which[j], nil, c.complete(r.settle(err), r.op, r))
 				continue
 			}
 			pause = max(pause, p)
@@ -201,7 +201,7 @@ func (c *Client) doChunk(
 		if len(due) > 0 && !c.cluster.sleep(ctx, pause) {
 			for _, j := range due {
 				r := &runs[j]
-				done(which[j], nil, c.complete(overdue(r.op.write, false, ctx.Err()), r.op, r))
+				done(which[j], nil, c.complete(r.settle(overdue(r.op.write, false, ctx.Err())), r.op, r))
 			}
 			return
 		}

@@ -37,6 +37,8 @@ type writeConfig struct {
 	sloppy    bool
 	ttl       time.Duration
 	info      *Info
+	id        RequestID
+	again     bool
 }
 
 func (l Level) applyRead(c *readConfig)                   { c.level = l }
@@ -127,6 +129,11 @@ type Info struct {
 	Degraded bool
 	// Attempts it took, 1 when the first succeeded.
 	Attempts int
+	// RequestID of a write. Replayed: an attempt before the one that was answered
+	// had been applied. MaybeDuplicate: an owner that may have taken an earlier
+	// attempt could not be asked, so the write may be there twice, as siblings.
+	RequestID                RequestID
+	Replayed, MaybeDuplicate bool
 }
 
 // ExplainOption is Explain's option.
@@ -174,6 +181,7 @@ type config struct {
 	resolver   Resolver
 	onConflict func(ConflictEvent)
 	writeBack  WriteBack
+	hedge      time.Duration // 0 for none
 	tls        *tls.Config
 	noSession  bool
 	dial       []grpc.DialOption

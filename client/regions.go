@@ -72,6 +72,11 @@ func (c *Client) partial(err *Error, key string, info *Info, attempts int) Versi
 	if err.applied == nil {
 		return Version{}
 	}
+	var id RequestID
+	if info != nil {
+		id = info.RequestID
+	}
 	info.fill(attempts, err.applied.GetAchieved())
+	info.wrote(id, err.applied.GetReplayed(), err.applied.GetMaybeDuplicate())
 	return Version{bucket: c.bucket, key: key, context: string(err.applied.GetContext())}
 }

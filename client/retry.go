@@ -62,6 +62,8 @@ type op struct {
 	// carried is what it takes along of its session.
 	carried carried
 	rpc     *rpc // in place of call; alone
+	id      RequestID
+	repeats bool // a write that may be sent again after an unknown outcome
 }
 
 // run is the state of carrying out an op.
@@ -70,7 +72,9 @@ type run struct {
 	deadline time.Time
 	attempts int // that may have reached a node
 	tries    int
-	waits    int // of those, for a connection
+	waits    int  // of those, for a connection
+	doubt    bool // the outcome of an attempt is not known
+	hedge    time.Duration
 	tried    []*node
 	tries3   [maxTries]*node // backing of tried
 
@@ -101,13 +105,17 @@ func (r *run) start(ctx context.Context, c *cluster) (*atollv1.StreamReply, *Err
 	return nil, c.submit(r.node, r.call, !live)
 }
 
-// attemptDeadline leaves time to ask another node if this one does not answer
-// a read. Writes get all the time there is: they cannot be repeated anyway.
+// attemptDeadline leaves time to ask another node if this one does not answer.
+// Writes that cannot be repeated get all the time there is.
 func (r *run) attemptDeadline(v *view, now time.Time) time.Time {
-	if r.op.write || len(v.nodes) == 1 || r.attempts >= maxAttempts-1 {
+	if r.op.write && !r.op.repeats || len(v.nodes) == 1 || r.attempts >= maxAttempts-1 {
 		return r.deadline
 	}
-	return now.Add(r.deadline.Sub(now) / 2)
+	half := now.Add(r.deadline.Sub(now) / 2)
+	if soon := now.Add(r.hedge); r.hedge > 0 && r.op.write && r.attempts == 0 && soon.Before(half) {
+		return soon
+	}
+	return half
 }
 
 // wait returns the reply to the call that start has submitted.
@@ -142,8 +150,17 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 	if err.sent {
 		r.attempts++
 	}
-	if c.ctx.Err() != nil || ctx.Err() != nil || err.Outcome == UnknownOutcome {
+	if c.ctx.Err() != nil || ctx.Err() != nil {
 		return 0, false
+	}
+	if err.Outcome == UnknownOutcome {
+		if !r.op.repeats {
+			return 0, false
+		}
+		if !r.doubt {
+			r.op, r.doubt = r.op.again(), true
+		}
+		return r.another(c, b, err)
 	}
 	if err.Reason == "INVALID" && err.Field == "reply" && !r.op.alone {
 		r.op.alone = true // it does not fit on the stream
@@ -152,12 +169,17 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 	switch err.Reason {
 	case "UNAVAILABLE", "STOPPING", "CLOCK_SKEW", "OVERLOADED", "SESSION_BEHIND":
 	case "DEADLINE":
-		if r.op.write {
+		if r.op.write && !r.op.repeats {
 			return 0, false
 		}
 	default:
 		return 0, false
 	}
+	return r.another(c, b, err)
+}
+
+// another decides whether there are time and budget for one more attempt.
+func (r *run) another(c *cluster, b *budget, err *Error) (pause time.Duration, again bool) {
 	left := time.Until(r.deadline)
 	if r.attempts >= maxAttempts || r.tries-r.waits >= maxTries || r.waits >= maxWaits || left <= 0 {
 		return 0, false
@@ -166,7 +188,7 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 		return 0, false
 	}
 	r.tried = append(r.tried, r.node)
-	if (err.lost || err.Reason == "DEADLINE") && c.hasFresh(r.tried) {
+	if (err.lost || err.Reason == "DEADLINE" || err.Outcome == UnknownOutcome) && c.hasFresh(r.tried) {
 		return 0, true // another node knows nothing of this one's trouble
 	}
 	pause = err.RetryAfter + rand.N(min(backoffBase<<min(r.tries, maxTries), backoffMax))
@@ -199,10 +221,10 @@ func (c *Client) do(ctx context.Context, o *op) (*atollv1.StreamReply, int, *Err
 
 // try is do for an op that was let in.
 func (c *Client) try(ctx context.Context, o *op) (*atollv1.StreamReply, int, *Error) {
-	r := run{op: o, deadline: c.config.deadline(ctx, time.Now())}
+	r := run{op: o, deadline: c.config.deadline(ctx, time.Now()), hedge: c.config.hedge}
 	for {
 		reply, err := r.start(ctx, c.cluster)
-		if err == nil && !o.alone {
+		if err == nil && !r.op.alone {
 			reply, err = r.wait(ctx, c.cluster)
 		}
 		if err == nil {
@@ -211,10 +233,10 @@ func (c *Client) try(ctx context.Context, o *op) (*atollv1.StreamReply, int, *Er
 		}
 		pause, again := r.next(ctx, c.cluster, c.budget, err)
 		if !again {
-			return nil, r.tries, c.complete(err, o, &r)
+			return nil, r.tries, c.complete(r.settle(err), o, &r)
 		}
 		if !c.cluster.sleep(ctx, pause) {
-			return nil, r.tries, c.complete(overdue(o.write, false, ctx.Err()), o, &r)
+			return nil, r.tries, c.complete(r.settle(overdue(o.write, false, ctx.Err())), o, &r)
 		}
 	}
 }

@@ -331,3 +331,5 @@ func BenchmarkRequests(b *testing.B) {
 		c.Get(g, done)
 	}
 }
+
+func (f *fake) Outcome(coord.OutcomeQuery, func(coord.OutcomeResult, error)) {}

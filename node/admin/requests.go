@@ -147,3 +147,8 @@ func (m measured) Put(p coord.Put, done func(coord.PutResult, error)) {
 		done(res, err)
 	})
 }
+
+// Outcome is not measured: it is a question about a request.
+func (m measured) Outcome(o coord.OutcomeQuery, done func(coord.OutcomeResult, error)) {
+	m.next.Outcome(o, done)
+}

@@ -85,14 +85,8 @@ func parseExtras(p *coord.Put, q extras) *coord.Error {
 	if p.Regions, err = parseCount("regions", q.GetRegions()); err != nil {
 		return err
 	}
-	if id := q.GetRequestId(); len(id) > 0 {
-		if len(id) != len(p.RequestID) || coord.RequestID(id) == (coord.RequestID{}) {
-			return &coord.Error{
-				Code: coord.CodeInvalid, Detail: "request id is not one",
-				Field: "request_id", Limit: "16 bytes that are not all zero", Seen: strconv.Itoa(len(id)) + " bytes",
-			}
-		}
-		p.RequestID = coord.RequestID(id)
+	if p.RequestID, err = parseRequestID(q.GetRequestId()); err != nil {
+		return err
 	}
 	p.Retry, p.Session = q.GetRetry(), q.GetSession()
 	if p.Retry && p.RequestID == (coord.RequestID{}) {

@@ -9,13 +9,16 @@ import (
 	"github.com/atolldb/atoll/node/topology"
 )
 
-// Coordinator runs operations of clients. Both methods return at once; done is
+// Coordinator runs operations of clients. Its methods return at once; done is
 // called exactly once, from any goroutine, possibly before the method returns,
 // and at the operation's deadline at the latest. It must not change what it
 // was given, and what it hands to done nobody changes.
 type Coordinator interface {
 	Get(g coord.Get, done func(coord.GetResult, error))
 	Put(p coord.Put, done func(coord.PutResult, error))
+	// Outcome tells what became of a write, and ends its request where it was not
+	// carried out.
+	Outcome(o coord.OutcomeQuery, done func(coord.OutcomeResult, error))
 }
 
 // Cluster answers operators and clients that route by themselves.

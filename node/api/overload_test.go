@@ -251,3 +251,5 @@ func TestHotKeyBesideOthers(t *testing.T) {
 		t.Errorf("%.0f/s of the others beside a flood, p99 %v, %.0f/s without", flooded, beside, alone)
 	}
 }
+
+func (m *machine) Outcome(coord.OutcomeQuery, func(coord.OutcomeResult, error)) {}

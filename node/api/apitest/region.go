@@ -226,6 +226,15 @@ func (n *Node) Put(p coord.Put, done func(coord.PutResult, error)) {
 	})
 }
 
+// Outcome implements api.Coordinator.
+func (n *Node) Outcome(o coord.OutcomeQuery, done func(coord.OutcomeResult, error)) {
+	if o.RequestID.IsZero() {
+		done(coord.OutcomeResult{}, &coord.Error{Code: coord.CodeInvalid, Field: "request_id", Detail: "no request id"})
+		return
+	}
+	done(n.region.Store.outcome(o), nil)
+}
+
 func run[R any](n *Node, op Op, done func(R, error), do func() (R, error)) {
 	var f Fault
 	if decide := n.fault.Load(); decide != nil {

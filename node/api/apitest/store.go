@@ -38,6 +38,14 @@ type Store struct {
 	mu      sync.Mutex
 	records map[string]crdt.Record // by full key
 	minted  map[crdt.Actor]uint64
+	// requests that were carried out, and those that were ended.
+	requests map[request]coord.PutResult
+	ended    map[request]bool
+}
+
+type request struct {
+	key string // full
+	id  coord.RequestID
 }
 
 // NewStore returns an empty store.
@@ -49,6 +57,9 @@ func NewStore() *Store {
 		keys:    crdt.Keys{crdt.Secret("apitest")},
 		records: make(map[string]crdt.Record),
 		minted:  make(map[crdt.Actor]uint64),
+
+		requests: make(map[request]coord.PutResult),
+		ended:    make(map[request]bool),
 	}
 }
 
@@ -130,6 +141,14 @@ func (s *Store) put(actor crdt.Actor, p coord.Put) (coord.PutResult, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	asked := request{full, p.RequestID}
+	if was, ok := s.requests[asked]; ok && !p.RequestID.IsZero() {
+		was.Replayed = true
+		return was, nil
+	}
+	if s.ended[asked] {
+		return coord.PutResult{}, &coord.Error{Code: coord.CodeInvalid, Field: "request_id", Detail: "its outcome was asked for"}
+	}
 	rec := s.records[full]
 	if kind == crdt.LWW || len(p.Context) == 0 && (p.Overwrite || p.Delete) {
 		seen = rec.Context()
@@ -141,10 +160,23 @@ func (s *Store) put(actor crdt.Actor, p coord.Put) (coord.PutResult, error) {
 	}
 	after := seen.After(rec, &v)
 	s.records[full] = crdt.Write(rec, seen.Seen, v)
-	return coord.PutResult{
+	res := coord.PutResult{
 		Version: v.Dot, Stamp: v.Stamp,
 		Context: crdt.AppendContext(nil, s.keys, []byte(full), after),
-	}, nil
+	}
+	s.requests[asked] = res
+	return res, nil
+}
+
+func (s *Store) outcome(o coord.OutcomeQuery) coord.OutcomeResult {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked := request{fullKey(o.Bucket, o.Key), o.RequestID}
+	if was, ok := s.requests[asked]; ok {
+		return coord.OutcomeResult{Outcome: coord.Applied, Version: was.Version, Stamp: was.Stamp, Asked: 1, Answered: 1}
+	}
+	s.ended[asked] = true
+	return coord.OutcomeResult{Outcome: coord.NotApplied, Asked: 1, Answered: 1}
 }
 
 func checkKey(key []byte) error {

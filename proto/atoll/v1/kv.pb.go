@@ -1265,10 +1265,14 @@ type PutRequest struct {
 	// Regions overrides the level: how many regions must have it, the serving one
 	// among them, each at w owners (or a quorum). 0: by level.
 	Regions uint32 `protobuf:"varint,10,opt,name=regions,proto3" json:"regions,omitempty"`
-	// Request_id, 16 random bytes or none, is the same for all attempts of one
-	// write: it happens once. The owners remember it for ten minutes.
+	// Request_id, 16 bytes or none, is the same for all attempts of one write: it
+	// happens once. The owners remember it for ten minutes. It should be a UUID of
+	// version 7, which says when it was made: one that is older than that is
+	// refused, and of one that does not say it a retry never is certain.
 	RequestId []byte `protobuf:"bytes,11,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Retry: an earlier attempt with the same request_id may have had an effect.
+	// Retry: an earlier attempt with the same request_id may have had an effect, in
+	// the same region. All owners are asked first. An error then speaks of the
+	// request: not_applied says that no attempt was.
 	Retry bool `protobuf:"varint,12,opt,name=retry,proto3" json:"retry,omitempty"`
 	// Session is the token of an earlier answer: the write comes after
 	// everything that the session knows.
@@ -1832,9 +1836,12 @@ type GetOutcomeResponse struct {
 	Version  *Version `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	Stamp    uint64   `protobuf:"varint,3,opt,name=stamp,proto3" json:"stamp,omitempty"`
 	Replicas []string `protobuf:"bytes,4,rep,name=replicas,proto3" json:"replicas,omitempty"`
-	// Asked and answered count the owners.
-	Asked         uint32 `protobuf:"varint,5,opt,name=asked,proto3" json:"asked,omitempty"`
-	Answered      uint32 `protobuf:"varint,6,opt,name=answered,proto3" json:"answered,omitempty"`
+	// Asked and answered count the owners of the key in all regions.
+	Asked    uint32 `protobuf:"varint,5,opt,name=asked,proto3" json:"asked,omitempty"`
+	Answered uint32 `protobuf:"varint,6,opt,name=answered,proto3" json:"answered,omitempty"`
+	// Forgotten: the request is older than the owners remember (ten minutes), or
+	// its id does not say how old it is (only a UUID of version 7 does).
+	Forgotten     bool `protobuf:"varint,7,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1909,6 +1916,13 @@ func (x *GetOutcomeResponse) GetAnswered() uint32 {
 		return x.Answered
 	}
 	return 0
+}
+
+func (x *GetOutcomeResponse) GetForgotten() bool {
+	if x != nil {
+		return x.Forgotten
+	}
+	return false
 }
 
 // AwaitReplicationRequest waits until everything that a session knows is in
@@ -2936,14 +2950,15 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\fR\trequestId\"\xcc\x02\n" +
+	"request_id\x18\x03 \x01(\fR\trequestId\"\xea\x02\n" +
 	"\x12GetOutcomeResponse\x12>\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2$.atoll.v1.GetOutcomeResponse.OutcomeR\aoutcome\x12+\n" +
 	"\aversion\x18\x02 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x14\n" +
 	"\x05stamp\x18\x03 \x01(\x04R\x05stamp\x12\x1a\n" +
 	"\breplicas\x18\x04 \x03(\tR\breplicas\x12\x14\n" +
 	"\x05asked\x18\x05 \x01(\rR\x05asked\x12\x1a\n" +
-	"\banswered\x18\x06 \x01(\rR\banswered\"e\n" +
+	"\banswered\x18\x06 \x01(\rR\banswered\x12\x1c\n" +
+	"\tforgotten\x18\a \x01(\bR\tforgotten\"e\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_APPLIED\x10\x01\x12\x17\n" +

@@ -49,7 +49,8 @@ type KVClient interface {
 	BatchPut(ctx context.Context, in *BatchPutRequest, opts ...grpc.CallOption) (*BatchPutResponse, error)
 	// GetVersion fetches one sibling, value and all.
 	GetVersion(ctx context.Context, in *GetVersionRequest, opts ...grpc.CallOption) (*GetVersionResponse, error)
-	// GetOutcome tells what became of a write, by its request_id.
+	// GetOutcome tells what became of a write, by its request_id, and ends it:
+	// where it was not carried out it never will be, by no later attempt either.
 	GetOutcome(ctx context.Context, in *GetOutcomeRequest, opts ...grpc.CallOption) (*GetOutcomeResponse, error)
 	// AwaitReplication waits, until the deadline, for other regions.
 	AwaitReplication(ctx context.Context, in *AwaitReplicationRequest, opts ...grpc.CallOption) (*AwaitReplicationResponse, error)
@@ -178,7 +179,8 @@ type KVServer interface {
 	BatchPut(context.Context, *BatchPutRequest) (*BatchPutResponse, error)
 	// GetVersion fetches one sibling, value and all.
 	GetVersion(context.Context, *GetVersionRequest) (*GetVersionResponse, error)
-	// GetOutcome tells what became of a write, by its request_id.
+	// GetOutcome tells what became of a write, by its request_id, and ends it:
+	// where it was not carried out it never will be, by no later attempt either.
 	GetOutcome(context.Context, *GetOutcomeRequest) (*GetOutcomeResponse, error)
 	// AwaitReplication waits, until the deadline, for other regions.
 	AwaitReplication(context.Context, *AwaitReplicationRequest) (*AwaitReplicationResponse, error)
