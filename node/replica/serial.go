@@ -93,6 +93,9 @@ func (o *serialOp) Size() int {
 	return n
 }
 
+// Patient: what is committed has been accepted durably, and is not lost.
+func (o *serialOp) Patient() bool { return o.Message.Verb == cas.Commit }
+
 func (o *serialOp) Decide(tx storage.Txn) error {
 	m := &o.Message
 	if m.Verb != cas.Commit && !o.Expires.IsZero() && time.Now().After(o.Expires) {

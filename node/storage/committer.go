@@ -99,8 +99,8 @@ func (c CommitterConfig) withDefaults(e Engine) CommitterConfig {
 }
 
 // Committer gathers the ops that wait into groups, and commits each group in
-// one transaction with one sync. There is no artificial wait: while one group
-// syncs the next one gathers.
+// one transaction with one sync. There is no artificial wait, but for groups of
+// which nobody waits (Patient): while one group syncs the next one gathers.
 //
 //	C1  Ops are decided in the order of their Submit, one at a time.
 //	C2  A group is one transaction: all of it is durable or none.

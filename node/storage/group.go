@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,93 +12,149 @@ import (
 // committer; every op of the group has had its Done either way.
 func (c *Committer) commit(group []queued) error {
 	for len(group) > 0 {
-		errs := append(c.errs[:0], make([]error, len(group))...)
-		c.errs = errs
-		done, err := c.decideAndCommit(group, errs)
+		g := grouping{ops: group, errs: c.errs[:0]}
+		err := c.decideAndCommit(&g)
+		c.errs = g.errs
 		if err != nil {
 			if !errors.Is(err, ErrFailed) {
 				err = fmt.Errorf("%w: %w", ErrFailed, err)
 			}
-			for _, q := range group {
+			for _, q := range g.ops {
 				q.op.Done(err)
 			}
 			return err
 		}
-		c.stats.group(done.ops, done.bytes, done.writes)
-		if done.writes > 0 {
+		c.stats.group(len(g.errs), g.bytes, g.writes)
+		if g.writes > 0 {
 			c.keeper.committed(c.ring.last)
 		}
-		for i, q := range group[:done.ops] {
-			if errs[i] != nil {
+		for i, err := range g.errs {
+			if err != nil {
 				c.stats.rejected.Add(1)
 			}
-			q.op.Done(errs[i])
+			g.ops[i].op.Done(err)
 		}
-		group = group[done.ops:]
+		group = g.ops[len(g.errs):]
 	}
 	return nil
 }
 
-// committed tells what became of a group: how many of its ops, from the first
-// on, were taken into the transaction; what their sizes are together; and how
-// many entries they wrote.
-type committed struct{ ops, bytes, writes int }
+// grouping is a group that is being decided: errs has what the first ops decided,
+// as many as were taken into the transaction; bytes is what their sizes are
+// together, and writes how many entries they wrote.
+type grouping struct {
+	ops           []queued
+	errs          []error
+	bytes, writes int
+}
 
-// decideAndCommit fills errs with what the ops of group decided, as long as
-// the next one surely fits. It returns an error when the outcome of the group
-// is unknown.
-func (c *Committer) decideAndCommit(group []queued, errs []error) (done committed, err error) {
-	full := c.keeper.disk() == DiskFull
+// decideAndCommit decides the ops of g, as long as the next one surely fits. It
+// returns an error when the outcome of the group is unknown.
+func (c *Committer) decideAndCommit(g *grouping) error {
 	inner, err := c.engine.Begin()
 	if err != nil {
-		return done, fmt.Errorf("begin group: %w", err)
+		return fmt.Errorf("begin group: %w", err)
 	}
 	tx := &groupTxn{Txn: inner}
-	for i, q := range group {
-		if tx.bytes >= c.room {
-			group = group[:i]
+	if err := c.decide(tx, g); err != nil {
+		inner.Discard()
+		return err
+	}
+	next := c.ring.next()
+	for marked := false; g.writes > 0; {
+		if !marked {
+			if err := inner.Put(next.key(), next.value()); err != nil {
+				inner.Discard()
+				return fmt.Errorf("write marker of group %d: %w", next.last, err)
+			}
+			marked = true
+		}
+		more := c.await(g)
+		if len(more) == 0 {
 			break
 		}
-		done.ops++
-		if full && q.size > 0 {
-			c.stats.refusedFull.Add(1)
-			errs[i] = ErrFull
-			continue
-		}
-		before := tx.writes
-		if errs[i] = q.op.Decide(tx); errs[i] != nil && tx.writes != before {
+		g.ops = append(g.ops, more...)
+		if err := c.decide(tx, g); err != nil {
 			inner.Discard()
-			return done, fmt.Errorf("op failed after it wrote: %w", errs[i])
-		}
-		if errs[i] == nil {
-			done.bytes += q.size
+			return err
 		}
 	}
-	done.writes = tx.writes
-	next := c.ring.next()
-	if tx.writes > 0 {
-		if err := inner.Put(next.key(), next.value()); err != nil {
-			inner.Discard()
-			return done, fmt.Errorf("write marker of group %d: %w", next.last, err)
-		}
-	}
-	for i, q := range group {
-		if errs[i] == nil {
-			q.op.Decided()
-		}
-	}
-	if tx.writes == 0 {
+	if g.writes == 0 {
 		// Nothing to sync: what was read is durable by S4 and C3.
 		inner.Discard()
-		return done, nil
+		return nil
 	}
 	began := time.Now()
 	if err := inner.Commit(); err != nil {
-		return done, fmt.Errorf("commit group %d: %w", next.last, err)
+		return fmt.Errorf("commit group %d: %w", next.last, err)
 	}
 	c.stats.syncNanos.Add(int64(time.Since(began)))
 	c.ring = next
-	return done, nil
+	return nil
+}
+
+// decide decides the ops that are not decided yet, and tells them so.
+func (c *Committer) decide(tx *groupTxn, g *grouping) error {
+	full := c.keeper.disk() == DiskFull
+	from := len(g.errs)
+	for _, q := range g.ops[from:] {
+		if tx.bytes >= c.room {
+			break
+		}
+		if full && q.size > 0 {
+			c.stats.refusedFull.Add(1)
+			g.errs = append(g.errs, ErrFull)
+			continue
+		}
+		before := tx.writes
+		err := q.op.Decide(tx)
+		if err != nil && tx.writes != before {
+			return fmt.Errorf("op failed after it wrote: %w", err)
+		}
+		if g.errs = append(g.errs, err); err == nil {
+			g.bytes += q.size
+		}
+	}
+	g.writes = tx.writes
+	for i := from; i < len(g.errs); i++ {
+		if g.errs[i] == nil {
+			g.ops[i].op.Decided()
+		}
+	}
+	return nil
+}
+
+// patience is how long a group of nothing but patient ops waits for company.
+const patience = 3 * time.Millisecond
+
+// Patient is an Op that nobody waits for: if there is nothing else in its group,
+// the sync waits a little, so that the next op needs none of its own.
+type Patient interface{ Patient() bool }
+
+// await returns the ops that come while a group of patient ones waits; none for
+// any other group, or when nothing comes.
+func (c *Committer) await(g *grouping) []queued {
+	if len(g.errs) < len(g.ops) {
+		return nil // it is full
+	}
+	for _, q := range g.ops {
+		if p, ok := q.op.(Patient); !ok || !p.Patient() {
+			return nil
+		}
+	}
+	g.ops = slices.Clone(g.ops) // what take gives is valid until the next one
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		if more := c.queue.take(c.cfg.GroupOps, c.cfg.GroupBytes); len(more) > 0 {
+			return more
+		}
+		select {
+		case <-c.queue.wake:
+		case <-timer.C:
+			return nil
+		}
+	}
 }
 
 // groupTxn is the transaction as ops see it: theirs to read and write, the
