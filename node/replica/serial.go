@@ -81,7 +81,8 @@ type serialOp struct {
 	SerialStep
 	answer SerialAnswer
 	effect effect
-	state  cas.State
+	// cleared is the ballot that is pending until this is durable, 0 for none.
+	cleared cas.Ballot
 }
 
 func (o *serialOp) Size() int {
@@ -146,7 +147,10 @@ func (o *serialOp) Decide(tx storage.Txn) error {
 			verdict = cas.Missed
 		}
 	}
-	o.answer.Answer, o.state = is.Show(verdict, o.r.serial.mins[p], rec), is
+	o.answer.Answer = is.Show(verdict, o.r.serial.mins[p], rec)
+	if !is.Pending() {
+		o.cleared = o.r.serial.noted(o.Key)
+	}
 	return o.write(tx, was, is, stored, rec)
 }
 
@@ -248,10 +252,8 @@ func (o *serialOp) Done(err error) {
 	if len(o.effect.dots) > 0 || o.effect.delta != 0 {
 		o.r.harden(&o.effect)
 	}
-	if o.state.Pending() {
-		o.r.serial.ended(o.Key, o.state.Accepted.Ballot-1)
-	} else {
-		o.r.serial.ended(o.Key, o.state.Promised)
+	if o.cleared != 0 {
+		o.r.serial.ended(o.Key, o.cleared)
 	}
 	if o.answer.Event != (crdt.Dot{}) {
 		o.r.outbox.add(o.effect.part.id, crdt.EventID{Dot: o.answer.Event}, o.Key, o.answer.Record)

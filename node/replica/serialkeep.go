@@ -105,10 +105,21 @@ func (s *serial) note(fullKey []byte, b cas.Ballot) {
 	s.mu.Unlock()
 }
 
-// ended forgets what is pending up to a ballot; what came later stays.
-func (s *serial) ended(fullKey []byte, upTo cas.Ballot) {
+// noted is the ballot that is pending, 0 for none.
+func (s *serial) noted(fullKey []byte) cas.Ballot {
+	if s.count.Load() == 0 {
+		return 0
+	}
 	s.mu.Lock()
-	if b, ok := s.pending[string(fullKey)]; ok && b <= upTo {
+	defer s.mu.Unlock()
+	return s.pending[string(fullKey)]
+}
+
+// ended forgets a ballot that was noted when it was decided that nothing is
+// pending any more; one that was noted since, perhaps in the same group, stays.
+func (s *serial) ended(fullKey []byte, b cas.Ballot) {
+	s.mu.Lock()
+	if now, ok := s.pending[string(fullKey)]; ok && now == b {
 		delete(s.pending, string(fullKey))
 		s.count.Store(int64(len(s.pending)))
 	}
