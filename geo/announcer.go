@@ -47,6 +47,7 @@ type Announcer struct {
 	logger hclog.Logger
 	told   map[hashring.Partition]*crdt.Clock
 	seq    uint64
+	base   uint64 // of the last full round
 }
 
 // NewAnnouncer returns an announcer; Run makes it work.
@@ -81,16 +82,20 @@ func (a *Announcer) announce(now time.Time, session uint64, all bool) {
 	if a.cfg.EntryBytes != nil {
 		h.entryBytes = a.cfg.EntryBytes()
 	}
-	send := func() {
+	if all {
+		a.base = a.seq + 1
+	}
+	h.base = a.base
+	send := func(more bool) {
 		a.seq++
-		h.seq = a.seq
+		h.seq, h.more = a.seq, more
 		if err := a.log.Announce(encodeHeartbeat(&h)); err != nil {
 			// The next full round makes up for it.
 			a.logger.Debug("announce clocks", "error", err)
 		}
 		h.clocks = nil
 	}
-	size := 0
+	size, left := 0, false
 	owned := slices.Sorted(slices.Values(a.clocks.Owned()))
 	for _, p := range owned {
 		clock := a.minted(p)
@@ -101,15 +106,16 @@ func (a *Announcer) announce(now time.Time, session uint64, all bool) {
 		n := len(crdt.AppendClock(nil, clock)) + 8
 		if n > maxHeartbeat-heartbeatFill-1<<10 {
 			a.logger.Warn("clock is too large to announce", "partition", p, "bytes", n)
+			left = true // nobody shall believe that this was all
 			continue
 		}
 		if size += n; size > heartbeatFill && len(h.clocks) > 0 {
-			send()
+			send(true)
 			size = n
 		}
 		h.clocks = append(h.clocks, partitionClock{p, clock})
 	}
-	send()
+	send(left)
 }
 
 // minted returns the part of p's clock that names actors of the own region.

@@ -15,7 +15,7 @@ import (
 // A heartbeat is what a region announces: that it lives, and which dots of its
 // own actors one of its nodes has, per partition. On the wire:
 //
-//	1 byte    format, 1
+//	1 byte    format, 2
 //	1 byte    0: the body follows, 1: its s2 block
 //	          body
 //	4 bytes   CRC-32C, little endian, of all bytes before it
@@ -25,13 +25,16 @@ import (
 //	length of region, region   (1..63 bytes)
 //	length of node, node       (1..63 bytes)
 //	session, seq               one run of the announcer, and its messages from 1
-//	time                       milliseconds since 1970, by the sender
+//	base                       seq of the first message of its last full round
+//	more                       1: more of what was known at that time follows, else 0
+//	time                       milliseconds since 1970, by the sender, before it
+//	                           looked at its clocks
 //	entry bytes                average of the sender's entries, 0: unknown
 //	number of partitions, then each, ascending: partition, length, clock
 //
 // A clock is in crdt's encoding. Nothing may follow.
 const (
-	heartbeatFormat = 1
+	heartbeatFormat = 2
 	heartbeatFrame  = 2 + 4
 
 	// maxHeartbeat bounds a message, packed or not: it shares a connection
@@ -47,6 +50,8 @@ const (
 type heartbeat struct {
 	region, node string
 	session, seq uint64
+	base         uint64
+	more         bool
 	millis       uint64
 	entryBytes   uint64
 	clocks       []partitionClock
@@ -74,7 +79,11 @@ func encodeHeartbeat(h *heartbeat) []byte {
 func appendHeartbeat(to []byte, h *heartbeat) []byte {
 	to = appendName(to, h.region)
 	to = appendName(to, h.node)
-	for _, v := range []uint64{h.session, h.seq, h.millis, h.entryBytes, uint64(len(h.clocks))} {
+	more := uint64(0)
+	if h.more {
+		more = 1
+	}
+	for _, v := range []uint64{h.session, h.seq, h.base, more, h.millis, h.entryBytes, uint64(len(h.clocks))} {
 		to = binary.AppendUvarint(to, v)
 	}
 	var clock []byte
@@ -119,7 +128,11 @@ func decodeHeartbeat(msg []byte) (*heartbeat, error) {
 func decodeHeartbeatBody(body []byte) (*heartbeat, error) {
 	r := reader{rest: body}
 	h := &heartbeat{region: string(r.bytes(1, maxName)), node: string(r.bytes(1, maxName))}
-	for _, to := range []*uint64{&h.session, &h.seq, &h.millis, &h.entryBytes} {
+	for _, to := range []*uint64{&h.session, &h.seq, &h.base} {
+		*to = r.uvarint(1<<64 - 1)
+	}
+	h.more = r.uvarint(1) == 1
+	for _, to := range []*uint64{&h.millis, &h.entryBytes} {
 		*to = r.uvarint(1<<64 - 1)
 	}
 	last := -1

@@ -114,6 +114,7 @@ type Node struct {
 	drains  []*geo.Drain
 	herald  *geo.Announcer
 	lag     *geo.Lag         // nil without feeds
+	fresh   *geo.Fresh       // nil without feeds
 	keeper  *topology.Keeper // nil without a store
 	copier  *handoff.Copier
 	steward *handoff.Steward // nil without a store
@@ -255,6 +256,8 @@ func (n *Node) wireGeo() {
 		return
 	}
 	n.lag = geo.NewLag(time.Now(), origins, n.replica)
+	n.fresh = geo.NewFresh(n.replica, n.mintersOf)
+	n.replica.SetFresh(n.freshness)
 	for _, origin := range origins {
 		n.drains = append(n.drains, geo.NewDrain(geo.DrainConfig{Region: string(top.Region), Origin: origin},
 			n.deps.Feeds[topology.Region(origin)], n.coord, n.drainEvents(origin),
@@ -325,7 +328,9 @@ func (n *Node) drainEvents(origin string) geo.DrainEvents {
 		Announced: func(data []byte) {
 			if err := n.lag.Announced(time.Now(), origin, data); err != nil {
 				n.log.Warn("unusable heartbeat of another region", "origin", origin, "error", err)
+				return
 			}
+			n.passOn(data)
 		},
 		Link: func(up bool) { n.log.Info("link to another region", "origin", origin, "up", up) },
 	}
@@ -365,6 +370,8 @@ func (n *Node) Handle(from topology.NodeID, req peer.Request, reply peer.Done) {
 		reply(binary.BigEndian.AppendUint64(nil, uint64(n.deps.HLC.Now())), nil)
 	case req.Verb == peer.VerbOperate:
 		n.serveOperate(req, reply)
+	case req.Verb == peer.VerbAnnounce:
+		n.serveAnnounce(req, reply)
 	case req.Verb == peer.VerbTopology:
 		n.serveTopology(req, reply)
 	case req.Verb == peer.VerbStatus:

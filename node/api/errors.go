@@ -119,8 +119,8 @@ func ToProto(e *coord.Error) *atollv1.Error {
 	}
 	if e.Missing > 0 {
 		set(metaMissing, strconv.FormatUint(e.Missing, 10))
-		set(metaMissingFrom, strings.Join(regionNames(e.MissingFrom), ","))
 	}
+	set(metaMissingFrom, strings.Join(regionNames(e.MissingFrom), ","))
 	if e.Outcome == coord.Unknown {
 		set(metaCause, reasonName(r.reason))
 		w.Reason = atollv1.Reason_REASON_UNKNOWN_OUTCOME

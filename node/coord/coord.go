@@ -89,6 +89,9 @@ type Stats struct {
 	// SessionBehind counts operations that ended since nobody had all that their
 	// session knew.
 	SessionBehind atomic.Uint64
+	// TooOld counts reads that were refused since the answer would have been too
+	// old.
+	TooOld atomic.Uint64
 	// Hints counts requests to stand in for an owner.
 	Hints atomic.Uint64
 	// Serials counts operations at serial levels, and reads that finished what was

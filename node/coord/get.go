@@ -60,6 +60,10 @@ func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
 		done = c.afterGet(k, done)
 	}
 	r := reader{g.Deadline, done}
+	if g.asksFresh() {
+		c.freshly(k, w, g, done)
+		return
+	}
 	if k.asks() {
 		c.informed(k, w, r)
 		return

@@ -21,6 +21,8 @@ type key struct {
 
 	// session is what the operation's session knows, nil without one.
 	session *knowing
+	// fresh asks how old the answer is; see freshness.go.
+	fresh bool
 
 	top  *topology.Topology
 	part hashring.Partition

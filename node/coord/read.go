@@ -54,6 +54,7 @@ type read struct {
 	finished bool
 	behind   bool // a peer goes by an older topology than this node
 	session  sessionRead
+	fresh    []wire.Fresh // what the answers told
 	lastErr  error
 	// outbound requests are sent, and the answer given, outside the lock.
 	outbound []int
@@ -82,7 +83,7 @@ func (r *read) begin() {
 		return
 	}
 	r.self = r.k.place(r.c.cfg.Self)
-	if n == 1 && r.self >= 0 && !r.strict && !r.k.asks() {
+	if n == 1 && r.self >= 0 && !r.strict && !r.k.careful() {
 		// The common case needs no lock, timer or fan-out.
 		if b, err := r.c.Replica.Read(r.k.top.Epoch, r.k.hash, r.k.full); err == nil {
 			if rec, err := decode(&r.k, b); err == nil {
@@ -92,7 +93,7 @@ func (r *read) begin() {
 		}
 	}
 	r.order()
-	r.body = wire.AppendRead(make([]byte, 0, len(r.k.full)+1), wire.Read{Key: r.k.full, Needs: r.k.needs()})
+	r.body = wire.AppendRead(make([]byte, 0, len(r.k.full)+1), wire.Read{Key: r.k.full, Needs: r.k.needs(), Fresh: r.k.fresh})
 	r.mu.Lock()
 	for range n {
 		r.askNext()
@@ -163,7 +164,7 @@ func (r *read) flush() {
 
 func (r *read) ask(i int) {
 	body := r.body
-	if r.k.asks() {
+	if r.k.careful() {
 		var asked bool
 		if body, asked = r.askKnowing(i); asked {
 			return
@@ -208,6 +209,7 @@ func (r *read) answer(i int, held wire.Held, err error) {
 		return
 	}
 	r.replies = append(r.replies, readReply{slot: i, record: b, pending: held.Pending, missing: held.Missing})
+	r.newest(held.Fresh)
 	v := r.tally.Ack(i)
 	if r.k.asks() && !r.knows() {
 		r.seek()
@@ -342,7 +344,7 @@ func (r *read) met() {
 }
 
 func (r *read) achieved(who []topology.NodeID) Achieved {
-	a := Achieved{Level: r.want.level, Needed: r.tally.Need(), Replicas: who, Coordinator: r.c.cfg.Self, Reached: r.k.reached(len(who))}
+	a := Achieved{Level: r.want.level, Needed: r.tally.Need(), Replicas: who, Coordinator: r.c.cfg.Self, Reached: r.k.reached(len(who)), Freshness: r.freshness()}
 	for i := range r.k.row.Slots {
 		a.Degraded = a.Degraded || !r.c.alive(r.k.server(i))
 	}

@@ -65,6 +65,9 @@ func placeOf(k *key) session.Place {
 // asks reports whether the session knows anything that an answer must know.
 func (k *key) asks() bool { return k.session != nil && k.session.part != nil }
 
+// careful reports whether an owner has to look at more than the record.
+func (k *key) careful() bool { return k.asks() || k.fresh }
+
 // forgetful is the key without its session.
 func (k key) forgetful() key {
 	k.session = nil

@@ -25,8 +25,10 @@ func unservedLevel(l quorum.Level, regions int) *Error {
 
 func unservedGet(g *Get) *Error {
 	switch {
-	case g.MaxStaleness != 0, g.WaitFresh, g.Freshness:
-		return unserved("max_staleness_ms")
+	case g.WaitFresh && g.MaxStaleness <= 0:
+		return invalid("wait_fresh", "with max_staleness_ms only", "alone", "there is nothing to wait for")
+	case g.asksFresh() && g.Level.Consensus():
+		return invalid("max_staleness_ms", "at a level without consensus", g.Level.String(), "what is read by consensus is not judged by its age")
 	}
 	return unservedLevel(g.Level, g.Regions)
 }

@@ -3,7 +3,6 @@ package coord_test
 import (
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
@@ -21,9 +20,8 @@ func TestUnservedIsRefused(t *testing.T) {
 			return 0
 		}
 		for name, change := range map[string]func(*coord.Get){
-			"serial":    func(g *coord.Get) { g.Level = quorum.Serial },
-			"staleness": func(g *coord.Get) { g.MaxStaleness = time.Second },
-			"freshness": func(g *coord.Get) { g.Freshness = true },
+			"serial":           func(g *coord.Get) { g.Level = quorum.Serial },
+			"wait for nothing": func(g *coord.Get) { g.WaitFresh = true },
 		} {
 			g := get("k")
 			change(&g)

@@ -60,6 +60,7 @@ const (
 	VerbOutcome     Verb = 17 // what is known of a request id
 	VerbSerial      Verb = 18 // a step of a key's consensus
 	VerbSerialState Verb = 19 // a page of the consensus states of a partition
+	VerbAnnounce    Verb = 21 // take another region's heartbeat, which the sender got
 	VerbSerialRead  Verb = 20 // read a key through its consensus
 )
 
