@@ -112,6 +112,7 @@ func (c *Client) getOp(key string, cfg *readConfig) *op {
 		name: "get", hash: c.hash(key), level: cfg.level, size: 32 + len(key),
 		call: atollv1.StreamCall{Op: &atollv1.StreamCall_Get{Get: &atollv1.GetRequest{
 			Bucket: c.bucket, Key: []byte(key), Level: atollv1.Level(cfg.level), R: cfg.r, Regions: cfg.regions,
+			MaxStalenessMs: int64((cfg.staleness.bound + time.Millisecond - 1) / time.Millisecond), WaitFresh: cfg.staleness.wait, Freshness: cfg.freshness,
 		}}},
 	}
 }
@@ -191,6 +192,9 @@ func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Objec
 
 // read returns what is there, siblings and all.
 func (c *Client) read(ctx context.Context, key string, cfg *readConfig) (Object, error) {
+	if err := cfg.bounded(); err != nil {
+		return Object{}, c.complete(err, c.getOp(key, cfg), nil)
+	}
 	reply, attempts, err := c.do(ctx, c.getOp(key, cfg))
 	res := reply.GetGet()
 	cfg.info.fill(attempts, res.GetAchieved())

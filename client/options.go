@@ -21,11 +21,13 @@ type (
 )
 
 type readConfig struct {
-	level    Level
-	r        uint32
-	regions  uint32
-	resolver Resolver
-	info     *Info
+	level     Level
+	r         uint32
+	regions   uint32
+	resolver  Resolver
+	staleness StalenessOption
+	freshness bool
+	info      *Info
 }
 
 type writeConfig struct {
@@ -127,6 +129,8 @@ type Info struct {
 	// Degraded: some owners were not asked because they are down, or others
 	// stood in for them.
 	Degraded bool
+	// Freshness of the answer in what other regions wrote; see Freshness.
+	Freshness []RegionFreshness
 	// Attempts it took, 1 when the first succeeded.
 	Attempts int
 	// RequestID of a write. Replayed: an attempt before the one that was answered
@@ -153,7 +157,7 @@ func (i *Info) fill(attempts int, a *atollv1.Achieved) {
 	}
 	*i = Info{
 		Coordinator: a.GetCoordinator(), Replicas: a.GetReplicas(), Needed: int(a.GetNeeded()),
-		Level: Level(a.GetLevel()), Reached: Level(a.GetReached()), Regions: regionInfos(a.GetRegions()), Region: a.GetRegion(), Degraded: a.GetDegraded(), Hinted: a.GetHinted(), Attempts: attempts,
+		Level: Level(a.GetLevel()), Reached: Level(a.GetReached()), Regions: regionInfos(a.GetRegions()), Region: a.GetRegion(), Degraded: a.GetDegraded(), Hinted: a.GetHinted(), Freshness: freshness(a), Attempts: attempts,
 	}
 }
 

@@ -116,3 +116,53 @@ func TestSessionAtOnce(t *testing.T) {
 	}
 	t.Logf("a token of %d bytes", len(s.Token()))
 }
+
+// How old an answer may be in what another region wrote is bounded, and told. When
+// the other one is cut off, it gets old; after that, it is waited for.
+func TestStaleness(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := kvtest.NewCluster(t, "eu", "us")
+	eu, us := c.Client("eu"), c.Client("us", client.Timeout(15*time.Second))
+	began := time.Now()
+	if _, err := eu.Put(ctx, "k", []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	written := time.Now()
+	// Everything up to the write, and it is there.
+	var info client.Info
+	obj, err := us.Get(ctx, "k", client.WaitFresh(time.Since(began)+time.Second), client.Freshness(), client.Explain(&info))
+	if err != nil && !errors.Is(err, client.ErrNotFound) {
+		t.Fatal(err)
+	}
+	for err == nil && len(info.Freshness) == 1 && info.Freshness[0].CompleteAsOf.Before(written) || errors.Is(err, client.ErrNotFound) {
+		if len(info.Freshness) == 1 && info.Freshness[0].CompleteAsOf.After(written) {
+			t.Fatal("it is said to be complete, and lacks the write")
+		}
+		obj, err = us.Get(ctx, "k", client.WaitFresh(2*time.Second), client.Freshness(), client.Explain(&info))
+	}
+	if err != nil || string(obj.Value()) != "v" || len(info.Freshness) != 1 || info.Freshness[0].Region != "eu" {
+		t.Fatalf("%v, %+v", err, info)
+	}
+	c.Partition("eu", "us")
+	for {
+		_, err := us.Get(ctx, "k", client.MaxStaleness(2*time.Second), client.LocalOne)
+		if errors.Is(err, client.ErrStale) {
+			var e *client.Error
+			if !errors.As(err, &e) || len(e.MissingFrom) != 1 || e.MissingFrom[0] != "eu" {
+				t.Errorf("%+v", e)
+			}
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := us.Get(ctx, "k", client.MaxStaleness(-1)); !errors.Is(err, client.ErrInvalid) {
+		t.Error(err)
+	}
+	c.Heal("eu", "us")
+	if _, err := us.Get(ctx, "k", client.WaitFresh(2*time.Second)); err != nil {
+		t.Errorf("after the cut: %v", err)
+	}
+}

@@ -57,12 +57,16 @@ case, with the context that a write that follows this read names by --after.`,
 	q.bucketFlag(cmd)
 	q.readFlags(cmd)
 	q.sessionFlag(cmd)
+	q.stalenessFlags(cmd)
 	out := formatFlag(cmd, "raw", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runGet(cmd, &q, out, args[0]) }
 	return cmd
 }
 
 func runGet(cmd *cobra.Command, q *request, out *format, key string) error {
+	if err := q.checkStaleness(cmd); err != nil {
+		return err
+	}
 	c, err := q.open(cmd)
 	if err != nil {
 		return err

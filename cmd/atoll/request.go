@@ -33,7 +33,8 @@ type request struct {
 	regions   count
 	sloppy    bool
 
-	session string // file
+	session                 string // file
+	maxStaleness, waitFresh time.Duration
 
 	after string // what --after was given, for messages
 	info  client.Info
@@ -129,6 +130,12 @@ func (q *request) readOptions() []client.ReadOption {
 	}
 	if q.regions > 0 {
 		opts = append(opts, client.Regions(int(q.regions)))
+	}
+	if q.maxStaleness > 0 {
+		opts = append(opts, client.MaxStaleness(q.maxStaleness))
+	}
+	if q.waitFresh > 0 {
+		opts = append(opts, client.WaitFresh(q.waitFresh))
 	}
 	return opts
 }

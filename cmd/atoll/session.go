@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,6 +21,21 @@ const maxSessionFile = 8 << 20
 func (q *request) sessionFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&q.session, "session", "",
 		"`FILE` that keeps what this and other commands with it have seen and written, in any region: none of them sees less; it is made if it is not there")
+}
+
+func (q *request) stalenessFlags(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&q.maxStaleness, "max-staleness", 0,
+		"fail unless the answer holds everything that each other region had written until so long ago; without it, no bound")
+	cmd.Flags().DurationVar(&q.waitFresh, "wait-fresh", 0, "--max-staleness, but wait for such an answer until --timeout")
+}
+
+func (q *request) checkStaleness(cmd *cobra.Command) error {
+	for name, d := range map[string]time.Duration{"max-staleness": q.maxStaleness, "wait-fresh": q.waitFresh} {
+		if cmd.Flags().Changed(name) && d <= 0 {
+			return usage(cmd, fmt.Errorf("the bound has to be positive%s", inputBounds(name, "> 0", d.String())))
+		}
+	}
+	return atMostOne(cmd, "max-staleness", "wait-fresh")
 }
 
 // inSession is c, or goes on with the session of the file that was named.
