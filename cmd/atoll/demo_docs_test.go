@@ -1,0 +1,39 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var demoBlock = regexp.MustCompile("(?s)```demo\n(.*?)```")
+
+// The scenarios of docs/consistency.md are what a reader may type: real nodes,
+// gRPC and NATS, in three regions.
+func TestDemoOfConsistency(t *testing.T) {
+	text, err := os.ReadFile("../../docs/consistency.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var script strings.Builder
+	blocks := demoBlock.FindAllStringSubmatch(string(text), -1)
+	for _, b := range blocks {
+		script.WriteString(b[1] + "\\use eu\n\\heal\n")
+	}
+	if len(blocks) < 6 {
+		t.Fatalf("%d scenarios: are they found?", len(blocks))
+	}
+	file := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(file, []byte(script.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startAtollOn(t, nil, nil, []string{"TMPDIR=" + t.TempDir()},
+		"demo", "--regions", "eu,us,ap", "--nats", "1", "--latency", "5ms", "--script", file)
+	out, err := io.ReadAll(p.out)
+	if code := p.exit(); err != nil || code != exitOK {
+		t.Errorf("exit code %d, %v\n%s\n%s", code, err, out, p.stderr.String())
+	}
+}
