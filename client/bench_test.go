@@ -195,3 +195,7 @@ func BenchmarkMany(b *testing.B) {
 }
 
 func (a *at) Outcome(coord.OutcomeQuery, func(coord.OutcomeResult, error)) {}
+
+func (a *at) Await(coord.Await, func([]coord.RegionAchieved, error)) {
+	panic("nobody waits for regions here")
+}

@@ -333,3 +333,5 @@ func BenchmarkRequests(b *testing.B) {
 }
 
 func (f *fake) Outcome(coord.OutcomeQuery, func(coord.OutcomeResult, error)) {}
+
+func (f *fake) Await(_ coord.Await, done func([]coord.RegionAchieved, error)) { done(nil, nil) }

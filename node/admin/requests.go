@@ -152,3 +152,8 @@ func (m measured) Put(p coord.Put, done func(coord.PutResult, error)) {
 func (m measured) Outcome(o coord.OutcomeQuery, done func(coord.OutcomeResult, error)) {
 	m.next.Outcome(o, done)
 }
+
+// Await is not measured: it takes as long as it takes.
+func (m measured) Await(a coord.Await, done func([]coord.RegionAchieved, error)) {
+	m.next.Await(a, done)
+}

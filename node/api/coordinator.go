@@ -19,6 +19,7 @@ type Coordinator interface {
 	// Outcome tells what became of a write, and ends its request where it was not
 	// carried out.
 	Outcome(o coord.OutcomeQuery, done func(coord.OutcomeResult, error))
+	Await(a coord.Await, done func([]coord.RegionAchieved, error))
 }
 
 // Cluster answers operators and clients that route by themselves.

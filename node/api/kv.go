@@ -23,6 +23,7 @@ type KVService struct {
 	log    hclog.Logger
 	limits *limiter
 	hot    *hotCounter
+	awaits atomic.Int64 // calls of AwaitReplication that wait
 	// encoded is the last refusal on a stream: most are equal.
 	encoded atomic.Pointer[encodedRefusal]
 

@@ -141,11 +141,15 @@ func (j *joining) end(s *spread, err error) {
 
 func (c *Coordinator) serveRegionRead(req peer.Request, reply peer.Done) {
 	m, err := wire.DecodeRegionRead(req.Body)
-	if err == nil && m.Needs != nil {
-		err = fmt.Errorf("%w: a region's read that needs dots is not served yet", wire.ErrMalformed)
+	if err == nil && m.Needs != nil && len(m.Key) > 0 {
+		err = fmt.Errorf("%w: both a key and needs", wire.ErrMalformed)
 	}
 	if err != nil {
 		invalidRequest(reply, err)
+		return
+	}
+	if m.Needs != nil {
+		c.serveRegionNeeds(&m, asked(m.Level, m.Owners), early(time.Now().Add(req.Timeout)), reply)
 		return
 	}
 	k, err := c.foreign(m.Key)

@@ -62,7 +62,7 @@ func (r *reader) share() Share {
 // RegionRead asks a node of another region what its owners hold of a key. It
 // answers with a RegionReply.
 type RegionRead struct {
-	// Key is empty where only Needs are asked for.
+	// Key is empty where Needs are asked for, and only then.
 	Key []byte
 	// Level says how many owners it takes there, and Owners, where it is not 0,
 	// how many in its place.

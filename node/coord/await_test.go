@@ -1,0 +1,115 @@
+package coord_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/atolldb/atoll/crdt/session"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/quorum"
+)
+
+func (m *member) await(t *testing.T, a coord.Await) ([]coord.RegionAchieved, *coord.Error) {
+	if a.Deadline.IsZero() {
+		a.Deadline = time.Now().Add(patience)
+	}
+	o := newOnce[[]coord.RegionAchieved](t)
+	m.Await(a, o.done)
+	return o.wait()
+}
+
+// Who waits for other regions gets an answer when they have everything that the
+// session knows, and not before; of many partitions, too.
+func TestAwait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newRegions(t, 3, 4)
+		m := all[0].nodes["an1"]
+		token := session.Begin()
+		var keys []string
+		for i := range 20 {
+			p := put(fmt.Sprint("k", i), "v")
+			p.Session = token
+			token = m.mustPut(t, p).Session
+			keys = append(keys, string(p.Key))
+		}
+		regions, err := m.await(t, coord.Await{Session: token})
+		if err == nil || err.Code != coord.CodePartial || err.Outcome != coord.Applied || err.Applied == nil {
+			t.Fatalf("%v: %+v", regions, err)
+		}
+		if got := states(err.Applied.Achieved); got != "a:reached b:unknown c:unknown " {
+			t.Errorf("%s", got)
+		}
+		// They get it while somebody waits: b first, and then c.
+		waiting := newOnce[[]coord.RegionAchieved](t)
+		m.Await(coord.Await{Session: token, Deadline: time.Now().Add(time.Minute)}, waiting.done)
+		began := time.Now()
+		for i, r := range all[1:] {
+			time.Sleep(time.Second)
+			for _, k := range keys {
+				from := all[0].owners("default", k)[0]
+				for _, o := range r.owners("default", k)[:2] {
+					all[0].copyTo(o, from, k)
+				}
+			}
+			if i == 0 {
+				got, err := m.await(t, coord.Await{Session: token, Level: quorum.Quorum})
+				if err != nil || len(got) != 3 {
+					t.Errorf("a quorum of them has it: %v, %v", got, err)
+				}
+				if _, err := m.await(t, coord.Await{Session: token, Regions: 2}); err != nil {
+					t.Errorf("two of them have it: %v", err)
+				}
+			}
+		}
+		got, err := waiting.wait()
+		if err != nil || len(got) != 3 || slices.ContainsFunc(got, func(g coord.RegionAchieved) bool { return g.State != coord.RegionReached || g.Replicas < 2 }) {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if took := time.Since(began); took < 2*time.Second {
+			t.Errorf("told after %v", took)
+		}
+		if _, err := m.await(t, coord.Await{Session: token, Level: quorum.All}); err == nil || err.Code != coord.CodePartial {
+			t.Errorf("not all owners have it: %v", err)
+		}
+		// A session that knows nothing has nothing to wait for.
+		if got, err := m.await(t, coord.Await{Session: session.Begin()}); err != nil || len(got) != 3 {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
+}
+
+func TestAwaitBadInput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newRegions(t, 2, 3)
+		m := all[0].nodes["an1"]
+		p := put("k", "v")
+		p.Session = session.Begin()
+		token := m.mustPut(t, p).Session
+		forged := slices.Clone(token)
+		forged[len(forged)-1] ^= 1
+		for name, c := range map[string]struct {
+			a     coord.Await
+			code  coord.Code
+			field string
+		}{
+			"a local level":    {coord.Await{Session: token, Level: quorum.LocalQuorum}, coord.CodeInvalid, "level"},
+			"too many regions": {coord.Await{Session: token, Regions: 3}, coord.CodeInvalid, "regions"},
+			"no token":         {coord.Await{}, coord.CodeBadSession, "session"},
+			"a forged token":   {coord.Await{Session: forged}, coord.CodeBadSession, "session"},
+			"not a token":      {coord.Await{Session: []byte("token")}, coord.CodeBadSession, "session"},
+			"too long":         {coord.Await{Session: make([]byte, session.MaxSent+1)}, coord.CodeBadSession, "session"},
+		} {
+			if _, err := m.await(t, c.a); err == nil || err.Code != c.code || err.Field != c.field {
+				t.Errorf("%s: %+v", name, err)
+			}
+		}
+		all[1].lose(true)
+		began := time.Now()
+		if _, err := m.await(t, coord.Await{Session: token}); err == nil || err.Code != coord.CodePartial || time.Since(began) > patience/2 {
+			t.Errorf("a region that is known to be away: %v after %v", err, time.Since(began))
+		}
+	})
+}
