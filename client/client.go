@@ -109,7 +109,7 @@ func (c *Client) hash(key string) uint64 {
 
 func (c *Client) getOp(key string, cfg *readConfig) *op {
 	return &op{
-		name: "get", hash: c.hash(key), level: cfg.level, size: 32 + len(key),
+		name: "get", hash: c.hash(key), level: cfg.level, waits: leaves(cfg.level, cfg.regions), size: 32 + len(key),
 		call: atollv1.StreamCall{Op: &atollv1.StreamCall_Get{Get: &atollv1.GetRequest{
 			Bucket: c.bucket, Key: []byte(key), Level: atollv1.Level(cfg.level), R: cfg.r, Regions: cfg.regions,
 			MaxStalenessMs: int64((cfg.staleness.bound + time.Millisecond - 1) / time.Millisecond), WaitFresh: cfg.staleness.wait, Freshness: cfg.freshness,
@@ -121,7 +121,7 @@ func (c *Client) getOp(key string, cfg *readConfig) *op {
 // Put returns, and after an early return the sender may be encoding still.
 func (c *Client) putOp(key string, value []byte, cfg *writeConfig) (*op, *Error) {
 	o := &op{
-		name: "put", hash: c.hash(key), level: cfg.level, write: true,
+		name: "put", hash: c.hash(key), level: cfg.level, waits: leaves(cfg.level, cfg.regions), write: true,
 		size: 96 + len(key) + len(value) + len(cfg.after.context),
 	}
 	if err := c.checkWrite(key, cfg); err != nil {
@@ -146,7 +146,7 @@ func (c *Client) putOp(key string, value []byte, cfg *writeConfig) (*op, *Error)
 
 func (c *Client) deleteOp(key string, cfg *writeConfig) (*op, *Error) {
 	o := &op{
-		name: "delete", hash: c.hash(key), level: cfg.level, write: true,
+		name: "delete", hash: c.hash(key), level: cfg.level, waits: leaves(cfg.level, cfg.regions), write: true,
 		size: 96 + len(key) + len(cfg.after.context),
 	}
 	if err := c.checkWrite(key, cfg); err != nil {

@@ -72,6 +72,30 @@ func Example() {
 	// Output: good morning, from 3 owners in eu
 }
 
+// A write in every region: when it is not there in time it is partial, and can be
+// waited for.
+func ExampleClient_AwaitReplication() {
+	target, _, end := exampleCluster()
+	defer end()
+	ctx := context.Background()
+	c := must(client.Open(ctx, target))
+	defer c.Close()
+
+	_, err := c.Put(ctx, "price", []byte("7"), client.EachQuorum)
+	if e := (*client.Error)(nil); errors.Is(err, client.ErrPartial) && errors.As(err, &e) {
+		fmt.Println("it holds here, and is not known to be in:")
+		for _, g := range e.Regions() {
+			if g.State != client.RegionReached {
+				fmt.Println(g.Region)
+			}
+		}
+	}
+	for _, g := range must(c.AwaitReplication(ctx)) {
+		fmt.Println(g.Region, g.State)
+	}
+	// Output: eu reached
+}
+
 // Two regions wrote the same key: both values are there, until somebody
 // decides.
 func ExampleClient_Get_siblings() {

@@ -18,6 +18,12 @@ func (n RegionCount) applyUpdate(r *readConfig, w *writeConfig) {
 	r.regions, w.regions = uint32(n), uint32(n)
 }
 
+// leaves reports whether a level, or a number of regions, has the node wait for
+// other regions.
+func leaves(l Level, regions uint32) bool {
+	return l == Quorum || l == EachQuorum || l == All || regions > 1
+}
+
 // RegionState is how far a region took part in an operation.
 type RegionState uint8
 

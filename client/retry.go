@@ -64,6 +64,7 @@ type op struct {
 	rpc     *rpc // in place of call; alone
 	id      RequestID
 	repeats bool // a write that may be sent again after an unknown outcome
+	waits   bool // it is the node that waits: one attempt gets all the time
 }
 
 // run is the state of carrying out an op.
@@ -106,9 +107,10 @@ func (r *run) start(ctx context.Context, c *cluster) (*atollv1.StreamReply, *Err
 }
 
 // attemptDeadline leaves time to ask another node if this one does not answer.
-// Writes that cannot be repeated get all the time there is.
+// Writes that cannot be repeated, and what waits for other regions, get all the
+// time there is.
 func (r *run) attemptDeadline(v *view, now time.Time) time.Time {
-	if r.op.write && !r.op.repeats || len(v.nodes) == 1 || r.attempts >= maxAttempts-1 {
+	if r.op.write && !r.op.repeats || r.op.waits || len(v.nodes) == 1 || r.attempts >= maxAttempts-1 {
 		return r.deadline
 	}
 	half := now.Add(r.deadline.Sub(now) / 2)

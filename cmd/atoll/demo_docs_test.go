@@ -20,8 +20,9 @@ func TestDemoOfConsistency(t *testing.T) {
 	}
 	var script strings.Builder
 	blocks := demoBlock.FindAllStringSubmatch(string(text), -1)
+	session := filepath.Join(t.TempDir(), "demo.session")
 	for _, b := range blocks {
-		script.WriteString(b[1] + "\\use eu\n\\heal\n")
+		script.WriteString(strings.ReplaceAll(b[1], "demo.session", session) + "\\use eu\n\\heal\n")
 	}
 	if len(blocks) < 6 {
 		t.Fatalf("%d scenarios: are they found?", len(blocks))

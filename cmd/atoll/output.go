@@ -165,19 +165,22 @@ type regionJSON struct {
 	Detail   string `json:"detail,omitempty"`
 }
 
+func regionsJSON(list []client.RegionInfo) (out []regionJSON) {
+	for _, g := range list {
+		out = append(out, regionJSON{g.Region, g.State.String(), g.Replicas, g.Needed, g.Detail})
+	}
+	return out
+}
+
 func (q *request) achieved() achievedJSON {
 	i := q.info
 	l := level(i.Level)
-	var regions []regionJSON
-	for _, g := range i.Regions {
-		regions = append(regions, regionJSON{g.Region, g.State.String(), g.Replicas, g.Needed, g.Detail})
-	}
 	reached := ""
 	if i.Reached != 0 {
 		reached = i.Reached.String()
 	}
 	return achievedJSON{
-		Reached: reached, Regions: regions,
+		Reached: reached, Regions: regionsJSON(i.Regions),
 		Level: l.String(), Needed: i.Needed, Replicas: i.Replicas, Region: i.Region,
 		Coordinator: i.Coordinator, Hinted: i.Hinted, Degraded: i.Degraded, Attempts: i.Attempts,
 	}

@@ -12,7 +12,7 @@ import (
 func commands() []func() *cobra.Command {
 	return []func() *cobra.Command{
 		startCommand, configCommand, growCommand, versionCommand,
-		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand,
+		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand, awaitCommand,
 		statusCommand, ringCommand, bucketCommand,
 		nodeCommand, taskCommand, paceCommand, repairCommand, collectCommand, hotkeysCommand,
 		importCommand, exportCommand, benchCommand, planCommand,
