@@ -147,6 +147,24 @@ func ExampleClient_Update() {
 	// Output: [milk tea bread] 1
 }
 
+// A session for each user: it goes on where its token stood, in another process or
+// another region.
+func ExampleClient_Session() {
+	target, _, end := exampleCluster()
+	defer end()
+	ctx := context.Background()
+	c := must(client.Open(ctx, target))
+	defer c.Close()
+
+	user := c.Session()
+	must(user.Put(ctx, "cart/42", []byte("tea"), client.LocalOne))
+	cookie := user.Token()
+
+	user = must(c.SessionFrom(cookie))
+	fmt.Printf("%s\n", must(user.Get(ctx, "cart/42", client.LocalOne)).Value())
+	// Output: tea
+}
+
 // A resolver of one's own, for one call. It decides; the client writes the
 // decision back.
 func ExampleWithResolver() {
