@@ -169,6 +169,9 @@ func (c *Client) checkWrite(key string, cfg *writeConfig) *Error {
 		e.Reason = "BAD_CONTEXT"
 		return e
 	}
+	if cfg.after.omitted {
+		return invalid("after", "8192 bytes", "more", "too much was seen of this key for its context to be handed out: write with Overwrite")
+	}
 	if cfg.ttl < 0 {
 		return invalid("ttl", ">= 0", cfg.ttl.String(), "time to live is negative")
 	}
@@ -192,6 +195,14 @@ func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Objec
 
 // read returns what is there, siblings and all.
 func (c *Client) read(ctx context.Context, key string, cfg *readConfig) (Object, error) {
+	obj, err := c.readOnce(ctx, key, cfg)
+	if err != nil {
+		return Object{}, err
+	}
+	return c.whole(ctx, key, obj, cfg)
+}
+
+func (c *Client) readOnce(ctx context.Context, key string, cfg *readConfig) (Object, error) {
 	if err := cfg.bounded(); err != nil {
 		return Object{}, c.complete(err, c.getOp(key, cfg), nil)
 	}
@@ -227,7 +238,7 @@ func (c *Client) put(ctx context.Context, key string, value []byte, cfg *writeCo
 	if err != nil {
 		return c.partial(err, key, cfg.info, attempts), err
 	}
-	return Version{bucket: c.bucket, key: key, context: string(res.GetContext())}, nil
+	return Version{bucket: c.bucket, key: key, context: string(res.GetContext()), omitted: res.GetContextOmitted()}, nil
 }
 
 // Delete removes a key's value. With After it removes what that version had
@@ -249,5 +260,5 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (V
 	if err != nil {
 		return c.partial(err, key, cfg.info, attempts), err
 	}
-	return Version{bucket: c.bucket, key: key, context: string(res.GetContext())}, nil
+	return Version{bucket: c.bucket, key: key, context: string(res.GetContext()), omitted: res.GetContextOmitted()}, nil
 }

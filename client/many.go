@@ -52,7 +52,11 @@ func (c *Client) GetMany(ctx context.Context, keys []string, opts ...ReadOption)
 			out[i].Err = err
 			return
 		}
-		obj := c.object(keys[i], reply.GetGet())
+		obj, failed := c.whole(ctx, keys[i], c.object(keys[i], reply.GetGet()), &cfg)
+		if failed != nil {
+			out[i].Err = failed
+			return
+		}
 		out[i].Object, out[i].Err = c.settle(ctx, keys[i], obj, &cfg, c.config.writeBack)
 	})
 	return out
@@ -82,7 +86,7 @@ func (c *Client) PutMany(ctx context.Context, items []Item, opts ...WriteOption)
 			out[i].Version, out[i].Err = c.partial(err, items[i].Key, nil, 0), err
 			return
 		}
-		out[i].Version = Version{bucket: c.bucket, key: items[i].Key, context: string(reply.GetPut().GetContext())}
+		out[i].Version = Version{bucket: c.bucket, key: items[i].Key, context: string(reply.GetPut().GetContext()), omitted: reply.GetPut().GetContextOmitted()}
 	})
 	return out
 }

@@ -48,6 +48,9 @@ type VersionID struct {
 type Sibling struct {
 	ID    VersionID
 	Value []byte
+	// Size of the value in bytes. Omitted: Value is not here; see OmitLarge.
+	Size    int
+	Omitted bool
 	// Deleted is set for a delete that is concurrent with the others.
 	Deleted bool
 	// Stamp is the hybrid logical clock of the write: 48 bits of milliseconds
@@ -76,10 +79,12 @@ func (s *Sibling) later(o *Sibling) bool {
 type Version struct {
 	bucket, key string
 	context     string
+	// omitted: the node had a context and did not hand it out, for its size.
+	omitted bool
 }
 
 // IsZero reports whether v has seen nothing.
-func (v Version) IsZero() bool { return v.context == "" }
+func (v Version) IsZero() bool { return v.context == "" && !v.omitted }
 
 // String encodes v for a cookie or a header; see ParseVersion. It is URL-safe,
 // and about 40 to 80 bytes for a key that few nodes have written.
@@ -97,29 +102,39 @@ func (c *Client) ParseVersion(key, s string) (Version, error) {
 
 func (c *Client) object(key string, r *atollv1.GetResponse) Object {
 	o := Object{
-		version: Version{bucket: c.bucket, key: key, context: string(r.Context)},
+		version: Version{bucket: c.bucket, key: key, context: string(r.Context), omitted: r.ContextOmitted},
 		deleted: r.DeletedConcurrently,
 	}
 	if len(r.Siblings) > 0 {
 		o.siblings = make([]Sibling, len(r.Siblings))
 	}
 	for i, s := range r.Siblings {
-		t := Sibling{
-			ID:      VersionID{Actor: s.Version.GetActor(), N: s.Version.GetN()},
-			Value:   s.Value,
-			Deleted: s.Deleted,
-			Stamp:   s.Stamp,
-			Time:    time.UnixMilli(int64(s.Stamp >> 16)),
-			Region:  s.Region,
-		}
-		if s.ExpiresAt > 0 {
-			t.Expires = time.UnixMilli(s.ExpiresAt)
-		}
-		if t.Value == nil && !t.Deleted {
-			t.Value = []byte{} // a value of no bytes is a value
-		}
+		t := sibling(s)
 		o.siblings[i] = t
 		o.exists = o.exists || !t.Deleted
 	}
 	return o
+}
+
+func sibling(s *atollv1.Sibling) Sibling {
+	t := Sibling{
+		ID:      VersionID{Actor: s.GetVersion().GetActor(), N: s.GetVersion().GetN()},
+		Value:   s.GetValue(),
+		Size:    len(s.GetValue()),
+		Omitted: s.GetValueOmitted(),
+		Deleted: s.GetDeleted(),
+		Stamp:   s.GetStamp(),
+		Time:    time.UnixMilli(int64(s.GetStamp() >> 16)),
+		Region:  s.GetRegion(),
+	}
+	if t.Omitted {
+		t.Size = int(s.GetValueSize())
+	}
+	if s.GetExpiresAt() > 0 {
+		t.Expires = time.UnixMilli(s.GetExpiresAt())
+	}
+	if t.Value == nil && !t.Deleted && !t.Omitted {
+		t.Value = []byte{} // a value of no bytes is a value
+	}
+	return t
 }

@@ -27,6 +27,7 @@ type readConfig struct {
 	resolver  Resolver
 	staleness StalenessOption
 	freshness bool
+	omit      bool
 	info      *Info
 }
 
@@ -131,6 +132,9 @@ type Info struct {
 	Degraded bool
 	// Freshness of the answer in what other regions wrote; see Freshness.
 	Freshness []RegionFreshness
+	// ManySiblings: the key has as many versions as its bucket warns of, or more:
+	// somebody writes it without After.
+	ManySiblings bool
 	// Attempts it took, 1 when the first succeeded.
 	Attempts int
 	// RequestID of a write. Replayed: an attempt before the one that was answered
@@ -157,7 +161,7 @@ func (i *Info) fill(attempts int, a *atollv1.Achieved) {
 	}
 	*i = Info{
 		Coordinator: a.GetCoordinator(), Replicas: a.GetReplicas(), Needed: int(a.GetNeeded()),
-		Level: Level(a.GetLevel()), Reached: Level(a.GetReached()), Regions: regionInfos(a.GetRegions()), Region: a.GetRegion(), Degraded: a.GetDegraded(), Hinted: a.GetHinted(), Freshness: freshness(a), Attempts: attempts,
+		Level: Level(a.GetLevel()), Reached: Level(a.GetReached()), Regions: regionInfos(a.GetRegions()), Region: a.GetRegion(), Degraded: a.GetDegraded(), ManySiblings: a.GetManySiblings(), Hinted: a.GetHinted(), Freshness: freshness(a), Attempts: attempts,
 	}
 }
 

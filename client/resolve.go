@@ -159,6 +159,9 @@ func decide(ctx context.Context, key string, siblings []Sibling, resolve Resolve
 
 // settle turns what was read into what the caller gets.
 func (c *Client) settle(ctx context.Context, key string, obj Object, cfg *readConfig, mode WriteBack) (Object, error) {
+	if cfg.omit && len(obj.siblings) > 1 {
+		return obj, c.fault("get", key, cfg.level, reasonSiblings, nil)
+	}
 	distinct, live := collapse(obj.siblings)
 	switch live {
 	case 0:

@@ -49,3 +49,16 @@ func (d Dot) Compare(e Dot) int {
 }
 
 func (d Dot) String() string { return fmt.Sprintf("%s.%d", d.Actor, d.N) }
+
+// ParseDot is the inverse of String.
+func ParseDot(s string) (Dot, error) {
+	var seq uint32
+	var region uint8
+	var n uint64
+	if _, err := fmt.Sscanf(s, "%d@%d.%d", &seq, &region, &n); err == nil && region < 1<<RegionBits {
+		if d := (Dot{MakeActor(seq, region), n}); d.String() == s {
+			return d, nil
+		}
+	}
+	return Dot{}, fmt.Errorf("%q does not name a write: want SEQUENCE@REGION.N", s)
+}

@@ -85,3 +85,17 @@ func TestEveryFlippedByteOfAContextIsRefused(t *testing.T) {
 		}
 	})
 }
+
+func TestParseDot(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := Dot{Actor(rapid.Uint32().Draw(t, "actor")), rapid.Uint64().Draw(t, "n")}
+		if got, err := ParseDot(d.String()); err != nil || got != d {
+			t.Fatalf("%s is read as %v, %v", d, got, err)
+		}
+	})
+	for _, bad := range []string{"", "7", "7@2", "7@2.", "7@64.1", "07@2.1", "7@2.1 ", "-7@2.1", "99999999999@1.1", "67108864@1.1"} {
+		if d, err := ParseDot(bad); err == nil {
+			t.Errorf("%q is read as %v", bad, d)
+		}
+	}
+}

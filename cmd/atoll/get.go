@@ -3,10 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/crdt"
 )
 
 // objectJSON is what get and siblings print of a key with -o json.
@@ -47,9 +49,12 @@ func getCommand() *cobra.Command {
 If concurrent writes were not resolved there is no one value to print: stdout
 stays empty and the exit code is 5; 'atoll siblings' shows them and 'atoll
 resolve' makes one value of them. With -o json all of it is printed in any
-case, with the context that a write that follows this read names by --after.`,
+case, with the context that a write that follows this read names by --after.
+
+--version prints one sibling, by the version that 'atoll siblings' shows.`,
 		Example: `  atoll get cart/42
   atoll get cart/42 --consistency local-one
+  atoll get cart/42 --version 17@1.4
   atoll get cart/42 -o json | jq -r .context`,
 		Args: cobra.ExactArgs(1),
 	}
@@ -59,7 +64,14 @@ case, with the context that a write that follows this read names by --after.`,
 	q.sessionFlag(cmd)
 	q.stalenessFlags(cmd)
 	out := formatFlag(cmd, "raw", "json")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runGet(cmd, &q, out, args[0]) }
+	var version string
+	cmd.Flags().StringVar(&version, "version", "", "print the sibling with this `VERSION`")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("version") {
+			return runGetVersion(cmd, &q, out, args[0], version)
+		}
+		return runGet(cmd, &q, out, args[0])
+	}
 	return cmd
 }
 
@@ -99,4 +111,33 @@ func runGet(cmd *cobra.Command, q *request, out *format, key string) error {
 		return err
 	}
 	return nil
+}
+
+func runGetVersion(cmd *cobra.Command, q *request, out *format, key, version string) error {
+	dot, err := crdt.ParseDot(version)
+	if err != nil {
+		return usage(cmd, fmt.Errorf("not a version%s", inputBounds("version", "SEQUENCE@REGION.N", strconv.Quote(shorten(version, 40)))))
+	}
+	c, err := q.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // reads leave nothing behind
+	var opts []client.ReadOption
+	if cmd.Flags().Changed("consistency") {
+		opts = append(opts, client.Level(q.level))
+	}
+	s, err := c.GetVersion(cmd.Context(), key, client.VersionID{Actor: uint32(dot.Actor), N: dot.N}, opts...)
+	switch {
+	case errors.Is(err, client.ErrNoVersion):
+		return withCode(exitNotFound, fmt.Errorf("%q has no version %s, or not any more", key, version))
+	case err != nil:
+		return q.failure(err)
+	case out.value == "json":
+		return printJSON(cmd.OutOrStdout(), siblingsJSON([]client.Sibling{s})[0])
+	case s.Deleted:
+		return withCode(exitNotFound, fmt.Errorf("version %s of %q is a delete", version, key))
+	}
+	_, err = cmd.OutOrStdout().Write(s.Value)
+	return err
 }

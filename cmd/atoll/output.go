@@ -103,14 +103,16 @@ func textOf(b []byte) text {
 
 // siblingJSON is one version of a key.
 type siblingJSON struct {
-	Index    int     `json:"index"`
-	Version  string  `json:"version"`
-	Region   string  `json:"region"`
-	Stamp    string  `json:"stamp"`
-	Time     string  `json:"time"`
-	Deleted  bool    `json:"deleted,omitempty"`
-	Expires  string  `json:"expires,omitempty"`
-	Size     int     `json:"size"`
+	Index   int    `json:"index"`
+	Version string `json:"version"`
+	Region  string `json:"region"`
+	Stamp   string `json:"stamp"`
+	Time    string `json:"time"`
+	Deleted bool   `json:"deleted,omitempty"`
+	Expires string `json:"expires,omitempty"`
+	Size    int    `json:"size"`
+	// Omitted: the value is left out for its size.
+	Omitted  bool    `json:"omitted,omitempty"`
 	Value    *string `json:"value,omitempty"`
 	ValueB64 []byte  `json:"value_b64,omitempty"`
 }
@@ -122,12 +124,12 @@ func siblingsJSON(siblings []client.Sibling) []siblingJSON {
 	for i, s := range siblings {
 		j := siblingJSON{
 			Index: i, Version: versionText(s.ID), Region: s.Region, Stamp: hlc.Stamp(s.Stamp).String(),
-			Time: s.Time.UTC().Format(timeForm), Deleted: s.Deleted, Size: len(s.Value),
+			Time: s.Time.UTC().Format(timeForm), Deleted: s.Deleted, Size: s.Size, Omitted: s.Omitted,
 		}
 		if !s.Expires.IsZero() {
 			j.Expires = s.Expires.UTC().Format(timeForm)
 		}
-		if !s.Deleted {
+		if !s.Deleted && !s.Omitted {
 			t := textOf(s.Value)
 			j.Value, j.ValueB64 = t.plain, t.base64
 		}

@@ -17,7 +17,9 @@ func siblingsCommand() *cobra.Command {
 		Short: "Show all concurrent versions of a key",
 		Long: `Show all versions of a key that no other supersedes: one row when there is no
 conflict. The number in the first column, or the version, is what 'atoll
-resolve --pick' takes. Values are quoted and cut; -o json has them whole.`,
+resolve --pick' takes. Values are quoted and cut; -o json has them whole, but for
+those that the node left out because all together are more than 1 MiB: 'atoll get
+--version' prints one.`,
 		Example: `  atoll siblings cart/42
   atoll siblings cart/42 -o json | jq -r '.siblings[].value'`,
 		Args: cobra.ExactArgs(1),
@@ -36,7 +38,7 @@ func runSiblings(cmd *cobra.Command, q *request, out *format, key string) error 
 		return err
 	}
 	defer c.Close() //nolint:errcheck // reads leave nothing behind
-	obj, err := q.readAll(cmd, c, key)
+	obj, err := q.readAll(cmd, c, key, client.OmitLarge())
 	if err != nil {
 		return err
 	}
@@ -48,8 +50,8 @@ func runSiblings(cmd *cobra.Command, q *request, out *format, key string) error 
 }
 
 // readAll reads a key to look at its siblings; unresolved ones are no error.
-func (q *request) readAll(cmd *cobra.Command, c *client.Client, key string) (client.Object, error) {
-	obj, err := c.Get(cmd.Context(), key, q.readOptions()...)
+func (q *request) readAll(cmd *cobra.Command, c *client.Client, key string, more ...client.ReadOption) (client.Object, error) {
+	obj, err := c.Get(cmd.Context(), key, append(q.readOptions(), more...)...)
 	switch {
 	case errors.Is(err, client.ErrSiblings):
 		return obj, nil
@@ -66,7 +68,10 @@ func siblingsTable(w io.Writer, siblings []client.Sibling) {
 		if s.Deleted {
 			value = "(deleted)"
 		}
-		t.AppendRow([]any{i, versionText(s.ID), s.Region, s.Time.UTC().Format(timeForm), len(s.Value), value})
+		if s.Omitted {
+			value = "(left out)"
+		}
+		t.AppendRow([]any{i, versionText(s.ID), s.Region, s.Time.UTC().Format(timeForm), s.Size, value})
 	}
 	t.Render()
 }

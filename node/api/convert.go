@@ -185,9 +185,16 @@ func (w *wire) getResponse(r coord.GetResult) *atollv1.GetResponse {
 	if n := len(r.View.Live) + len(r.View.Dead); n > 0 {
 		out.Siblings = make([]*atollv1.Sibling, 0, n)
 	}
+	room := MaxSiblingBytes
 	for i := range r.View.Live {
 		s := w.sibling(&r.View.Live[i])
-		s.Value = r.View.Live[i].Value
+		value := r.View.Live[i].Value
+		if room -= len(value); room >= 0 || len(r.View.Live) == 1 {
+			s.Value = value
+		} else {
+			room += len(value) // a smaller one may fit
+			s.ValueSize, s.ValueOmitted = uint64(len(value)), true
+		}
 		out.Siblings = append(out.Siblings, s)
 	}
 	for i := range r.View.Dead {

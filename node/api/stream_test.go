@@ -213,18 +213,47 @@ func TestStreamStopsReadingAClientThatDoesNotTakeReplies(t *testing.T) {
 
 func TestStreamLargeReplyNeedsUnary(t *testing.T) {
 	r, _, kv := one(t)
-	for i := range 3 {
-		r.Store.Blind("", "k", crdt.MakeActor(uint32(i+1), 1), string(bytes.Repeat([]byte{byte(i)}, 1<<20)))
-	}
+	r.Store.Blind("", "k", crdt.MakeActor(1, 1), string(make([]byte, 3<<20)))
 	s := open(t, kv)
 	send(t, s, get(1, "k"))
 	got, _ := collect(t, s, 1)
 	if e := got[1].GetError(); e == nil || e.Metadata["field"] != "reply" {
-		t.Fatalf("%v", got[1])
+		t.Fatal("it came by the stream")
 	}
 	res, err := kv.Get(testContext(t), &atollv1.GetRequest{Key: []byte("k")})
-	if err != nil || len(res.Siblings) != 3 {
+	if err != nil || len(res.Siblings) != 1 || len(res.Siblings[0].Value) != 3<<20 {
 		t.Fatalf("%d siblings, %v", len(res.GetSiblings()), err)
+	}
+}
+
+// Large siblings are left out of any answer, and marked.
+func TestLargeSiblingsAreOmitted(t *testing.T) {
+	r, _, kv := one(t)
+	for i := range 3 {
+		r.Store.Blind("", "k", crdt.MakeActor(uint32(i+1), 1), string(bytes.Repeat([]byte{byte(i)}, 1<<20)))
+	}
+	r.Store.Blind("", "k", crdt.MakeActor(9, 1), "")
+	s := open(t, kv)
+	send(t, s, get(1, "k"))
+	streamed, _ := collect(t, s, 1)
+	unary, err := kv.Get(testContext(t), &atollv1.GetRequest{Key: []byte("k")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch, err := kv.BatchGet(testContext(t), &atollv1.BatchGetRequest{Items: []*atollv1.GetRequest{{Key: []byte("k")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for how, res := range map[string]*atollv1.GetResponse{"stream": streamed[1].GetGet(), "unary": unary, "batch": batch.Results[0].GetOk()} {
+		if len(res.GetSiblings()) != 4 {
+			t.Fatalf("%s: %d siblings", how, len(res.GetSiblings()))
+		}
+		for i, s := range res.Siblings {
+			omitted := i == 1 || i == 2 // the first fills the answer, and the last takes no room
+			if s.ValueOmitted != omitted || omitted && (s.ValueSize != 1<<20 || len(s.Value) != 0) || i == 0 && len(s.Value) != 1<<20 {
+				t.Errorf("%s: sibling %d: omitted %v, size %d, %d bytes", how, i, s.ValueOmitted, s.ValueSize, len(s.Value))
+			}
+		}
 	}
 }
 
