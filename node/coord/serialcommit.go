@@ -78,7 +78,9 @@ func (sk *serialKey) commit(p *cas.Proposal, out *cas.Outcome) {
 			round.committed, round.event, round.record = true, a.Event, record
 			time.AfterFunc(tellAfter, func() { sk.tellNow(round) })
 			sk.mu.Unlock()
-			res.Event = a.Event
+			if res.Event = a.Event; a.Event.IsZero() && out != nil && !out.Version.IsZero() {
+				res.Outcome.Result = cas.Unknown // committed by another event, see take
+			}
 			answer()
 		},
 		Done: func(_ replica.SerialAnswer, err error) {

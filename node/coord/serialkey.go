@@ -273,8 +273,14 @@ func (sk *serialKey) take(s cas.Step) {
 		sk.commit(s.Chosen, s.Outcome)
 	} else if s.Outcome != nil {
 		sk.mu.Lock()
+		out := *s.Outcome
+		if out.Result == cas.Done && !out.Version.IsZero() {
+			// Somebody else has committed it, by an event that is not known here: a
+			// session could not be told what it wrote.
+			out.Result = cas.Unknown
+		}
 		if sk.run != nil {
-			sk.ends(serialResult{Outcome: *s.Outcome, Achieved: sk.achieved(nil)})
+			sk.ends(serialResult{Outcome: out, Achieved: sk.achieved(nil)})
 		}
 		sk.mu.Unlock()
 	}

@@ -171,7 +171,8 @@ func (o *serialOp) commit(is cas.State, local crdt.Record) (cas.State, crdt.Reco
 			o.effect.dots = append(o.effect.dots, d)
 		}
 	}
-	if o.Mint && !rec.SameDots(local) {
+	// A write has an event also if the record came here by another way before.
+	if o.Mint && (took == nil || !took.NoOp() || !rec.SameDots(local)) {
 		o.answer.Event = crdt.Dot{Actor: o.r.minter, N: part.highest(o.r.minter) + 1}
 		o.effect.dots = append(o.effect.dots, o.answer.Event)
 	}
