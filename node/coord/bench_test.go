@@ -141,8 +141,9 @@ func benchPut(b *testing.B, c *coord.Coordinator, k string) {
 	}
 }
 
-// benchGets runs b.N reads, depth of them at a time, of what key names.
-func benchGets(b *testing.B, c *coord.Coordinator, level quorum.Level, depth int, key func(i int) []byte) {
+// benchGets runs b.N reads, depth of them at a time, of what key names, with
+// the token of a session.
+func benchGets(b *testing.B, c *coord.Coordinator, level quorum.Level, depth int, key func(i int) []byte, session ...byte) {
 	b.ReportAllocs()
 	var next, failed atomic.Int64
 	var all sync.WaitGroup
@@ -158,7 +159,7 @@ func benchGets(b *testing.B, c *coord.Coordinator, level quorum.Level, depth int
 				if i >= b.N {
 					return
 				}
-				c.Get(coord.Get{Key: key(i), Level: level, Deadline: deadline}, func(_ coord.GetResult, err error) {
+				c.Get(coord.Get{Key: key(i), Level: level, Session: session, Deadline: deadline}, func(_ coord.GetResult, err error) {
 					if err != nil {
 						failed.Add(1)
 					}
@@ -187,6 +188,16 @@ func BenchmarkGet(b *testing.B) {
 	distinct := func(i int) []byte { return keys[i%n] }
 	same := func(int) []byte { return hot }
 	b.Run("one-local", func(b *testing.B) { benchGets(b, owner, quorum.LocalOne, 1, same) })
+	seen := make(chan []byte, 1)
+	owner.Get(coord.Get{Key: hot, Session: []byte{1}, Deadline: time.Now().Add(time.Minute)}, func(r coord.GetResult, err error) {
+		if err != nil {
+			b.Error(err)
+		}
+		seen <- r.Session
+	})
+	token := <-seen
+	b.Run("one-local-in-a-session", func(b *testing.B) { benchGets(b, owner, quorum.LocalOne, 1, same, token...) })
+	b.Run("quorum-hot-key-in-sessions-64-at-a-time", func(b *testing.B) { benchGets(b, owner, quorum.LocalQuorum, 64, same, token...) })
 	b.Run("quorum-alone", func(b *testing.B) { benchGets(b, owner, quorum.LocalQuorum, 1, same) })
 	b.Run("quorum-distinct-keys-64-at-a-time", func(b *testing.B) { benchGets(b, outsider, quorum.LocalQuorum, 64, distinct) })
 	b.Run("quorum-hot-key-64-at-a-time", func(b *testing.B) { benchGets(b, outsider, quorum.LocalQuorum, 64, same) })
