@@ -53,6 +53,8 @@ type Config struct {
 	Keys crdt.Keys
 	// DigestSeed keys the digests; the same on all nodes of all regions, for ever.
 	DigestSeed uint64
+	// TwoAcks refuses writes that one owner alone acknowledges; see coord.Config.
+	TwoAcks bool
 	// Buckets that are there where the store does not say otherwise.
 	Buckets bucket.Table
 	// Committer bounds the group committer.
@@ -180,7 +182,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	if err := n.wireBuckets(); err != nil {
 		return nil, err
 	}
-	n.coord = coord.New(coord.Config{Self: cfg.ID, Keys: cfg.Keys}, coord.Deps{
+	n.coord = coord.New(coord.Config{Self: cfg.ID, Keys: cfg.Keys, TwoAcks: cfg.TwoAcks}, coord.Deps{
 		Bucket: n.buckets.Bucket, Refresh: n.buckets.Refresh,
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, Isolated: n.news.isolated, HLC: deps.HLC,
 		Regions: n.deps.Others.All,

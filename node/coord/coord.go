@@ -24,6 +24,9 @@ type Config struct {
 	// StandInAfter is how long a sloppy write waits for owners that are thought
 	// to be up before others stand in for them; 0 is 200 ms.
 	StandInAfter time.Duration
+	// TwoAcks refuses writes that one owner alone acknowledges, where there are two,
+	// in buckets that name no least level for writes.
+	TwoAcks bool
 	// RegionHedgeAfter is how long a request to another region waits for a node
 	// there before it asks one more; 0 is 400 ms. It should be above the round trip
 	// time to the farthest region.

@@ -29,6 +29,16 @@ func (c *Coordinator) allowed(k *key, p quorum.Policy, w want) *Error {
 	return nil
 }
 
+// writes is what a bucket has to say of its writes' levels: an acknowledgement
+// means two nodes, where there are two, unless the bucket allows less.
+func (c *Coordinator) writes(k *key, system bool) quorum.Policy {
+	p := k.bucket.Writes
+	if c.cfg.TwoAcks && p.Min == quorum.Default && !system {
+		p.Min = quorum.LocalTwo
+	}
+	return p
+}
+
 func (w want) ask() quorum.Ask {
 	return quorum.Ask{Level: w.level, Owners: w.count, Regions: w.regions}
 }

@@ -97,7 +97,8 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 	if p.TTL == 0 && !p.Delete {
 		p.TTL = k.bucket.TTL
 	}
-	chose := chosen(k.bucket.Writes, want{p.Level, p.W, "w", p.Regions})
+	policy := c.writes(&k, p.System)
+	chose := chosen(policy, want{p.Level, p.W, "w", p.Regions})
 	p.Level, p.W, p.Regions = chose.level, chose.count, chose.regions
 	if p.Level.Consensus() {
 		if p.W != 0 {
@@ -109,7 +110,7 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 	if w.need, err = k.need(w.want); err != nil {
 		return nil, err
 	}
-	if err = c.allowed(&k, k.bucket.Writes, w.want); err != nil {
+	if err = c.allowed(&k, policy, w.want); err != nil {
 		return nil, err
 	}
 	if w.want.far() || w.want.regions != 0 {

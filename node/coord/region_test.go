@@ -49,6 +49,7 @@ type region struct {
 
 type member struct {
 	*coord.Coordinator
+	deps    coord.Deps
 	id      topology.NodeID
 	replica *replica.Replica
 	hints   *hint.Hints
@@ -154,11 +155,12 @@ func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
 			r.t.Errorf("nobody serves verb %d", req.Verb)
 		}
 	})
-	m.Coordinator = coord.New(coord.Config{Self: id, Keys: crdt.Keys{secret}}, coord.Deps{
+	m.deps = coord.Deps{
 		Bucket:  coord.Static(r.buckets),
 		Replica: m.replica, Transport: m.wire, Topology: m.replica.Topology, Regions: r.foreign, Learn: r.learn(m), HLC: clock,
 		Alive: r.alive, Observe: func(topology.NodeID, error) {}, Slow: r.slow,
-	})
+	}
+	m.Coordinator = coord.New(coord.Config{Self: id, Keys: crdt.Keys{secret}}, m.deps)
 	m.hints, err = hint.Open(hint.Config{Self: id, Beat: time.Hour}, hint.Deps{
 		Replica: m.replica, Engine: engine, Transport: m.wire, Alive: r.alive,
 		Observe: func(topology.NodeID, error) {}, Learn: r.learn(m), Logger: hclog.NewNullLogger(),

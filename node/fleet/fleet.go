@@ -193,6 +193,7 @@ func (f *Fleet) config(region topology.Region, id topology.NodeID, at process.Li
 	c.DataDir = filepath.Join(f.cfg.Dir, string(id))
 	c.SecretFile, c.Version, c.Buckets = f.secretFile(), f.cfg.Version, f.cfg.Buckets
 	c.Partitions, c.Replicas = f.cfg.Partitions, min(3, f.cfg.Nodes)
+	c.LoneWrites = true // to be tried
 	c.Memory = process.Memory{Memtable: f.cfg.Memtable, BlockCache: 16 * process.MiB}
 	c.NATS.MaxStore = 512 * process.MiB
 	return c

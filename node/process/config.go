@@ -46,6 +46,11 @@ type Config struct {
 	// Buckets by name: 1..63 of [a-z0-9-_.]. The bucket "default" is there
 	// even when it is not listed.
 	Buckets map[string]Bucket `yaml:"buckets"`
+	// LoneWrites allows writes that one owner alone acknowledges (LOCAL_ONE, or
+	// w = 1) in buckets that name no least level for writes: such a write is lost
+	// with one disk. Without it they are refused where a key has more than one
+	// owner. The same on all nodes. Default false.
+	LoneWrites bool `yaml:"lone_writes"`
 	// Memory is the budget of the store.
 	Memory Memory `yaml:"memory"`
 	// Repair bounds what the node spends on comparing itself with others.

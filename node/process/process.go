@@ -202,7 +202,7 @@ func (p *Process) handle(from topology.NodeID, req peer.Request, reply peer.Done
 func (p *Process) makeNode(n natsParts, first *topology.Topology, ring keyring.Ring) (*node.Node, error) {
 	cfg := node.Config{
 		ID: p.cfg.Node, Topology: first,
-		Keys: ring.Keys, DigestSeed: ring.Seed, Buckets: p.cfg.floor(), Version: p.cfg.Version,
+		Keys: ring.Keys, DigestSeed: ring.Seed, Buckets: p.cfg.floor(), TwoAcks: !p.cfg.LoneWrites, Version: p.cfg.Version,
 		ScrubPass: time.Duration(p.cfg.Repair.ScrubPass), RepairBytes: uint64(p.cfg.Repair.BytesPerSecond),
 		Hints: p.cfg.hintConfig(), Collect: p.cfg.collectConfig(),
 		Committer: storage.CommitterConfig{
