@@ -29,7 +29,9 @@ type serialWrite struct {
 }
 
 // decide runs w at a serial level, here; this node serves the key.
-func (w *write) decide() {
+func (w *write) decide() { w.knowingly(w.propose) }
+
+func (w *write) propose() {
 	c, p := w.c, &w.p
 	c.stats.Serials.Add(1)
 	made := map[crdt.Dot]serialWrite{} // by who acts for the key
@@ -41,7 +43,7 @@ func (w *write) decide() {
 		}
 		v := crdt.Version{
 			Dot: dot, Dead: p.Delete, Value: p.Value,
-			Stamp: c.HLC.Next(max(w.ctx.Stamp, cur.MaxStamp(), c.Replica.Floors(w.k.part).Promised)),
+			Stamp: c.HLC.Next(max(w.ctx.Stamp, w.k.above(), cur.MaxStamp(), c.Replica.Floors(w.k.part).Promised)),
 		}
 		if p.TTL > 0 {
 			v.Expiry = c.HLC.Now() + int64(p.TTL/time.Millisecond)

@@ -218,6 +218,28 @@ func (w *write) uninformed() {
 	})
 }
 
+// knowingly waits until this node has what the session of a write knows, and then
+// goes on.
+func (w *write) knowingly(then func()) {
+	needs := w.k.needs()
+	if needs == nil {
+		then()
+		return
+	}
+	w.c.Replica.Await(w.k.part, needs, len(w.p.Key)+len(w.p.Value), early(w.p.Deadline), func(missing *crdt.Clock, err error) {
+		switch {
+		case err != nil:
+			e := w.c.localError(err)
+			e.again = false
+			w.done(PutResult{}, e)
+		case missing != nil:
+			w.done(PutResult{}, w.c.sessionBehind(&w.k, missing))
+		default:
+			then()
+		}
+	})
+}
+
 // above is the stamp that a write must be above of.
 func (k *key) above() hlc.Stamp {
 	if !k.asks() {

@@ -261,6 +261,39 @@ func TestSessionSharesReads(t *testing.T) {
 	})
 }
 
+// A write by consensus, too, comes after what its session knows.
+func TestSessionSerial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, 3)
+		owners := r.owners("default", "k")
+		d := crdt.Dot{Actor: stranger, N: 5}
+		future := hlc.FromMillis(time.Now().Add(time.Hour).UnixMilli())
+		p := put("k", "after")
+		p.Level, p.Session, p.Deadline = quorum.LocalSerial, r.knowing("k", future, d), time.Now().Add(time.Second)
+		if _, err := owners[1].put(t, p); err == nil || err.Code != coord.CodeSessionBehind || err.Outcome != coord.NotApplied {
+			t.Errorf("%+v", err)
+		}
+		for _, m := range owners {
+			m.replica.Apply([]wire.Entry{entryOf("k", d, "before")}, func(int, error) {})
+		}
+		r.settle()
+		p.Deadline = time.Now().Add(2 * time.Second)
+		res := owners[1].mustPut(t, p)
+		if part := r.partOf("k", res.Session); res.Stamp <= future || !part.Clock.Contains(res.Event) || !part.Clock.Contains(d) {
+			t.Errorf("%+v, the session knows %+v", res, part)
+		}
+		r.settle()
+		// Who reads it knows of the ballot, and does not lose it again.
+		got := owners[2].mustGet(t, one("k", session.Begin()))
+		if part := r.partOf("k", got.Session); len(part.Ballots) != 1 || part.Ballots[0].Dot != res.Version {
+			t.Errorf("a reader knows %+v", part)
+		}
+		if again := owners[0].mustGet(t, one("k", got.Session)); !slices.Equal(live(again.View), []string{"after"}) {
+			t.Errorf("%q", live(again.View))
+		}
+	})
+}
+
 func TestBadSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRegion(t, 3)
