@@ -46,12 +46,12 @@ func TestPlanted(t *testing.T) {
 }
 
 // rare are the bugs that take hundreds of seeds.
-var rare = map[string]bool{planted.ReuseActor: true, planted.IgnoreEpoch: true, planted.SwitchUnsynced: true, planted.ReuseDropped: true}
+var rare = map[string]bool{planted.ReuseActor: true, planted.IgnoreEpoch: true, planted.SwitchUnsynced: true, planted.ReuseDropped: true, planted.LastCommit: true}
 
 // moves are the bugs that show only where members come and go, and collects
 // those that do where tombstones are collected. For all others the members stay:
 // that finds them sooner.
-var moves = map[string]bool{planted.HalfSlot: true, planted.IgnoreEpoch: true, planted.SwitchUnsynced: true, planted.ReuseDropped: true}
+var moves = map[string]bool{planted.HalfSlot: true, planted.IgnoreEpoch: true, planted.SwitchUnsynced: true, planted.ReuseDropped: true, planted.LastCommit: true}
 var collects = map[string]bool{planted.NoLateRule: true, planted.NoRejoin: true, planted.DropByAge: true}
 
 func clip(s string) string {
