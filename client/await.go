@@ -50,7 +50,7 @@ func (c *Client) AwaitReplication(ctx context.Context, opts ...AwaitOption) ([]R
 		pieces = pieces[n:]
 		res := &atollv1.AwaitReplicationResponse{}
 		o := callOp(name, "", false, atollv1.KV_AwaitReplication_FullMethodName, req, res)
-		o.level, o.waits = cfg.level, true
+		o.hash, o.level, o.waits = 0, cfg.level, true // no key's
 		if _, _, err := c.do(ctx, o); err != nil {
 			return err.Regions(), err
 		}

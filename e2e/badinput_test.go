@@ -51,7 +51,7 @@ func TestBadInput(t *testing.T) {
 			{"oversize key", []string{"get", strings.Repeat("k", 1025)}, usage, []string{"field key", "limit 1024 bytes", "seen 1025 bytes"}},
 			{"oversize value", []string{"put", "k", "--file", big}, usage, []string{"field value", "limit 1048576 bytes", "seen 1048577 bytes"}},
 			{"unknown flag", []string{"put", "k", "v", "--consistancy", "local-one"}, usage, []string{"--consistancy"}},
-			{"unknown level", []string{"get", "k", "--consistency", "quorum"}, usage, []string{"field consistency", "local-quorum", "seen quorum"}},
+			{"unknown level", []string{"get", "k", "--consistency", "most"}, usage, []string{"field consistency", "local-quorum", "seen most"}},
 			{"too many owners", []string{"put", "k", "v", "--w", "5"}, usage, []string{"field w", "limit 1..1", "seen 5"}},
 			{"garbage context", []string{"put", "precious", "v", "--after", "bm9uc2Vuc2U"}, usage, []string{"context"}},
 			{"context of another key", []string{"put", "other", "v", "--after", foreign}, usage, []string{"context"}},

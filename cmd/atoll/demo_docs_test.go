@@ -22,7 +22,7 @@ func TestDemoOfConsistency(t *testing.T) {
 	blocks := demoBlock.FindAllStringSubmatch(string(text), -1)
 	session := filepath.Join(t.TempDir(), "demo.session")
 	for _, b := range blocks {
-		script.WriteString(strings.ReplaceAll(b[1], "demo.session", session) + "\\use eu\n\\heal\n")
+		script.WriteString(strings.ReplaceAll(b[1], "demo.session", session) + "\\use eu\n\\heal\n\\wait\n")
 	}
 	if len(blocks) < 6 {
 		t.Fatalf("%d scenarios: are they found?", len(blocks))

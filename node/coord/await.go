@@ -148,7 +148,7 @@ func (f *farAwait) step(i int) {
 		return
 	}
 	e := &errand{
-		c: f.c, region: f.states[i].Region, part: which, verb: peer.VerbRegionRead, deadline: f.deadline,
+		c: f.c, region: f.states[i].Region, part: which, verb: peer.VerbRegionRead, deadline: f.deadline, patient: true,
 		body: wire.AppendRegionRead(nil, &wire.RegionRead{Level: uint8(f.want.level), Partition: which, Needs: &part.Clock}),
 		done: func(r wire.RegionReply, err error) { f.told(i, r.Share, err) },
 	}

@@ -33,6 +33,8 @@ type errand struct {
 	verb     peer.Verb
 	body     []byte
 	deadline time.Time
+	// patient: it waits for a region of which nobody can be reached.
+	patient bool
 	// done gets the reply of the first node that did what was asked, or why no
 	// node of the region can be reached, once; nothing after close, and nothing at
 	// the deadline. It is never called on the stack of begin.
@@ -54,8 +56,7 @@ func (e *errand) begin() {
 	e.mu.Lock()
 	e.order()
 	if len(e.queue) == 0 {
-		e.last = fmt.Errorf("no node of region %s can be reached", e.region)
-		e.timer = time.AfterFunc(1, e.give)
+		e.nobody()
 		e.mu.Unlock()
 		return
 	}
@@ -63,6 +64,19 @@ func (e *errand) begin() {
 	next := e.next()
 	e.mu.Unlock()
 	e.ask(next)
+}
+
+// nobody ends the errand, or a patient one's turn, when there is nobody to ask.
+// Called with the lock held.
+func (e *errand) nobody() {
+	if e.last == nil {
+		e.last = fmt.Errorf("no node of region %s can be reached", e.region)
+	}
+	if e.patient {
+		e.timer = time.AfterFunc(maxErrandPause/4, e.again)
+		return
+	}
+	e.timer = time.AfterFunc(1, e.give)
 }
 
 // order finds who is to be asked in this turn: those who serve the partition
@@ -171,8 +185,8 @@ func (e *errand) again() {
 	}
 	e.order()
 	if len(e.queue) == 0 {
+		e.nobody()
 		e.mu.Unlock()
-		e.give()
 		return
 	}
 	e.timer = time.AfterFunc(e.c.cfg.RegionHedgeAfter, e.tick)
