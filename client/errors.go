@@ -65,8 +65,9 @@ var (
 	ErrSessionBehind = errors.New("session is ahead of the owners")
 	// ErrSessionLost: writes that the session knows were lost for good.
 	ErrSessionLost = errors.New("writes of the session were lost")
-	// ErrBadSession: a token of another deployment, or not one at all; also
-	// ErrInvalid.
+	// ErrBadSession: a token of another deployment, of a secret that is gone, or not
+	// one at all; also ErrInvalid. The session goes on without what the call's
+	// partition had in it.
 	ErrBadSession = errors.New("not a session token of this deployment")
 	// ErrStale: what is known of other regions is older than allowed.
 	ErrStale = errors.New("staler than allowed")

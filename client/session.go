@@ -134,8 +134,9 @@ func (s *sessionState) part(place session.Place) *sessionPart {
 }
 
 // leave ends what enter began, with the token of the answer, if there is one: it
-// knows all that the call took along.
-func (s *sessionState) leave(c carried, token []byte) {
+// knows all that the call took along. What the node refused as no token is told
+// once, by that call's error, and not sent again: it would never be taken.
+func (s *sessionState) leave(c carried, token []byte, refused bool) {
 	pieces, err := session.Split(token)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,7 +145,7 @@ func (s *sessionState) leave(c carried, token []byte) {
 		p.underway--
 		close(p.freed)
 		p.freed = make(chan struct{})
-		if len(token) > 0 && err == nil {
+		if len(token) > 0 && err == nil || refused {
 			p.forget(c.sent)
 		}
 	}
@@ -266,5 +267,5 @@ func (c *Client) leave(o *op, reply *atollv1.StreamReply, err *Error) {
 	case err.current != nil:
 		token = err.current.GetSession()
 	}
-	c.session.leave(o.carried, token)
+	c.session.leave(o.carried, token, err != nil && err.Reason == "BAD_SESSION")
 }

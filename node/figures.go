@@ -35,6 +35,8 @@ func (n *Node) Figures() *admin.Figures {
 		Lag:            n.Lag(),
 	}
 	f.PartitionsPrimary, f.OpenGaps = n.shares()
+	known, at := n.buckets.Known()
+	f.Buckets, f.BucketsRead = len(known), at
 	if u, err := n.replica.Usage(); err == nil {
 		f.Usage = u
 	}

@@ -59,6 +59,7 @@ func full() *admin.Figures {
 		Epoch: 23, Isolated: true, Leads: true, Moves: [3]int{2, 4, 1}, Running: 2, Paused: 1, Copies: 3, Received: 4096,
 	}
 	f.Owed = []hint.Owed{{Owner: "n3", Count: 14, Bytes: 1500, Oldest: time.Now().Add(-time.Hour)}}
+	f.Secrets, f.Buckets, f.BucketsRead = []string{"0a1b", "2c3d"}, 5, time.Now().Add(-time.Minute)
 	f.Hints, f.Replica = &hint.Stats{}, &replica.Stats{}
 	f.Hints.Refused.Store(15)
 	f.Replica.Healed.Store(16)
@@ -116,6 +117,8 @@ func TestMetrics(t *testing.T) {
 		`atoll_peer_falls_total{peer="n2"} 3`,
 		`atoll_peer_latency_seconds{kind="write",peer="n2"} 0.03`,
 		`atoll_peer_slow{kind="write",peer="n2"} 1`,
+		`atoll_secret_info{mark="0a1b",signs="true"} 1`, `atoll_secret_info{mark="2c3d",signs="false"} 1`,
+		`atoll_buckets 5`,
 		`atoll_peer_pace_changes_total{kind="read",peer="n2"} 0`,
 		`atoll_rim_limit_units{class="write"} 512`,
 		`atoll_rim_waiting_operations{class="write"} 8`,

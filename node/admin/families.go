@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,6 +36,20 @@ var families = []family{
 		func(f *Figures, put func(float64, ...string)) {
 			if f.Actor != 0 {
 				put(1, f.Actor.String())
+			}
+		}),
+	labelled(asGauge, "secret_info", "Always 1; one for each secret in force, by its mark: the one that signs, and those that are accepted beside it.", []string{"mark", "signs"},
+		func(f *Figures, put func(float64, ...string)) {
+			for i, mark := range f.Secrets {
+				put(1, mark, strconv.FormatBool(i == 0))
+			}
+		}),
+	gauge("buckets", "Buckets that this node knows.",
+		func(f *Figures) float64 { return number(f.Buckets) }),
+	labelled(asGauge, "buckets_age_seconds", "Time since this node last read from the store which buckets there are.", nil,
+		func(f *Figures, put func(float64, ...string)) {
+			if !f.BucketsRead.IsZero() {
+				put(time.Since(f.BucketsRead).Seconds())
 			}
 		}),
 	gauge("partitions_owned", "Partitions that this node stores.",

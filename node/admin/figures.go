@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"time"
+
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/node/api"
@@ -38,6 +40,12 @@ type Figures struct {
 	// rounds that came to nothing.
 	Collect    collect.Report
 	CollectOff map[collect.Reason]uint64
+	// Secrets are the marks of those in force, the one that signs first.
+	Secrets []string
+	// Buckets that this node knows, and when it last read them from the store; the
+	// zero time is never.
+	Buckets     int
+	BucketsRead time.Time
 	// Unreadable records that have not been healed yet, and Quarantined stores
 	// in the data directory.
 	Unreadable, Quarantined int

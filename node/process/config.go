@@ -24,10 +24,11 @@ type Config struct {
 	// Insecure allows listeners outside of loopback although they are plain
 	// text: whoever reaches them can read and write everything. Default false.
 	Insecure bool `yaml:"insecure"`
-	// SecretFile holds the secret of the deployment: at least 32 bytes, spaces
-	// around it are not part of it. It authenticates contexts and keys the
-	// digests. It cannot be changed for a data directory. Only a deployment of
-	// a single node may leave it out: it makes one, in DataDir.
+	// SecretFile holds the secret of the deployment, on a line of its own: at
+	// least 32 bytes, spaces around it are not part of it. It authenticates what
+	// clients hold of the store. It is replaced while nodes run, by 'atoll secret';
+	// see docs/operations.md for what else may stand in the file. Only a
+	// deployment of a single node may leave it out: it makes one, in DataDir.
 	SecretFile string `yaml:"secret_file"`
 	// Partitions of the key space: a power of two, 1..65536, for ever. More
 	// spread better over many nodes and cost memory: about 4 KiB each and

@@ -51,6 +51,7 @@ func (p *Process) figures() *admin.Figures {
 	if aside, err := badgerstore.Quarantined(p.storeDir()); err == nil {
 		f.Quarantined = len(aside)
 	}
+	f.Secrets = p.Secrets()
 	f.Asking, f.Asked = links(p.links.Stats()), links(p.peers.Stats())
 	return f
 }

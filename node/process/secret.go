@@ -133,3 +133,12 @@ func (p *Process) tellSecrets(ring keyring.Ring) {
 	p.secrets.Store(&marks)
 	p.log.Info("secrets in force", "signs", marks[0], "verify", strings.Join(marks, ","))
 }
+
+// Secrets are the marks of the secrets in force, the one that signs first; see
+// keyring.Ring. There are none before the node is made.
+func (p *Process) Secrets() []string {
+	if marks := p.secrets.Load(); marks != nil {
+		return *marks
+	}
+	return nil
+}
