@@ -139,7 +139,7 @@ func (c *Client) putOp(key string, value []byte, cfg *writeConfig) (*op, *Error)
 		Bucket: c.bucket, Key: []byte(key), Value: value, Context: []byte(cfg.after.context),
 		Level: atollv1.Level(cfg.level), W: cfg.w, Regions: cfg.regions, Overwrite: cfg.overwrite, Sloppy: cfg.sloppy,
 		TtlMs:     int64((cfg.ttl + time.Millisecond - 1) / time.Millisecond),
-		RequestId: o.id[:], Retry: cfg.again,
+		RequestId: o.id[:], Retry: cfg.again, Condition: cfg.cond.wire(),
 	}}
 	return o, nil
 }
@@ -156,7 +156,7 @@ func (c *Client) deleteOp(key string, cfg *writeConfig) (*op, *Error) {
 	o.call.Op = &atollv1.StreamCall_Delete{Delete: &atollv1.DeleteRequest{
 		Bucket: c.bucket, Key: []byte(key), Context: []byte(cfg.after.context),
 		Level: atollv1.Level(cfg.level), W: cfg.w, Regions: cfg.regions, Sloppy: cfg.sloppy,
-		RequestId: o.id[:], Retry: cfg.again,
+		RequestId: o.id[:], Retry: cfg.again, Condition: cfg.cond.wire(),
 	}}
 	return o, nil
 }
@@ -175,7 +175,7 @@ func (c *Client) checkWrite(key string, cfg *writeConfig) *Error {
 	if cfg.ttl < 0 {
 		return invalid("ttl", ">= 0", cfg.ttl.String(), "time to live is negative")
 	}
-	return nil
+	return cfg.cond.check(cfg)
 }
 
 // Get reads a key. A key without a value is ErrNotFound; the Object then still
@@ -216,7 +216,8 @@ func (c *Client) readOnce(ctx context.Context, key string, cfg *readConfig) (Obj
 }
 
 // Put writes a value and returns its version. With After it replaces what that
-// version had seen; without it stands beside what is there, as a sibling. With
+// version had seen; without it stands beside what is there, as a sibling. With a
+// condition (IfAbsent, IfUnchanged, ...) it replaces what is there or fails. With
 // ErrPartial, too, there is a version: the write is applied.
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...WriteOption) (Version, error) {
 	var cfg writeConfig
@@ -236,7 +237,7 @@ func (c *Client) put(ctx context.Context, key string, value []byte, cfg *writeCo
 	cfg.info.fill(attempts, res.GetAchieved())
 	cfg.info.wrote(o.id, res.GetReplayed(), res.GetMaybeDuplicate())
 	if err != nil {
-		return c.partial(err, key, cfg.info, attempts), err
+		return c.partial(err, key, cfg.info, attempts), c.instead(err, key)
 	}
 	return Version{bucket: c.bucket, key: key, context: string(res.GetContext()), omitted: res.GetContextOmitted()}, nil
 }
@@ -258,7 +259,7 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (V
 	cfg.info.fill(attempts, res.GetAchieved())
 	cfg.info.wrote(o.id, res.GetReplayed(), res.GetMaybeDuplicate())
 	if err != nil {
-		return c.partial(err, key, cfg.info, attempts), err
+		return c.partial(err, key, cfg.info, attempts), c.instead(err, key)
 	}
 	return Version{bucket: c.bucket, key: key, context: string(res.GetContext()), omitted: res.GetContextOmitted()}, nil
 }

@@ -12,6 +12,9 @@
 // caller) makes one value of them. Most callers want Update, which reads,
 // resolves, modifies and writes.
 //
+// With a condition (IfAbsent, IfUnchanged, ...) a write happens only if that holds:
+// certainly so at LocalSerial, where Update counts exactly.
+//
 // Nothing is silent: siblings without a resolver come as data and ErrSiblings,
 // an error of a write says whether the write was applied, and Explain tells
 // what an answer rests on.

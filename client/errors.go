@@ -56,6 +56,7 @@ var (
 	// is not a node at all. A write was not applied.
 	ErrRefused = errors.New("refused")
 	// ErrConditionFailed: a write's condition did not hold; it was not applied.
+	// Error.Current is what is there.
 	ErrConditionFailed = errors.New("condition failed")
 	// ErrPartial: a write is applied in the serving region, and not known to be
 	// in all the regions that its level asks for. It will get there.
@@ -140,9 +141,10 @@ type Error struct {
 	// RetryAfter is a hint of the node, 0 for none.
 	RetryAfter time.Duration
 
-	// current is what is there, for CONDITION_FAILED, and applied what was
-	// achieved, for PARTIAL.
+	// current is what is there, for CONDITION_FAILED, instead the same for the
+	// caller, and applied what was achieved, for PARTIAL.
 	current *atollv1.GetResponse
+	instead *Object
 	applied *atollv1.PutResponse
 
 	cause error

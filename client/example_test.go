@@ -165,6 +165,33 @@ func ExampleClient_Session() {
 	// Output: tea
 }
 
+// Of those who want a lock one gets it, and the others are told who has it.
+func ExampleIfAbsent() {
+	target, _, end := exampleCluster()
+	defer end()
+	ctx := context.Background()
+	c := must(client.Open(ctx, target))
+	defer c.Close()
+
+	held := must(c.Put(ctx, "lock/1", []byte("ann"), client.IfAbsent(), client.LocalSerial))
+
+	_, err := c.Put(ctx, "lock/1", []byte("bob"), client.IfAbsent(), client.LocalSerial)
+	var e *client.Error
+	if errors.Is(err, client.ErrConditionFailed) && errors.As(err, &e) {
+		there, _ := e.Current()
+		fmt.Printf("held by %s\n", there.Value())
+	}
+
+	// Given back only if nobody has taken it away.
+	must(c.Delete(ctx, "lock/1", client.IfUnchanged(held), client.LocalSerial))
+	must(c.Put(ctx, "lock/1", []byte("bob"), client.IfAbsent(), client.LocalSerial))
+	_, err = c.Delete(ctx, "lock/1", client.IfUnchanged(held), client.LocalSerial)
+	fmt.Println(errors.Is(err, client.ErrConditionFailed))
+	// Output:
+	// held by ann
+	// true
+}
+
 // A resolver of one's own, for one call. It decides; the client writes the
 // decision back.
 func ExampleWithResolver() {

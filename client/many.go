@@ -83,7 +83,7 @@ func (c *Client) PutMany(ctx context.Context, items []Item, opts ...WriteOption)
 	}
 	c.doMany(ctx, ops, func(i int, reply *atollv1.StreamReply, err *Error) {
 		if err != nil {
-			out[i].Version, out[i].Err = c.partial(err, items[i].Key, nil, 0), err
+			out[i].Version, out[i].Err = c.partial(err, items[i].Key, nil, 0), c.instead(err, items[i].Key)
 			return
 		}
 		out[i].Version = Version{bucket: c.bucket, key: items[i].Key, context: string(reply.GetPut().GetContext()), omitted: reply.GetPut().GetContextOmitted()}

@@ -42,6 +42,7 @@ type writeConfig struct {
 	info      *Info
 	id        RequestID
 	again     bool
+	cond      condition
 }
 
 func (l Level) applyRead(c *readConfig)                   { c.level = l }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
+	"time"
 )
 
-// maxUpdates is how often Update reads, modifies and writes.
+// maxUpdates is how often Update reads, modifies and writes, where its writes have
+// no condition.
 const maxUpdates = 4
 
 // Update reads a key, resolves siblings, lets modify make the new value of
@@ -16,11 +19,16 @@ const maxUpdates = 4
 // without a write and is returned as it is. Siblings that no resolver resolves
 // end it with ErrSiblings.
 //
-// A write is tried again, from a new read, only when the one before was not
-// applied. Without conditional writes two Updates that race both succeed and
-// become siblings; each then holds its own modification, and the next Update
-// (or read) resolves them. So what is counted or collected by Update needs a
-// resolver that merges, such as SetUnionLines.
+// At LocalSerial each Update is an exact read-modify-write of the region: it
+// writes IfUnchanged, and modifies anew what others have written meanwhile, until
+// its time is over; then it is ErrConditionFailed, and nothing was written.
+//
+// At other levels two Updates that race both succeed and become siblings; each
+// then holds its own modification, and the next Update (or read) resolves them. So
+// what is counted or collected there needs a resolver that merges, such as
+// SetUnionLines.
+//
+// A write is tried again only when the one before was not applied.
 func (c *Client) Update(
 	ctx context.Context, key string, modify func(cur Object) ([]byte, error), opts ...UpdateOption,
 ) (Version, error) {
@@ -29,8 +37,15 @@ func (c *Client) Update(
 	for _, o := range opts {
 		o.applyUpdate(&rc, &wc)
 	}
+	exact := wc.level == LocalSerial || wc.level == Serial
+	if exact {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, c.config.deadline(ctx, time.Now()))
+		defer cancel()
+	}
+	var cur *Object // what the write before has found
 	for i := 1; ; i++ {
-		obj, err := c.read(ctx, key, &rc)
+		obj, err := c.readUnless(ctx, key, &rc, cur)
 		if err != nil {
 			return Version{}, err
 		}
@@ -43,15 +58,27 @@ func (c *Client) Update(
 		if err != nil {
 			return Version{}, err
 		}
-		wc.after = obj.version
+		if wc.after = obj.version; exact {
+			wc.cond = condition{is: ifContext, after: obj.version}
+		}
 		v, err := c.put(ctx, key, value, &wc)
-		if err == nil || i == maxUpdates || !again(err) {
+		lost := exact && errors.Is(err, ErrConditionFailed)
+		if err == nil || !lost && (i == maxUpdates || !again(err)) {
 			return v, err
 		}
-		if !c.cluster.sleep(ctx, rand.N(backoffBase<<i)) {
+		cur = current(err)
+		if !c.cluster.sleep(ctx, rand.N(backoffBase<<min(i, maxUpdates))) {
 			return Version{}, err
 		}
 	}
+}
+
+// readUnless reads key unless it was shown already, with all its values.
+func (c *Client) readUnless(ctx context.Context, key string, rc *readConfig, cur *Object) (Object, error) {
+	if cur == nil || slices.ContainsFunc(cur.siblings, func(s Sibling) bool { return s.Omitted }) {
+		return c.read(ctx, key, rc)
+	}
+	return *cur, nil
 }
 
 // again reports whether a new read may help a write that was not applied.

@@ -15,6 +15,9 @@ has in each region, Q a majority of them.
                   of all replicas; with two regions it is each-quorum
   each-quorum     Q in every region
   all             all N in every region
+  local-serial    Q of the region that is asked decide together, one operation of
+                  the key after the other: what a condition (--if-absent, ...)
+                  asks for is certain, and a read sees all of it that is done
 
 Local levels never leave the region. The others wait for other regions: a write
 is made here first, and then sent there. If they are silent until the --timeout,

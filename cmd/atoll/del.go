@@ -2,8 +2,6 @@ package main
 
 import (
 	"github.com/spf13/cobra"
-
-	"github.com/atolldb/atoll/client"
 )
 
 func delCommand() *cobra.Command {
@@ -15,7 +13,9 @@ func delCommand() *cobra.Command {
 
 With --after exactly what that context had seen is deleted, without it what a
 read at this moment sees; what somebody else writes meanwhile stays. Deleting
-a key that has no value is no error.`,
+a key that has no value is no error.
+
+` + conditionHelp,
 		Example: `  atoll del cart/42
   atoll del cart/42 --after "$(atoll get cart/42 -o json | jq -r .context)"`,
 		Args: cobra.ExactArgs(1),
@@ -25,6 +25,7 @@ a key that has no value is no error.`,
 	q.writeFlags(cmd)
 	q.sessionFlag(cmd)
 	q.afterFlag(cmd)
+	q.conditionFlags(cmd)
 	out := formatFlag(cmd, "none", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runDel(cmd, &q, out, args[0]) }
 	return cmd
@@ -39,14 +40,11 @@ func runDel(cmd *cobra.Command, q *request, out *format, key string) error {
 	if c, err = q.inSession(cmd, c); err != nil {
 		return err
 	}
-	opts := q.writeOptions()
-	if cmd.Flags().Changed("after") {
-		v, err := q.version(cmd, c, key)
-		if err != nil {
-			return err
-		}
-		opts = append(opts, client.After(v))
+	follow, err := q.followOptions(cmd, c, key)
+	if err != nil {
+		return err
 	}
+	opts := append(q.writeOptions(), follow...)
 	v, err := c.Delete(cmd.Context(), key, opts...)
 	if kept := q.keepSession(c); kept != nil {
 		return kept

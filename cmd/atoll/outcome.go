@@ -35,8 +35,9 @@ const exitCodesHelp = `The exit codes of all commands:
      server refuses as invalid (too large a value, a context of another key,
      no such bucket); nothing was written
   3  the key has no value
-  4  a condition does not hold (too many siblings for a blind write, a plan
-     of a topology that has changed); nothing was written
+  4  a condition does not hold (--if-absent and its like, too many siblings
+     for a blind write, a plan of a topology that has changed); nothing was
+     written
   5  the key has siblings that nobody has resolved
   6  unavailable: too few owners or no node answered in time, the server is
      too busy or its disk is full; nothing was written
@@ -82,6 +83,7 @@ var outcomes = []struct {
 	{client.ErrBucketExists, exitPrecondition, "see 'atoll bucket show'"},
 	{client.ErrRevision, exitPrecondition, "look at it again ('atoll bucket show'), and change what is there now"},
 	{client.ErrContextRequired, exitPrecondition, "read the key, and write with --after what that read says"},
+	{client.ErrConditionFailed, exitPrecondition, "look at what is there; -o json prints it with the context to write after"},
 	{client.ErrTooManySiblings, exitPrecondition, "resolve the key ('atoll resolve'), or write with --after or --overwrite"},
 	{client.ErrUnavailable, exitUnavailable, "see 'atoll status'; --consistency local-one needs one owner only"},
 	{client.ErrThrottled, exitUnavailable, "try again more slowly"},

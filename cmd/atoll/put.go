@@ -38,12 +38,12 @@ func (q *request) afterFlag(cmd *cobra.Command) {
 		"`CONTEXT` that get, put or siblings printed with -o json: replace what it had seen, and nothing else")
 }
 
-// version is what --after names.
-func (q *request) version(cmd *cobra.Command, c *client.Client, key string) (client.Version, error) {
-	v, err := c.ParseVersion(key, q.after)
+// version is what the flag names.
+func (q *request) version(cmd *cobra.Command, c *client.Client, key, flag, context string) (client.Version, error) {
+	v, err := c.ParseVersion(key, context)
 	if err != nil {
 		return v, usage(cmd, fmt.Errorf("not a context%s",
-			inputBounds("after", "a context that get, put or siblings printed with -o json", strconv.Quote(shorten(q.after, 40)))))
+			inputBounds(flag, "a context that get, put or siblings printed with -o json", strconv.Quote(shorten(context, 40)))))
 	}
 	return v, nil
 }
@@ -65,11 +65,14 @@ func putCommand() *cobra.Command {
 A write says what it follows: with --after it replaces exactly what that
 context had seen. Without it the write is blind, and stands beside what is
 there as a sibling; --overwrite replaces whatever the node that takes the
-write holds.`,
+write holds.
+
+` + conditionHelp,
 		Example: `  atoll put cart/42 '{"items":["tea"]}'
   atoll put logo --file logo.png
   generate | atoll put report -
-  atoll put cart/42 "$new" --after "$(atoll get cart/42 -o json | jq -r .context)"`,
+  atoll put cart/42 "$new" --after "$(atoll get cart/42 -o json | jq -r .context)"
+  atoll put lock/1 "$HOSTNAME" --if-absent --consistency local-serial`,
 		Args: cobra.RangeArgs(1, 2),
 	}
 	q.serverFlags(cmd, defaultTimeout)
@@ -77,6 +80,7 @@ write holds.`,
 	q.writeFlags(cmd)
 	q.sessionFlag(cmd)
 	q.afterFlag(cmd)
+	q.conditionFlags(cmd)
 	cmd.Flags().StringVar(&q.file, "file", "", "`FILE` that holds the value")
 	cmd.Flags().DurationVar(&q.ttl, "ttl", 0, "the value reads as deleted after this time; without it, never")
 	cmd.Flags().BoolVar(&q.overwrite, "overwrite", false, "replace what is there, siblings included")
@@ -87,7 +91,7 @@ write holds.`,
 
 func runPut(cmd *cobra.Command, q *putFlags, out *format, args []string) error {
 	key := args[0]
-	if err := atMostOne(cmd, "after", "overwrite"); err != nil {
+	if err := atMostOne(cmd, "after", "if-context", "overwrite"); err != nil {
 		return err
 	}
 	if cmd.Flags().Changed("ttl") && q.ttl <= 0 {
@@ -105,14 +109,11 @@ func runPut(cmd *cobra.Command, q *putFlags, out *format, args []string) error {
 	if c, err = q.inSession(cmd, c); err != nil {
 		return err
 	}
-	opts := q.writeOptions()
-	if cmd.Flags().Changed("after") {
-		v, err := q.version(cmd, c, key)
-		if err != nil {
-			return err
-		}
-		opts = append(opts, client.After(v))
+	follow, err := q.followOptions(cmd, c, key)
+	if err != nil {
+		return err
 	}
+	opts := append(q.writeOptions(), follow...)
 	if q.overwrite {
 		opts = append(opts, client.Overwrite())
 	}
@@ -128,6 +129,9 @@ func runPut(cmd *cobra.Command, q *putFlags, out *format, args []string) error {
 
 // written ends a command that wrote: a write that is partial is told, too.
 func (q *request) written(cmd *cobra.Command, out *format, key string, v client.Version, err error) error {
+	if errors.Is(err, client.ErrConditionFailed) {
+		return q.conditionFailed(cmd, out, key, err)
+	}
 	if err != nil && !errors.Is(err, client.ErrPartial) {
 		return q.failure(err)
 	}

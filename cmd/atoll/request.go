@@ -36,8 +36,9 @@ type request struct {
 	session                 string // file
 	maxStaleness, waitFresh time.Duration
 
-	after string // what --after was given, for messages
-	info  client.Info
+	after     string // what --after or --if-context was given
+	condition conditionFlags
+	info      client.Info
 }
 
 // serverFlags say where the server is.
@@ -159,7 +160,7 @@ type level client.Level
 
 var levels = []client.Level{
 	client.LocalOne, client.LocalTwo, client.LocalThree, client.LocalQuorum, client.LocalAll,
-	client.Quorum, client.EachQuorum, client.All,
+	client.Quorum, client.EachQuorum, client.All, client.LocalSerial,
 }
 
 func levelNames() []string {

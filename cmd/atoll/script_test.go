@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 //	fault KIND          all operations fail from now on: see faults
 //	exits CODE CMD ...  as exec, for a command that ends with that code
 //	context VAR         the context that the last command printed as JSON
+//	version VAR         the version of the first sibling that it printed so
 //	register NODE       a node is known, and waits to join
 //	aside NODE KEY VALUE...  is what the node has in its side log
 //	dead NODE           a node does not answer any more
@@ -69,6 +70,7 @@ func TestScript(t *testing.T) {
 			"fault":    faultCommand,
 			"exits":    exitsCommand,
 			"context":  contextCommand,
+			"version":  siblingVersionCommand,
 			"register": memberCommand(func(m *apitest.Members, id topology.NodeID) error { return m.Register(id) }),
 			"dead": memberCommand(func(m *apitest.Members, id topology.NodeID) error {
 				m.SetDead(id, true)
@@ -169,6 +171,17 @@ func contextCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no context in the output: %v", err)
 	}
 	ts.Setenv(args[0], printed.Context)
+}
+
+func siblingVersionCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: version VAR")
+	}
+	var printed struct{ Siblings []struct{ Version string } }
+	if err := json.Unmarshal([]byte(ts.ReadFile("stdout")), &printed); err != nil || len(printed.Siblings) == 0 {
+		ts.Fatalf("no version in the output: %v", err)
+	}
+	ts.Setenv(args[0], printed.Siblings[0].Version)
 }
 
 func memberCommand(do func(*apitest.Members, topology.NodeID) error) func(*testscript.TestScript, bool, []string) {

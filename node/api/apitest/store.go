@@ -116,11 +116,15 @@ func (s *Store) get(g coord.Get) (coord.GetResult, error) {
 	s.mu.Lock()
 	rec := s.records[full]
 	s.mu.Unlock()
+	return s.show(full, kind, rec), nil
+}
+
+func (s *Store) show(full string, kind crdt.Kind, rec crdt.Record) coord.GetResult {
 	res := coord.GetResult{View: crdt.Read(rec, kind, s.clock.Now())}
 	if len(rec.Versions) > 0 {
 		res.Context = crdt.AppendContext(nil, s.keys, []byte(full), rec.Context())
 	}
-	return res, nil
+	return res
 }
 
 func (s *Store) put(actor crdt.Actor, p coord.Put) (coord.PutResult, error) {
@@ -150,7 +154,13 @@ func (s *Store) put(actor crdt.Actor, p coord.Put) (coord.PutResult, error) {
 		return coord.PutResult{}, &coord.Error{Code: coord.CodeInvalid, Field: "request_id", Detail: "its outcome was asked for"}
 	}
 	rec := s.records[full]
-	if kind == crdt.LWW || len(p.Context) == 0 && (p.Overwrite || p.Delete) {
+	if !p.Condition.Holds(rec, seen.Seen, s.clock.Now()) {
+		current := s.show(full, kind, rec)
+		return coord.PutResult{}, &coord.Error{
+			Code: coord.CodeConditionFailed, Detail: "the condition does not hold: " + p.Condition.String(), Current: &current,
+		}
+	}
+	if kind == crdt.LWW || p.Condition.Kind != crdt.Always || len(p.Context) == 0 && (p.Overwrite || p.Delete) {
 		seen = rec.Context()
 	}
 	v := s.mint(actor, max(seen.Stamp, rec.MaxStamp()))
