@@ -112,6 +112,12 @@ func (r *region) node(t *testing.T, disk *memstore.Disk, floor ...bucket.Definit
 	return c
 }
 
+// pause lets time pass, and everything come to rest.
+func pause(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func disk() *memstore.Disk { return memstore.NewDisk(memstore.Config{}) }
 
 func run(t *testing.T, c *Catalog) (stop func()) {
@@ -159,7 +165,7 @@ func TestNodesLearn(t *testing.T) {
 		if got, ok := a.Bucket("carts"); !ok || got.Kind != crdt.LWW || got.TTL != 1500*time.Millisecond || got.MaxValue != 9 {
 			t.Errorf("the node that made it knows %+v, %v", got, ok)
 		}
-		time.Sleep(1300 * time.Millisecond)
+		pause(1300 * time.Millisecond)
 		if got := names(b); !slices.Equal(got, []string{"carts", "configured", "default"}) {
 			t.Errorf("after a beat: %v", got)
 		}
@@ -171,7 +177,7 @@ func TestNodesLearn(t *testing.T) {
 				t.Errorf("after a refresh: %v, %v", names(b), err)
 			}
 		})
-		time.Sleep(100 * time.Millisecond)
+		pause(100 * time.Millisecond)
 		if _, err := b.Create(t.Context(), bucket.Definition{Name: "carts"}); code(err) != coord.CodeBucketExists {
 			t.Error(err)
 		}
@@ -222,7 +228,7 @@ func TestRefreshesShareReads(t *testing.T) {
 		for range 100 {
 			ask()
 		}
-		time.Sleep(5 * time.Millisecond)
+		pause(5 * time.Millisecond)
 		made := make(chan error)
 		go func() { // while the read is under way
 			_, err := b.Create(t.Context(), bucket.Definition{Name: "carts"})
@@ -232,7 +238,7 @@ func TestRefreshesShareReads(t *testing.T) {
 		if err := <-made; err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(200 * time.Millisecond)
+		pause(200 * time.Millisecond)
 		if len(told) != 101 || told[0] != 10*time.Millisecond || told[100] != refreshGap+10*time.Millisecond {
 			t.Errorf("%d told at %v", len(told), told)
 		}
@@ -252,19 +258,19 @@ func TestRefreshFails(t *testing.T) {
 		r.down = errors.New("no quorum")
 		var got error
 		c.Refresh(time.Now().Add(time.Second), func(err error) { got = err })
-		time.Sleep(100 * time.Millisecond)
+		pause(100 * time.Millisecond)
 		if !errors.Is(got, r.down) {
 			t.Error(got)
 		}
 		r.down, r.takes = nil, 3*time.Second
 		began, took := time.Now(), time.Duration(0)
 		c.Refresh(time.Now().Add(time.Second), func(err error) { got, took = err, time.Since(began) })
-		time.Sleep(10 * time.Second)
+		pause(10 * time.Second)
 		if !errors.Is(got, errSlow) || took >= time.Second {
 			t.Error(got, took)
 		}
 		c.Refresh(time.Now().Add(-time.Second), func(err error) { got = err })
-		time.Sleep(10 * time.Second)
+		pause(10 * time.Second)
 		if !errors.Is(got, errSlow) {
 			t.Error(got)
 		}
@@ -280,7 +286,7 @@ func TestRestartAlone(t *testing.T) {
 		if _, err := c.Create(t.Context(), bucket.Definition{Name: "carts", Kind: crdt.LWW}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Second)
+		pause(2 * time.Second)
 		stop()
 		d.Crash(func() bool { return false })
 		r.down = errors.New("no peers")
@@ -296,7 +302,7 @@ func TestRestartAlone(t *testing.T) {
 		r.down = nil
 		c = r.node(t, d)
 		stop = run(t, c)
-		time.Sleep(time.Second)
+		pause(time.Second)
 		if _, ok := c.Bucket("carts"); !ok {
 			t.Errorf("knows %v", names(c))
 		}
@@ -317,14 +323,14 @@ func TestRegionsConverge(t *testing.T) {
 		}
 		must(a.Create(t.Context(), bucket.Definition{Name: "both", Kind: crdt.LWW, MaxValue: 1}))
 		must(a.Create(t.Context(), bucket.Definition{Name: "eu"}))
-		time.Sleep(10 * time.Millisecond)
+		pause(10 * time.Millisecond)
 		must(b.Create(t.Context(), bucket.Definition{Name: "both", MaxValue: 2}))
 		must(b.Create(t.Context(), bucket.Definition{Name: "us"}))
 		exchange(eu, us)
 		stopA, stopB := run(t, a), run(t, b)
 		defer stopA()
 		defer stopB()
-		time.Sleep(3 * time.Second)
+		pause(3 * time.Second)
 		for _, c := range []*Catalog{a, b} {
 			both, _ := c.Bucket("both")
 			if got := names(c); !slices.Equal(got, []string{"both", "default", "eu", "us"}) || both.Kind != crdt.MV || both.MaxValue != 2 {
