@@ -22,6 +22,8 @@
 //	H3  Nothing is seen that nobody tried to write, or not to this key.
 //	H4  A register reads as the last acknowledged operation left it; a deleted
 //	    one stays absent (no resurrection).
+//	    One that its client was told may have been carried out twice may show as
+//	    two equal siblings, and is the register's last.
 //	H5  Every value carries its key, writer, number and a checksum, and they
 //	    are right.
 //	H6  Places that have converged hold the same.

@@ -184,3 +184,24 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// What may be there twice may show twice, and nothing else beside it.
+func TestAPutThatMayBeThereTwice(t *testing.T) {
+	h := &History{}
+	r := h.Register("r")
+	put(r, 1, Acked)
+	put(r, 2, Acked)
+	r.Twice()
+	if !r.Retired() {
+		t.Error("is written again")
+	}
+	r.Read("eu", [][]byte{value("r", 2), value("r", 2)})
+	r.Final("eu", [][]byte{value("r", 2)})
+	if n, told := h.Check(); len(n) > 0 {
+		t.Error(n, told)
+	}
+	r.Read("eu", [][]byte{value("r", 2), value("r", 1)})
+	if n, _ := h.Check(); n[Stale] != 2 {
+		t.Errorf("an old value beside it: %v", n)
+	}
+}

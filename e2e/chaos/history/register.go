@@ -13,6 +13,7 @@ type Register struct {
 	may     []Element
 	was     map[Element]bool // that it was or may have been, ever
 	retired bool
+	twice   bool // the last put may be there as two siblings
 	final   bool
 }
 
@@ -53,8 +54,9 @@ func (h *History) Registers() []*Register {
 // Key of the register.
 func (r *Register) Key() string { return r.key }
 
-// Retired says that an operation's outcome is unknown, so that the register
-// must not be written again: only then is it known for ever what it may be.
+// Retired says that an operation's outcome is unknown, or that it may have been
+// carried out twice, so that the register must not be written again: only then is
+// it known for ever what it may be.
 func (r *Register) Retired() bool { return r.retired }
 
 // BeginPut is called before e is written, with the context of the register's
@@ -69,6 +71,11 @@ func (r *Register) EndPut(e Element, o Outcome) {
 	}
 	r.became(e, o)
 }
+
+// Twice is called after EndPut if the client was told that the acknowledged put
+// may be there twice: the next one would replace only that of the two of which the
+// client knows.
+func (r *Register) Twice() { r.retired, r.twice = true, true }
 
 // BeginDelete is called before a delete with the context of the last write.
 func (r *Register) BeginDelete() {
@@ -128,6 +135,10 @@ func (r *Register) Read(place string, siblings [][]byte) {
 		default:
 			r.h.add(Phantom, r.key, "%s at %s, has to be %s", r.h.about(e), place, want)
 		}
+	}
+	if r.twice {
+		slices.Sort(got)
+		got = slices.Compact(got)
 	}
 	if len(got) > 1 {
 		r.h.add(Stale, r.key, "%d siblings at %s of a key with one writer", len(got), place)

@@ -163,20 +163,20 @@ func (w *worker) addBlind(ctx context.Context) {
 
 func (w *worker) put(
 	ctx context.Context, key string, e history.Element, v history.Value, isSet bool, after client.Version,
-) (client.Version, history.Outcome) {
+) (version client.Version, o history.Outcome, twice bool) {
 	if isSet {
 		w.t.cfg.History.Begin(key, e, true)
 	}
 	began := time.Now()
 	var info client.Info
 	version, err := w.c.Put(ctx, key, history.Encode(v, w.pad()), client.After(after), client.Explain(&info))
-	o := OutcomeOf(err)
+	o = OutcomeOf(err)
 	w.t.Tally.write(began, o, err)
 	w.t.cfg.History.Remark(e, remark(version, &info))
 	if isSet {
 		w.t.cfg.History.End(e, o)
 	}
-	return version, o
+	return version, o, info.MaybeDuplicate
 }
 
 // register does something to one of the worker's own keys.
@@ -190,8 +190,10 @@ func (w *worker) register(ctx context.Context) {
 	case p < 4:
 		e := w.element()
 		r.reg.BeginPut(e)
-		v, o := w.put(ctx, r.reg.Key(), e, history.Value{Key: r.reg.Key(), By: e}, false, r.version)
-		r.reg.EndPut(e, o)
+		v, o, twice := w.put(ctx, r.reg.Key(), e, history.Value{Key: r.reg.Key(), By: e}, false, r.version)
+		if r.reg.EndPut(e, o); twice {
+			r.reg.Twice()
+		}
 		if o == history.Acked {
 			r.version = v
 		}
