@@ -16,6 +16,9 @@ type faultCount struct {
 	crashes, restarts, wipes, rollbacks, lostRecords, corrupted int
 	cuts, regionCuts, logLosses, skews                          int
 	joins, drains, replaced, storeOutages                       int
+	sways, deaf                                                 int
+	// backups are those of the rollbacks that put back a whole data directory.
+	backups int
 	// fullDisks are disks that others filled; caughtUp counts owners that were seen
 	// to catch up after that, and refilled regions that were seen to take writes.
 	fullDisks, caughtUp, refilled int
@@ -27,10 +30,10 @@ func (f faultCount) String() string {
 		name string
 		n    int
 	}{
-		{"crashes", f.crashes}, {"clean restarts", f.restarts}, {"wipes", f.wipes}, {"rollbacks", f.rollbacks},
+		{"crashes", f.crashes}, {"clean restarts", f.restarts}, {"wipes", f.wipes}, {"rollbacks", f.rollbacks}, {"backups put back", f.backups},
 		{"lost records", f.lostRecords}, {"unreadable records", f.corrupted}, {"cuts", f.cuts}, {"region cuts", f.regionCuts}, {"log losses", f.logLosses}, {"skews", f.skews},
 		{"joins", f.joins}, {"drains", f.drains}, {"replaced", f.replaced}, {"store outages", f.storeOutages},
-		{"full disks", f.fullDisks}, {"caught up", f.caughtUp}, {"taking writes again", f.refilled},
+		{"weights", f.sways}, {"old topologies", f.deaf}, {"full disks", f.fullDisks}, {"caught up", f.caughtUp}, {"taking writes again", f.refilled},
 	} {
 		if c.n > 0 {
 			fmt.Fprintf(&b, "%s %d, ", c.name, c.n)
@@ -46,6 +49,14 @@ func (f faultCount) String() string {
 // node at a time, and only after the World has been whole and had time to
 // repair itself: N=3 with W=2 promises to survive that, not more.
 func (w *World) chaos(ctx context.Context) {
+	if f := w.shape.Focus; f != nil {
+		w.noise = f.noise
+		w.fabric.SetAll(f.noise)
+		for sleep(ctx, time.Duration(w.rng.Int64N(int64(f.every)))) {
+			f.faults[w.rng.IntN(len(f.faults))](w, ctx)
+		}
+		return
+	}
 	noise := memnet.Faults{MaxDelay: time.Duration(1+w.rng.IntN(20)) * time.Millisecond}
 	if w.rng.IntN(2) == 0 {
 		noise.Drop = w.rng.Float64() * 0.1
@@ -67,19 +78,16 @@ func (w *World) chaos(ctx context.Context) {
 		w.fullOne, w.fullOwner, w.fullRegion}
 	switch {
 	case w.shape.Churn:
-		kinds = []func(context.Context){w.joinOne, w.drainOne, w.drainOne, w.crashOne, w.cutNodes, w.fullOne}
+		kinds = []func(context.Context){w.joinOne, w.drainOne, w.drainOne, w.swayOne, w.deafen, w.crashOne, w.cutNodes, w.fullOne}
 	case !w.shape.Settled:
-		kinds = append(kinds, w.joinOne, w.drainOne, w.replaceOne, w.storeOutage)
+		kinds = append(kinds, w.joinOne, w.drainOne, w.replaceOne, w.storeOutage, w.swayOne, w.deafen)
 	}
 	weights := make([]int, len(kinds))
 	for i := range weights {
 		weights[i] = w.rng.IntN(4)
 	}
 	weights[w.rng.IntN(len(weights))]++
-	for ctx.Err() == nil {
-		if !sleep(ctx, time.Duration(200+w.rng.IntN(3000))*time.Millisecond) {
-			return
-		}
+	for sleep(ctx, time.Duration(200+w.rng.IntN(3000))*time.Millisecond) {
 		total := 0
 		for _, x := range weights {
 			total += x
@@ -199,11 +207,18 @@ func (w *World) skewOne(context.Context) {
 // destroyOne takes durable state from one node, after and before a time in
 // which nothing else goes wrong.
 func (w *World) destroyOne(ctx context.Context) {
+	// A backup of the data directory is taken now, and put back later.
+	m := w.someNode()
+	clean := w.rng.IntN(2) == 0
+	if clean {
+		w.Stop(m)
+	}
+	backup := m.disk.Copy()
+	w.Start(m)
 	if !w.settle(ctx) {
 		return
 	}
-	m := w.someNode()
-	switch w.rng.IntN(4) {
+	switch w.rng.IntN(5) {
 	case 0:
 		w.faults.wipes++
 		w.Crash(m)
@@ -225,6 +240,13 @@ func (w *World) destroyOne(ctx context.Context) {
 	case 2:
 		w.faults.lostRecords++
 		w.loseRecord(m)
+	case 3:
+		w.mu.Lock()
+		w.faults.rollbacks++
+		w.faults.backups++
+		w.mu.Unlock()
+		w.Crash(m)
+		m.disk = backup
 	default:
 		w.faults.corrupted++
 		if key := w.someRecord(m); key != nil {

@@ -37,12 +37,13 @@ func (w *World) client(i, region int, keys []string) *client {
 
 // run works until ctx ends.
 func (c *client) run(ctx context.Context) {
+	think := 200 * time.Millisecond
+	if f := c.w.shape.Focus; f != nil {
+		think = f.think
+	}
 	for ctx.Err() == nil {
 		c.step()
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Duration(1+c.rng.IntN(200)) * time.Millisecond):
-		}
+		sleep(ctx, time.Millisecond+time.Duration(c.rng.Int64N(int64(think))))
 	}
 }
 

@@ -57,21 +57,28 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	w := New(t, seed, shape, log)
 	defer w.Close()
 	keys := make([]string, 3+w.rng.IntN(8))
+	if shape.Focus != nil {
+		keys = keys[:min(len(keys), shape.Focus.keys)]
+	}
 	for i := range keys {
 		keys[i] = fmt.Sprint("k", i)
 	}
 	ctx, stop := context.WithTimeout(context.Background(), length)
 	defer stop()
+	clients, deciders := 3, 3 // of each region
+	if f := shape.Focus; f != nil {
+		clients, deciders = f.clients, 0
+	}
 	var work sync.WaitGroup
-	for i := range 3 * shape.Regions {
+	for i := range clients * shape.Regions {
 		c := w.client(i, i%shape.Regions, keys)
 		work.Go(func() { c.run(ctx) })
 	}
 	for r := range shape.Regions {
-		s := w.solo(3*shape.Regions+r, r)
+		s := w.solo(clients*shape.Regions+r, r)
 		work.Go(func() { s.run(ctx) })
-		for i := range 3 {
-			d := w.decider(4*shape.Regions+3*r+i, r)
+		for i := range deciders {
+			d := w.decider((clients+1)*shape.Regions+3*r+i, r)
 			work.Go(func() { d.run(ctx) })
 		}
 	}

@@ -68,6 +68,8 @@ type Shape struct {
 	Sessions bool
 	// Collect tombstones after seconds, and have messages that arrive after that.
 	Collect bool
+	// Focus, if not nil, takes the place of the faults that the seed draws.
+	Focus *Focus
 }
 
 // World is nodes, their network, their disks and what clients did to them.
@@ -108,6 +110,7 @@ type member struct {
 	id       topology.NodeID
 	region   int
 	disk     *memstore.Disk
+	ear      *ear
 	registry *memtopo.Registry
 	skew     atomic.Int64 // in nanoseconds
 	gone     atomic.Bool  // dead for good
@@ -155,8 +158,11 @@ func (w *World) place(id topology.NodeID, region int, registry *memtopo.Registry
 	if w.rng.IntN(4) == 0 {
 		slowest = 200 * time.Millisecond
 	}
+	if f := w.shape.Focus; f != nil {
+		slowest = max(f.sync, 100*time.Microsecond)
+	}
 	return &member{
-		id: id, region: region, registry: registry,
+		id: id, region: region, registry: registry, ear: &ear{Store: w.stores[region]},
 		disk: memstore.NewDisk(memstore.Config{
 			Seed: w.rng.Uint64(), SyncMin: 100 * time.Microsecond, SyncMax: slowest,
 		}),
@@ -217,7 +223,7 @@ func (w *World) Start(m *member) {
 	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Keys: crdt.Keys{secret}, ScrubPass: 10 * time.Second, Grace: 3 * time.Second,
 		Collect: collecting(w.shape.Collect && !w.calm.Load())}
 	deps := node.Deps{
-		Engine: engine, Registry: m.registry, Store: w.stores[m.region], Transport: transport,
+		Engine: engine, Registry: m.registry, Store: m.ear, Transport: transport,
 		HLC:    hlc.New(func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }),
 		Rand:   rand.New(rand.NewPCG(w.rng.Uint64(), 2)),
 		Logger: w.log.With("on", string(m.id)),

@@ -1,0 +1,81 @@
+package nodetest
+
+import (
+	"flag"
+	"maps"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/atolldb/atoll/internal/planted"
+	"github.com/atolldb/atoll/node/peer/memnet"
+)
+
+var focusN = flag.Int("focus.n", 1, "number of seeds of each World that is made for one rule")
+
+// aims are Worlds made for bugs that the usual ones take hundreds of seeds to
+// find.
+var aims = map[string]struct {
+	shape  Shape
+	length time.Duration
+}{
+	// A dot comes twice when a crash took what others have, and the node goes on
+	// from what it has: slow disks, and crashes all the time.
+	planted.ReuseActor: {Shape{Regions: 1, Nodes: 3, Partitions: 1, Focus: &Focus{
+		faults: []fault{(*World).flicker}, every: 500 * time.Millisecond,
+		keys: 2, clients: 3, think: 10 * time.Millisecond, sync: 50 * time.Millisecond,
+		noise: memnet.Faults{MaxDelay: 2 * time.Millisecond},
+	}}, 10 * time.Second},
+	// A write goes by the old topology, and a read at once after it by the new.
+	planted.IgnoreEpoch: {Shape{Regions: 1, Nodes: 5, Partitions: 2, Focus: &Focus{
+		faults: []fault{(*World).deafen}, every: 300 * time.Millisecond,
+		keys: 4, clients: 12, think: 10 * time.Millisecond,
+		noise: memnet.Faults{MaxDelay: 5 * time.Millisecond},
+	}}, 20 * time.Second},
+	// Of what two acknowledged, one is wiped when the third returns.
+	planted.ServeBehind: {Shape{Regions: 1, Nodes: 3, Partitions: 8, Focus: &Focus{
+		faults: []fault{(*World).wipeWitness}, every: time.Second,
+		keys: 10, clients: 6, think: 50 * time.Millisecond,
+		noise: memnet.Faults{MaxDelay: 5 * time.Millisecond},
+	}}, time.Minute},
+	// The same, and the wiped one takes over what clocks say.
+	planted.ClockFirst: {Shape{Regions: 1, Nodes: 3, Partitions: 8, Focus: &Focus{
+		faults: []fault{(*World).wipeWitness}, every: time.Second,
+		keys: 10, clients: 6, think: 50 * time.Millisecond,
+		noise: memnet.Faults{MaxDelay: 20 * time.Millisecond, Drop: 0.02},
+	}}, time.Minute},
+	// A record is lost without a word, and not soon written again.
+	planted.TrustClocks: {Shape{Regions: 1, Nodes: 3, Partitions: 8, Focus: &Focus{
+		faults: []fault{(*World).vanish}, every: 10 * time.Second,
+		keys: 10, clients: 3, think: 5 * time.Second,
+		noise: memnet.Faults{MaxDelay: 5 * time.Millisecond},
+	}}, 30 * time.Second},
+}
+
+// TestFocus: the Worlds in which bugs are planted that others rarely find have
+// nothing to find without them.
+func TestFocus(t *testing.T) {
+	for _, bug := range slices.Sorted(maps.Keys(aims)) {
+		t.Run(bug, func(t *testing.T) {
+			for i := range *focusN {
+				seed := *simSeed + uint64(i)
+				var r Report
+				synctest.Test(t, func(t *testing.T) {
+					log := hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(*simLog), Output: os.Stderr})
+					r = Simulate(t, seed, aims[bug].shape, aims[bug].length, log)
+				})
+				t.Log(r)
+				for _, p := range r.Problems {
+					t.Error(p)
+				}
+				if t.Failed() {
+					t.Fatalf("replay: go test ./node/nodetest -run 'TestFocus/%s' -sim.seed=%d", bug, seed)
+				}
+			}
+		})
+	}
+}
