@@ -24,7 +24,7 @@ RACEFLAG := $(if $(RACE),-race,)
 TESTTIMEOUT ?= $(if $(RACE),15m,10m)
 SEED ?= 1
 PLANTED_MAX ?= 2000
-# The bugs that take hundreds of seeds, too.
+# Worlds also for bugs that take them hundreds of seeds, and have a test of their own.
 PLANTED_RARE ?= true
 N ?= 200
 FUZZTIME ?= 10s
