@@ -56,7 +56,7 @@ func TestBadInput(t *testing.T) {
 			{"garbage context", []string{"put", "precious", "v", "--after", "bm9uc2Vuc2U"}, usage, []string{"context"}},
 			{"context of another key", []string{"put", "other", "v", "--after", foreign}, usage, []string{"context"}},
 			{"unknown bucket", []string{"get", "k", "--bucket", "nowhere"}, usage, []string{"bucket", "nowhere"}},
-			{"export of an unknown bucket", []string{"export", "--bucket", "nowhere"}, usage, []string{"field bucket", "nowhere"}},
+			{"export of an unknown bucket", []string{"export", "--bucket", "nowhere"}, usage, []string{"no such bucket", "nowhere"}},
 			{"too few arguments", []string{"put", "k"}, usage, nil},
 			{"unknown command", []string{"pot", "k"}, usage, nil},
 			{"nothing there", []string{"get", "absent"}, 3, nil},

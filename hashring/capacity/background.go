@@ -64,10 +64,12 @@ func (in Input) farPeers(r Ring) float64 {
 // Liveness is what a node sends to know that others live.
 type Liveness struct {
 	// Pings a second, at most: traffic is as good as a ping to an idle peer,
-	// but all are asked for their time.
+	// but all of the region are asked for their time. The nodes of other regions
+	// are watched, too.
 	Pings float64 `json:"pings_per_second"`
 }
 
 func (in Input) liveness() Liveness {
-	return Liveness{Pings: float64(in.Nodes-1) * (1/pingBeat + 1/skewBeat)}
+	near, far := float64(in.Nodes-1), float64(in.Nodes*(in.Regions-1))
+	return Liveness{Pings: near*(1/pingBeat+1/skewBeat) + far/pingBeat}
 }

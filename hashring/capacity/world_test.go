@@ -195,7 +195,9 @@ func TestIdleNodes(t *testing.T) {
 					heads := (r.FarMessages/2 - asked) * (requestHead + replyHead + 2*frameFixed + 2)
 					near(t, "their bytes", r.FarIdleBytes-heads, seen.farBytes/nodes, 0.05)
 				}
-				near(t, "pings", report.Liveness.Pings, per(seen.pings), 0.10)
+				if pings, most := per(seen.pings), report.Liveness.Pings; pings > most*1.05 || pings < most*0.85 {
+					t.Errorf("%.1f pings, formula at most %.1f", pings, most)
+				}
 				if c.regions > 1 {
 					near(t, "heartbeats", 1/announceBeat, per(seen.heartbeats), 0.05)
 					// There are no clocks to tell yet, and names are shorter.

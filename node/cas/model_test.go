@@ -45,8 +45,8 @@ type model struct {
 }
 
 type modelStats struct {
-	done, failed, refused, unknown, reads                   int
-	unprepared, finished, changed, crashes, wipes, plainAck int
+	done, failed, refused, unknown, reads         int
+	unprepared, changed, crashes, wipes, plainAck int
 }
 
 // disk is what a crash leaves.
@@ -97,7 +97,6 @@ type modelOp struct {
 	dots       []crdt.Dot   // proposed
 	at         map[int]bool // who has a plain write
 	version    crdt.Dot     // of a plain write
-	refs       map[crdt.Dot]bool
 	open, dead bool
 	// direct: decided by its own Accept, not found and finished.
 	direct bool

@@ -218,13 +218,12 @@ func TestRetry(t *testing.T) {
 func TestAttemptsRace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := grown(t, 4)
-		os := r.owners("default", "k")
 		r.fabric.SetAll(memnet.Faults{MinDelay: 10 * time.Microsecond, MaxDelay: 10 * time.Millisecond})
 		rng := rand.New(rand.NewPCG(1, 2))
 		for n := range byte(100) {
 			id := request(n)
 			k := string([]byte{'k', n})
-			os = r.owners("default", k)
+			os := r.owners("default", k)
 			var all []*once[coord.PutResult]
 			for i, m := range os {
 				p := again(k, "v", id)

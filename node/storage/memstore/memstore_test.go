@@ -237,9 +237,9 @@ func TestEnd(t *testing.T) {
 		if err := put(time.Minute).Commit(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute - 1)
+		time.Sleep(time.Minute - time.Nanosecond)
 		want(t, e, "a", "1", nil)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		want(t, e, "a", "", storage.ErrNotFound)
 		tx := put(time.Second)
 		time.Sleep(time.Second)
