@@ -206,7 +206,7 @@ regions:
 		expectStart(t, ctx, config("foreign.yaml", "us-1", "us", data, ""), 1, "eu-1", "region eu", "us-1")
 	})
 	t.Run("unknown key", func(t *testing.T) {
-		expectStart(t, ctx, config("unknown.yaml", "eu-1", "eu", data, "partitons: 16\n"), 1, "partitons")
+		expectStart(t, ctx, config("unknown.yaml", "eu-1", "eu", data, "partitons: 16\n"), 2, "partitons")
 	})
 	t.Run("several bad values at once", func(t *testing.T) {
 		path := config("bad.yaml", "Eu 1", "eu", data, "")
@@ -218,7 +218,7 @@ regions:
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		expectStart(t, ctx, path, 1, "partitions", "17", "power of two", "Eu 1")
+		expectStart(t, ctx, path, 2, "partitions", "17", "power of two", "Eu 1")
 	})
 	// Nothing of that has touched the data.
 	first.start(0)
