@@ -104,7 +104,18 @@ func (h *history) mayBeForgotten(key string, dot crdt.Dot) bool {
 			return h.mayBeCollected(w)
 		}
 	}
-	return false
+	return h.collects && h.erased[key]
+}
+
+// erase notes that a delete by consensus of that key has begun: such deletes are
+// not among the writes, and follow all that is there.
+func (h *history) erase(key string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.erased == nil {
+		h.erased = map[string]bool{}
+	}
+	h.erased[key] = true
 }
 
 // uncollected returns a partition in which something is left that should have

@@ -42,8 +42,10 @@ type history struct {
 	collects   bool
 	partitions int
 
-	mu       sync.Mutex
-	writes   []*write
+	mu     sync.Mutex
+	writes []*write
+	// erased are the keys of which a delete by consensus has begun.
+	erased   map[string]bool
 	byValue  map[string]*write
 	payloads map[partitionDot]string // key and value
 	problems []string

@@ -151,6 +151,7 @@ func (d *decider) step(node *coord.Coordinator) {
 		p.Condition = crdt.Condition{Kind: crdt.IfVersion, Version: last.Dot}
 	case draw == 8:
 		op.value, p.Delete = "", true
+		d.w.hist.erase(k.name)
 	}
 	p.Value = []byte(op.value)
 	d.w.serial.begin(k, op)
