@@ -2,14 +2,19 @@ package replica_test
 
 import (
 	"context"
+	"encoding/binary"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/replica"
+	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/storage/badgerstore"
 	"github.com/atolldb/atoll/node/storage/memstore"
 	"github.com/atolldb/atoll/node/topology/memtopo"
 )
@@ -20,6 +25,10 @@ func running(b *testing.B) *replica.Replica {
 	if err != nil {
 		b.Fatal(err)
 	}
+	return runningOn(b, engine)
+}
+
+func runningOn(b *testing.B, engine storage.Engine) *replica.Replica {
 	cfg := replica.Config{Node: "n1", DigestSeed: 7, Topology: rows(1, "n1", "n1", "n1", "n1")}
 	r, err := replica.Open(cfg, engine, memtopo.New(1), hlc.New(time.Now), hclog.NewNullLogger())
 	if err != nil {
@@ -66,5 +75,63 @@ func BenchmarkMint(b *testing.B) {
 		if err := <-done; err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// What a request id costs a write on a real disk, with and without in turn: the
+// trace of the request is looked for and written, and the index names it.
+func BenchmarkRequest(b *testing.B) {
+	for _, named := range []bool{false, true} {
+		b.Run(map[bool]string{false: "without", true: "with"}[named], func(b *testing.B) {
+			engine, err := badgerstore.Open(badgerstore.Config{Dir: b.TempDir()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			r := runningOn(b, engine)
+			const window = 256 // writes at a time, so that groups form as they do under load
+			slots, failed := make(chan struct{}, window), make(chan error, 1)
+			value := make([]byte, 200)
+			key := []byte("bench\x00key-00000000")
+			n := 0
+			var before, after syscall.Rusage
+			if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				n++
+				k := append([]byte(nil), key...)
+				binary.BigEndian.PutUint64(k[len(k)-8:], uint64(n)*0x9e3779b97f4a7c15)
+				m := replica.Mint{Key: k, KeyHash: hashring.KeyHash(k), Epoch: 1, Overwrite: true, Value: value,
+					Done: func(_ *replica.Minted, err error) {
+						if err != nil {
+							select {
+							case failed <- err:
+							default:
+							}
+						}
+						<-slots
+					}}
+				if named {
+					m.ID = crdt.MakeRequestID(time.Now().UnixMilli(), [10]byte(binary.BigEndian.AppendUint64([]byte{0, 0}, uint64(n))))
+				}
+				slots <- struct{}{}
+				r.Mint(m)
+			}
+			for range window {
+				slots <- struct{}{}
+			}
+			select {
+			case err := <-failed:
+				b.Fatal(err)
+			default:
+			}
+			if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
+				b.Fatal(err)
+			}
+			micros := func(u *syscall.Rusage) float64 {
+				return float64(u.Utime.Nano()+u.Stime.Nano()) / 1000
+			}
+			b.ReportMetric((micros(&after)-micros(&before))/float64(n), "cpu-us/op")
+		})
 	}
 }

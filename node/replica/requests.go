@@ -17,9 +17,12 @@ import (
 // twice is one event. The traces are entries of the store that end by
 // themselves:
 //
-//	'q' key-hash(8) id(16)  -> 1 actor(4) n(8) stamp(8): this event carried it out
+//	'q' id(16) key-hash(8)  -> 1 actor(4) n(8) stamp(8): this event carried it out
 //	                        -> 2 ballot(8): a fence; see ask.go
 //	'k' partition(2)        -> ms(8): the owner's memory begins then
+//
+// Ids begin with the time of their making, and so do the keys of traces: what is
+// looked for and written lies together, and ends together.
 //
 // A trace is written in one transaction with the record, by who mints the event
 // and, where a message names the request, by Apply. Messages that deliver events
@@ -68,9 +71,8 @@ const (
 )
 
 func requestKey(dst []byte, keyHash uint64, id crdt.RequestID) []byte {
-	dst = append(dst, spaceRequest)
-	dst = binary.BigEndian.AppendUint64(dst, keyHash)
-	return append(dst, id[:]...)
+	dst = append(append(dst, spaceRequest), id[:]...)
+	return binary.BigEndian.AppendUint64(dst, keyHash)
 }
 
 func memoryKey(p hashring.Partition) []byte { return partitionKey(spaceMemory, p) }
