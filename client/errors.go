@@ -135,7 +135,9 @@ type Error struct {
 	Attempts int
 	Outcome  Outcome
 	// RequestID of a write whose outcome is unknown, for Client.Outcome and Again.
-	RequestID RequestID
+	// MaybeDuplicate: if it was applied, it may be there twice; see Info.
+	RequestID      RequestID
+	MaybeDuplicate bool
 	// Field, Limit and Seen describe bad input.
 	Field, Limit, Seen string
 	// RetryAfter is a hint of the node, 0 for none.
@@ -146,6 +148,9 @@ type Error struct {
 	current *atollv1.GetResponse
 	instead *Object
 	applied *atollv1.PutResponse
+
+	// said: a node said so, and not the transport.
+	said bool
 
 	cause error
 	// sent: the request may have reached a node.
@@ -293,6 +298,7 @@ func (e *Error) describe(meta map[string]string, outcome string) {
 	if from := meta["missing_from"]; from != "" {
 		e.MissingFrom = strings.Split(from, ",")
 	}
+	e.MaybeDuplicate, e.said = meta["maybe_duplicate"] == "true", true
 	if outcome == UnknownOutcome.String() || e.Reason == "UNKNOWN_OUTCOME" {
 		e.Outcome, e.Reason = UnknownOutcome, "UNKNOWN_OUTCOME"
 	}

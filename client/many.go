@@ -190,7 +190,7 @@ func (c *Client) doChunk(
 			}
 			if err == nil {
 				c.budget.earn()
-				done(which[j], reply, nil)
+				done(which[j], r.tell(reply), nil)
 				continue
 			}
 			p, again := r.next(ctx, c.cluster, c.budget, err)

@@ -109,6 +109,7 @@ func (c *Client) Outcome(ctx context.Context, key string, id RequestID) (WriteOu
 
 // identify gives a write its id.
 func (o *op) identify(cfg *writeConfig) {
+	o.flagged = cfg.again
 	if o.id = cfg.id; o.id.IsZero() {
 		o.id = NewRequestID()
 	}
@@ -121,7 +122,7 @@ func (o *op) identify(cfg *writeConfig) {
 func (o *op) again() *op {
 	next := &op{
 		name: o.name, hash: o.hash, write: o.write, alone: o.alone, size: o.size, level: o.level,
-		carried: o.carried, rpc: o.rpc, id: o.id, repeats: o.repeats,
+		carried: o.carried, rpc: o.rpc, id: o.id, repeats: o.repeats, flagged: true,
 	}
 	switch call := o.call.Op.(type) {
 	case *atollv1.StreamCall_Put:
@@ -149,8 +150,22 @@ func (r *run) settle(err *Error) *Error {
 	}
 	if err.Outcome == UnknownOutcome {
 		err.RequestID = r.op.id
+		err.MaybeDuplicate = err.MaybeDuplicate || r.twice || r.op.flagged && !err.said
 	}
 	return err
+}
+
+// tell adds to an answer what earlier attempts have left open.
+func (r *run) tell(reply *atollv1.StreamReply) *atollv1.StreamReply {
+	if r.twice && reply != nil {
+		switch res := reply.Result.(type) {
+		case *atollv1.StreamReply_Put:
+			res.Put.MaybeDuplicate = true
+		case *atollv1.StreamReply_Delete:
+			res.Delete.MaybeDuplicate = true
+		}
+	}
+	return reply
 }
 
 // wrote fills in what an answer says of a write's attempts.

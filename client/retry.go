@@ -64,6 +64,7 @@ type op struct {
 	rpc     *rpc // in place of call; alone
 	id      RequestID
 	repeats bool // a write that may be sent again after an unknown outcome
+	flagged bool // a retry
 	waits   bool // it is the node that waits: one attempt gets all the time
 }
 
@@ -75,6 +76,7 @@ type run struct {
 	tries    int
 	waits    int  // of those, for a connection
 	doubt    bool // the outcome of an attempt is not known
+	twice    bool // a retry may have been a second event
 	hedge    time.Duration
 	tried    []*node
 	tries3   [maxTries]*node // backing of tried
@@ -159,6 +161,8 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 		if !r.op.repeats {
 			return 0, false
 		}
+		// A retry of which nothing was heard may have been anything.
+		r.twice = r.twice || err.MaybeDuplicate || r.op.flagged && !err.said
 		if !r.doubt {
 			r.op, r.doubt = r.op.again(), true
 		}
@@ -231,7 +235,7 @@ func (c *Client) try(ctx context.Context, o *op) (*atollv1.StreamReply, int, *Er
 		}
 		if err == nil {
 			c.budget.earn()
-			return reply, r.tries, nil
+			return r.tell(reply), r.tries, nil
 		}
 		pause, again := r.next(ctx, c.cluster, c.budget, err)
 		if !again {

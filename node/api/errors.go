@@ -36,6 +36,7 @@ const (
 	metaCause   = "cause"
 	metaNeeded  = "needed"
 	metaAcks    = "acks"
+	metaTwice   = "maybe_duplicate" // "true" or left out
 	// How many writes are missing, and which regions made them, with commas.
 	metaMissing     = "missing"
 	metaMissingFrom = "missing_from"
@@ -121,6 +122,9 @@ func ToProto(e *coord.Error) *atollv1.Error {
 		set(metaMissing, strconv.FormatUint(e.Missing, 10))
 	}
 	set(metaMissingFrom, strings.Join(regionNames(e.MissingFrom), ","))
+	if e.MaybeDuplicate {
+		set(metaTwice, "true")
+	}
 	if e.Outcome == coord.Unknown {
 		set(metaCause, reasonName(r.reason))
 		w.Reason = atollv1.Reason_REASON_UNKNOWN_OUTCOME
@@ -150,6 +154,7 @@ func FromProto(w *atollv1.Error) *coord.Error {
 		Seen:         w.Metadata[metaSeen],
 		RetryAfterMs: int(w.RetryAfterMs),
 	}
+	e.MaybeDuplicate = w.Metadata[metaTwice] == "true"
 	e.Needed, _ = strconv.Atoi(w.Metadata[metaNeeded])
 	e.Acks, _ = strconv.Atoi(w.Metadata[metaAcks])
 	e.Missing, _ = strconv.ParseUint(w.Metadata[metaMissing], 10, 64)

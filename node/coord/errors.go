@@ -86,6 +86,10 @@ type Error struct {
 	Current *GetResult
 	// Applied is what the write achieved, for CodePartial.
 	Applied *PutResult
+	// MaybeDuplicate: the outcome of a retry is not known, and somebody who could
+	// have taken the earlier attempt was not asked: if both had an effect the write
+	// is there twice.
+	MaybeDuplicate bool
 	// again says that another owner may do better, stale that the node that was
 	// asked to mint may not, by what it knows. Both are NotApplied, and between
 	// coordinators only.

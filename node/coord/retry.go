@@ -18,7 +18,9 @@ import (
 // answer says that it may be there twice.
 //
 // The error of a retry speaks of the request, not of the attempt: that it was not
-// applied is said only after all owners have said so.
+// applied is said only after all owners have said so. One of an unknown outcome
+// says whether the attempt may have been a second event, as a success does: whoever
+// tries again may be answered with either.
 
 // askPatience is how long at most a retry waits for owners that do not answer.
 const askPatience = time.Second
@@ -49,8 +51,11 @@ func (w *write) speaksOfRequest() {
 	}
 	done := w.done
 	w.done = func(res PutResult, e *Error) {
-		if e != nil && e.Outcome == NotApplied && !e.certain && !w.certain {
-			e.Outcome = Unknown
+		if e != nil && !e.certain && !w.certain {
+			if e.Outcome == NotApplied {
+				e.Outcome = Unknown
+			}
+			e.MaybeDuplicate = e.Outcome == Unknown
 		}
 		done(res, e)
 	}

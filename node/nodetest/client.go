@@ -42,7 +42,7 @@ func (c *client) run(ctx context.Context) {
 		think = f.think
 	}
 	for ctx.Err() == nil {
-		c.step()
+		c.step(ctx)
 		sleep(ctx, time.Millisecond+time.Duration(c.rng.Int64N(int64(think))))
 	}
 }
@@ -50,7 +50,7 @@ func (c *client) run(ctx context.Context) {
 var writeLevels = []quorum.Level{quorum.LocalOne, quorum.LocalQuorum, quorum.LocalQuorum, quorum.LocalQuorum, quorum.LocalAll, quorum.Default}
 var readLevels = []quorum.Level{quorum.LocalOne, quorum.LocalQuorum, quorum.LocalQuorum, quorum.LocalAll}
 
-func (c *client) step() {
+func (c *client) step(ctx context.Context) {
 	node := c.coordinator()
 	if node == nil {
 		return
@@ -60,16 +60,16 @@ func (c *client) step() {
 	case n < 35:
 		c.get(node, key)
 	case n < 60:
-		c.put(node, key, token{}, false) // blind
+		c.put(ctx, node, key, token{}, false) // blind
 	case n < 70:
-		c.put(node, key, c.held[key], false) // perhaps stale
+		c.put(ctx, node, key, c.held[key], false) // perhaps stale
 	case n < 90 && !(c.w.shape.Collect && n >= 72): // there, more is deleted
 		if t, ok := c.get(node, key); ok {
-			c.put(node, key, t, false)
+			c.put(ctx, node, key, t, false)
 		}
 	default:
 		if t, ok := c.get(node, key); ok {
-			c.put(node, key, t, true)
+			c.put(ctx, node, key, t, true)
 		}
 	}
 }
@@ -118,7 +118,7 @@ func (c *client) get(node *coord.Coordinator, key string) (token, bool) {
 	}
 }
 
-func (c *client) put(node *coord.Coordinator, key string, t token, deletes bool) {
+func (c *client) put(ctx context.Context, node *coord.Coordinator, key string, t token, deletes bool) {
 	if deletes && len(t.bytes) == 0 {
 		return // without a context a delete reads by itself, and we would not know what
 	}
@@ -126,36 +126,29 @@ func (c *client) put(node *coord.Coordinator, key string, t token, deletes bool)
 	p := coord.Put{Key: []byte(key), Context: t.bytes, Level: level, Delete: deletes, Sloppy: c.rng.IntN(8) == 0, Deadline: time.Now().Add(2 * time.Second)}
 	wr := c.w.hist.begin(key, deletes, maps.Clone(t.seen), fmt.Sprintf("%s at %v", c.name, time.Since(c.w.start)))
 	p.Value = []byte(wr.value)
-	type outcome struct {
-		res coord.PutResult
-		err error
+	o, answered := c.attempts(ctx, node, p, wr)
+	if !answered {
+		c.w.hist.end(wr, unknown, crdt.Dot{})
+		return
 	}
-	done := make(chan outcome, 1)
-	node.Put(p, func(r coord.PutResult, err error) { done <- outcome{r, err} })
-	select {
-	case o := <-done:
-		var e *coord.Error
-		switch {
-		case o.err == nil:
-			// A hint is on the disk of one stand-in, and no quorum of owners has it.
-			wr.single = level == quorum.LocalOne || len(o.res.Achieved.Hinted) > 0
-			c.w.hist.end(wr, acked, o.res.Version)
-			if !wr.single {
-				c.w.hist.atQuorum(c.region, key, o.res.Version)
-			}
-			seen := maps.Clone(wr.seen)
-			if seen == nil {
-				seen = map[crdt.Dot]bool{}
-			}
-			seen[o.res.Version] = true
-			c.held[key] = token{bytes: o.res.Context, seen: seen}
-		case errors.As(o.err, &e) && e.Outcome == coord.NotApplied:
-			c.w.hist.end(wr, refused, crdt.Dot{})
-		default:
-			c.w.hist.end(wr, unknown, crdt.Dot{})
+	var e *coord.Error
+	switch {
+	case o.err == nil:
+		// A hint is on the disk of one stand-in, and no quorum of owners has it.
+		wr.single = level == quorum.LocalOne || len(o.res.Achieved.Hinted) > 0
+		c.w.hist.end(wr, acked, o.res.Version)
+		if !wr.single {
+			c.w.hist.atQuorum(c.region, key, o.res.Version)
 		}
-	case <-time.After(30 * time.Second):
-		c.w.t.Errorf("put of %s by %s never answered", key, c.name)
+		seen := maps.Clone(wr.seen)
+		if seen == nil {
+			seen = map[crdt.Dot]bool{}
+		}
+		seen[o.res.Version] = true
+		c.held[key] = token{bytes: o.res.Context, seen: seen}
+	case errors.As(o.err, &e) && e.Outcome == coord.NotApplied:
+		c.w.hist.end(wr, refused, crdt.Dot{})
+	default:
 		c.w.hist.end(wr, unknown, crdt.Dot{})
 	}
 }

@@ -24,7 +24,11 @@ type write struct {
 	status status
 	// single: acknowledged when one disk had it, and lost with that disk.
 	single bool
-	at     string
+	// shown is the first dot under which it was seen; maybe: an answer said that
+	// there may be another.
+	shown crdt.Dot
+	maybe bool
+	at    string
 }
 
 type status int
@@ -52,6 +56,8 @@ type history struct {
 	gets     int
 	siblings int
 	conceded int
+	replays  int
+	doubtful int
 	// acknowledged writes at a quorum, by region and key, in that order.
 	quorum map[regionKey][]crdt.Dot
 	// solos are the keys with a single writer; see solo.go.
@@ -175,9 +181,10 @@ func (h *history) version(key string, v *crdt.Version) {
 		return
 	case w.status == refused:
 		h.problem("I6: key %s shows %q (%v), which was reported as not applied", key, value, v.Dot)
-	case w.status == acked && w.dot != v.Dot:
+	case w.status == acked && w.dot != v.Dot && !w.maybe:
 		h.problem("I10: write %q was acknowledged as %v and shows as %v", value, w.dot, v.Dot)
 	}
+	h.once(w, v.Dot)
 	h.payload(key, v.Dot, value)
 }
 

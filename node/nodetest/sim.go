@@ -22,7 +22,10 @@ type Report struct {
 	Writes, Acked int
 	Unknown, Gets int
 	SiblingReads  int
-	Faults        string
+	// Replays are answers to writes that had been carried out by an attempt
+	// before, Doubtful those that could not exclude it.
+	Replays, Doubtful int
+	Faults            string
 	// Conceded losses; see World.lost.
 	Conceded int
 	// SessionOps that clients with tokens of sessions made at LOCAL_ONE, and those
@@ -47,8 +50,8 @@ func (r Report) String() string {
 	if r.SessionOps > 0 {
 		collected += fmt.Sprintf(", %d operations in sessions (%d behind), without tokens %d of %d broke a promise", r.SessionOps, r.SessionBehind, r.LooseBroken, r.LooseOps)
 	}
-	return fmt.Sprintf("seed %d: %v simulated, %d writes (%d acknowledged, %d unknown), %d reads (%d with siblings), %d by consensus (%d unknown), converged in %v%s; faults: %s",
-		r.Seed, r.Simulated.Round(time.Second), r.Writes, r.Acked, r.Unknown, r.Gets, r.SiblingReads, r.Serial, r.SerialUnknown, r.Converged.Round(time.Millisecond), collected, r.Faults)
+	return fmt.Sprintf("seed %d: %v simulated, %d writes (%d acknowledged, %d unknown; %d replayed, %d doubtful), %d reads (%d with siblings), %d by consensus (%d unknown), converged in %v%s; faults: %s",
+		r.Seed, r.Simulated.Round(time.Second), r.Writes, r.Acked, r.Unknown, r.Replays, r.Doubtful, r.Gets, r.SiblingReads, r.Serial, r.SerialUnknown, r.Converged.Round(time.Millisecond), collected, r.Faults)
 }
 
 // Simulate runs one history of the given length. It must be called inside a
@@ -132,7 +135,7 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	r.Simulated = time.Since(w.start)
 	r.Writes, r.Acked, r.Unknown = w.hist.counts()
 	r.Gets, r.SiblingReads = w.hist.gets, w.hist.siblings
-	r.Conceded = w.hist.conceded
+	r.Conceded, r.Replays, r.Doubtful = w.hist.conceded, w.hist.replays, w.hist.doubtful
 	r.Serial, r.SerialUnknown = w.serial.counts()
 	return r
 }

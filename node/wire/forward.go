@@ -159,7 +159,9 @@ type ForwardRegion struct {
 type ForwardFailed struct {
 	Code, Outcome uint8
 	// Again: another owner may do better.
-	Again                      bool
+	Again bool
+	// MaybeDuplicate: a retry of unknown outcome may have been a second event.
+	MaybeDuplicate             bool
 	Detail, Field, Limit, Seen string
 	Needed, Acks, RetryAfterMs uint32
 	// Current is the record that is there, for a condition that did not hold.
@@ -179,6 +181,7 @@ func AppendForwarded(dst []byte, m *Forwarded) []byte {
 		w.byte(e.Code)
 		w.byte(e.Outcome)
 		w.bool(e.Again)
+		w.bool(e.MaybeDuplicate)
 		for _, s := range []string{e.Detail, e.Field, e.Limit, e.Seen} {
 			w.string(s)
 		}
@@ -250,7 +253,7 @@ func (r *reader) done() ForwardDone {
 func DecodeForwarded(b []byte) (Forwarded, error) {
 	r := reader{b: b}
 	if r.bool() {
-		e := &ForwardFailed{Code: r.byte(), Outcome: r.byte(), Again: r.bool()}
+		e := &ForwardFailed{Code: r.byte(), Outcome: r.byte(), Again: r.bool(), MaybeDuplicate: r.bool()}
 		for _, s := range []*string{&e.Detail, &e.Field, &e.Limit, &e.Seen} {
 			*s = r.string()
 		}

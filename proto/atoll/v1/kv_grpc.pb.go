@@ -39,7 +39,8 @@ const (
 // Errors are canonical gRPC codes with a google.rpc.ErrorInfo whose domain is
 // "atoll" and whose reason is one of Reason's names without the prefix; its
 // metadata hold "field", "limit" and "seen" for bad input, and for a failed
-// write "outcome": "applied" (only with PARTIAL), "not_applied" or "unknown".
+// write "outcome": "applied" (only with PARTIAL), "not_applied" or "unknown". A
+// retry of unknown outcome that may be there twice has "maybe_duplicate": "true".
 type KVClient interface {
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	Put(ctx context.Context, in *PutRequest, opts ...grpc.CallOption) (*PutResponse, error)
@@ -169,7 +170,8 @@ type KV_StreamClient = grpc.BidiStreamingClient[StreamRequest, StreamResponse]
 // Errors are canonical gRPC codes with a google.rpc.ErrorInfo whose domain is
 // "atoll" and whose reason is one of Reason's names without the prefix; its
 // metadata hold "field", "limit" and "seen" for bad input, and for a failed
-// write "outcome": "applied" (only with PARTIAL), "not_applied" or "unknown".
+// write "outcome": "applied" (only with PARTIAL), "not_applied" or "unknown". A
+// retry of unknown outcome that may be there twice has "maybe_duplicate": "true".
 type KVServer interface {
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	Put(context.Context, *PutRequest) (*PutResponse, error)
