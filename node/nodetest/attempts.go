@@ -3,6 +3,9 @@ package nodetest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
@@ -25,6 +28,7 @@ func (c *client) attempts(ctx context.Context, node *coord.Coordinator, p coord.
 	if c.rng.IntN(4) > 0 {
 		p.RequestID = c.request()
 	}
+	wr.named = !p.RequestID.IsZero()
 	hedged := !p.RequestID.IsZero() && c.rng.IntN(10) == 0
 	var first chan answer
 	if hedged {
@@ -41,6 +45,7 @@ func (c *client) attempts(ctx context.Context, node *coord.Coordinator, p coord.
 		}
 		var e *coord.Error
 		failed := errors.As(last.err, &e)
+		c.w.hist.tried(wr, c.story(&p, last))
 		if failed && e.MaybeDuplicate {
 			c.w.hist.heard(wr, coord.PutResult{MaybeDuplicate: true})
 		}
@@ -59,12 +64,14 @@ func (c *client) attempts(ctx context.Context, node *coord.Coordinator, p coord.
 			return a, false
 		}
 		c.w.hist.heard(wr, a.res)
+		c.w.hist.tried(wr, "hedged: "+c.story(&p, a))
 		if a.err == nil && last.err != nil {
 			last = a
 		}
 	}
 	if last.err != nil && !p.RequestID.IsZero() && c.rng.IntN(3) == 0 {
 		last = c.outcome(p, last)
+		c.w.hist.tried(wr, fmt.Sprintf("%v asked: %v", time.Since(c.w.start), last.err))
 	}
 	return last, true
 }
@@ -110,10 +117,29 @@ func (c *client) outcome(p coord.Put, last answer) answer {
 			done <- r
 		})
 	outcome := coord.Unknown
-	if (<-done).Outcome == coord.NotApplied {
+	r := <-done
+	if r.Outcome == coord.NotApplied {
 		outcome = coord.NotApplied
 	}
 	return answer{err: &coord.Error{Code: coord.CodeUnavailable, Outcome: outcome, Detail: last.err.Error()}}
+}
+
+// story tells one attempt, for who looks into a problem.
+func (c *client) story(p *coord.Put, a answer) string {
+	s := fmt.Sprintf("%v level %v", time.Since(c.w.start), p.Level)
+	if p.Retry {
+		s += " retry"
+	}
+	if a.err != nil {
+		return s + ": " + a.err.Error()
+	}
+	return fmt.Sprintf("%s: %v at %s, replayed %v, doubtful %v", s, a.res.Version, a.res.Achieved.Coordinator, a.res.Replayed, a.res.MaybeDuplicate)
+}
+
+func (h *history) tried(w *write, story string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w.tries = append(w.tries, story)
 }
 
 // heard takes what an answer to a write says of its request.
@@ -129,12 +155,23 @@ func (h *history) heard(w *write, r coord.PutResult) {
 	}
 }
 
-// once checks that a write shows under one dot. Called with the lock held.
-func (h *history) once(w *write, d crdt.Dot) {
-	switch {
-	case w.shown.IsZero():
-		w.shown = d
-	case w.shown != d && !w.maybe:
-		h.problem("R1: write %q shows as %v and as %v, and no answer said that it may", w.value, w.shown, d)
+// shows takes note of a dot under which a write is seen. Called with the lock
+// held.
+func (w *write) shows(d crdt.Dot) {
+	if !slices.Contains(w.shown, d) {
+		w.shown = append(w.shown, d)
+	}
+}
+
+// once checks R1 of all writes, when all of them have ended: until then the answer
+// that says so may be on its way. Without an id the network may deliver a write
+// twice.
+func (h *history) once() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, w := range h.writes {
+		if w.named && !w.maybe && len(w.shown) > 1 {
+			h.problem("R1: write %q shows as %v, and no answer said that it may (%s; %s)", w.value, w.shown, w.at, strings.Join(w.tries, "; "))
+		}
 	}
 }

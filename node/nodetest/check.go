@@ -75,6 +75,9 @@ func (w *World) verify(keys []string) []string {
 		}
 		w.hist.final(key, rec, w.lost[string(fullKey(key))], w.faults.wipes+w.faults.rollbacks+w.faults.replaced > 0)
 	}
+	if w.faults.rollbacks == 0 {
+		w.hist.once()
+	}
 	return w.hist.problems
 }
 

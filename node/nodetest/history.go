@@ -3,6 +3,7 @@ package nodetest
 import (
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 
 	"github.com/atolldb/atoll/crdt"
@@ -24,9 +25,11 @@ type write struct {
 	status status
 	// single: acknowledged when one disk had it, and lost with that disk.
 	single bool
-	// shown is the first dot under which it was seen; maybe: an answer said that
+	// shown are the dots under which it was seen; maybe: an answer said that
 	// there may be another.
-	shown crdt.Dot
+	shown []crdt.Dot
+	named bool // it has a request id
+	tries []string
 	maybe bool
 	at    string
 }
@@ -180,11 +183,11 @@ func (h *history) version(key string, v *crdt.Version) {
 		h.problem("I7: key %s shows %q, which nobody wrote there", key, value)
 		return
 	case w.status == refused:
-		h.problem("I6: key %s shows %q (%v), which was reported as not applied", key, value, v.Dot)
+		h.problem("I6: key %s shows %q (%v), which was reported as not applied (%s; %s)", key, value, v.Dot, w.at, strings.Join(w.tries, "; "))
 	case w.status == acked && w.dot != v.Dot && !w.maybe:
 		h.problem("I10: write %q was acknowledged as %v and shows as %v", value, w.dot, v.Dot)
 	}
-	h.once(w, v.Dot)
+	w.shows(v.Dot)
 	h.payload(key, v.Dot, value)
 }
 

@@ -36,7 +36,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -115,7 +114,8 @@ type member struct {
 	skew     atomic.Int64 // in nanoseconds
 	gone     atomic.Bool  // dead for good
 	// running is nil while the node is down.
-	running atomic.Pointer[run]
+	running  atomic.Pointer[run]
+	forwards twice
 }
 
 type run struct {
@@ -200,18 +200,17 @@ func (w *World) Start(m *member) {
 		w.t.Fatalf("open disk of %s: %v", m.id, err)
 	}
 	var n atomic.Pointer[node.Node]
-	forwards := map[*byte]bool{}
 	transport := w.fabric.Node(m.id, func(from topology.NodeID, req peer.Request, reply peer.Done) {
 		if req.Verb == peer.VerbForward {
-			// The fabric delivers twice what a real link, which is a TCP
-			// stream, never does. Everything but a forwarded write must bear
-			// that; a forwarded write has no request id yet and would be
-			// minted twice. (The fabric calls handlers one at a time.)
-			body := unsafe.SliceData(req.Body)
-			if forwards[body] {
+			var again func(func())
+			if reply, again = m.forwards.meet(&req, reply); again != nil {
+				again(func() {
+					if n := n.Load(); n != nil {
+						n.Handle(from, req, reply)
+					}
+				})
 				return
 			}
-			forwards[body] = true
 		}
 		if n := n.Load(); n != nil {
 			n.Handle(from, req, reply)
