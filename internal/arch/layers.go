@@ -73,7 +73,8 @@ var table = []row{
 	{path: "node/wire", layer: pure, beside: []string{"crdt", "crdt/hlc", "hashring", "node/cas"}},
 	{path: "node/hotkey", layer: pure},
 	{path: "node/overload", layer: pure},
-	{path: "geo/failover", layer: pure},
+	{path: "geo/regionmap", layer: pure},
+	{path: "geo/failover", layer: pure, beside: []string{"geo/regionmap", "crdt"}},
 
 	{path: "node/storage", layer: seam},
 	{path: "node/topology", layer: seam},

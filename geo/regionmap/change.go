@@ -1,0 +1,79 @@
+package regionmap
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The changes of a map. Each works on a copy that nobody else sees, and leaves the
+// version to whoever makes the change.
+
+// allowed are the states that may follow one. FENCED follows all but REMOVED: a
+// region can be lost at any time.
+var allowed = map[State][]State{
+	Active:    {Draining, Fenced, Removed},
+	Draining:  {Active, Fenced, Removed},
+	Fenced:    {Rejoining, Removed},
+	Rejoining: {Active, Fenced, Removed},
+	Removed:   {Rejoining},
+}
+
+// Set brings a region into a state. A region that is fenced rises its fence number.
+// It is an error if the state cannot follow the one before.
+func (m *Map) Set(name string, s State) error {
+	r := m.Get(name)
+	switch {
+	case r == nil:
+		return fmt.Errorf("there is no region %q in the map", name)
+	case r.State == s:
+		return nil
+	case !slices.Contains(allowed[r.State], s):
+		return fmt.Errorf("region %s is %s, and cannot become %s", name, r.State, s)
+	}
+	r.State = s
+	if s == Fenced {
+		r.Fence++
+	}
+	return nil
+}
+
+// Add puts a region in, REJOINING; one that is there already is left as it is.
+func (m *Map) Add(name string, id uint8) error {
+	if m.Get(name) != nil {
+		return nil
+	}
+	if i := slices.IndexFunc(m.Regions, func(r Region) bool { return r.ID == id }); i >= 0 {
+		return fmt.Errorf("number %d is that of region %s", id, m.Regions[i].Name)
+	}
+	m.Regions = append(m.Regions, Region{Name: name, ID: id, State: Rejoining})
+	slices.SortFunc(m.Regions, func(a, b Region) int { return cmp.Compare(a.ID, b.ID) })
+	return m.Check()
+}
+
+// MoveHomes moves all homes that are in a region to another one, by a higher epoch
+// each, and returns how many there were.
+func (m *Map) MoveHomes(from, to string) int {
+	n := 0
+	for i := range m.Homes {
+		if m.Homes[i].Region == from {
+			m.Homes[i].Region = to
+			m.Homes[i].Epoch++
+			n++
+		}
+	}
+	return n
+}
+
+// SetHome names the home of a bucket, by a higher epoch than any that it had.
+func (m *Map) SetHome(bucket, region string) {
+	now, _ := m.Home(bucket)
+	i, found := slices.BinarySearchFunc(m.Homes, bucket, func(h Home, b string) int { return strings.Compare(h.Bucket, b) })
+	next := Home{Bucket: bucket, Region: region, Epoch: now.Epoch + 1}
+	if found {
+		m.Homes[i] = next
+		return
+	}
+	m.Homes = slices.Insert(m.Homes, i, next)
+}

@@ -1,0 +1,224 @@
+package regionmap
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+)
+
+// The encodings. A map, whose equal contents have equal bytes:
+//
+//	uvarint   n
+//	1 byte    flags: 1 forced
+//	1 byte    the region of the change
+//	uvarint   number of regions, then each:
+//	  bytes     name
+//	  1 byte    number
+//	  1 byte    state
+//	  uvarint   fence
+//	uvarint   number of homes, then each:
+//	  bytes     bucket
+//	  bytes     region
+//	  uvarint   epoch
+//	bytes     operation
+//
+// What is known: 1 byte flags (1 there is a map, 2 contested), and the map.
+// A register: promised and accepted ballot (uvarint round, 1 byte region, uvarint
+// nonce), 1 byte whether something is accepted, that map, and what is decided.
+//
+// Known and registers are told and stored in a frame: 1 byte format, 1; the body; 4
+// bytes CRC-32C of all before, little endian. Bytes are a uvarint and that many
+// bytes; all uvarints are minimal.
+
+const format = 1
+
+// ErrMalformed says that bytes are nothing of this format.
+var ErrMalformed = errors.New("malformed map of regions")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// AppendMap appends the encoding of m.
+func AppendMap(dst []byte, m *Map) []byte {
+	dst = binary.AppendUvarint(dst, m.N)
+	dst = append(dst, flag(m.Forced, 1), m.By)
+	dst = binary.AppendUvarint(dst, uint64(len(m.Regions)))
+	for _, r := range m.Regions {
+		dst = appendString(dst, r.Name)
+		dst = append(dst, r.ID, byte(r.State))
+		dst = binary.AppendUvarint(dst, r.Fence)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(m.Homes)))
+	for _, h := range m.Homes {
+		dst = appendString(appendString(dst, h.Bucket), h.Region)
+		dst = binary.AppendUvarint(dst, h.Epoch)
+	}
+	return append(binary.AppendUvarint(dst, uint64(len(m.Operation))), m.Operation...)
+}
+
+func flag(set bool, bit byte) byte {
+	if set {
+		return bit
+	}
+	return 0
+}
+
+func appendString(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+func appendKnown(dst []byte, k Known) []byte {
+	dst = append(dst, flag(k.Map != nil, 1)|flag(k.Contested, 2))
+	if k.Map != nil {
+		dst = AppendMap(dst, k.Map)
+	}
+	return dst
+}
+
+func appendBallot(dst []byte, b Ballot) []byte {
+	dst = append(binary.AppendUvarint(dst, b.Round), b.By)
+	return binary.AppendUvarint(dst, uint64(b.Nonce))
+}
+
+func seal(b []byte) []byte {
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// EncodeKnown returns k in its frame.
+func EncodeKnown(k Known) []byte { return seal(appendKnown([]byte{format}, k)) }
+
+// DecodeKnown decodes what EncodeKnown returned, or returns ErrMalformed. A map in
+// it breaks no rule.
+func DecodeKnown(b []byte) (Known, error) {
+	d := open(b)
+	k := d.known()
+	return k, d.end()
+}
+
+// EncodeRegister returns r in its frame.
+func EncodeRegister(r Register) []byte {
+	b := appendBallot(appendBallot([]byte{format}, r.Promised), r.At)
+	b = append(b, flag(r.Accepted != nil, 1))
+	if r.Accepted != nil {
+		b = AppendMap(b, r.Accepted)
+	}
+	return seal(appendKnown(b, r.Decided))
+}
+
+// DecodeRegister decodes what EncodeRegister returned, or returns ErrMalformed.
+func DecodeRegister(b []byte) (Register, error) {
+	d := open(b)
+	r := Register{Promised: d.ballot(), At: d.ballot()}
+	if d.flags(1) == 1 {
+		r.Accepted = d.theMap()
+	} else if r.At != (Ballot{}) {
+		d.bad = true
+	}
+	r.Decided = d.known()
+	return r, d.end()
+}
+
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func open(b []byte) *decoder {
+	n := len(b) - 4
+	if n < 1 || b[0] != format || crc32.Checksum(b[:n], castagnoli) != binary.LittleEndian.Uint32(b[n:]) {
+		return &decoder{bad: true}
+	}
+	return &decoder{b: b[1:n]}
+}
+
+func (d *decoder) end() error {
+	if d.bad || len(d.b) > 0 {
+		return ErrMalformed
+	}
+	return nil
+}
+
+func (d *decoder) byte() byte {
+	if d.bad || len(d.b) == 0 {
+		d.bad = true
+		return 0
+	}
+	c := d.b[0]
+	d.b = d.b[1:]
+	return c
+}
+
+func (d *decoder) flags(known byte) byte {
+	f := d.byte()
+	d.bad = d.bad || f&^known != 0
+	return f
+}
+
+func (d *decoder) uvarint() uint64 {
+	n, size := binary.Uvarint(d.b)
+	if d.bad || size <= 0 || size > 1 && d.b[size-1] == 0 {
+		d.bad = true
+		return 0
+	}
+	d.b = d.b[size:]
+	return n
+}
+
+func (d *decoder) bytes(most int) []byte {
+	n := d.uvarint()
+	if d.bad || n > uint64(most) || n > uint64(len(d.b)) {
+		d.bad = true
+		return nil
+	}
+	out := d.b[:n]
+	d.b = d.b[n:]
+	return out
+}
+
+// count of things that take at least so many bytes each.
+func (d *decoder) count(most, least int) int {
+	n := d.uvarint()
+	if n > uint64(most) || n > uint64(len(d.b)/least) {
+		d.bad = true
+	}
+	if d.bad {
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) ballot() Ballot {
+	b := Ballot{Round: d.uvarint(), By: d.byte()}
+	nonce := d.uvarint()
+	d.bad = d.bad || nonce > 1<<32-1
+	b.Nonce = uint32(nonce)
+	return b
+}
+
+func (d *decoder) known() Known {
+	f := d.flags(3)
+	k := Known{Contested: f&2 != 0}
+	if f&1 != 0 {
+		k.Map = d.theMap()
+	} else if k.Contested {
+		d.bad = true
+	}
+	return k
+}
+
+func (d *decoder) theMap() *Map {
+	m := &Map{Version: Version{N: d.uvarint()}}
+	m.Forced, m.By = d.flags(1) == 1, d.byte()
+	for range d.count(MaxRegions, 4) {
+		m.Regions = append(m.Regions, Region{Name: string(d.bytes(MaxName)), ID: d.byte(), State: State(d.byte()), Fence: d.uvarint()})
+	}
+	for range d.count(MaxHomes, 3) {
+		m.Homes = append(m.Homes, Home{Bucket: string(d.bytes(MaxBucket)), Region: string(d.bytes(MaxName)), Epoch: d.uvarint()})
+	}
+	if op := d.bytes(MaxOperation); len(op) > 0 {
+		m.Operation = append([]byte(nil), op...)
+	}
+	if !d.bad && m.Check() != nil {
+		d.bad = true
+	}
+	return m
+}
