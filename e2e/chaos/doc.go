@@ -14,6 +14,11 @@
 //	C3  No process ends that was not killed, except where ending is what is
 //	    wanted of it, and none writes of a panic.
 //
+//	C4  What sessions are promised is kept, at LOCAL_ONE, for clients that move
+//	    between nodes and regions with their tokens (package sessiontest); the
+//	    same clients without tokens are shown broken promises, and their number is
+//	    told.
+//
 // What breaks C2 or C3 and is known is listed, with its reason, in known.go: it
 // is printed as such, and a run fails as well when it no longer happens. C1 has
 // no exceptions.

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/e2e/chaos/machine"
 )
 
@@ -41,6 +42,7 @@ type Deployment struct {
 }
 
 const (
+	secretText  = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	metaServers = 3
 	memtable    = "8MiB" // the smallest: files of all kinds come early
 	maxStore    = "256MiB"
@@ -49,7 +51,7 @@ const (
 // New adds hosts and disks and writes the configurations; nothing runs yet.
 func New(cfg Config) (*Deployment, error) {
 	d := &Deployment{cfg: cfg}
-	if err := os.WriteFile(d.secret(), []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
+	if err := os.WriteFile(d.secret(), []byte(secretText), 0o600); err != nil {
 		return nil, fmt.Errorf("write secret: %w", err)
 	}
 	for _, region := range cfg.Regions {
@@ -96,6 +98,9 @@ func (d *Deployment) configure(n *Node) error {
 }
 
 func (d *Deployment) secret() string { return filepath.Join(d.cfg.Dir, "secret") }
+
+// Keys with which the deployment signs contexts and tokens.
+func (d *Deployment) Keys() crdt.Keys { return crdt.Keys{crdt.Secret(secretText)} }
 
 func (d *Deployment) add(region string, j int) (*Node, error) {
 	id := fmt.Sprintf("%s-%d", region, j+1)
@@ -180,6 +185,7 @@ data_dir: %s
 secret_file: %s
 partitions: %d
 insecure: %v
+lone_writes: true
 listen: {client: %q, peer: %q, admin: %q}
 memory: {memtable: %s, block_cache: 16MiB}
 log: {level: info, format: text}

@@ -298,8 +298,9 @@ func (t *Tally) read(began time.Time, err error) {
 	t.fail(began, err)
 }
 
-func (t *Tally) fail(began time.Time, err error) {
-	reason := reasonOf(err)
+func (t *Tally) fail(began time.Time, err error) { t.note(began, reasonOf(err)) }
+
+func (t *Tally) note(began time.Time, reason string) {
 	t.failed.Add(1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
