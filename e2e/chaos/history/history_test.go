@@ -205,3 +205,19 @@ func TestAPutThatMayBeThereTwice(t *testing.T) {
 		t.Errorf("an old value beside it: %v", n)
 	}
 }
+
+// The same for one of which no more is known, and for no other.
+func TestAnUnknownPutThatMayBeThereTwice(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		h := &History{}
+		r := h.Register("r")
+		put(r, 1, Acked)
+		if put(r, 2, Unknown); told {
+			r.Twice()
+		}
+		r.Final("eu", [][]byte{value("r", 2), value("r", 2)})
+		if n, what := h.Check(); (n[Stale] == 0) != told {
+			t.Errorf("told %v: %v", told, what)
+		}
+	}
+}

@@ -72,9 +72,9 @@ func (r *Register) EndPut(e Element, o Outcome) {
 	r.became(e, o)
 }
 
-// Twice is called after EndPut if the client was told that the acknowledged put
-// may be there twice: the next one would replace only that of the two of which the
-// client knows.
+// Twice is called after EndPut if the client was told that the put may be there
+// twice, whether it was acknowledged or its outcome is unknown: the next one would
+// replace only that of the two of which the client knows.
 func (r *Register) Twice() { r.retired, r.twice = true, true }
 
 // BeginDelete is called before a delete with the context of the last write.
@@ -141,7 +141,11 @@ func (r *Register) Read(place string, siblings [][]byte) {
 		got = slices.Compact(got)
 	}
 	if len(got) > 1 {
-		r.h.add(Stale, r.key, "%d siblings at %s of a key with one writer", len(got), place)
+		var who string
+		for _, e := range got {
+			who += "; " + r.h.about(e)
+		}
+		r.h.add(Stale, r.key, "%d siblings at %s of a key with one writer%s", len(got), place, who)
 	}
 }
 

@@ -205,9 +205,11 @@ func (w *steadyWorker) write(ctx context.Context) error {
 	var info client.Info
 	v, err := w.s.cfg.Client.Put(ctx, r.reg.Key(), history.Encode(history.Value{Key: r.reg.Key(), By: e}, w.s.cfg.Size),
 		client.After(r.version), client.LocalQuorum, client.Explain(&info))
-	w.s.cfg.History.Remark(e, fmt.Sprintf("%s, at %s", remark(v, &info), time.Now().UTC().Format("15:04:05.000")))
+	w.s.cfg.History.Remark(e, remark(v, &info, err))
 	o := OutcomeOf(err)
-	r.reg.EndPut(e, o)
+	if r.reg.EndPut(e, o); mayBeTwice(&info, err) {
+		r.reg.Twice()
+	}
 	if o == history.Acked {
 		r.version = v
 	}

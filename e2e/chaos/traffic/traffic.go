@@ -172,11 +172,11 @@ func (w *worker) put(
 	version, err := w.c.Put(ctx, key, history.Encode(v, w.pad()), client.After(after), client.Explain(&info))
 	o = OutcomeOf(err)
 	w.t.Tally.write(began, o, err)
-	w.t.cfg.History.Remark(e, remark(version, &info))
+	w.t.cfg.History.Remark(e, remark(version, &info, err))
 	if isSet {
 		w.t.cfg.History.End(e, o)
 	}
-	return version, o, info.MaybeDuplicate
+	return version, o, mayBeTwice(&info, err)
 }
 
 // register does something to one of the worker's own keys.
@@ -340,7 +340,22 @@ func (t *Tally) FailedBetween(from, to time.Time) map[string]int {
 	return out
 }
 
-// remark tells how a write went.
-func remark(v client.Version, info *client.Info) string {
-	return fmt.Sprintf("at %s, attempts: %d, replicas %v, version %s", info.Coordinator, info.Attempts, info.Replicas, v)
+// mayBeTwice reports whether a client was told that its write may be there twice: by
+// the answer, or by the error of one whose outcome is unknown.
+func mayBeTwice(info *client.Info, err error) bool {
+	var e *client.Error
+	if errors.As(err, &e) {
+		return e.MaybeDuplicate
+	}
+	return info.MaybeDuplicate
+}
+
+// remark tells how a write went, for who looks into a violation.
+func remark(v client.Version, info *client.Info, err error) string {
+	at := time.Now().UTC().Format("15:04:05.000")
+	if err != nil {
+		return fmt.Sprintf("failed at %s: %v, may be there twice: %v", at, err, mayBeTwice(info, err))
+	}
+	return fmt.Sprintf("at %s by %s, attempts: %d, replicas %v, version %s, replayed: %v, may be there twice: %v",
+		at, info.Coordinator, info.Attempts, info.Replicas, v, info.Replayed, info.MaybeDuplicate)
 }
