@@ -58,7 +58,7 @@ func TestPlanted(t *testing.T) {
 }
 
 // rare are the bugs that take hundreds of seeds, and have no test of their own.
-var rare = map[string]bool{planted.LastCommit: true, planted.ForgetRequest: true}
+var rare = map[string]bool{planted.LastCommit: true}
 
 // direct are tests of single packages that catch bugs for which a World needs
 // more than chance gives it in minutes: a partition that is back before everybody
