@@ -93,6 +93,10 @@ e2e: ## Test the real binary: processes, signals, two regions
 chaos: ## Faults on real processes, with checkers: CHAOS_RUN= CHAOS_ARGS= (see e2e/chaos/main_test.go); most need root and make deps
 	$(GOTEST) -count=1 -tags chaos -timeout $(CHAOS_TIMEOUT) -parallel $(CHAOS_PARALLEL) -v ./e2e/chaos -run '$(CHAOS_RUN)' $(CHAOS_ARGS)
 
+.PHONY: runbooks
+runbooks: ## Follow the runbooks on real processes, with their faults injected: RUNBOOK=node-loss
+	$(GOTEST) -count=1 -tags runbooks -timeout 15m -v ./e2e/runbooks -run '^TestRunbook$$/$(if $(RUNBOOK),^$(RUNBOOK)$$)'
+
 .PHONY: chaos-long
 chaos-long: ## The same for hours: CHAOS_HOURS= of random faults, every scenario many times, long pauses
 	$(MAKE) chaos CHAOS_TIMEOUT=$$(($(CHAOS_HOURS) + 4))h \
@@ -118,11 +122,11 @@ fmt:
 .PHONY: vet
 vet:
 	go vet ./...
-	go vet -tags e2e,chaos ./...
+	go vet -tags e2e,chaos,runbooks ./...
 
 .PHONY: lint-tools
 lint-tools:
-	$(STATICCHECK) -tags e2e,chaos ./...
+	$(STATICCHECK) -tags e2e,chaos,runbooks ./...
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
 
