@@ -122,7 +122,7 @@ func (o *op) identify(cfg *writeConfig) {
 func (o *op) again() *op {
 	next := &op{
 		name: o.name, hash: o.hash, write: o.write, alone: o.alone, size: o.size, level: o.level,
-		carried: o.carried, rpc: o.rpc, id: o.id, repeats: o.repeats, flagged: true,
+		carried: o.carried, rpc: o.rpc, id: o.id, repeats: o.repeats, flagged: true, waits: o.waits,
 	}
 	switch call := o.call.Op.(type) {
 	case *atollv1.StreamCall_Put:
