@@ -338,16 +338,6 @@ func (n *Node) drainEvents(origin string) geo.DrainEvents {
 	}
 }
 
-func (n *Node) onGap(origin topology.Region) func(string) {
-	return func(reason string) {
-		n.log.Warn("the log of another region has a gap: comparing clocks", "origin", string(origin), "reason", reason)
-		select {
-		case n.gap <- struct{}{}:
-		default:
-		}
-	}
-}
-
 // applyRemote spreads what repair pulled from another region.
 func (n *Node) applyRemote(ctx context.Context, origin string, entries []wire.Entry) error {
 	out := make([]geo.Entry, len(entries))
@@ -374,6 +364,8 @@ func (n *Node) Handle(from topology.NodeID, req peer.Request, reply peer.Done) {
 		n.serveOperate(req, reply)
 	case req.Verb == peer.VerbAnnounce:
 		n.serveAnnounce(req, reply)
+	case req.Verb == peer.VerbGap:
+		n.serveGap(req, reply)
 	case req.Verb == peer.VerbTopology:
 		n.serveTopology(req, reply)
 	case req.Verb == peer.VerbStatus:

@@ -45,24 +45,41 @@ func (r *feedRun) bind() (jetstream.Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bind consumer: %w", err)
 	}
-	id := info.Config.Metadata[metaID]
-	switch {
-	case r.id != "" && r.id != id:
-		r.floor = 0
-		r.on.Gap("stream was made anew")
-	case made:
-		r.on.Gap("consumer was made anew")
-	case info.State.FirstSeq > r.known(consumer)+1:
-		r.on.Gap(fmt.Sprintf("fell off the stream: it begins at %d, acknowledged was %d", info.State.FirstSeq, r.known(consumer)))
+	now := Position{
+		Stream: info.Config.Metadata[metaID], Floor: consumer.CachedInfo().AckFloor.Stream,
+		Last: info.State.LastSeq, Holes: uint64(max(info.State.NumDeleted, 0)),
 	}
-	r.id, r.floor = id, consumer.CachedInfo().AckFloor.Stream
+	if lost := r.at.lost(now, info.State.FirstSeq); lost != "" {
+		r.on.Gap(lost)
+	} else if made {
+		r.on.Gap("consumer was made anew")
+	}
+	r.moved(now)
 	return consumer, nil
 }
 
-// known is up to where the stream was acknowledged when last looked at.
-func (r *feedRun) known(c jetstream.Consumer) uint64 {
-	if r.id == "" {
-		return c.CachedInfo().AckFloor.Stream
+// moved takes note of where the log is now.
+func (r *feedRun) moved(now Position) {
+	was := r.at
+	r.at = now
+	if r.cfg.Positions == nil || was == now {
+		return
 	}
-	return r.floor
+	if err := r.cfg.Positions.Save(r.cfg.Origin, now); err != nil {
+		// What is lost while this node is down may then pass unnoticed here.
+		r.logger.Warn("position in another region's log is not kept", "origin", r.cfg.Origin, "error", err)
+	}
+}
+
+// recall begins where an earlier run has left off.
+func (r *feedRun) recall() {
+	if r.cfg.Positions == nil {
+		return
+	}
+	at, err := r.cfg.Positions.Load(r.cfg.Origin)
+	if err != nil {
+		r.logger.Warn("position in another region's log is not known", "origin", r.cfg.Origin, "error", err)
+		return
+	}
+	r.at = at
 }

@@ -52,6 +52,8 @@ type FeedConfig struct {
 	URLs []string
 	// Dialer, when not nil, makes the connections.
 	Dialer nats.CustomDialer
+	// Positions keep how far the region has come; nil forgets it with each Run.
+	Positions Positions
 }
 
 // Feed is another region's log.
@@ -88,6 +90,7 @@ func (f *Feed) Run(ctx context.Context, on geo.FeedHandler) error {
 	if err := sub.SetPendingLimits(maxAnnounced, maxAnnouncedBytes); err != nil {
 		return fmt.Errorf("listen to region %s: %w", f.cfg.Origin, err)
 	}
+	r.recall()
 	var pause backoff
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -127,9 +130,8 @@ type feedRun struct {
 	linkMu sync.Mutex
 	up     bool
 
-	// What was last known of the stream; the zero value when nothing.
-	id    string
-	floor uint64 // acknowledged without gaps up to here
+	// at is what was last known of the stream.
+	at Position
 }
 
 func (r *feedRun) connect() (*nats.Conn, error) {

@@ -19,8 +19,9 @@
 //
 //	J1  Stream and consumers are file-backed and never deleted from here.
 //	J2  A stream has an id in its metadata; one made anew has another.
-//	J3  A consumer made anew, a stream made anew, and a stream whose first
-//	    message is above what was acknowledged are reported as a Gap.
+//	J3  A consumer made anew, a stream made anew, and a stream that has lost
+//	    what was not acknowledged (its beginning, its end, or something between)
+//	    are reported as a Gap, also when that happened while nobody pulled.
 //	J4  Nothing waits for ever: every request has a deadline and is repeated.
 //
 // The goroutines of Log and Feed belong to their Run, but for one per batch

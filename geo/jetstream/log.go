@@ -20,6 +20,8 @@ const (
 	defaultMaxAge   = 72 * time.Hour
 	maxConsumers    = 64
 	dedupeWindow    = 2 * time.Minute
+	// lookBeat is how often a node looks whether the stream is there.
+	lookBeat = 30 * time.Second
 
 	// publishTimeout is how long a batch waits for its confirmation, and
 	// publishGiveUp when its goroutine stops believing that the client
@@ -83,9 +85,14 @@ func (l *Log) Ready() <-chan struct{} { return l.ready }
 
 // Run makes the stream, and makes it again should it vanish, until ctx ends.
 func (l *Log) Run(ctx context.Context) error {
+	beat := time.NewTicker(lookBeat)
+	defer beat.Stop()
 	var pause backoff
+	// Bounds are brought into line once: nodes whose bounds differ, while they
+	// are changed, do not take turns.
+	align := true
 	for {
-		switch err := l.ensure(ctx); {
+		switch err := l.ensure(ctx, align); {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
@@ -98,6 +105,7 @@ func (l *Log) Run(ctx context.Context) error {
 			continue
 		}
 		pause.reset()
+		align = false
 		select {
 		case <-l.ready:
 		default:
@@ -105,14 +113,15 @@ func (l *Log) Run(ctx context.Context) error {
 		}
 		select {
 		case <-l.missing:
+		case <-beat.C: // while nothing is appended nobody else would notice
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// ensure makes the stream, or brings the one there is into line.
-func (l *Log) ensure(ctx context.Context) error {
+// ensure makes the stream, or brings the one there is into line if align is set.
+func (l *Log) ensure(ctx context.Context, align bool) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	stream, err := l.js.Stream(ctx, streamName(l.cfg.Region))
@@ -135,7 +144,7 @@ func (l *Log) ensure(ctx context.Context) error {
 		return fmt.Errorf("stream has format %q, this is %s", f, format)
 	}
 	want := l.config(maps.Clone(have.Metadata))
-	if have.Replicas == want.Replicas && have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.MaxMsgSize == want.MaxMsgSize {
+	if !align || have.Replicas == want.Replicas && have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.MaxMsgSize == want.MaxMsgSize {
 		return nil
 	}
 	_, err = l.js.UpdateStream(ctx, want)

@@ -62,6 +62,7 @@ const (
 	VerbSerialState Verb = 19 // a page of the consensus states of a partition
 	VerbAnnounce    Verb = 21 // take another region's heartbeat, which the sender got
 	VerbSerialRead  Verb = 20 // read a key through its consensus
+	VerbGap         Verb = 26 // another region's log has lost something: compare clocks
 )
 
 // Request is one message to a peer.

@@ -158,7 +158,7 @@ func (p *Process) feeds(dialer natsDialer) map[topology.Region]geo.Feed {
 		}
 		feeds[r.Name] = jetstream.NewFeed(jetstream.FeedConfig{
 			Origin: string(r.Name), Region: string(p.cfg.Region), Node: string(p.cfg.Node),
-			URLs: r.NATS, Dialer: dialer,
+			URLs: r.NATS, Dialer: dialer, Positions: positions{p.learnedDir()},
 		}, p.log.Named("feed"))
 	}
 	return feeds

@@ -1,0 +1,231 @@
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/node/fleet"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// Whatever becomes of a region's JetStream, it costs time: both regions are equal
+// afterwards, and what was acknowledged is there.
+
+// pair is two regions of one node, eu and us, of which the link is cut.
+type pair struct {
+	*fleet.Fleet
+	t      *testing.T
+	ctx    context.Context
+	dir    string
+	eu, us *client.Client
+	keys   int
+}
+
+func newPair(t *testing.T) *pair {
+	t.Parallel()
+	dir := t.TempDir()
+	f, ctx := start(t, fleet.Config{Dir: dir, Regions: []topology.Region{"eu", "us"}, Nodes: 1, Partitions: 16})
+	p := &pair{Fleet: f, t: t, ctx: ctx, dir: dir, eu: open(t, ctx, f, "eu"), us: open(t, ctx, f, "us")}
+	p.put(20)
+	p.equal()
+	return p
+}
+
+func (p *pair) must(err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// put writes n new keys in eu.
+func (p *pair) put(n int) {
+	p.t.Helper()
+	for range n {
+		p.keys++
+		_, err := p.eu.Put(p.ctx, fmt.Sprint("key", p.keys), []byte("v"))
+		p.must(err)
+	}
+}
+
+// equal waits until both regions hold the same, and looks for every key in us.
+func (p *pair) equal() {
+	p.t.Helper()
+	var last error
+	eventually(p.t, p.ctx, "equal regions", func() bool { last = p.Converged(); return last == nil })
+	for i := range p.keys {
+		if _, err := p.us.Get(p.ctx, fmt.Sprint("key", i+1)); err != nil {
+			p.t.Fatalf("key%d in us: %v", i+1, err)
+		}
+	}
+}
+
+// gaps that us has noticed in the log of eu.
+func (p *pair) gaps() uint64 { return p.Process("us-1").Node().Figures().Drains["eu"].Gaps }
+
+// noticed waits for a gap more than before.
+func (p *pair) noticed(before uint64) {
+	p.t.Helper()
+	eventually(p.t, p.ctx, "a gap that us has noticed", func() bool { return p.gaps() > before })
+}
+
+// store is the directory of eu's JetStream.
+func (p *pair) store() string {
+	found, err := filepath.Glob(filepath.Join(p.dir, "eu-1", "*", "js-solo"))
+	if err != nil || len(found) != 1 {
+		p.t.Fatalf("stores of eu: %q, %v", found, err)
+	}
+	return found[0]
+}
+
+// logs are the files of eu's stream.
+func (p *pair) logs(pattern string) []string {
+	found, err := filepath.Glob(filepath.Join(p.store(), "jetstream", "*", "streams", "GEO_eu", pattern))
+	if err != nil || len(found) == 0 {
+		p.t.Fatalf("files %s of the stream of eu: %q, %v", pattern, found, err)
+	}
+	return found
+}
+
+func TestJetStreamIsWiped(t *testing.T) {
+	p := newPair(t)
+	before := p.gaps()
+	p.must(p.Partition("eu", "us"))
+	p.put(100) // they are in the stream, and nobody has pulled them
+	p.must(p.StopNode("eu-1"))
+	p.must(os.RemoveAll(p.store()))
+	p.must(p.StartNode(p.ctx, "eu-1"))
+	p.must(p.Heal("eu", "us"))
+	p.noticed(before)
+	p.put(20)
+	p.equal()
+}
+
+// Also when the region that pulls was down meanwhile.
+func TestStreamIsCutOffWhileNobodyPulls(t *testing.T) {
+	p := newPair(t)
+	p.must(p.StopNode("us-1"))
+	p.put(100)
+	p.purge()
+	p.put(20)
+	p.must(p.StartNode(p.ctx, "us-1"))
+	p.noticed(0)
+	p.equal()
+}
+
+func (p *pair) admin() jetstream.JetStream {
+	nc, err := nats.Connect(p.Process("eu-1").Addrs().NATS)
+	p.must(err)
+	p.t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	p.must(err)
+	return js
+}
+
+func (p *pair) purge() {
+	stream, err := p.admin().Stream(p.ctx, "GEO_eu")
+	p.must(err)
+	p.must(stream.Purge(p.ctx))
+}
+
+func TestStreamIsDeletedUnderLoad(t *testing.T) {
+	p := newPair(t)
+	var load sync.WaitGroup
+	ctx, stop := context.WithCancel(p.ctx)
+	written := 0
+	load.Go(func() {
+		for ctx.Err() == nil {
+			_, err := p.eu.Put(ctx, fmt.Sprint("key", p.keys+written+1), []byte("v"))
+			if err != nil {
+				if ctx.Err() == nil {
+					t.Errorf("write while the stream is gone: %v", err)
+				}
+				return
+			}
+			written++
+		}
+	})
+	admin := p.admin()
+	for range 3 {
+		before := p.gaps()
+		p.must(admin.DeleteStream(p.ctx, "GEO_eu"))
+		p.noticed(before)
+	}
+	stop()
+	load.Wait()
+	p.keys += written
+	t.Logf("%d writes meanwhile, %d gaps noticed", written, p.gaps())
+	p.equal()
+}
+
+// Files of the stream that are damaged while the server is down: the server
+// keeps of it what it can read, or nothing.
+func TestFilesOfTheStreamAreDamaged(t *testing.T) {
+	for name, harm := range map[string]func(p *pair){
+		"bits flip in its messages": func(p *pair) {
+			for _, f := range p.logs("msgs/*.blk") {
+				p.flip(f)
+			}
+			p.forgetState()
+		},
+		"its messages are cut short": func(p *pair) {
+			for _, f := range p.logs("msgs/*.blk") {
+				st, err := os.Stat(f)
+				p.must(err)
+				p.must(os.Truncate(f, st.Size()/3))
+			}
+			p.forgetState()
+		},
+		"its description is junk": func(p *pair) {
+			p.must(os.WriteFile(p.logs("meta.inf")[0], []byte("junk"), 0o600))
+		},
+		"the state of its consumer is junk": func(p *pair) {
+			p.must(os.WriteFile(p.logs("obs/to_us/o.dat")[0], []byte("junk"), 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t)
+			p.must(p.Partition("eu", "us"))
+			p.put(200)
+			p.must(p.StopNode("eu-1"))
+			before := p.gaps()
+			harm(p)
+			p.must(p.StartNode(p.ctx, "eu-1"))
+			p.must(p.Heal("eu", "us"))
+			p.put(20)
+			p.equal()
+			t.Logf("%d gaps noticed", p.gaps()-before)
+		})
+	}
+}
+
+// flip changes one bit in every 512 bytes of a file's second half.
+func (p *pair) flip(file string) {
+	b, err := os.ReadFile(file)
+	p.must(err)
+	for i := len(b) / 2; i < len(b); i += 512 {
+		b[i] ^= 4
+	}
+	p.must(os.WriteFile(file, b, 0o600))
+}
+
+// forgetState removes the summary that saves the server from reading the messages.
+func (p *pair) forgetState() {
+	for _, f := range p.logs("msgs/*") {
+		if strings.HasSuffix(f, ".db") {
+			if err := os.Remove(f); !errors.Is(err, os.ErrNotExist) {
+				p.must(err)
+			}
+		}
+	}
+}
