@@ -67,6 +67,7 @@ var table = []row{
 	{path: "hashring", layer: pure},      // it and crdt do not know each other
 	{path: "hashring/capacity", layer: pure, beside: []string{"hashring"}},
 	{path: "node/quorum", layer: pure},
+	{path: "node/quorum/leveltest", layer: pure, beside: []string{"node/quorum"}},
 	{path: "node/cas", layer: pure, beside: []string{"crdt", "crdt/hlc", "node/quorum"}},
 	{path: "node/bucket", layer: pure, beside: []string{"crdt", "crdt/hlc", "node/quorum"}},
 	{path: "node/keyring", layer: pure, beside: []string{"crdt"}},
