@@ -99,6 +99,10 @@ func (it *applyItem) indexSize() int {
 func (o *applyOp) Size() int { return o.size }
 func (o *applyOp) Decided()  {}
 
+// Patient: no client waits for what an owner has read from its store, to copy it
+// or to repair with it.
+func (o *applyOp) Patient() bool { return o.src.Vouches }
+
 // Decide reads everything before it writes anything: what is refused, or would
 // become too large, must take the whole operation out of the group, not a part
 // of it.

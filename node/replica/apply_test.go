@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
@@ -376,6 +377,39 @@ func TestClockHoldsDurableDots(t *testing.T) {
 		})
 		if err := <-done; err != nil || !decided {
 			t.Errorf("decided %t, %v", decided, err)
+		}
+		p.stop()
+	})
+}
+
+// A page of a copy waits a little for a client's write, and they share a sync;
+// what a client waits for does not.
+func TestCopiesWaitForCompany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := owner(t)
+		p.put(key, "v") // whatever else is due has been done
+		apply := func(src replica.Source, n uint64) (took chan time.Duration) {
+			began := time.Now()
+			took = make(chan time.Duration, 1)
+			p.ApplyFrom(src, 0, []wire.Entry{foreign(key, stranger, n, nil, "copied")}, func(_ int, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+				took <- time.Since(began)
+			})
+			return took
+		}
+		copied := replica.Source{From: "other", Vouches: true}
+		before := p.Commits().Syncs
+		first := apply(copied, 1)
+		time.Sleep(time.Millisecond)
+		second := apply(replica.Source{From: "other"}, 2)
+		a, b := <-first, <-second
+		if n := p.Commits().Syncs - before; n != 1 || a-b != time.Millisecond {
+			t.Errorf("%d syncs; the copy took %v, the client's %v", n, a, b)
+		}
+		if alone, quick := <-apply(copied, 3), <-apply(replica.Source{From: "other"}, 4); alone-quick != 3*time.Millisecond {
+			t.Errorf("a copy alone took %v, a client's write %v", alone, quick)
 		}
 		p.stop()
 	})

@@ -30,7 +30,7 @@ const (
 	// Floor and start of the rate, in bytes a second; ceiling is beyond what
 	// anybody allows.
 	Floor   = 1 << 20
-	start   = 2 << 20
+	start   = 1 << 20
 	ceiling = 4 << 30
 
 	// enough samples to judge by, and few by which a whole cycle is judged.
@@ -38,7 +38,7 @@ const (
 	// tolerance and slack: what may be added to what things take without
 	// background work.
 	tolerance = 1.25
-	slack     = 500 * time.Microsecond
+	slack     = 100 * time.Microsecond
 	// bases is from how many cycles that is known; the median counts.
 	bases = 5
 )

@@ -94,10 +94,10 @@ func (g *Governor) Level() uint64 {
 }
 
 // Page is how many bytes are to be asked for, or given, at once: what may be done
-// in 8 ms at the rate of now, but 16 KiB at least and most at most. A page is
+// in 2 ms at the rate of now, but 4 KiB at least and most at most. A page is
 // applied in one go, and clients' writes wait for its end.
 func (g *Governor) Page(most int) int {
-	return int(min(uint64(most), max(g.Level()/128, 16<<10)))
+	return int(min(uint64(most), max(g.Level()/512, 4<<10)))
 }
 
 // held returns for how long background work is held from now on.
