@@ -152,6 +152,15 @@ func (c *Clock) Missing(o *Clock) []Dots {
 	return out
 }
 
+// Beyond returns the dots that o has and c has not, as a clock.
+func (c *Clock) Beyond(o *Clock) *Clock {
+	out := new(Clock)
+	for _, d := range c.Missing(o) {
+		out.AddSpan(d)
+	}
+	return out
+}
+
 // holes appends the parts of s that x does not have.
 func (x *actorClock) holes(out []Dots, a Actor, s Span) []Dots {
 	lo := max(s.Lo, x.base+1)

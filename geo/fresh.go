@@ -1,7 +1,6 @@
 package geo
 
 import (
-	"fmt"
 	"slices"
 	"sync"
 
@@ -65,13 +64,8 @@ func NewFresh(clocks Clocks, minters func(origin string, p hashring.Partition) [
 	return &Fresh{clocks: clocks, minters: minters, nodes: map[freshNode]*told{}}
 }
 
-// Announced takes a heartbeat, which may come more than once and in any order. It
-// returns the region that it is from.
-func (f *Fresh) Announced(data []byte) (origin string, err error) {
-	h, err := decodeHeartbeat(data)
-	if err != nil {
-		return "", fmt.Errorf("take heartbeat: %w", err)
-	}
+// Heard takes a heartbeat, which may come more than once and in any order.
+func (f *Fresh) Heard(h *Heartbeat) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	at := freshNode{h.region, h.node}
@@ -81,7 +75,7 @@ func (f *Fresh) Announced(data []byte) (origin string, err error) {
 		f.nodes[at] = n
 	}
 	if h.session < n.session {
-		return h.region, nil
+		return
 	}
 	if h.session > n.session {
 		// What it said before stays true; what it says now may have begun unheard.
@@ -89,23 +83,22 @@ func (f *Fresh) Announced(data []byte) (origin string, err error) {
 	}
 	for _, c := range h.clocks {
 		if held := f.clocks.Clock(c.partition); held != nil {
-			n.take(c, held)
+			n.take(c.partition, ofRegion(c.clock, h.regionID), held)
 		} else {
 			delete(n.parts, c.partition) // what is not kept up is forgotten
 		}
 	}
-	n.count(h)
-	return h.region, nil
+	n.count(&h.heartbeat)
 }
 
-func (n *told) take(c partitionClock, held *crdt.Clock) {
-	p := n.parts[c.partition]
+func (n *told) take(at hashring.Partition, minted, held *crdt.Clock) {
+	p := n.parts[at]
 	if p == nil {
 		p = &toldPart{}
-		n.parts[c.partition] = p
+		n.parts[at] = p
 	}
 	news := &crdt.Clock{}
-	for _, d := range p.clock.Missing(c.clock) {
+	for _, d := range p.clock.Missing(minted) {
 		news.AddSpan(d)
 	}
 	p.clock.Join(news)

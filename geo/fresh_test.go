@@ -30,7 +30,6 @@ func TestFreshIsExact(t *testing.T) {
 		now := time.UnixMilli(1_000_000)
 		var there []*shelf
 		var heralds []*Announcer
-		sessions := []uint64{1, 1}
 		herald := func(i int) *Announcer {
 			return NewAnnouncer(AnnouncerConfig{Region: "east", Node: names[i], RegionID: 1}, there[i],
 				wire(func(b []byte) { inbox = append(inbox, b) }), hclog.NewNullLogger())
@@ -62,13 +61,11 @@ func TestFreshIsExact(t *testing.T) {
 				there[i].add(m.p, m.d)
 				all = append(all, m)
 			case 2:
-				heralds[i].announce(now, sessions[i], rapid.IntRange(0, 3).Draw(t, "full") == 0)
+				heralds[i].announce(now, rapid.IntRange(0, 3).Draw(t, "full") == 0)
 			case 3, 4: // a heartbeat arrives, now or again later
 				if len(inbox) > 0 {
 					k := rapid.IntRange(0, len(inbox)-1).Draw(t, "message")
-					if _, err := fresh.Announced(inbox[k]); err != nil {
-						t.Fatal(err)
-					}
+					fresh.Heard(decode(t, inbox[k]))
 					if rapid.Bool().Draw(t, "once") {
 						inbox = append(inbox[:k:k], inbox[k+1:]...)
 					}
@@ -79,7 +76,6 @@ func TestFreshIsExact(t *testing.T) {
 				}
 			case 6:
 				if rapid.IntRange(0, 4).Draw(t, "restart") == 0 {
-					sessions[i]++
 					heralds[i] = herald(i)
 				}
 			}
@@ -91,11 +87,9 @@ func TestFreshIsExact(t *testing.T) {
 		now = now.Add(time.Second)
 		for i := range names {
 			inbox = nil
-			heralds[i].announce(now, sessions[i], true)
+			heralds[i].announce(now, true)
 			for _, b := range inbox {
-				if _, err := fresh.Announced(b); err != nil {
-					t.Fatal(err)
-				}
+				fresh.Heard(decode(t, b))
 			}
 		}
 		check()
@@ -105,6 +99,15 @@ func TestFreshIsExact(t *testing.T) {
 			}
 		}
 	})
+}
+
+// decode what an announcer sent.
+func decode(t interface{ Fatal(...any) }, data []byte) *Heartbeat {
+	h, err := DecodeHeartbeat(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
 }
 
 func TestFreshUnknown(t *testing.T) {
@@ -117,16 +120,11 @@ func TestFreshUnknown(t *testing.T) {
 	})
 	var msg []byte
 	a := NewAnnouncer(AnnouncerConfig{Region: "east", Node: "n1", RegionID: 1}, newShelf(1), wire(func(b []byte) { msg = b }), hclog.NewNullLogger())
-	a.announce(time.UnixMilli(5), 1, true)
-	if from, err := fresh.Announced(msg); err != nil || from != "east" {
-		t.Fatal(from, err)
-	}
+	a.announce(time.UnixMilli(5), true)
+	fresh.Heard(decode(t, msg))
 	for origin, p := range map[string]hashring.Partition{"east": 0, "west": 0} {
 		if got := fresh.AsOf(origin, p); got != 0 {
 			t.Errorf("%s, of which a node was never heard: %d", origin, got)
 		}
-	}
-	if _, err := fresh.Announced([]byte("garbage")); err == nil {
-		t.Error("garbage was taken")
 	}
 }

@@ -12,10 +12,11 @@ import (
 	"github.com/atolldb/atoll/hashring"
 )
 
-// A heartbeat is what a region announces: that it lives, and which dots of its
-// own actors one of its nodes has, per partition. On the wire:
+// A heartbeat is what a region announces: that it lives, and which dots one of
+// its nodes has, per partition. Those of its own region's actors say what there
+// is to be had from it; those of the receiver's say what has arrived. On the wire:
 //
-//	1 byte    format, 2
+//	1 byte    format, 3
 //	1 byte    0: the body follows, 1: its s2 block
 //	          body
 //	4 bytes   CRC-32C, little endian, of all bytes before it
@@ -23,6 +24,7 @@ import (
 // The body, numbers as unsigned varints in their shortest form:
 //
 //	length of region, region   (1..63 bytes)
+//	region id                  (1..63), in the low bits of the region's actors
 //	length of node, node       (1..63 bytes)
 //	session, seq               one run of the announcer, and its messages from 1
 //	base                       seq of the first message of its last full round
@@ -32,9 +34,10 @@ import (
 //	entry bytes                average of the sender's entries, 0: unknown
 //	number of partitions, then each, ascending: partition, length, clock
 //
-// A clock is in crdt's encoding. Nothing may follow.
+// A clock is in crdt's encoding. It has the dots that are new since the last
+// heartbeat, and in a full round all. Nothing may follow.
 const (
-	heartbeatFormat = 2
+	heartbeatFormat = 3
 	heartbeatFrame  = 2 + 4
 
 	// maxHeartbeat bounds a message, packed or not: it shares a connection
@@ -45,10 +48,12 @@ const (
 	// compares clocks anyway.
 	heartbeatFill = 256 << 10
 	maxName       = 63
+	maxRegionID   = 63
 )
 
 type heartbeat struct {
 	region, node string
+	regionID     uint8
 	session, seq uint64
 	base         uint64
 	more         bool
@@ -61,6 +66,35 @@ type partitionClock struct {
 	partition hashring.Partition
 	clock     *crdt.Clock
 }
+
+// ofRegion returns the part of a clock that names actors of a region.
+func ofRegion(c *crdt.Clock, id uint8) *crdt.Clock {
+	out := new(crdt.Clock)
+	for _, d := range c.All() {
+		if d.Actor.Region() == id {
+			out.AddSpan(d)
+		}
+	}
+	return out
+}
+
+// Heartbeat is one that another region's node announced.
+type Heartbeat struct{ heartbeat }
+
+// DecodeHeartbeat of what a Feed's Announced got.
+func DecodeHeartbeat(data []byte) (*Heartbeat, error) {
+	h, err := decodeHeartbeat(data)
+	if err != nil {
+		return nil, fmt.Errorf("take heartbeat: %w", err)
+	}
+	return &Heartbeat{*h}, nil
+}
+
+// Region that it is from.
+func (h *Heartbeat) Region() string { return h.region }
+
+// Node of the region that it is from.
+func (h *Heartbeat) Node() string { return h.node }
 
 var errHeartbeat = errors.New("heartbeat does not decode")
 
@@ -78,6 +112,7 @@ func encodeHeartbeat(h *heartbeat) []byte {
 // appendHeartbeat appends the body of h.
 func appendHeartbeat(to []byte, h *heartbeat) []byte {
 	to = appendName(to, h.region)
+	to = binary.AppendUvarint(to, uint64(h.regionID))
 	to = appendName(to, h.node)
 	more := uint64(0)
 	if h.more {
@@ -127,7 +162,12 @@ func decodeHeartbeat(msg []byte) (*heartbeat, error) {
 
 func decodeHeartbeatBody(body []byte) (*heartbeat, error) {
 	r := reader{rest: body}
-	h := &heartbeat{region: string(r.bytes(1, maxName)), node: string(r.bytes(1, maxName))}
+	h := &heartbeat{region: string(r.bytes(1, maxName))}
+	h.regionID = uint8(r.uvarint(maxRegionID))
+	if r.err == nil && h.regionID == 0 {
+		return nil, errors.New("region has no id")
+	}
+	h.node = string(r.bytes(1, maxName))
 	for _, to := range []*uint64{&h.session, &h.seq, &h.base} {
 		*to = r.uvarint(1<<64 - 1)
 	}

@@ -2,6 +2,7 @@ package geo
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -11,222 +12,203 @@ import (
 	"github.com/atolldb/atoll/hashring"
 )
 
-const (
-	// aliveWithin is the age of the last heartbeat up to which a link counts
-	// as alive: ten beats.
-	aliveWithin = 3 * time.Second
-	// maxSteps bounds the times remembered per partition of dots not yet
-	// here. When there are more, neighbours share the older time.
-	maxSteps = 128
-)
+// aliveWithin is the age of the last heartbeat up to which a link counts as
+// alive: eight beats.
+const aliveWithin = 2500 * time.Millisecond
 
-// Lag counts, per origin region, which writes this node is still to get: the
-// dots that the origin's nodes announced, less those that this node's clocks
-// contain, in the partitions that this node owns. Nothing here is guessed but
-// the bytes. It reads no clock: time is an argument. It is safe for concurrent
-// use.
+// Lag counts, for the partitions that this node owns, which writes of each other
+// region are still to come here, and which of the own region's have still to arrive
+// in each other region. It goes by clocks alone: the other regions' as their nodes
+// announce them, the own ones as they are. So a count is exact as of the last
+// heartbeat; what one that was lost would have told comes with the next full round.
+// It reads no clock: time is an argument. It is safe for concurrent use.
+//
+// What is missing is missing on every owner there: a write that one owner has is a
+// matter of repair inside its region.
 type Lag struct {
+	cfg    LagConfig
 	clocks Clocks
 
-	mu      sync.Mutex
-	origins map[string]*originLag
+	mu    sync.Mutex
+	links map[string]*link
 }
 
-// LagReport is four separate figures, of which none stands for another: a dead
-// link with nothing known to be pending is dead, not up to date.
+// LagConfig says who counts.
+type LagConfig struct {
+	// Region and RegionID are the own ones, Others the other regions.
+	Region   string
+	RegionID uint8
+	Others   []string
+	// Owners of a partition in another region; nil if not known.
+	Owners func(region string, p hashring.Partition) []string
+	// EntryBytes is the average size of what the own region ships, 0 when unknown.
+	EntryBytes func() uint64
+}
+
+// LagReport is about one direction of a link: writes of Origin that are missing at
+// Destination, one of which is the own region. Its figures are separate, and none
+// stands for another: a dead link with nothing known to be pending is dead, not up
+// to date.
 type LagReport struct {
-	Origin string
-	// Alive says that a heartbeat came within the last 3 s.
+	Origin, Destination string
+	// Alive says that a heartbeat of the other region came within the last 2.5 s.
 	Alive bool
 	// Heard is false when none came ever; HeartbeatAge is then the time since
 	// this Lag was made.
 	Heard        bool
 	HeartbeatAge time.Duration
-	// Pending is how many announced dots are not here.
+	// Pending is how many of Origin's dots no owner at Destination has.
 	Pending uint64
-	// PendingAge is how long ago the oldest of them was announced here.
+	// PendingAge is how long ago the oldest of them was first known to be missing.
 	PendingAge time.Duration
 	// PendingBytes is an estimate: Pending times the average size of an entry
 	// that the origin last told. Hot keys travel once for many dots, so it is
 	// an upper one.
 	PendingBytes uint64
+	// Unheld dots are those that some owner at Destination lacks, pending ones
+	// included. Only the origin tells it.
+	Unheld uint64
+	// Unknown partitions are not counted: none of their owners in the other region
+	// was heard since this Lag was made.
+	Unknown int
 }
 
-type originLag struct {
-	since      time.Time // last heartbeat, or the start
-	heard      bool
-	entryBytes uint64
-	nodes      map[string]beat
-	partitions map[hashring.Partition]*announced
+// link is what is known of another region.
+type link struct {
+	said
+	regionID uint8
+	in, out  map[hashring.Partition]*tally
 }
 
-// beat is the place of a node's last heartbeat in its stream of them.
-type beat struct{ session, seq uint64 }
-
-// announced is what an origin has of a partition, as far as it told.
-type announced struct {
-	clock crdt.Clock
-	// steps are the dots not here yet by the time they were first announced,
-	// ascending.
-	steps []step
-}
-
-type step struct {
-	at   time.Time
-	dots *crdt.Clock
-}
-
-// NewLag returns a Lag for the given origins, none of which it has heard.
-func NewLag(now time.Time, origins []string, clocks Clocks) *Lag {
-	l := &Lag{clocks: clocks, origins: make(map[string]*originLag)}
-	for _, o := range origins {
-		l.origins[o] = &originLag{
-			since: now, nodes: make(map[string]beat), partitions: make(map[hashring.Partition]*announced),
+// NewLag returns a Lag that has heard nobody.
+func NewLag(now time.Time, cfg LagConfig, clocks Clocks) *Lag {
+	if cfg.Owners == nil {
+		cfg.Owners = func(string, hashring.Partition) []string { return nil }
+	}
+	if cfg.EntryBytes == nil {
+		cfg.EntryBytes = func() uint64 { return 0 }
+	}
+	l := &Lag{cfg: cfg, clocks: clocks, links: make(map[string]*link)}
+	for _, r := range cfg.Others {
+		l.links[r] = &link{
+			said: said{nodes: map[string]*saidNode{}, since: now},
+			in:   map[hashring.Partition]*tally{}, out: map[hashring.Partition]*tally{},
 		}
 	}
 	return l
 }
 
-// Announced takes a heartbeat that the feed of origin delivered at now.
-func (l *Lag) Announced(now time.Time, origin string, data []byte) error {
-	h, err := decodeHeartbeat(data)
-	if err != nil {
-		return fmt.Errorf("take heartbeat of %s: %w", origin, err)
-	}
-	if h.region != origin {
-		return fmt.Errorf("take heartbeat of %s: it names region %q", origin, h.region)
-	}
+// Heard takes a heartbeat that came at now. It reports whether its node is to be
+// asked for a full round (Announcer.Full), because this node has missed something
+// of it: that is so at most every 5 s.
+func (l *Lag) Heard(now time.Time, h *Heartbeat) (ask bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	o := l.origins[origin]
-	if o == nil {
-		return fmt.Errorf("take heartbeat of %s: region is unknown", origin)
+	k := l.links[h.region]
+	if k == nil {
+		return false, fmt.Errorf("take heartbeat of region %q: it is unknown", h.region)
 	}
-	// A heartbeat that comes late says nothing about life, but its clocks are
-	// as true as ever.
-	at, last := beat{h.session, h.seq}, o.nodes[h.node]
-	if at.session > last.session || at.session == last.session && at.seq > last.seq {
-		o.nodes[h.node] = at
-		o.since, o.heard = now, true
-		if h.entryBytes > 0 {
-			o.entryBytes = h.entryBytes
-		}
-	}
+	k.regionID = h.regionID
+	held := map[hashring.Partition]*crdt.Clock{}
 	for _, c := range h.clocks {
-		if held := l.clocks.Clock(c.partition); held != nil {
-			o.take(now, c, held)
+		held[c.partition] = l.clocks.Clock(c.partition)
+	}
+	ask = k.take(now, h, func(p hashring.Partition) bool { return held[p] != nil })
+	for _, c := range h.clocks {
+		if mine := held[c.partition]; mine != nil {
+			l.incoming(now, h.region, k, c.partition, mine)
 		}
 	}
-	return nil
+	return ask, nil
 }
 
-func (o *originLag) take(now time.Time, c partitionClock, held *crdt.Clock) {
-	a := o.partitions[c.partition]
-	if a == nil {
-		a = new(announced)
-		o.partitions[c.partition] = a
-	}
-	fresh := new(crdt.Clock)
-	for _, d := range a.clock.Missing(c.clock) {
-		fresh.AddSpan(d)
-	}
-	a.clock.Join(fresh)
-	a.settle(held)
-	if held.Covers(fresh) {
-		return
-	}
-	a.steps = append(a.steps, step{now, fresh})
-	if len(a.steps) > maxSteps {
-		a.thin()
-	}
-}
-
-// missing counts the announced dots that are not here. Those that were here
-// and are no longer, since this node lost something, count from now.
-func (a *announced) missing(now time.Time, held *crdt.Clock) uint64 {
-	a.settle(held)
-	dots := held.Missing(&a.clock)
-	if len(dots) == 0 {
-		return 0
-	}
-	n, lost, waiting := uint64(0), new(crdt.Clock), new(crdt.Clock)
-	for _, s := range a.steps {
-		waiting.Join(s.dots)
-	}
-	for _, d := range dots {
-		n += d.Len()
-		lost.AddSpan(d)
-	}
-	if !waiting.Covers(lost) {
-		a.steps = append(a.steps, step{now, lost})
-	}
-	return n
-}
-
-// settle forgets the steps that are here.
-func (a *announced) settle(held *crdt.Clock) {
-	a.steps = slices.DeleteFunc(a.steps, func(s step) bool { return held.Covers(s.dots) })
-}
-
-// thin joins the two neighbours that together span the least time; they share
-// the older time, so that an age is never told too low.
-func (a *announced) thin() {
-	best, least := 0, time.Duration(1<<63-1)
-	for i := 0; i+2 < len(a.steps); i++ {
-		if span := a.steps[i+2].at.Sub(a.steps[i].at); span < least {
-			best, least = i, span
-		}
-	}
-	a.steps[best].dots.Join(a.steps[best+1].dots)
-	a.steps = slices.Delete(a.steps, best+1, best+2)
-}
-
-// Report returns the figures of every origin, by name.
-func (l *Lag) Report(now time.Time) []LagReport {
+// Changed takes the clock that this node has of p since now. What is missing
+// elsewhere is as old as the call that first told of it.
+func (l *Lag) Changed(now time.Time, p hashring.Partition, clock *crdt.Clock) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out []LagReport
-	for name, o := range l.origins {
-		r := LagReport{Origin: name, Heard: o.heard, HeartbeatAge: now.Sub(o.since)}
-		r.Alive = o.heard && r.HeartbeatAge <= aliveWithin
-		for p, a := range o.partitions {
-			held := l.clocks.Clock(p)
-			if held == nil { // not ours any more
-				delete(o.partitions, p)
+	for name, k := range l.links {
+		l.outgoing(now, name, k, p, ofRegion(clock, l.cfg.RegionID))
+	}
+}
+
+// incoming counts what is missing here, and reports false when nobody knows.
+func (l *Lag) incoming(now time.Time, from string, k *link, p hashring.Partition, mine *crdt.Clock) (n uint64, known bool) {
+	there := k.seen(p, l.cfg.Owners(from, p), k.regionID)
+	if there == nil {
+		return 0, false
+	}
+	return of(k.in, p).count(now, there, mine), true
+}
+
+// outgoing counts which dots of minted, the own region's, are missing there.
+func (l *Lag) outgoing(now time.Time, to string, k *link, p hashring.Partition, minted *crdt.Clock) (n uint64, known bool) {
+	there := k.seen(p, l.cfg.Owners(to, p), l.cfg.RegionID)
+	if there == nil {
+		// Their age counts from here all the same.
+		of(k.out, p).count(now, minted, new(crdt.Clock))
+		return 0, false
+	}
+	return of(k.out, p).count(now, minted, there), true
+}
+
+func of(m map[hashring.Partition]*tally, p hashring.Partition) *tally {
+	if m[p] == nil {
+		m[p] = new(tally)
+	}
+	return m[p]
+}
+
+// Report returns, for each other region by name, what is still to come from it and
+// what has still to arrive in it, of the owned partitions that mine takes; nil for
+// all. When each partition is taken by one node of the region, the sums over the
+// nodes are those of the region.
+func (l *Lag) Report(now time.Time, mine func(hashring.Partition) bool) (in, out []LagReport) {
+	owned := slices.Clone(l.clocks.Owned())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name, k := range l.links {
+		link := LagReport{Heard: k.heard, HeartbeatAge: now.Sub(k.since)}
+		link.Alive = k.heard && link.HeartbeatAge <= aliveWithin
+		i, o := link, link
+		i.Origin, i.Destination = name, l.cfg.Region
+		o.Origin, o.Destination = l.cfg.Region, name
+		kept := map[hashring.Partition]bool{}
+		for _, p := range owned {
+			clock := l.clocks.Clock(p)
+			if clock == nil {
 				continue
 			}
-			r.Pending += a.missing(now, held)
-			if len(a.steps) > 0 {
-				r.PendingAge = max(r.PendingAge, now.Sub(a.steps[0].at))
+			kept[p] = true
+			if mine == nil || mine(p) {
+				l.add(now, name, k, p, clock, &i, &o)
 			}
 		}
-		r.PendingBytes = r.Pending * o.entryBytes
-		out = append(out, r)
+		gone := func(p hashring.Partition, _ *tally) bool { return !kept[p] }
+		maps.DeleteFunc(k.in, gone)
+		maps.DeleteFunc(k.out, gone)
+		i.PendingBytes, o.PendingBytes = i.Pending*k.entryBytes, o.Pending*l.cfg.EntryBytes()
+		in, out = append(in, i), append(out, o)
 	}
-	slices.SortFunc(out, func(a, b LagReport) int { return strings.Compare(a.Origin, b.Origin) })
-	return out
+	slices.SortFunc(in, func(a, b LagReport) int { return strings.Compare(a.Origin, b.Origin) })
+	slices.SortFunc(out, func(a, b LagReport) int { return strings.Compare(a.Destination, b.Destination) })
+	return in, out
 }
 
-// Overdue returns the partitions that lack dots of origin announced at least
-// age ago, ascending: those for repair to look at.
-func (l *Lag) Overdue(now time.Time, origin string, age time.Duration) []hashring.Partition {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	o := l.origins[origin]
-	if o == nil {
-		return nil
+// add what is known of one partition.
+func (l *Lag) add(now time.Time, name string, k *link, p hashring.Partition, clock *crdt.Clock, in, out *LagReport) {
+	if n, known := l.incoming(now, name, k, p, clock); known {
+		in.Pending += n
+		in.PendingAge = max(in.PendingAge, of(k.in, p).age(now))
+	} else {
+		in.Unknown++
 	}
-	var out []hashring.Partition
-	for p, a := range o.partitions {
-		held := l.clocks.Clock(p)
-		if held == nil {
-			continue
-		}
-		a.missing(now, held)
-		if len(a.steps) > 0 && now.Sub(a.steps[0].at) >= age {
-			out = append(out, p)
-		}
+	minted := ofRegion(clock, l.cfg.RegionID)
+	if n, known := l.outgoing(now, name, k, p, minted); known {
+		out.Pending += n
+		out.PendingAge = max(out.PendingAge, of(k.out, p).age(now))
+		out.Unheld += k.unheld(p, l.cfg.Owners(name, p), minted)
+	} else {
+		out.Unknown++
 	}
-	slices.Sort(out)
-	return out
 }

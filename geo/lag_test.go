@@ -3,17 +3,13 @@ package geo
 import (
 	"bytes"
 	"context"
-	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
-	"pgregory.net/rapid"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
@@ -68,87 +64,28 @@ type wire func([]byte)
 func (w wire) Append(Batch, func(error))  {}
 func (w wire) Announce(data []byte) error { w(data); return nil }
 
-// Against a dumb twin that keeps sets of dots and the time of each.
-func TestLagAgainstSets(t *testing.T) {
-	type placed struct {
-		p hashring.Partition
-		d crdt.Dot
+// newLag of a node of west, which is region 2.
+func newLag(now time.Time, here Clocks, others ...string) *Lag {
+	return NewLag(now, LagConfig{Region: "west", RegionID: 2, Others: others}, here)
+}
+
+func heard(l *Lag, now time.Time, data []byte) error {
+	h, err := DecodeHeartbeat(data)
+	if err != nil {
+		return err
 	}
-	const partitions = 3
-	rapid.Check(t, func(t *rapid.T) {
-		now := time.UnixMilli(1_000_000)
-		nodes := []*shelf{newShelf(partitions), newShelf(partitions)} // of east
-		here := newShelf(partitions - 1)                              // the last partition is not ours
-		lag := NewLag(now, []string{"east"}, here)
-		var announcers []*Announcer
-		for i, s := range nodes {
-			announcers = append(announcers, NewAnnouncer(
-				AnnouncerConfig{Region: "east", Node: fmt.Sprint("east-", i), RegionID: 1, EntryBytes: func() uint64 { return 100 }},
-				s, wire(func(data []byte) {
-					if err := lag.Announced(now, "east", data); err != nil {
-						t.Fatal(err)
-					}
-				}), hclog.NewNullLogger()))
-		}
-		has := []map[placed]bool{{}, {}}
-		told := map[placed]time.Time{}
-		came := map[placed]bool{}
-		heard := time.Time{}
-		start := now
-		steps := rapid.IntRange(1, 60).Draw(t, "steps")
-		for range steps {
-			now = now.Add(time.Duration(rapid.IntRange(0, 2000).Draw(t, "ms")) * time.Millisecond)
-			x := placed{
-				hashring.Partition(rapid.IntRange(0, partitions-1).Draw(t, "partition")),
-				crdt.Dot{
-					Actor: rapid.SampledFrom([]crdt.Actor{eastActor, eastActor + 64, westActor}).Draw(t, "actor"),
-					N:     uint64(rapid.IntRange(1, 12).Draw(t, "n")),
-				},
-			}
-			n := rapid.IntRange(0, 1).Draw(t, "node")
-			switch rapid.IntRange(0, 4).Draw(t, "op") {
-			case 0, 1: // a node of east gets a dot
-				nodes[n].add(x.p, x.d)
-				has[n][x] = true
-			case 2: // and says so
-				announcers[n].announce(now, 1, rapid.Bool().Draw(t, "full"))
-				heard = now
-				for y := range has[n] {
-					if _, ok := told[y]; !ok && y.p < partitions-1 && y.d.Actor != westActor {
-						told[y] = now
-					}
-				}
-			case 3: // a dot comes here
-				if x.p < partitions-1 {
-					here.add(x.p, x.d)
-					came[x] = true
-				}
-			}
-			want := LagReport{Origin: "east", Heard: !heard.IsZero(), HeartbeatAge: now.Sub(start)}
-			if want.Heard {
-				want.HeartbeatAge = now.Sub(heard)
-				want.Alive = want.HeartbeatAge <= 3*time.Second
-			}
-			overdue := map[hashring.Partition]bool{}
-			for y, at := range told {
-				if !came[y] {
-					want.Pending++
-					want.PendingAge = max(want.PendingAge, now.Sub(at))
-					if now.Sub(at) >= 3*time.Second {
-						overdue[y.p] = true
-					}
-				}
-			}
-			want.PendingBytes = 100 * want.Pending
-			if diff := cmp.Diff([]LagReport{want}, lag.Report(now)); diff != "" {
-				t.Fatal(diff)
-			}
-			got := lag.Overdue(now, "east", 3*time.Second)
-			if len(got) != len(overdue) || slices.ContainsFunc(got, func(p hashring.Partition) bool { return !overdue[p] }) {
-				t.Fatalf("overdue %v, want %v", got, overdue)
-			}
-		}
-	})
+	_, err = l.Heard(now, h)
+	return err
+}
+
+func incoming(l *Lag, now time.Time) []LagReport {
+	in, _ := l.Report(now, nil)
+	return in
+}
+
+func outgoing(l *Lag, now time.Time) []LagReport {
+	_, out := l.Report(now, nil)
+	return out
 }
 
 // However many steps there are, memory stays bounded and no age is told too
@@ -156,9 +93,9 @@ func TestLagAgainstSets(t *testing.T) {
 func TestLagManySteps(t *testing.T) {
 	now := time.UnixMilli(0)
 	far, here := newShelf(1), newShelf(1)
-	lag := NewLag(now, []string{"east"}, here)
+	lag := newLag(now, here, "east")
 	a := NewAnnouncer(AnnouncerConfig{Region: "east", Node: "east-1", RegionID: 1}, far, wire(func(data []byte) {
-		if err := lag.Announced(now, "east", data); err != nil {
+		if err := heard(lag, now, data); err != nil {
 			t.Fatal(err)
 		}
 	}), hclog.NewNullLogger())
@@ -166,20 +103,20 @@ func TestLagManySteps(t *testing.T) {
 	for n := range uint64(writes) {
 		now = now.Add(time.Second)
 		far.add(0, crdt.Dot{Actor: eastActor, N: n + 1})
-		a.announce(now, 1, false)
-		if steps := len(lag.origins["east"].partitions[0].steps); steps > maxSteps {
+		a.announce(now, false)
+		if steps := len(lag.links["east"].in[0].steps); steps > maxSteps {
 			t.Fatalf("%d steps", steps)
 		}
 	}
 	for n := range uint64(writes) {
-		r := lag.Report(now)[0]
+		r := incoming(lag, now)[0]
 		age := time.Duration(writes-1-n) * time.Second
 		if r.Pending != writes-n || r.PendingAge < age || r.PendingAge > age+2*writes/maxSteps*time.Second {
 			t.Fatalf("%d pending for %v, want %d for %v", r.Pending, r.PendingAge, writes-n, age)
 		}
 		here.add(0, crdt.Dot{Actor: eastActor, N: n + 1})
 	}
-	if r := lag.Report(now)[0]; r.Pending != 0 || r.PendingAge != 0 {
+	if r := incoming(lag, now)[0]; r.Pending != 0 || r.PendingAge != 0 {
 		t.Fatalf("%+v", r)
 	}
 }
@@ -188,19 +125,19 @@ func TestLagManySteps(t *testing.T) {
 func TestLagAfterRollback(t *testing.T) {
 	now := time.UnixMilli(0)
 	far, here := newShelf(1), newShelf(1)
-	lag := NewLag(now, []string{"east"}, here)
-	a := NewAnnouncer(AnnouncerConfig{Region: "east", Node: "east-1", RegionID: 1}, far, wire(func(data []byte) { _ = lag.Announced(now, "east", data) }), hclog.NewNullLogger())
+	lag := newLag(now, here, "east")
+	a := NewAnnouncer(AnnouncerConfig{Region: "east", Node: "east-1", RegionID: 1}, far, wire(func(data []byte) { _ = heard(lag, now, data) }), hclog.NewNullLogger())
 	d := crdt.Dot{Actor: eastActor, N: 1}
 	far.add(0, d)
 	here.add(0, d)
-	a.announce(now, 1, true)
-	if r := lag.Report(now)[0]; r.Pending != 0 {
+	a.announce(now, true)
+	if r := incoming(lag, now)[0]; r.Pending != 0 {
 		t.Fatalf("%+v", r)
 	}
 	here.clocks[0] = new(crdt.Clock)
-	lag.Report(now)
+	incoming(lag, now)
 	now = now.Add(time.Minute)
-	if r := lag.Report(now)[0]; r.Pending != 1 || r.PendingAge != time.Minute {
+	if r := incoming(lag, now)[0]; r.Pending != 1 || r.PendingAge != time.Minute {
 		t.Fatalf("%+v", r)
 	}
 }
@@ -208,15 +145,19 @@ func TestLagAfterRollback(t *testing.T) {
 func TestLagDeadLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far, here := newShelf(4), newShelf(4)
-		lag := NewLag(time.Now(), []string{"east", "north"}, here)
+		lag := newLag(time.Now(), here, "east", "north")
 		var cut atomic.Bool
 		var beats atomic.Int32
-		a := NewAnnouncer(AnnouncerConfig{Region: "east", Node: "east-1", RegionID: 1}, far, wire(func(data []byte) {
+		var a *Announcer
+		a = NewAnnouncer(AnnouncerConfig{Region: "east", Node: "east-1", RegionID: 1}, far, wire(func(data []byte) {
 			if beats.Add(1); cut.Load() {
 				return
 			}
-			if err := lag.Announced(time.Now(), "east", data); err != nil {
+			switch ask, err := lag.Heard(time.Now(), decode(t, data)); {
+			case err != nil:
 				t.Error(err)
+			case ask:
+				a.Full()
 			}
 		}), hclog.NewNullLogger())
 		ctx, cancel := context.WithCancel(t.Context())
@@ -224,7 +165,7 @@ func TestLagDeadLink(t *testing.T) {
 		go func() { done <- a.Run(ctx) }()
 		time.Sleep(10*time.Second + time.Millisecond)
 		synctest.Wait()
-		r := lag.Report(time.Now())
+		r := incoming(lag, time.Now())
 		if !r[0].Alive || r[0].HeartbeatAge > 300*time.Millisecond || r[0].Pending != 0 {
 			t.Errorf("a live and idle link: %+v", r[0])
 		}
@@ -238,13 +179,13 @@ func TestLagDeadLink(t *testing.T) {
 		time.Sleep(time.Second)
 		cut.Store(true)
 		far.add(2, crdt.Dot{Actor: eastActor, N: 2})
-		time.Sleep(3300 * time.Millisecond)
-		if r := lag.Report(time.Now())[0]; r.Alive || r.Pending != 1 || r.PendingAge < 3*time.Second {
+		time.Sleep(2999 * time.Millisecond)
+		if r := incoming(lag, time.Now())[0]; r.Alive || r.Pending != 1 || r.PendingAge < 2900*time.Millisecond {
 			t.Errorf("a dead link: %+v", r)
 		}
 		cut.Store(false)
-		time.Sleep(11 * time.Second) // the lost delta comes with the next full round
-		if r := lag.Report(time.Now())[0]; !r.Alive || r.Pending != 2 {
+		time.Sleep(4 * time.Second) // the lost delta comes when it was asked for
+		if r := incoming(lag, time.Now())[0]; !r.Alive || r.Pending != 2 {
 			t.Errorf("a link that came back: %+v", r)
 		}
 		cancel()
@@ -255,12 +196,12 @@ func TestLagDeadLink(t *testing.T) {
 // A heartbeat delivered late is no sign of life; a restarted node's first is.
 func TestLagLateHeartbeats(t *testing.T) {
 	start := time.UnixMilli(0)
-	lag := NewLag(start, []string{"east"}, newShelf(1))
+	lag := newLag(start, newShelf(1), "east")
 	send := func(at time.Duration, session, seq uint64) LagReport {
-		if err := lag.Announced(start.Add(at), "east", encodeHeartbeat(&heartbeat{region: "east", node: "n", session: session, seq: seq})); err != nil {
+		if err := heard(lag, start.Add(at), encodeHeartbeat(&heartbeat{region: "east", regionID: 1, node: "n", session: session, seq: seq})); err != nil {
 			t.Fatal(err)
 		}
-		return lag.Report(start.Add(at))[0]
+		return incoming(lag, start.Add(at))[0]
 	}
 	send(time.Second, 5, 10)
 	if r := send(2*time.Second, 5, 9); r.HeartbeatAge != time.Second {
@@ -272,10 +213,7 @@ func TestLagLateHeartbeats(t *testing.T) {
 	if r := send(4*time.Second, 5, 11); r.HeartbeatAge != time.Second {
 		t.Errorf("an older session: %+v", r)
 	}
-	if err := lag.Announced(start, "east", encodeHeartbeat(&heartbeat{region: "west", node: "n"})); err == nil {
-		t.Error("a heartbeat of another region was taken")
-	}
-	if err := lag.Announced(start, "south", encodeHeartbeat(&heartbeat{region: "south", node: "n"})); err == nil {
+	if err := heard(lag, start, encodeHeartbeat(&heartbeat{region: "south", regionID: 4, node: "n"})); err == nil {
 		t.Error("a heartbeat of an unknown region was taken")
 	}
 }
@@ -290,27 +228,27 @@ func TestAnnouncerSplits(t *testing.T) {
 		}
 	}
 	now := time.UnixMilli(0)
-	lag := NewLag(now, []string{"east"}, here)
+	lag := newLag(now, here, "east")
 	messages := 0
 	a := NewAnnouncer(AnnouncerConfig{Region: "east", Node: "east-1", RegionID: 1}, far, wire(func(data []byte) {
 		messages++
 		if len(data) > maxHeartbeat {
 			t.Errorf("message of %d bytes", len(data))
 		}
-		if err := lag.Announced(now, "east", data); err != nil {
+		if err := heard(lag, now, data); err != nil {
 			t.Error(err)
 		}
 	}), hclog.NewNullLogger())
-	a.announce(now, 1, true)
+	a.announce(now, true)
 	want := uint64(0)
 	for p := range hashring.Partition(partitions) {
 		want += new(crdt.Clock).CountMissing(far.clocks[p])
 	}
-	if got := lag.Report(now)[0].Pending; got != want || messages < 2 {
+	if got := incoming(lag, now)[0].Pending; got != want || messages < 2 {
 		t.Fatalf("%d of %d dots in %d messages", got, want, messages)
 	}
 	messages = 0
-	a.announce(now, 1, false)
+	a.announce(now, false)
 	if messages != 1 {
 		t.Fatalf("%d messages when nothing changed", messages)
 	}
@@ -321,7 +259,7 @@ func FuzzDecodeHeartbeat(f *testing.F) {
 	c := new(crdt.Clock)
 	c.Add(crdt.Dot{Actor: eastActor, N: 1})
 	c.Add(crdt.Dot{Actor: eastActor, N: 5})
-	whole := encodeHeartbeat(&heartbeat{region: "east", node: "east-1", session: 5, seq: 9, millis: 1, entryBytes: 200, clocks: []partitionClock{{3, c}, {7, c}}})
+	whole := encodeHeartbeat(&heartbeat{region: "east", regionID: 1, node: "east-1", session: 5, seq: 9, millis: 1, entryBytes: 200, clocks: []partitionClock{{3, c}, {7, c}}})
 	f.Add(whole[2:len(whole)-4], false)
 	f.Add(whole[2:len(whole)-4], true)
 	f.Fuzz(func(t *testing.T, body []byte, packed bool) {
@@ -337,4 +275,74 @@ func FuzzDecodeHeartbeat(f *testing.F) {
 			t.Fatalf("accepted %x, which encodes as %x", body, again)
 		}
 	})
+}
+
+// A newcomer asks for a full round, and so does who has missed a heartbeat: not for
+// one that was only overtaken, and not again and again.
+func TestLagAsks(t *testing.T) {
+	start := time.UnixMilli(0)
+	lag := newLag(start, newShelf(1), "east")
+	for i, c := range []struct {
+		at        time.Duration
+		seq, base uint64
+		ask       bool
+	}{
+		{0, 5, 1, true},                // it has begun before
+		{1 * time.Second, 6, 1, false}, // asked a moment ago
+		{2 * time.Second, 7, 7, false}, // a full round
+		{3 * time.Second, 9, 7, false}, // one is overtaken,
+		{3500 * time.Millisecond, 8, 7, false},
+		{10 * time.Second, 10, 7, false}, // and has come
+		{11 * time.Second, 12, 7, false}, // one is lost
+		{12 * time.Second, 13, 7, true},
+		{16 * time.Second, 14, 7, false},
+		{17 * time.Second, 15, 7, true}, // nobody has answered
+		{18 * time.Second, 17, 16, false},
+		{19 * time.Second, 18, 16, false}, // half of the round is lost
+		{22 * time.Second, 19, 16, true},
+	} {
+		h := &Heartbeat{heartbeat{region: "east", regionID: 1, node: "n", session: 3, seq: c.seq, base: c.base}}
+		if ask, err := lag.Heard(start.Add(c.at), h); err != nil || ask != c.ask {
+			t.Errorf("heartbeat %d: asks %v, %v", i, ask, err)
+		}
+	}
+}
+
+// Heartbeats tell what is new, however much there is; and everything again where
+// something is gone.
+func TestAnnouncerTellsDeltas(t *testing.T) {
+	const partitions = 1000
+	far := newShelf(partitions)
+	for p := range hashring.Partition(partitions) {
+		for a := range uint32(12) {
+			far.clocks[p].AddSpan(crdt.Dots{Actor: crdt.MakeActor(a+1, uint8(a%2+1)), Span: crdt.Span{Lo: 1, Hi: 1 << 30}})
+		}
+	}
+	var bytes int
+	var last *Heartbeat
+	a := NewAnnouncer(AnnouncerConfig{Region: "east", Node: "east-1", RegionID: 1}, far, wire(func(data []byte) {
+		bytes += len(appendHeartbeat(nil, &decode(t, data).heartbeat))
+		last = decode(t, data)
+	}), hclog.NewNullLogger())
+	a.announce(time.UnixMilli(0), true)
+	whole := bytes
+	for p := range hashring.Partition(100) {
+		far.add(p, crdt.Dot{Actor: crdt.MakeActor(1, 2), N: 1<<30 + 1})
+	}
+	bytes = 0
+	a.announce(time.UnixMilli(300), false)
+	if len(last.clocks) != 100 || bytes > 100*16+60 || whole < 1000*12*5 {
+		t.Errorf("%d partitions in %d bytes; all took %d", len(last.clocks), bytes, whole)
+	}
+	session := last.session
+	bytes = 0
+	a.announce(time.UnixMilli(600), false)
+	if len(last.clocks) != 0 || bytes > 60 {
+		t.Errorf("%d bytes when nothing changed", bytes)
+	}
+	far.clocks[7] = new(crdt.Clock)
+	a.announce(time.UnixMilli(900), false)
+	if last.session <= session || last.base != 1 || len(last.clocks) == 0 {
+		t.Errorf("something is gone: %d after %d, with %d partitions", last.session, session, len(last.clocks))
+	}
 }

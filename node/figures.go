@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/admin"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -32,8 +33,9 @@ func (n *Node) Figures() *admin.Figures {
 		Hints:          n.hints.Stats(),
 		Owed:           n.hints.Owed(),
 		Commits:        n.replica.Commits(),
-		Lag:            n.Lag(),
 	}
+	f.Incoming, f.Outgoing = n.Lag()
+	f.CompleteAsOf = n.completeAsOf()
 	f.PartitionsPrimary, f.OpenGaps = n.shares()
 	known, at := n.buckets.Known()
 	f.Buckets, f.BucketsRead = len(known), at
@@ -98,11 +100,29 @@ func (n *Node) PeersDown() []topology.NodeID {
 	return down
 }
 
-// Lag reports what this node lacks of the regions that it drains, now; nil if
-// it drains none.
-func (n *Node) Lag() []geo.LagReport {
-	if n.lag == nil || !n.onDuty() {
-		return nil
+// Lag reports, of the partitions that this node looks after, what is still to come
+// from the other regions and what has still to arrive in them; nil where there are
+// none. Over the nodes of the region that is all.
+func (n *Node) Lag() (in, out []geo.LagReport) {
+	if n.lag == nil {
+		return nil, nil
 	}
-	return n.lag.Report(time.Now())
+	return n.lag.Report(time.Now(), n.looksAfter())
+}
+
+// looksAfter tells of which partitions this node is the first owner that it takes
+// to be alive.
+func (n *Node) looksAfter() func(hashring.Partition) bool {
+	top := n.Topology()
+	return func(p hashring.Partition) bool {
+		if int(p) >= top.Table.Partitions() {
+			return false
+		}
+		for _, id := range top.Owners(p) {
+			if id == string(n.cfg.ID) || n.alive.Alive(topology.NodeID(id)) {
+				return id == string(n.cfg.ID)
+			}
+		}
+		return false
+	}
 }

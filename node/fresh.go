@@ -1,10 +1,15 @@
 package node
 
 import (
+	"encoding/json"
+	"fmt"
 	"time"
 
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
 
@@ -15,9 +20,12 @@ import (
 
 const passTimeout = time.Second
 
-// passOn takes a heartbeat and gives it to the other nodes.
-func (n *Node) passOn(data []byte) {
-	n.takeHeartbeat(data)
+// passOn takes a heartbeat that came from a region and gives it to the other nodes.
+func (n *Node) passOn(from string, data []byte) {
+	if err := n.takeHeartbeat(from, data); err != nil {
+		n.log.Warn("unusable heartbeat of another region", "origin", from, "error", err)
+		return
+	}
 	for _, id := range n.peers() {
 		if n.alive.Alive(id) {
 			n.deps.Transport.Send(id, peer.Request{Verb: peer.VerbAnnounce, Timeout: passTimeout, Body: data}, func([]byte, error) {})
@@ -30,13 +38,48 @@ func (n *Node) serveAnnounce(req peer.Request, reply peer.Done) {
 		reply(nil, &peer.Refusal{Code: peer.CodeInvalid, Detail: "this node knows of no other region"})
 		return
 	}
-	n.takeHeartbeat(req.Body)
+	if err := n.takeHeartbeat("", req.Body); err != nil {
+		reply(nil, &peer.Refusal{Code: peer.CodeInvalid, Detail: err.Error()})
+		return
+	}
 	reply(nil, nil)
 }
 
-func (n *Node) takeHeartbeat(data []byte) {
-	if _, err := n.fresh.Announced(data); err != nil {
-		n.log.Warn("unusable heartbeat of another region", "error", err)
+// takeHeartbeat of a region, or with "" of whatever region.
+func (n *Node) takeHeartbeat(from string, data []byte) error {
+	h, err := geo.DecodeHeartbeat(data)
+	if err != nil {
+		return err
+	}
+	if from != "" && h.Region() != from {
+		return fmt.Errorf("it is of region %q", h.Region())
+	}
+	ask, err := n.lag.Heard(time.Now(), h)
+	if err != nil {
+		return err
+	}
+	if ask {
+		n.askFull(topology.NodeID(h.Node()))
+	}
+	n.fresh.Heard(h)
+	return nil
+}
+
+// askFull has another region's node tell all its clocks.
+func (n *Node) askFull(id topology.NodeID) {
+	body, err := json.Marshal(order{Announce: true})
+	if err != nil {
+		return
+	}
+	n.deps.Transport.Send(id, peer.Request{Verb: peer.VerbOperate, Timeout: passTimeout, Body: body}, func([]byte, error) {
+		// Its next heartbeat asks again, if this has not helped.
+	})
+}
+
+// changed takes the clocks that the announcer found changed.
+func (n *Node) changed(now time.Time, p hashring.Partition, clock *crdt.Clock) {
+	if n.lag != nil {
+		n.lag.Changed(now, p, clock)
 	}
 }
 
@@ -62,6 +105,32 @@ func (n *Node) freshness(p hashring.Partition) []wire.Fresh {
 	for _, t := range n.deps.Others.All() {
 		if asOf := n.fresh.AsOf(string(t.Region), p); asOf > 0 {
 			out = append(out, wire.Fresh{Region: uint8(t.RegionID), AsOf: asOf})
+		}
+	}
+	return out
+}
+
+// completeAsOf is, by region, up to when the partitions that this node looks after
+// have all that was written there, by that region's clocks; zero for not known.
+func (n *Node) completeAsOf() map[topology.Region]time.Time {
+	if n.fresh == nil {
+		return nil
+	}
+	mine := n.looksAfter()
+	out := map[topology.Region]time.Time{}
+	for _, t := range n.deps.Others.All() {
+		oldest := ^uint64(0)
+		for _, p := range n.replica.Owned() {
+			if mine(p) {
+				oldest = min(oldest, n.fresh.AsOf(string(t.Region), p))
+			}
+		}
+		switch oldest {
+		case 0:
+			out[t.Region] = time.Time{}
+		case ^uint64(0): // it looks after none
+		default:
+			out[t.Region] = time.UnixMilli(int64(oldest))
 		}
 	}
 	return out

@@ -247,6 +247,7 @@ func (n *Node) wireGeo() {
 	}, n.replica.Outbox(), n.deps.GeoLog, n.deps.Logger.Named("pump"))
 	n.herald = geo.NewAnnouncer(geo.AnnouncerConfig{
 		Region: string(top.Region), Node: string(n.cfg.ID), RegionID: uint8(top.RegionID), EntryBytes: n.entryBytes,
+		Changed: n.changed,
 	}, n.replica, n.deps.GeoLog, n.deps.Logger.Named("announcer"))
 	var origins []string
 	for _, t := range n.deps.Others.All() {
@@ -257,7 +258,10 @@ func (n *Node) wireGeo() {
 	if len(origins) == 0 {
 		return
 	}
-	n.lag = geo.NewLag(time.Now(), origins, n.replica)
+	n.lag = geo.NewLag(time.Now(), geo.LagConfig{
+		Region: string(top.Region), RegionID: uint8(top.RegionID), Others: origins,
+		Owners: n.mintersOf, EntryBytes: n.entryBytes,
+	}, n.replica)
 	n.fresh = geo.NewFresh(n.replica, n.mintersOf)
 	n.replica.SetFresh(n.freshness)
 	for _, origin := range origins {
@@ -326,15 +330,9 @@ func (n *Node) entryBytes() uint64 {
 
 func (n *Node) drainEvents(origin string) geo.DrainEvents {
 	return geo.DrainEvents{
-		Gap: n.onGap(topology.Region(origin)),
-		Announced: func(data []byte) {
-			if err := n.lag.Announced(time.Now(), origin, data); err != nil {
-				n.log.Warn("unusable heartbeat of another region", "origin", origin, "error", err)
-				return
-			}
-			n.passOn(data)
-		},
-		Link: func(up bool) { n.log.Info("link to another region", "origin", origin, "up", up) },
+		Gap:       n.onGap(topology.Region(origin)),
+		Announced: func(data []byte) { n.passOn(origin, data) },
+		Link:      func(up bool) { n.log.Info("link to another region", "origin", origin, "up", up) },
 	}
 }
 

@@ -42,6 +42,8 @@ type order struct {
 	Collects bool          `json:",omitempty"`
 	Aside    *asideOrder   `json:",omitempty"`
 	Forget   [][]byte      `json:",omitempty"`
+	// Announce has the clocks announced to other regions, all of them.
+	Announce bool `json:",omitempty"`
 }
 
 type repairOrder struct {
@@ -89,6 +91,12 @@ func (n *Node) serveOperate(req peer.Request, reply peer.Done) {
 
 // obey does what is asked of this node itself.
 func (n *Node) obey(o order) (answer, error) {
+	if o.Announce {
+		if n.herald != nil {
+			n.herald.Full()
+		}
+		return answer{}, nil
+	}
 	if o.Hot > 0 {
 		report := hotkey.Report{}
 		if hot := n.hot.Load(); hot != nil {

@@ -125,7 +125,11 @@ func (n *Node) Export(ctx context.Context, bucket string, yield func(api.Exporte
 // links reports what this node lacks of the regions that it drains.
 func (n *Node) links() []api.LinkStatus {
 	var out []api.LinkStatus
-	for _, l := range n.Lag() {
+	if n.lag == nil || !n.onDuty() {
+		return nil
+	}
+	in, _ := n.lag.Report(time.Now(), nil)
+	for _, l := range in {
 		out = append(out, api.LinkStatus{
 			Origin: topology.Region(l.Origin), Node: n.cfg.ID, Alive: l.Alive, HeartbeatAge: l.HeartbeatAge,
 			Pending: l.Pending, Oldest: l.PendingAge, PendingBytes: l.PendingBytes,

@@ -33,7 +33,7 @@ standard error says why.
             own the same partitions end with the same digests
   GEO       writes made there that the log to other regions has not confirmed
 
-Of a link: whether a heartbeat came within 3 s and how old the last one is,
+Of a link: whether a heartbeat came within 2.5 s and how old the last one is,
 how many writes are known to be missing here, how old the oldest of them is,
 and how many bytes are still to come as far as that is known.`,
 		Example: `  atoll status
@@ -103,7 +103,7 @@ func neverHeard(l *adminv1.LinkStatus) bool {
 }
 
 // linkAlive is how young a heartbeat has to be.
-const linkAlive = 3 * time.Second
+const linkAlive = 2500 * time.Millisecond
 
 // nodeState is U(p) or D(own), then N(ormal), J(oining) or L(eaving).
 func nodeState(t *adminv1.GetTopologyResponse, n *adminv1.NodeStatus) string {

@@ -7,7 +7,7 @@ const (
 	// each other region (node/repair).
 	repairBeat, repairRegionBeat = 1.0, 3.0
 	// Heartbeats of a node: what changed, and everything (geo/announcer.go).
-	announceBeat, announceAll = 0.3, 10.0
+	announceBeat, announceAll = 0.3, 60.0
 	// A peer that is idle is pinged a second after it was last heard, less up
 	// to a quarter (node/liveness); and all are asked for their time
 	// (node/skew.go).

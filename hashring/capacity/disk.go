@@ -41,10 +41,9 @@ type Clocks struct {
 	SnapshotBytes float64 `json:"snapshot_bytes"`
 	MemoryBytes   float64 `json:"memory_bytes"`
 	// NodeBytes is what the clocks of all owned partitions take in memory,
-	// with what was last told of them to other regions.
+	// with what was last told of them to other regions, and what the owners of
+	// those last told.
 	NodeBytes float64 `json:"node_memory_bytes"`
-
-	announced float64 // bytes of a clock with the own region's actors only
 }
 
 // clocks assumes the worst: every owner has minted in each of its lives.
@@ -56,10 +55,9 @@ func (in Input) clocks(r Ring) Clocks {
 	c.WireBytes = clockBytes(c.Actors, highest, n)
 	c.SnapshotBytes = storedBytes(snapshotFixed-8, 8+c.WireBytes)
 	c.MemoryBytes = 2 * clockMemoryBytes(c.Actors)
-	c.announced = clockBytes(own, highest, n)
 	c.NodeBytes = float64(r.OwnedMax) * c.MemoryBytes
 	if in.others() > 0 {
-		c.NodeBytes += float64(r.OwnedMax) * clockMemoryBytes(own)
+		c.NodeBytes += float64(r.OwnedMax) * clockMemoryBytes(c.Actors) * float64(1+in.others()*in.copies())
 	}
 	return c
 }

@@ -75,7 +75,7 @@ const (
 	ackBytes     = 120
 	// A heartbeat beside its clocks: frame, names, session, number, time,
 	// average entry, number of clocks (geo/heartbeat.go), and NATS's framing.
-	heartbeatFixed = 2 + 4 + 2*12 + 9 + 4 + 6 + 2 + 2
+	heartbeatFixed = 2 + 4 + 2*12 + 1 + 9 + 4 + 6 + 2 + 2
 	heartbeatFrame = 40
 
 	// A table as it is sent: an index for each owner. A member has id, rack,
@@ -171,6 +171,10 @@ func clockBytes(actors int, highest, n float64) float64 {
 	each := uvarint(highest/float64(actors)) + uvarint(n) + 1
 	return 1 + uvarint(float64(actors)) + float64(actors)*each
 }
+
+// newDotsBytes is what an actor takes in a clock that has a run of its dots, of
+// which the first is n, and nothing before it.
+func newDotsBytes(highest, n float64) float64 { return uvarint(highest) + 2 + uvarint(n) + 1 }
 
 // clockMemoryBytes is the same clock in memory.
 func clockMemoryBytes(actors int) float64 { return clockMemory + actorMemory*float64(actors) }

@@ -78,7 +78,7 @@ func (in Input) geo(r Ring, c Clocks, rep Repair) Geo {
 		g.LogSeconds = min(logRetention, in.LogBytes/g.StreamBytes)
 	}
 	g.HeartbeatsIdle = in.heartbeats(r, c, 0)
-	g.HeartbeatsLoaded = in.heartbeats(r, c, in.WriteRate/float64(in.Partitions))
+	g.HeartbeatsLoaded = in.heartbeats(r, c, in.arriving())
 	g.LinkBytes = g.StreamBytes + g.Messages*ackBytes + g.HeartbeatsLoaded +
 		rep.FarLoadedBytes*float64(in.Nodes)/float64(in.others())
 	g.WANBytes = g.LinkBytes * float64(in.others())
@@ -86,11 +86,14 @@ func (in Input) geo(r Ring, c Clocks, rep Repair) Geo {
 }
 
 // heartbeats on one link, in bytes a second, when each partition gets so many
-// of the own region's writes a second: each node tells each puller what
-// changed, and from time to time everything.
+// writes a second, of all regions: each node tells each puller which dots are new,
+// and from time to time all.
 func (in Input) heartbeats(r Ring, c Clocks, rate float64) float64 {
 	owned := float64(r.OwnedMax)
-	changed := heartbeatBytes(owned*chance(rate, announceBeat), c.announced, in.Partitions) + heartbeatFrame
-	all := heartbeatBytes(owned*math.Exp(-rate*announceBeat), c.announced, in.Partitions) - heartbeatFixed
+	// In each region one owner mints, as a rule.
+	actors := float64(in.Regions) * chance(rate/float64(in.Regions), announceBeat)
+	changed := heartbeatFixed + heartbeatFrame + owned*(heartbeatBytes(chance(rate, announceBeat), clockFixed, in.Partitions)-heartbeatFixed+
+		actors*newDotsBytes(maxActor(in.Nodes, in.Incarnations), in.counter()/float64(in.copies())))
+	all := heartbeatBytes(owned, c.WireBytes, in.Partitions) - heartbeatFixed
 	return float64(min(drainers, in.Nodes)*in.Nodes) * (changed/announceBeat + all/announceAll)
 }

@@ -247,10 +247,11 @@ func TestHeartbeats(t *testing.T) {
 				for p := range hashring.Partition(in.Partitions) {
 					w.owned = append(w.owned, p)
 					w.clocks[p] = new(crdt.Clock)
-					for seq := range own {
+					for seq := range own * in.Regions {
 						// Counters that do not repeat from clock to clock.
 						n := uint64(in.counter()) / 3 * (500 + rng.Uint64N(1000)) / 1000
-						w.clocks[p].AddSpan(crdt.Dots{Actor: crdt.MakeActor(uint32(seq+1), 1), Span: crdt.Span{Lo: 1, Hi: n}})
+						actor := crdt.MakeActor(uint32(seq/in.Regions+1), uint8(seq%in.Regions+1))
+						w.clocks[p].AddSpan(crdt.Dots{Actor: actor, Span: crdt.Span{Lo: 1, Hi: n}})
 					}
 				}
 				ctx, stop := context.WithCancel(t.Context())
@@ -266,10 +267,9 @@ func TestHeartbeats(t *testing.T) {
 				var writing sync.WaitGroup
 				if writes > 0 {
 					writing.Go(func() {
-						actor := crdt.MakeActor(1, 1)
 						for ctx.Err() == nil {
-							time.Sleep(time.Duration(rng.ExpFloat64() * float64(time.Second) / writes))
-							p := w.owned[rng.IntN(len(w.owned))]
+							time.Sleep(time.Duration(rng.ExpFloat64() * float64(time.Second) / (writes * float64(in.Regions))))
+							p, actor := w.owned[rng.IntN(len(w.owned))], crdt.MakeActor(1, uint8(1+rng.IntN(in.Regions)))
 							w.mu.Lock()
 							w.clocks[p].Add(crdt.Dot{Actor: actor, N: w.clocks[p].Max(actor) + 1})
 							w.mu.Unlock()

@@ -42,9 +42,12 @@ func full() *admin.Figures {
 		Pump:        &geo.PumpStats{Batches: 5, BytesWire: 999},
 		Unconfirmed: 11,
 		Drains:      map[topology.Region]geo.DrainStats{"us": {Batches: 4, Entries: 44}},
-		Lag:         []geo.LagReport{{Origin: "us", Alive: true, HeartbeatAge: 300 * time.Millisecond, Pending: 12, PendingAge: 2 * time.Second}},
-		Asking:      map[topology.NodeID]admin.Link{"n2": {Up: true, MessagesOut: 21, BytesIn: 22}},
-		Asked:       map[topology.NodeID]admin.Link{"n2": {Pending: 5}},
+		Incoming:    []geo.LagReport{{Origin: "us", Alive: true, HeartbeatAge: 300 * time.Millisecond, Pending: 12, PendingAge: 2 * time.Second}},
+		Outgoing:    []geo.LagReport{{Destination: "us", Alive: true, Pending: 13, Unheld: 14, Unknown: 2}},
+
+		CompleteAsOf: map[topology.Region]time.Time{"us": time.UnixMilli(1_700_000_000_500)},
+		Asking:       map[topology.NodeID]admin.Link{"n2": {Up: true, MessagesOut: 21, BytesIn: 22}},
+		Asked:        map[topology.NodeID]admin.Link{"n2": {Pending: 5}},
 	}
 	f.Peers = map[topology.NodeID]liveness.PeerStats{"n2": {
 		State: liveness.Down, Falls: 3, Pings: 90, Latency: [liveness.Kinds]time.Duration{liveness.Writes: 30 * time.Millisecond},
@@ -175,6 +178,10 @@ func TestMetrics(t *testing.T) {
 		`atoll_geo_drain_entries_total{origin="us"} 44`,
 		`atoll_geo_link_alive{origin="us"} 1`,
 		`atoll_geo_heartbeat_age_seconds{origin="us"} 0.3`,
+		`atoll_geo_pending_dots{destination="us"} 13`,
+		`atoll_geo_unheld_dots{destination="us"} 14`,
+		`atoll_geo_pending_unknown_partitions{destination="us"} 2`,
+		`atoll_geo_complete_as_of_seconds{origin="us"} 1.7000000005e+09`,
 		`atoll_geo_lag_dots{origin="us"} 12`,
 		`atoll_request_duration_seconds_count{code="unknown_outcome",consistency="local_all",op="put"} 1`,
 		`atoll_request_duration_seconds_count{code="unknown_outcome",consistency="explicit",op="delete"} 1`,

@@ -10,6 +10,7 @@ import (
 	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/overload"
+	"github.com/atolldb/atoll/node/topology"
 )
 
 // family is one metric: its name, help, and where its samples come from.
@@ -122,10 +123,33 @@ func eachDrain(value func(geo.DrainStats) uint64) func(*Figures, func(float64, .
 	}
 }
 
-func eachLag(value func(geo.LagReport) float64) func(*Figures, func(float64, ...string)) {
+// incoming of each other region.
+func incoming(value func(geo.LagReport) float64) func(*Figures, func(float64, ...string)) {
 	return func(f *Figures, put func(float64, ...string)) {
-		for _, l := range f.Lag {
+		for _, l := range f.Incoming {
 			put(value(l), l.Origin)
+		}
+	}
+}
+
+// outgoing to each other region.
+func outgoing(value func(geo.LagReport) float64) func(*Figures, func(float64, ...string)) {
+	return func(f *Figures, put func(float64, ...string)) {
+		for _, l := range f.Outgoing {
+			put(value(l), l.Destination)
+		}
+	}
+}
+
+// asOf puts times, of which the zero one stands for never.
+func asOf(times func(*Figures) map[topology.Region]time.Time) func(*Figures, func(float64, ...string)) {
+	return func(f *Figures, put func(float64, ...string)) {
+		for region, at := range times(f) {
+			seconds := 0.0
+			if !at.IsZero() {
+				seconds = float64(at.UnixMilli()) / 1000
+			}
+			put(seconds, string(region))
 		}
 	}
 }

@@ -22,11 +22,14 @@ var (
 	byLink   = []string{"peer", "side"}
 	byWay    = []string{"peer", "side", "direction"}
 	byOrigin = []string{"origin"}
-	byPeer   = []string{"peer"}
-	byKind   = []string{"peer", "kind"}
-	byClass  = []string{"class"}
-	byStage  = []string{"stage"}
-	byState  = []string{"state"}
+
+	byDestination = []string{"destination"}
+
+	byPeer  = []string{"peer"}
+	byKind  = []string{"peer", "kind"}
+	byClass = []string{"class"}
+	byStage = []string{"stage"}
+	byState = []string{"state"}
 )
 
 // families are all metrics made of figures. Dashboards, alerts and documents
@@ -358,14 +361,30 @@ var families = []family{
 		eachDrain(func(s geo.DrainStats) uint64 { return s.Poisoned })),
 	labelled(asCounter, "geo_drain_gaps_total", "Times the log said it lost or skipped something.", byOrigin,
 		eachDrain(func(s geo.DrainStats) uint64 { return s.Gaps })),
-	labelled(asGauge, "geo_link_alive", "1 when the other region was heard in the last 3 s.", byOrigin,
-		eachLag(func(l geo.LagReport) float64 { return truth(l.Alive) })),
+	// Each node tells of the partitions that it looks after: the sum over the nodes
+	// of a region, and the oldest age, are those of the region.
+	labelled(asGauge, "geo_link_alive", "1 when the other region was heard in the last 2.5 s.", byOrigin,
+		incoming(func(l geo.LagReport) float64 { return truth(l.Alive) })),
 	labelled(asGauge, "geo_heartbeat_age_seconds", "Time since the other region was heard.", byOrigin,
-		eachLag(func(l geo.LagReport) float64 { return l.HeartbeatAge.Seconds() })),
-	labelled(asGauge, "geo_lag_dots", "Writes known to exist in the other region and missing here.", byOrigin,
-		eachLag(func(l geo.LagReport) float64 { return number(l.Pending) })),
+		incoming(func(l geo.LagReport) float64 { return l.HeartbeatAge.Seconds() })),
+	labelled(asGauge, "geo_lag_dots", "Writes known to exist in the other region and missing here, of this node's share.", byOrigin,
+		incoming(func(l geo.LagReport) float64 { return number(l.Pending) })),
 	labelled(asGauge, "geo_lag_age_seconds", "Time since the oldest missing write was announced.", byOrigin,
-		eachLag(func(l geo.LagReport) float64 { return l.PendingAge.Seconds() })),
+		incoming(func(l geo.LagReport) float64 { return l.PendingAge.Seconds() })),
 	labelled(asGauge, "geo_lag_bytes", "Estimate of what is missing.", byOrigin,
-		eachLag(func(l geo.LagReport) float64 { return number(l.PendingBytes) })),
+		incoming(func(l geo.LagReport) float64 { return number(l.PendingBytes) })),
+	labelled(asGauge, "geo_lag_unknown_partitions", "Partitions of this node's share of which nobody in the other region was heard since this node started.", byOrigin,
+		incoming(func(l geo.LagReport) float64 { return float64(l.Unknown) })),
+	labelled(asGauge, "geo_complete_as_of_seconds", "Unix time, by the other region's clocks, up to which this node's share has all that was written there; 0 for not known.", byOrigin,
+		asOf(func(f *Figures) map[topology.Region]time.Time { return f.CompleteAsOf })),
+	labelled(asGauge, "geo_pending_dots", "Writes of this region that no owner in the other region has, of this node's share.", byDestination,
+		outgoing(func(l geo.LagReport) float64 { return number(l.Pending) })),
+	labelled(asGauge, "geo_pending_age_seconds", "Time since the oldest of them was known to be missing there.", byDestination,
+		outgoing(func(l geo.LagReport) float64 { return l.PendingAge.Seconds() })),
+	labelled(asGauge, "geo_pending_bytes", "Estimate of what they take.", byDestination,
+		outgoing(func(l geo.LagReport) float64 { return number(l.PendingBytes) })),
+	labelled(asGauge, "geo_unheld_dots", "Writes of this region that some owner in the other region lacks, of this node's share.", byDestination,
+		outgoing(func(l geo.LagReport) float64 { return number(l.Unheld) })),
+	labelled(asGauge, "geo_pending_unknown_partitions", "Partitions of this node's share of which nobody in the other region was heard since this node started: their writes are not counted as pending.", byDestination,
+		outgoing(func(l geo.LagReport) float64 { return float64(l.Unknown) })),
 }

@@ -63,9 +63,13 @@ type Figures struct {
 	// the own log has not confirmed.
 	Pump        *geo.PumpStats
 	Unconfirmed uint64
-	// Drains and Lag are of the regions that this node drains.
+	// Drains are of the regions that this node drains.
 	Drains map[topology.Region]geo.DrainStats
-	Lag    []geo.LagReport
+	// Incoming and Outgoing are about the partitions that this node looks after, as
+	// is CompleteAsOf: up to when it has all that a region had written, by that
+	// one's clocks, zero for not known.
+	Incoming, Outgoing []geo.LagReport
+	CompleteAsOf       map[topology.Region]time.Time
 	// Peers are the nodes of the region, this one too, as this one finds them.
 	Peers map[topology.NodeID]liveness.PeerStats
 	// Rim is nil until clients are served. HotShare is the part, 0..1, of their

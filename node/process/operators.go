@@ -97,10 +97,11 @@ func checkPeers(n *node.Node) error {
 	return nil
 }
 
-// checkGeo is about the regions that this node drains.
+// checkGeo is about the links from other regions.
 func checkGeo(n *node.Node) error {
 	var errs []error
-	for _, l := range n.Lag() {
+	in, _ := n.Lag()
+	for _, l := range in {
 		if !l.Alive {
 			errs = append(errs, fmt.Errorf("region %s: not heard for %s", l.Origin, l.HeartbeatAge.Round(time.Second)))
 		}
