@@ -10,7 +10,8 @@ import (
 // A write with a condition happens if that holds, and then replaces all that is
 // there; else it is ErrConditionFailed, nothing is written, and Error.Current is
 // what is there. At LocalSerial the owners of the key in the region judge it
-// together: of two writes with the same condition one happens. At other levels one
+// together: of two writes with the same condition one happens. So it is at Serial,
+// where those of the bucket's home region do, for all regions. At other levels one
 // owner judges it, and a write that another takes at the same time becomes a
 // sibling.
 

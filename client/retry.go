@@ -173,7 +173,7 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 		return 0, r.tries < maxTries
 	}
 	switch err.Reason {
-	case "UNAVAILABLE", "STOPPING", "CLOCK_SKEW", "OVERLOADED", "SESSION_BEHIND", "STALE":
+	case "UNAVAILABLE", "STOPPING", "CLOCK_SKEW", "OVERLOADED", "SESSION_BEHIND", "STALE", "REGION_FENCED":
 	case "DEADLINE":
 		if r.op.write && !r.op.repeats {
 			return 0, false

@@ -19,7 +19,8 @@ const maxUpdates = 4
 // without a write and is returned as it is. Siblings that no resolver resolves
 // end it with ErrSiblings.
 //
-// At LocalSerial each Update is an exact read-modify-write of the region: it
+// At LocalSerial each Update is an exact read-modify-write of the region, and at
+// Serial one of all regions: it
 // writes IfUnchanged, and modifies anew what others have written meanwhile, until
 // its time is over; then it is ErrConditionFailed, and nothing was written.
 //

@@ -26,15 +26,22 @@ func BallotActor(region uint8, epoch uint32) Actor {
 // IsBallot reports whether a is a ballot actor, not a node.
 func (a Actor) IsBallot() bool { return a.Seq() >= BallotEpochs }
 
-// MaxBallot is the highest ballot of actor a that r holds or covers, 0 for none.
-func (r Record) MaxBallot(a Actor) uint64 {
+// MaxBallot is the highest ballot that was decided in a region, whatever its
+// epoch as a home, of those that r holds or covers; 0 for none. The ballots of a
+// key are in one order in a region, since the same owners promise them.
+func (r Record) MaxBallot(region uint8) uint64 {
 	var n uint64
+	ours := func(a Actor) bool { return a.IsBallot() && a.Region() == region }
 	for i := range r.Versions {
 		v := &r.Versions[i]
-		if v.Dot.Actor == a {
+		if ours(v.Dot.Actor) {
 			n = max(n, v.Dot.N)
 		}
-		n = max(n, v.Past.Get(a))
+		for _, e := range v.Past {
+			if ours(e.Actor) {
+				n = max(n, e.N)
+			}
+		}
 	}
 	return n
 }

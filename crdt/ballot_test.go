@@ -22,19 +22,22 @@ func TestBallotActors(t *testing.T) {
 }
 
 func TestMaxBallot(t *testing.T) {
-	b, other := BallotActor(1, 0), BallotActor(1, 1)
+	b, other, elsewhere := BallotActor(1, 0), BallotActor(1, 1), BallotActor(2, 1)
 	r := Record{Versions: []Version{
-		{Dot: Dot{MakeActor(1, 1), 4}, Past: VV{{Actor: b, N: 70}}},
-		{Dot: Dot{b, 60}, Past: VV{{Actor: b, N: 50}}},
+		{Dot: Dot{MakeActor(1, 1), 400}, Past: VV{{Actor: MakeActor(1, 1), N: 399}, {Actor: b, N: 70}}},
+		{Dot: Dot{b, 60}, Past: VV{{Actor: b, N: 50}, {Actor: elsewhere, N: 200}}},
 		{Dot: Dot{other, 90}},
 	}}
-	if n := r.MaxBallot(b); n != 70 {
+	if n := r.MaxBallot(1); n != 90 {
 		t.Errorf("%d", n)
 	}
-	if n := (Record{}).MaxBallot(b); n != 0 {
+	if n := (Record{Versions: r.Versions[:2]}).MaxBallot(1); n != 70 {
+		t.Errorf("of a past: %d", n)
+	}
+	if n := (Record{}).MaxBallot(1); n != 0 {
 		t.Errorf("absent: %d", n)
 	}
-	if n := r.MaxBallot(other); n != 90 {
-		t.Errorf("%d", n)
+	if n := r.MaxBallot(2); n != 200 {
+		t.Errorf("elsewhere: %d", n)
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/atolldb/atoll/node/catalog"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/home"
 )
 
 // wireBuckets makes what knows the buckets. It asks the coordinator, which asks
@@ -19,6 +20,10 @@ func (n *Node) wireBuckets() error {
 	})
 	return err
 }
+
+// home of a bucket, by what this node knows now: the one place that the
+// coordinator and the replica ask. (See package home for what an answer promises.)
+func (n *Node) home(bucket string) home.Home { return coord.HomeOf(n.buckets.Bucket)(bucket) }
 
 // regionNames of all regions, ascending.
 func (n *Node) regionNames() []string {

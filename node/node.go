@@ -148,6 +148,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		Node: cfg.ID, Topology: cfg.Topology,
 		DigestSeed: cfg.DigestSeed,
 		Ship:       deps.GeoLog != nil,
+		Home:       n.home,
 		Committer:  cfg.Committer,
 	}, deps.Engine, deps.Registry, deps.HLC, deps.Logger.Named("replica"))
 	if err != nil {
@@ -183,7 +184,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		return nil, err
 	}
 	n.coord = coord.New(coord.Config{Self: cfg.ID, Keys: cfg.Keys, TwoAcks: cfg.TwoAcks}, coord.Deps{
-		Bucket: n.buckets.Bucket, Refresh: n.buckets.Refresh,
+		Bucket: n.buckets.Bucket, Refresh: n.buckets.Refresh, Home: n.home,
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, Isolated: n.news.isolated, HLC: deps.HLC,
 		Regions: n.deps.Others.All,
 		Alive:   n.up, Observe: n.observe, Slow: n.alive.Slow, Took: n.took,

@@ -18,6 +18,10 @@ has in each region, Q a majority of them.
   local-serial    Q of the region that is asked decide together, one operation of
                   the key after the other: what a condition (--if-absent, ...)
                   asks for is certain, and a read sees all of it that is done
+  serial          the same, in the bucket's home region (atoll bucket create
+                  --home REGION), whichever region is asked: for all of them there
+                  is one order. It takes a round trip to the home, and fails where
+                  that cannot be reached
 
 Local levels never leave the region. The others wait for other regions: a write
 is made here first, and then sent there. If they are silent until the --timeout,

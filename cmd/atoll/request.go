@@ -160,7 +160,7 @@ type level client.Level
 
 var levels = []client.Level{
 	client.LocalOne, client.LocalTwo, client.LocalThree, client.LocalQuorum, client.LocalAll,
-	client.Quorum, client.EachQuorum, client.All, client.LocalSerial,
+	client.Quorum, client.EachQuorum, client.All, client.LocalSerial, client.Serial,
 }
 
 func levelNames() []string {

@@ -29,6 +29,7 @@ type Definition struct {
 	// Regions that have the bucket, ascending; none is all of them.
 	Regions []string
 	// Home is where operations at the level serial are decided, "" for nowhere.
+	// Once it is set no change of the definition moves it.
 	Home string
 
 	// Deleted: the bucket is not there.

@@ -129,6 +129,9 @@ func (v View) Create(d Definition, at hlc.Stamp) (View, Definition, error) {
 		if old.Kind != d.Kind {
 			return v, d, &Problem{"kind", KindName(old.Kind), KindName(d.Kind), "a deleted bucket of this name was of another kind, and its keys are still there"}
 		}
+		if old.Home != "" && old.Home != d.Home {
+			return v, d, &Problem{"home_region", quote(old.Home), quote(d.Home), "a deleted bucket of this name had another home, and its keys are still there"}
+		}
 		d.Revision = old.Revision + 1
 	}
 	return v.store(d, at)
@@ -150,6 +153,10 @@ func (v View) Update(d Definition, at hlc.Stamp) (View, Definition, error) {
 	if d.Revision != old.Revision {
 		return v, old, ErrRevision
 	}
+	if old.Home != "" && d.Home != old.Home {
+		// Two regions would decide until both know of it.
+		return v, d, &Problem{"home_region", quote(old.Home), quote(d.Home), "a home does not move by a change of the bucket"}
+	}
 	d.Revision, d.Deleted = d.Revision+1, false
 	return v.store(d, at)
 }
@@ -165,7 +172,7 @@ func (v View) Delete(name string, revision uint64, at hlc.Stamp) (View, Definiti
 	case revision != old.Revision:
 		return v, old, ErrRevision
 	}
-	gone := Definition{Name: name, Kind: old.Kind, Deleted: true, Revision: old.Revision + 1}
+	gone := Definition{Name: name, Kind: old.Kind, Home: old.Home, Deleted: true, Revision: old.Revision + 1}
 	stored, d, err := v.store(gone, at)
 	return stored, d, err
 }

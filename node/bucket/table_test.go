@@ -51,6 +51,39 @@ func same(t *rapid.T, what string, a, b Table) {
 }
 
 // B1.
+// A home stays what it is once it is named, also through a deletion.
+func TestHomeStays(t *testing.T) {
+	v := View{}
+	must := func(next View, d Definition, err error) Definition {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v = next
+		return d
+	}
+	refused := func(_ View, _ Definition, err error) {
+		t.Helper()
+		if p := (*Problem)(nil); !errors.As(err, &p) || p.Field != "home_region" {
+			t.Errorf("%v", err)
+		}
+	}
+	d := must(v.Create(Definition{Name: "b"}, 1))
+	d.Home = "eu"
+	d = must(v.Update(d, 2))
+	for _, home := range []string{"us", ""} {
+		moved := d
+		moved.Home = home
+		refused(v.Update(moved, 3))
+	}
+	d.TTL = 1
+	d = must(v.Update(d, 4))
+	must(v.Delete("b", d.Revision, 5))
+	refused(v.Create(Definition{Name: "b", Home: "us"}, 6))
+	refused(v.Create(Definition{Name: "b"}, 6))
+	must(v.Create(Definition{Name: "b", Home: "eu"}, 6))
+}
+
 func TestMergeLaws(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b, c := tables.Draw(t, "a"), tables.Draw(t, "b"), tables.Draw(t, "c")

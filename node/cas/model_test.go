@@ -170,7 +170,8 @@ func absent(cur crdt.Record) bool { return len(crdt.Read(cur, crdt.MV, 0).Live) 
 func (m *model) newOp(o *owner) (*modelOp, *Op) {
 	op := &modelOp{id: m.tick(), call: m.tick(), open: true}
 	m.ops = append(m.ops, op)
-	do := &Op{}
+	// One register, whether a region decides for itself or as somebody's home.
+	do := &Op{Actor: crdt.BallotActor(ballotRegion, uint32(m.rng.IntN(3)))}
 	live := crdt.Read(m.pick().disk.rec, crdt.MV, 0).Live
 	switch k := m.rng.IntN(10); {
 	case k < 2:

@@ -7,6 +7,9 @@ import (
 
 // Op is one operation of a client on the key. Its functions are pure.
 type Op struct {
+	// Actor names the version that it writes; zero for the Proposer's own. It is
+	// of the same region.
+	Actor crdt.Actor
 	// Holds judges the condition by the record; nil for none.
 	Holds func(cur crdt.Record) bool
 	// Write makes the version with that dot and says what its past is; nil for
@@ -130,8 +133,8 @@ type Proposer struct {
 	resolved Ballot
 }
 
-// NewProposer returns one that names versions by that ballot actor, and its
-// ballots by id, which no other proposer of the region has at the same time.
+// NewProposer returns one that names versions by that ballot actor where an Op
+// names no other, and its ballots by id, which no other proposer of the region has at the same time.
 func NewProposer(actor crdt.Actor, id uint16) *Proposer {
 	return &Proposer{actor: actor, id: id}
 }
@@ -302,7 +305,7 @@ func (p *Proposer) promisedAll(nowMs int64) Step {
 		}
 	}
 	agreed = agreed && len(p.kept.Versions) == 0 && len(p.mine) == 0
-	committed = max(committed, p.resolved, Ballot(cur.MaxBallot(p.actor)))
+	committed = max(committed, p.resolved, Ballot(cur.MaxBallot(p.actor.Region())))
 	if committed >= p.ballot { // by a proposer of which no acceptor here knew
 		p.highest = max(p.highest, committed)
 		p.again, p.outbid = true, true
@@ -339,6 +342,9 @@ func (p *Proposer) judge(cur crdt.Record, b Ballot, unprepared, agreed bool, now
 	holds := p.op.Holds == nil || p.op.Holds(cur)
 	if p.op.Write != nil && holds {
 		dot := crdt.Dot{Actor: p.actor, N: uint64(b)}
+		if p.op.Actor != 0 {
+			dot.Actor = p.op.Actor
+		}
 		v, past := p.op.Write(cur, dot)
 		v.Dot = dot
 		return p.propose(Proposal{Ballot: b, Dot: dot, Record: crdt.Write(cur, past, v)}, cur, toWrite, unprepared, nowMs)

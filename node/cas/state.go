@@ -58,7 +58,7 @@ func (s State) Merge(o State) State {
 // or covers is decided, and all before it is passed over.
 func (s State) Learned(r crdt.Record) State {
 	if d := s.Accepted.Dot; !d.IsZero() {
-		n := Ballot(r.MaxBallot(d.Actor))
+		n := Ballot(r.MaxBallot(d.Actor.Region()))
 		if n >= Ballot(d.N) {
 			s.Committed = max(s.Committed, n)
 			if r.Covers(d) && s.Accepted.Ballot > s.Committed {

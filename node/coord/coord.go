@@ -7,6 +7,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/node/home"
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
@@ -58,6 +59,9 @@ type Deps struct {
 	// and before the deadline, with an error if it could not. It is asked before a
 	// client hears that there is no such bucket. Nil where buckets never change.
 	Refresh func(deadline time.Time, then func(error))
+	// Home of a bucket, by what this node knows now; the same that its replica goes
+	// by. Nil is what the buckets' definitions say; see HomeOf.
+	Home home.Of
 	// Alive is this node's opinion of a peer.
 	Alive func(topology.NodeID) bool
 	// Observe gets the outcome of every request to a peer.
@@ -100,6 +104,10 @@ type Stats struct {
 	// Serials counts operations at serial levels, and reads that finished what was
 	// undecided; SerialContended those that others outbid to the end.
 	Serials, SerialContended atomic.Uint64
+	// Homeward counts operations that were sent to another region, which is the home
+	// of their bucket, and Fenced those that were refused since that had moved, or
+	// decides nothing.
+	Homeward, Fenced atomic.Uint64
 	// Joined counts reads that shared another one's answer.
 	Joined atomic.Uint64
 	// Stale counts requests that were refused because the topology of this node,
@@ -129,6 +137,9 @@ func New(cfg Config, deps Deps) *Coordinator {
 	}
 	if deps.Bucket == nil {
 		deps.Bucket = Static(nil)
+	}
+	if deps.Home == nil {
+		deps.Home = HomeOf(deps.Bucket)
 	}
 	if deps.Slow == nil {
 		deps.Slow = func(topology.NodeID, liveness.Kind) bool { return false }

@@ -35,6 +35,8 @@ type errand struct {
 	deadline time.Time
 	// patient: it waits for a region of which nobody can be reached.
 	patient bool
+	// once: it asks each node once, and not all of them again.
+	once bool
 	// done gets the reply of the first node that did what was asked, or why no
 	// node of the region can be reached, once; nothing after close, and nothing at
 	// the deadline. It is never called on the stack of begin.
@@ -168,6 +170,12 @@ func (e *errand) answer(reply wire.RegionReply, err error) {
 	case e.waiting > 0:
 	case e.final:
 		e.end()
+	case e.once:
+		e.end()
+		best, last := e.best, e.last
+		e.mu.Unlock()
+		e.done(best, last)
+		return
 	default:
 		e.turn++
 		e.timer.Stop()

@@ -94,6 +94,8 @@ type Error struct {
 	// asked to mint may not, by what it knows. Both are NotApplied, and between
 	// coordinators only.
 	again, stale bool
+	// nowhere: this node knows of no home region of the bucket, perhaps not yet.
+	nowhere bool
 	// certain: that a retry was not applied is said of the request, by all its
 	// owners.
 	certain bool
@@ -111,6 +113,10 @@ func (e *Error) Error() string {
 	}
 	return s
 }
+
+// unknown reports whether e says that this node does not know of what may be
+// there by now: a bucket, or its home.
+func (e *Error) unknown() bool { return e != nil && (e.Code == CodeNoBucket || e.nowhere) }
 
 // invalid is bad input: field, what is allowed, what came.
 func invalid(field, limit, seen, detail string) *Error {

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/topology"
 )
 
 // Get reads a key. Its result may be shared with other readers of the same key.
@@ -15,7 +16,12 @@ func (c *Coordinator) Get(g Get, done func(GetResult, error)) {
 // get refreshes the buckets at most once before it says that one is not there.
 func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
 	k, e := c.key(g.Bucket, g.Key, g.System)
-	if e != nil && e.Code == CodeNoBucket && refresh && c.Refresh != nil {
+	var w want
+	var away topology.Region
+	if e == nil {
+		w, away, e = c.preparedGet(&k, g)
+	}
+	if e.unknown() && refresh && c.Refresh != nil {
 		c.Refresh(g.Deadline, func(err error) {
 			if err != nil {
 				c.stats.Failures.Add(1)
@@ -27,37 +33,16 @@ func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
 		return
 	}
 	if e != nil {
-		done(GetResult{}, e)
-		return
-	}
-	w := chosen(k.bucket.Reads, want{g.Level, g.R, "r", g.Regions})
-	n, e := k.need(w)
-	if e == nil {
-		e = c.allowed(&k, k.bucket.Reads, w)
-	}
-	g.Level, g.R, g.Regions = w.level, w.count, w.regions
-	if e == nil {
-		e = unservedGet(g)
-	}
-	if e == nil && g.Level.Consensus() && g.R != 0 {
-		e = invalid("r", "0 at "+g.Level.String(), strconv.Itoa(g.R), "a majority decides")
-	}
-	if e == nil && w.regions != 0 {
-		_, e = c.reach(&k, w)
-	}
-	if e == nil {
-		e = c.knows(&k, g.Session)
-	}
-	if e == nil {
-		e = c.current(&k, w, n)
-	}
-	if e != nil {
 		c.stats.Failures.Add(1)
 		done(GetResult{}, e)
 		return
 	}
 	if k.session != nil {
 		done = c.afterGet(k, done)
+	}
+	if away != "" {
+		c.readHome(k, w, away, g, done)
+		return
 	}
 	r := reader{g.Deadline, done}
 	if g.asksFresh() {
@@ -69,6 +54,39 @@ func (c *Coordinator) get(g *Get, done func(GetResult, error), refresh bool) {
 		return
 	}
 	c.plain(k.forgetful(), w, r)
+}
+
+// preparedGet checks a read and finds what it asks for, and of which region if
+// another one decides.
+func (c *Coordinator) preparedGet(k *key, g *Get) (w want, away topology.Region, e *Error) {
+	w = chosen(k.bucket.Reads, want{level: g.Level, count: g.R, field: "r", regions: g.Regions})
+	n, e := k.need(w)
+	if e == nil {
+		e = c.allowed(k, k.bucket.Reads, w)
+	}
+	g.Level, g.R, g.Regions = w.level, w.count, w.regions
+	if e == nil {
+		e = unservedGet(g)
+	}
+	if e == nil && g.Level.Consensus() && g.R != 0 {
+		e = invalid("r", "0 at "+g.Level.String(), strconv.Itoa(g.R), "a majority decides")
+	}
+	if e == nil && w.regions != 0 {
+		_, e = c.reach(k, w)
+	}
+	if e == nil {
+		e = c.findHome(k, &w, &away)
+	}
+	if e == nil && g.home != 0 && (away != "" || w.home != g.home) {
+		e = c.fenced(c.notHome(k, g.home), NotApplied)
+	}
+	if e == nil {
+		e = c.knows(k, g.Session)
+	}
+	if e == nil {
+		e = c.current(k, w, n)
+	}
+	return w, away, e
 }
 
 // plain reads for somebody who has seen nothing yet.

@@ -8,6 +8,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/internal/planted"
+	"github.com/atolldb/atoll/node/home"
 	"github.com/atolldb/atoll/node/quorum"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -74,6 +75,9 @@ type want struct {
 	field string
 	// regions overrides in how many regions, the own one among them; 0 is by level.
 	regions int
+	// home is the epoch of the bucket's home in which an operation at the level
+	// serial is decided, 0 for any other.
+	home home.Epoch
 }
 
 // everybody reports whether all who take writes are wanted, also those who do

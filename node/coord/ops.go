@@ -5,6 +5,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/node/home"
 	"github.com/atolldb/atoll/node/quorum"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -30,6 +31,9 @@ type Get struct {
 	System bool
 	// Deadline is when the caller stops waiting; it must be set.
 	Deadline time.Time
+	// home, if another region asks, is the epoch in which it holds this one to be
+	// the bucket's home.
+	home home.Epoch
 }
 
 // GetResult is the answer to a Get. A key that is absent or deleted has no

@@ -42,7 +42,7 @@ func (c *Coordinator) Put(p Put, done func(PutResult, error)) {
 // that one is not there.
 func (c *Coordinator) prepared(p Put, then func(*write, *Error)) {
 	w, err := c.prepare(p)
-	if err == nil || err.Code != CodeNoBucket || c.Refresh == nil {
+	if !err.unknown() || c.Refresh == nil {
 		then(w, err)
 		return
 	}
@@ -58,6 +58,10 @@ func (c *Coordinator) prepared(p Put, then func(*write, *Error)) {
 // begin routes a write to the node that mints.
 func (c *Coordinator) begin(w *write) {
 	p := &w.p
+	if w.away != "" {
+		w.goHome()
+		return
+	}
 	if p.Delete && len(p.Context) == 0 && p.Condition.Kind == crdt.Always && !serialOnly(w.want) {
 		// A delete covers what is there, so it has to look first.
 		c.gather(w.k, w.want, p.Deadline, func(rec crdt.Record, _ Achieved, err *Error) {
@@ -98,7 +102,7 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 		p.TTL = k.bucket.TTL
 	}
 	policy := c.writes(&k, p.System)
-	chose := chosen(policy, want{p.Level, p.W, "w", p.Regions})
+	chose := chosen(policy, want{level: p.Level, count: p.W, field: "w", regions: p.Regions})
 	p.Level, p.W, p.Regions = chose.level, chose.count, chose.regions
 	if p.Level.Consensus() {
 		if p.W != 0 {
@@ -124,6 +128,9 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 	if err = c.checkRequest(&w.p); err != nil {
 		return nil, err
 	}
+	if err = c.findHome(&w.k, &w.want, &w.away); err != nil {
+		return nil, err
+	}
 	if err = c.current(&k, w.want, w.need); err != nil {
 		return nil, err
 	}
@@ -146,7 +153,9 @@ type write struct {
 	need int // slots
 	// reach is where it goes, if want leaves the region.
 	reach reach
-	done  func(PutResult, *Error)
+	// away is the region that decides it, if that is another one.
+	away topology.Region
+	done func(PutResult, *Error)
 	// forwarded: this node was asked by the coordinator to mint.
 	forwarded bool
 	// refused is why the last server that was tried would not mint.

@@ -93,7 +93,7 @@ func (r *read) begin() {
 		}
 	}
 	r.order()
-	r.body = wire.AppendRead(make([]byte, 0, len(r.k.full)+1), wire.Read{Key: r.k.full, Needs: r.k.needs(), Fresh: r.k.fresh})
+	r.body = wire.AppendRead(make([]byte, 0, len(r.k.full)+1), wire.Read{Key: r.k.full, Needs: r.k.needs(), Fresh: r.k.fresh, Home: r.want.home})
 	r.mu.Lock()
 	for range n {
 		r.askNext()
@@ -171,6 +171,10 @@ func (r *read) ask(i int) {
 		}
 	}
 	if i == r.self {
+		if err := r.c.decides(&r.k, r.want.home); err != nil {
+			r.answer(i, wire.Held{}, err)
+			return
+		}
 		pending := r.c.Replica.SerialPending(r.k.full) // before the record is read
 		b, err := r.c.Replica.Read(r.k.top.Epoch, r.k.hash, r.k.full)
 		r.answer(i, wire.Held{Record: b, Pending: pending}, err)
@@ -309,7 +313,9 @@ func (r *read) expired() {
 func (r *read) tell(code Code) {
 	e := r.c.unavailable(&r.k, r.want, r.tally.Need(), r.tally.Yes(), NotApplied)
 	e.Code = code
-	if r.lastErr != nil {
+	if isFenced(r.lastErr) {
+		e = r.c.fenced(r.lastErr, NotApplied)
+	} else if r.lastErr != nil {
 		e.Detail += ": " + r.lastErr.Error()
 	}
 	r.done(crdt.Record{}, Achieved{}, e)
@@ -348,6 +354,7 @@ func (r *read) achieved(who []topology.NodeID) Achieved {
 	for i := range r.k.row.Slots {
 		a.Degraded = a.Degraded || !r.c.alive(r.k.server(i))
 	}
+	a.atHome(r.k.top.Region)
 	return a
 }
 

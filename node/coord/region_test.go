@@ -56,6 +56,7 @@ type member struct {
 	disk    *memstore.Disk
 	skew    time.Duration
 	wire    *tap
+	homes   homes
 	stop    context.CancelFunc
 	ended   chan error
 }
@@ -117,6 +118,7 @@ func layOut(t *testing.T, name topology.Region, id topology.RegionID, prefix str
 			"strict":     {RequireContext: true},
 			"strict-lww": {Kind: crdt.LWW, RequireContext: true},
 			"few":        {MaxSiblings: 3, WarnSiblings: 2},
+			"homed":      {Home: "a"},
 			"brief":      {TTL: time.Second},
 		},
 	}
@@ -143,8 +145,9 @@ func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	cfg := replica.Config{Node: id, Topology: r.top}
 	m := &member{id: id, disk: disk, ended: make(chan error, 1)}
+	m.homes.otherwise = coord.HomeOf(coord.Static(r.buckets))
+	cfg := replica.Config{Node: id, Topology: r.top, Home: m.homes.of}
 	clock := hlc.New(func() time.Time { return time.Now().Add(m.skew) })
 	if m.replica, err = replica.Open(cfg, engine, r.registry, clock, hclog.NewNullLogger()); err != nil {
 		r.t.Fatal(err)
@@ -158,7 +161,7 @@ func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
 	m.deps = coord.Deps{
 		Bucket:  coord.Static(r.buckets),
 		Replica: m.replica, Transport: m.wire, Topology: m.replica.Topology, Regions: r.foreign, Learn: r.learn(m), HLC: clock,
-		Alive: r.alive, Observe: func(topology.NodeID, error) {}, Slow: r.slow,
+		Home: m.homes.of, Alive: r.alive, Observe: func(topology.NodeID, error) {}, Slow: r.slow,
 	}
 	m.Coordinator = coord.New(coord.Config{Self: id, Keys: crdt.Keys{secret}}, m.deps)
 	m.hints, err = hint.Open(hint.Config{Self: id, Beat: time.Hour}, hint.Deps{

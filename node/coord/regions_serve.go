@@ -24,6 +24,8 @@ func (c *Coordinator) serveRegion(req peer.Request, reply peer.Done) bool {
 		c.serveRegionApply(req, reply)
 	case peer.VerbRegionRead:
 		c.serveRegionRead(req, reply)
+	case peer.VerbHomePut:
+		c.handleHomePut(req, reply)
 	default:
 		return false
 	}
@@ -172,6 +174,14 @@ func (c *Coordinator) serveRegionRead(req peer.Request, reply peer.Done) {
 			out.Record = crdt.AppendRecord(nil, k.hash, rec)
 		}
 		reply(wire.AppendRegionReply(nil, &out), nil)
+	}
+	if w.level.Consensus() && w.count == 0 {
+		if m.Home == 0 {
+			invalidRequest(reply, fmt.Errorf("%w: a read at %s of no home", wire.ErrMalformed, w.level))
+			return
+		}
+		c.serveHomeRead(&m, early(time.Now().Add(req.Timeout)), answer)
+		return
 	}
 	if e := c.current(&k, w, n); e != nil {
 		answer(crdt.Record{}, Achieved{}, e)

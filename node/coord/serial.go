@@ -11,6 +11,7 @@ import (
 	"github.com/atolldb/atoll/node/cas"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/quorum"
+	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
@@ -36,7 +37,7 @@ func (w *write) propose() {
 	c.stats.Serials.Add(1)
 	made := map[crdt.Dot]serialWrite{} // by who acts for the key
 	ahead := false
-	op := cas.Op{Write: func(cur crdt.Record, dot crdt.Dot) (crdt.Version, crdt.VV) {
+	op := cas.Op{Actor: ballotActor(&w.k, w.want.home), Write: func(cur crdt.Record, dot crdt.Dot) (crdt.Version, crdt.VV) {
 		seen := cur.Context().Seen
 		if w.beside() {
 			seen = w.ctx.Seen
@@ -68,13 +69,14 @@ func (w *write) propose() {
 		w.readThenWrite(op)
 		return
 	}
-	c.serial(w.k, op, p.Deadline, func(r serialResult) {
+	c.serial(w.k, op, w.want.home, p.Deadline, func(r serialResult) {
 		switch {
 		case r.Err != nil:
 			w.done(PutResult{}, r.Err)
 		case r.Result == cas.Done:
 			m := made[r.Version]
 			r.Achieved.Level, r.Achieved.Reached = p.Level, p.Level
+			r.Achieved.atHome(w.k.top.Region)
 			res := PutResult{Version: r.Version, Event: r.Event, Stamp: m.stamp, Achieved: r.Achieved}
 			res.Context, res.ContextOmitted = c.handOut(&w.k, m.context)
 			w.done(res, nil)
@@ -154,6 +156,9 @@ func (c *Coordinator) undecided(k *key, w want, r *serialResult, deadline time.T
 	if r.Contended {
 		c.stats.SerialContended.Add(1)
 	}
+	if r.fenced != nil {
+		return c.fenced(r.fenced, out)
+	}
 	e := c.unavailable(k, w, len(k.row.Slots)/2+1, 0, out)
 	if r.Contended {
 		e.Detail = fmt.Sprintf("%s: others proposed for the key at the same time, again and again", w)
@@ -190,7 +195,7 @@ func (s *settling) route(i int) {
 	for ; i < len(s.k.row.Slots); i++ {
 		id := s.k.server(i)
 		if id == c.cfg.Self {
-			c.serial(s.k, cas.Op{}, s.deadline, func(r serialResult) {
+			c.serial(s.k, cas.Op{}, s.want.home, s.deadline, func(r serialResult) {
 				if r.Err != nil && r.Err.again {
 					s.route(i + 1)
 					return
@@ -218,7 +223,7 @@ func (s *settling) route(i int) {
 
 func (s *settling) ask(i int, id topology.NodeID) {
 	c := s.c
-	body := wire.AppendRead(nil, wire.Read{Key: s.k.full})
+	body := wire.AppendRead(nil, wire.Read{Key: s.k.full, Home: s.want.home})
 	c.send(id, s.k.top.Epoch, peer.VerbSerialRead, body, s.deadline, func(b []byte, err error) {
 		var rec crdt.Record
 		if err == nil {
@@ -228,6 +233,8 @@ func (s *settling) ask(i int, id topology.NodeID) {
 		case err == nil:
 			who := Achieved{Needed: len(s.k.row.Slots)/2 + 1, Coordinator: id}
 			s.end(serialResult{Outcome: cas.Outcome{Result: cas.Done, Record: rec}, Achieved: who})
+		case isFenced(err):
+			s.end(serialResult{Outcome: cas.Outcome{Result: cas.Refused}, fenced: err})
 		case stale(err):
 			c.learn(id, s.k.top.Epoch, func(newer bool) { s.route(i + 1) })
 		default:
@@ -246,6 +253,7 @@ func (s *settling) end(r serialResult) {
 		s.done(crdt.Record{}, Achieved{}, e)
 	default:
 		r.Achieved.Level, r.Achieved.Reached = s.want.level, s.want.level
+		r.Achieved.atHome(s.k.top.Region)
 		s.done(r.Record, r.Achieved, nil)
 	}
 }
@@ -268,8 +276,10 @@ func (c *Coordinator) handleSerialRead(req peer.Request, reply peer.Done) {
 		return
 	}
 	deadline := time.Now().Add(req.Timeout)
-	c.serial(k, cas.Op{}, deadline, func(r serialResult) {
+	c.serial(k, cas.Op{}, m.Home, deadline, func(r serialResult) {
 		switch {
+		case r.fenced != nil:
+			reply(nil, replica.Refuse(r.fenced))
 		case r.Err != nil:
 			reply(nil, &peer.Refusal{Code: peer.CodeOverloaded, Detail: r.Err.Detail})
 		case r.Result != cas.Done:

@@ -115,7 +115,7 @@ func (sk *serialKey) tellNow(round *serialRound) {
 		if slices.Contains(failed, id) {
 			return
 		}
-		sk.ask(&round.k, id, m, deadline, func(a cas.Answer, err error) {
+		sk.ask(&round.k, 0, id, m, deadline, func(a cas.Answer, err error) {
 			if err != nil || a.Verdict != cas.OK {
 				sk.give(round, id)
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/cas"
+	"github.com/atolldb/atoll/node/home"
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
@@ -47,7 +48,11 @@ type serials [serialShards]struct {
 
 // serialRun is one operation on its way.
 type serialRun struct {
-	op       cas.Op
+	op cas.Op
+	// home is the epoch for which it is decided, 0 for the region itself; fenced
+	// says that somebody knows that to be over.
+	home     home.Epoch
+	fenced   error
 	deadline time.Time
 	done     func(serialResult)
 	timer    *time.Timer
@@ -62,6 +67,8 @@ type serialResult struct {
 	Event    crdt.Dot
 	Achieved Achieved
 	Err      *Error
+	// fenced is why an operation that was not decided could not be.
+	fenced error
 }
 
 // serialKey is a key at its proposer. The lock is over all of it.
@@ -95,9 +102,10 @@ type serialRound struct {
 	record          []byte
 }
 
-// serial queues an operation on k, of which this node is a server.
-func (c *Coordinator) serial(k key, op cas.Op, deadline time.Time, done func(serialResult)) {
-	r := &serialRun{op: op, deadline: deadline, done: done}
+// serial queues an operation on k, of which this node is a server, for the home of
+// that epoch.
+func (c *Coordinator) serial(k key, op cas.Op, epoch home.Epoch, deadline time.Time, done func(serialResult)) {
+	r := &serialRun{op: op, home: epoch, deadline: deadline, done: done}
 	for {
 		shard := &c.serials[k.hash%serialShards]
 		shard.Lock()
@@ -169,7 +177,7 @@ func (sk *serialKey) next() {
 	actor := sk.c.Replica.Actor()
 	if sk.prop == nil || actor != sk.actor {
 		sk.actor = actor
-		sk.prop = cas.NewProposer(crdt.BallotActor(uint8(sk.k.top.RegionID), 0), uint16(actor.Seq()))
+		sk.prop = cas.NewProposer(ballotActor(&sk.k, 0), uint16(actor.Seq()))
 		sk.prop.Break(plantedFaults())
 	}
 	now := time.Now()
@@ -180,6 +188,11 @@ func (sk *serialKey) next() {
 	if actor == 0 || sk.k.place(sk.c.cfg.Self) < 0 {
 		e := &Error{Code: CodeUnavailable, Detail: "this node cannot propose for the key now", RetryAfterMs: 100, again: true}
 		sk.ends(serialResult{Err: e})
+		return
+	}
+	if err := sk.c.decides(&sk.k, sk.run.home); err != nil {
+		sk.run.fenced = err
+		sk.ends(serialResult{Outcome: cas.Outcome{Result: cas.Refused}})
 		return
 	}
 	sk.step(sk.prop.Begin(&sk.run.op, sk.row(), sk.c.HLC.Now()))
@@ -211,6 +224,7 @@ func (sk *serialKey) ends(res serialResult) {
 	r := sk.run
 	sk.run = nil
 	r.timer.Stop()
+	res.fenced = r.fenced
 	sk.todo = append(sk.todo, func() { r.done(res) })
 	sk.next()
 }
@@ -303,6 +317,11 @@ func (sk *serialKey) again() {
 		sk.mu.Unlock()
 		return
 	}
+	if r.fenced != nil { // it stays so
+		sk.step(sk.prop.Expire())
+		sk.mu.Unlock()
+		return
+	}
 	r.attempts++
 	d := min(firstBackoff<<min(r.attempts, 8), maxBackoff)
 	d = d/2 + rand.N(d)
@@ -315,7 +334,10 @@ func (sk *serialKey) again() {
 		}
 		sk.k.resolve(sk.c.Topology())
 		var s cas.Step
-		if sk.k.place(sk.c.cfg.Self) < 0 || sk.c.Replica.Actor() != sk.actor {
+		if err := sk.c.decides(&sk.k, r.home); err != nil {
+			r.fenced = err
+			s = sk.prop.Expire()
+		} else if sk.k.place(sk.c.cfg.Self) < 0 || sk.c.Replica.Actor() != sk.actor {
 			s = sk.prop.Expire() // somebody else proposes from here on
 		} else {
 			s = sk.prop.Retry(sk.row(), sk.c.HLC.Now())
@@ -345,24 +367,28 @@ func (sk *serialKey) each(k *key, f func(slot int, second bool, id topology.Node
 	return self, second
 }
 
-func (sk *serialKey) now() (key, time.Time) {
+// now is by what the operation that runs goes.
+func (sk *serialKey) now() (k key, epoch home.Epoch, deadline time.Time) {
 	sk.mu.Lock()
 	defer sk.mu.Unlock()
-	deadline := time.Now().Add(time.Second)
-	if sk.run != nil && sk.run.deadline.Before(deadline) {
+	deadline = time.Now().Add(time.Second)
+	if sk.run == nil {
+		return sk.k, 0, deadline
+	}
+	if sk.run.deadline.Before(deadline) {
 		deadline = sk.run.deadline
 	}
-	return sk.k, deadline
+	return sk.k, sk.run.home, deadline
 }
 
 // ask sends a message to an acceptor.
-func (sk *serialKey) ask(k *key, id topology.NodeID, m *cas.Message, deadline time.Time, then func(cas.Answer, error)) {
+func (sk *serialKey) ask(k *key, epoch home.Epoch, id topology.NodeID, m *cas.Message, deadline time.Time, then func(cas.Answer, error)) {
 	c := sk.c
 	if !c.Alive(id) {
 		then(cas.Answer{}, peer.ErrNotSent)
 		return
 	}
-	body := wire.AppendSerial(nil, &wire.Serial{Key: k.full, Message: *m})
+	body := wire.AppendSerial(nil, &wire.Serial{Key: k.full, Home: epoch, Message: *m})
 	began := time.Now()
 	c.send(id, k.top.Epoch, peer.VerbSerial, body, deadline, func(b []byte, err error) {
 		var a cas.Answer
@@ -383,6 +409,13 @@ func (sk *serialKey) answered(k *key, turn uint64, slot int, second bool, id top
 	}
 	// A peer that refuses may still take a copy of the message that comes later.
 	refused := errors.Is(err, peer.ErrNotSent) || id == sk.c.cfg.Self && noEffect(err)
+	if isFenced(err) {
+		sk.mu.Lock()
+		if sk.run != nil {
+			sk.run.fenced = err
+		}
+		sk.mu.Unlock()
+	}
 	fail := func() {
 		sk.feed(func(p *cas.Proposer) cas.Step { return p.Fail(turn, slot, second, refused, now) })
 	}
@@ -394,12 +427,12 @@ func (sk *serialKey) answered(k *key, turn uint64, slot int, second bool, id top
 }
 
 func (sk *serialKey) prepare(m *cas.Message, turn uint64) {
-	k, deadline := sk.now()
+	k, epoch, deadline := sk.now()
 	self, second := sk.each(&k, func(slot int, second bool, id topology.NodeID) {
-		sk.ask(&k, id, m, deadline, func(a cas.Answer, err error) { sk.answered(&k, turn, slot, second, id, a, err) })
+		sk.ask(&k, epoch, id, m, deadline, func(a cas.Answer, err error) { sk.answered(&k, turn, slot, second, id, a, err) })
 	})
 	sk.c.Replica.Serial(replica.SerialStep{
-		Key: k.full, KeyHash: k.hash, Epoch: k.top.Epoch, Message: *m, Expires: deadline,
+		Key: k.full, KeyHash: k.hash, Epoch: k.top.Epoch, Home: epoch, Message: *m, Expires: deadline,
 		Done: func(a replica.SerialAnswer, err error) {
 			sk.answered(&k, turn, self, second, sk.c.cfg.Self, a.Answer, localRefusal(err))
 		},
@@ -408,7 +441,7 @@ func (sk *serialKey) prepare(m *cas.Message, turn uint64) {
 
 // accept has this node accept first: what it refuses nobody else sees.
 func (sk *serialKey) accept(m *cas.Message, turn uint64) {
-	k, deadline := sk.now()
+	k, epoch, deadline := sk.now()
 	round := &serialRound{k: k, ballot: m.Proposal.Ballot}
 	sk.mu.Lock()
 	before := sk.round
@@ -417,7 +450,7 @@ func (sk *serialKey) accept(m *cas.Message, turn uint64) {
 	self, selfSecond := sk.each(&k, func(int, bool, topology.NodeID) {})
 	sent := false
 	sk.c.Replica.Serial(replica.SerialStep{
-		Key: k.full, KeyHash: k.hash, Epoch: k.top.Epoch, Message: *m, Expires: deadline,
+		Key: k.full, KeyHash: k.hash, Epoch: k.top.Epoch, Home: epoch, Message: *m, Expires: deadline,
 		Decided: func(a replica.SerialAnswer) {
 			if a.Verdict != cas.OK {
 				return
@@ -427,7 +460,7 @@ func (sk *serialKey) accept(m *cas.Message, turn uint64) {
 				sk.makeUp(before)
 			}
 			sk.each(&k, func(slot int, second bool, id topology.NodeID) {
-				sk.ask(&k, id, m, deadline, func(a cas.Answer, err error) {
+				sk.ask(&k, epoch, id, m, deadline, func(a cas.Answer, err error) {
 					sk.voted(round, before, id, a, err)
 					sk.answered(&k, turn, slot, second, id, a, err)
 				})

@@ -97,7 +97,7 @@ func (r *read) askKnowing(i int) (body []byte, asked bool) {
 	r.mu.Lock()
 	wait := r.session.waiting>>i&1 != 0
 	r.mu.Unlock()
-	m := wire.Read{Key: r.k.full, Needs: r.k.needs(), Wait: wait && r.k.needs() != nil, Fresh: r.k.fresh}
+	m := wire.Read{Key: r.k.full, Needs: r.k.needs(), Wait: wait && r.k.needs() != nil, Fresh: r.k.fresh, Home: r.want.home}
 	if i == r.self {
 		deadline := time.Time{}
 		if m.Wait {

@@ -15,8 +15,6 @@ func unserved(field string) *Error {
 
 func unservedLevel(l quorum.Level, regions int) *Error {
 	switch {
-	case l == quorum.Serial:
-		return invalid("level", "a level without consensus", l.String(), "the level is not served yet")
 	case l.Consensus() && regions > 1:
 		return invalid("regions", "1 at "+l.String(), strconv.Itoa(regions), "consensus is among the owners of one region")
 	}

@@ -20,7 +20,7 @@ func TestUnservedIsRefused(t *testing.T) {
 			return 0
 		}
 		for name, change := range map[string]func(*coord.Get){
-			"serial":           func(g *coord.Get) { g.Level = quorum.Serial },
+			"serial":           func(g *coord.Get) { g.Level = quorum.Serial }, // of a bucket without a home
 			"wait for nothing": func(g *coord.Get) { g.WaitFresh = true },
 		} {
 			g := get("k")
@@ -30,7 +30,7 @@ func TestUnservedIsRefused(t *testing.T) {
 			}
 		}
 		for name, change := range map[string]func(*coord.Put){
-			"serial": func(p *coord.Put) { p.Level = quorum.Serial },
+			"serial": func(p *coord.Put) { p.Level = quorum.Serial }, // of a bucket without a home
 			"retry":  func(p *coord.Put) { p.RequestID, p.Retry, p.Level = coord.RequestID{1}, true, quorum.LocalSerial },
 		} {
 			p := put("k", "v")

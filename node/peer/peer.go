@@ -63,6 +63,7 @@ const (
 	VerbAnnounce    Verb = 21 // take another region's heartbeat, which the sender got
 	VerbSerialRead  Verb = 20 // read a key through its consensus
 	VerbGap         Verb = 26 // another region's log has lost something: compare clocks
+	VerbHomePut     Verb = 30 // run a write in the home region of its bucket, as its coordinator
 )
 
 // Request is one message to a peer.
@@ -110,6 +111,7 @@ const (
 	CodeStopping   Code = 10
 	CodeBehind     Code = 11 // the peer is catching up and does not answer yet
 	CodeLate       Code = 12 // parts of it are old, and may have been deleted since
+	CodeFenced     Code = 13 // belongs to a home region, or an epoch of it, that decides nothing any more
 )
 
 // Refusal is an answer that says no. It crosses the wire.

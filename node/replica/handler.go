@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/atolldb/atoll/node/home"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/topology"
@@ -145,6 +146,8 @@ func Refuse(err error) error {
 		code = peer.CodeBehind
 	case errors.Is(err, ErrLate):
 		code = peer.CodeLate
+	case errors.As(err, new(*home.Fenced)):
+		code = peer.CodeFenced
 	case errors.Is(err, ErrStopping):
 		code = peer.CodeStopping
 	case errors.Is(err, wire.ErrMalformed), errors.Is(err, storage.ErrTooLarge):

@@ -21,6 +21,10 @@ func (r *Replica) ReadKnowing(epoch topology.Epoch, m wire.Read, deadline time.T
 	hash := hashring.KeyHash(m.Key)
 	p := r.Partition(hash)
 	read := func(missing *crdt.Clock) {
+		if err := r.takesFor(m.Home, m.Key); err != nil {
+			done(wire.Held{}, err)
+			return
+		}
 		held := wire.Held{Missing: missing}
 		if m.Fresh && r.fresh != nil {
 			held.Fresh = r.fresh(p)

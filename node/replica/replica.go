@@ -13,6 +13,7 @@ import (
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/internal/planted"
+	"github.com/atolldb/atoll/node/home"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
@@ -29,6 +30,9 @@ type Config struct {
 	// Ship keeps what was minted for the outbox: true when there are other
 	// regions.
 	Ship bool
+	// Home of buckets, by which this node takes part in what home regions decide.
+	// Nil where no bucket has one.
+	Home home.Of
 	// Committer bounds the group committer; see there.
 	Committer storage.CommitterConfig
 }

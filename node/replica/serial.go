@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/cas"
+	"github.com/atolldb/atoll/node/home"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/topology"
@@ -26,7 +28,10 @@ type SerialStep struct {
 	Key     []byte // full key
 	KeyHash uint64
 	// Epoch of the topology by which this node was chosen; 0 is not fenced.
-	Epoch   topology.Epoch
+	Epoch topology.Epoch
+	// Home is the epoch of the bucket's home for which the region decides, 0 when
+	// it decides for itself. A Commit is not fenced: it was decided.
+	Home    home.Epoch
 	Message cas.Message
 	// Mint: a Commit of what was decided here, by this node's own proposer, so an
 	// event is minted if the record changes by it.
@@ -53,8 +58,9 @@ type SerialAnswer struct {
 // Serial queues a step. It returns at once. It is refused with ErrStale when
 // the epoch is too old for the partition, with ErrNotOwner or ErrBehind when
 // this node is no acceptor in it, with an error that wraps storage.ErrCorrupt
-// when the record or the state is unreadable, and with ErrNoActor when an event
-// is to be minted and cannot be.
+// when the record or the state is unreadable, with ErrNoActor when an event is to
+// be minted and cannot be, and with a home.Fenced when this node knows that the
+// home has moved.
 func (r *Replica) Serial(s SerialStep) {
 	if err := r.note(r.view.Load().standing(r.Partition(s.KeyHash)).accepts(s.Epoch)); err != nil {
 		s.Done(SerialAnswer{}, err)
@@ -72,6 +78,23 @@ func (s standing) accepts(epoch topology.Epoch) error {
 	}
 	if s.mark != 0 && s.role != topology.Pending {
 		return ErrBehind
+	}
+	return nil
+}
+
+// takesFor returns an error unless this node takes part in what its region is
+// asked for as the home of the key's bucket, in that epoch. It is asked on the
+// committer's goroutine before a step: so once a node knows of a later home, and
+// has committed whatever it had begun before, nothing is accepted for the one
+// before any more.
+func (r *Replica) takesFor(asked home.Epoch, fullKey []byte) error {
+	if asked == 0 || r.cfg.Home == nil {
+		return nil
+	}
+	bucket, _, _ := bytes.Cut(fullKey, []byte{0})
+	if err := r.cfg.Home(string(bucket)).Takes(string(r.cfg.Topology.Region), asked); err != nil {
+		r.stats.SerialFenced.Add(1)
+		return err
 	}
 	return nil
 }
@@ -104,6 +127,9 @@ func (o *serialOp) Decide(tx storage.Txn) error {
 	}
 	p := o.r.Partition(o.KeyHash)
 	if err := o.r.note(o.r.decidedStanding(p).accepts(o.Epoch)); err != nil {
+		return err
+	}
+	if err := o.r.takesFor(o.Home, o.Key); m.Verb != cas.Commit && err != nil {
 		return err
 	}
 	part := o.r.held[p]
@@ -275,7 +301,7 @@ func (r *Replica) handleSerial(req peer.Request, reply peer.Done) {
 	}
 	hash := hashring.KeyHash(m.Key)
 	r.Serial(SerialStep{
-		Key: m.Key, KeyHash: hash, Epoch: req.Epoch, Message: m.Message,
+		Key: m.Key, KeyHash: hash, Epoch: req.Epoch, Home: m.Home, Message: m.Message,
 		Expires: time.Now().Add(req.Timeout),
 		Done: func(a SerialAnswer, err error) {
 			if err != nil {

@@ -24,9 +24,10 @@ type Stats struct {
 	// were too many, and MintsBehind the writes that another owner had to take.
 	Waits, WaitsExpired, WaitsRefused, MintsBehind atomic.Uint64
 	// Serial counts steps of keys' consensus that were taken here, SerialRefused
-	// those that were outbid or met another record, and SerialUnreadable those
-	// that met an unreadable state.
-	Serial, SerialRefused, SerialUnreadable atomic.Uint64
+	// those that were outbid or met another record, SerialUnreadable those that met
+	// an unreadable state, and SerialFenced those that were asked of a home, or an
+	// epoch of it, that is over.
+	Serial, SerialRefused, SerialUnreadable, SerialFenced atomic.Uint64
 	// Replayed counts requests that came again after they had been carried out.
 	Replayed atomic.Uint64
 	// Pruned dots: index entries given up, at most.

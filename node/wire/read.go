@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/home"
 )
 
 // Read asks an owner for the record of one key.
@@ -17,14 +18,19 @@ type Read struct {
 	Wait  bool
 	// Fresh asks for Held.Fresh.
 	Fresh bool
+	// Home is the epoch of the bucket's home in which the region is asked, 0 where
+	// that does not matter.
+	Home home.Epoch
 }
 
 // The flags of a Read, the first byte of its body. Without one the rest is the
-// key; else follow its length, the key, and with readNeeds the clock.
+// key; else follow its length, the key, with readNeeds the clock, and with readHome
+// the epoch.
 const (
 	readNeeds = 1
 	readWait  = 2 // only with readNeeds
 	readFresh = 4
+	readHome  = 8
 )
 
 // AppendRead appends the encoding of m.
@@ -39,6 +45,9 @@ func AppendRead(dst []byte, m Read) []byte {
 	if m.Fresh {
 		flags |= readFresh
 	}
+	if m.Home != 0 {
+		flags |= readHome
+	}
 	if flags == 0 {
 		return append(append(dst, 0), m.Key...)
 	}
@@ -46,6 +55,9 @@ func AppendRead(dst []byte, m Read) []byte {
 	w.bytes(m.Key)
 	if m.Needs != nil {
 		w.clock(m.Needs)
+	}
+	if m.Home != 0 {
+		w.uvarint(uint64(m.Home))
 	}
 	return w.b
 }
@@ -58,12 +70,16 @@ func DecodeRead(b []byte) (Read, error) {
 	switch {
 	case flags == 0:
 		m.Key, r.b = r.b[:len(r.b):len(r.b)], nil
-	case flags > readNeeds|readWait|readFresh, flags&readNeeds == 0 && m.Wait:
+	case flags > readNeeds|readWait|readFresh|readHome, flags&readNeeds == 0 && m.Wait:
 		r.bad = true
 	default:
 		m.Key = r.bytes()
 		if flags&readNeeds != 0 {
 			m.Needs = r.clock()
+		}
+		if flags&readHome != 0 {
+			m.Home = r.epoch()
+			r.bad = r.bad || m.Home == 0
 		}
 	}
 	r.bad = r.bad || len(m.Key) == 0

@@ -3,6 +3,7 @@ package wire
 import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/home"
 )
 
 // RegionApply asks a node of another region to have its own owners join a
@@ -72,6 +73,10 @@ type RegionRead struct {
 	// before there is an answer.
 	Partition hashring.Partition
 	Needs     *crdt.Clock
+	// Home, for a read at the level serial, is the epoch of the bucket's home, 0 for
+	// any other read; and Session the client's token, which that region goes by.
+	Home    home.Epoch
+	Session []byte
 }
 
 // AppendRegionRead appends the encoding of m.
@@ -85,6 +90,8 @@ func AppendRegionRead(dst []byte, m *RegionRead) []byte {
 		w.uvarint(uint64(m.Partition))
 		w.clock(m.Needs)
 	}
+	w.uvarint(uint64(m.Home))
+	w.bytes(m.Session)
 	return w.b
 }
 
@@ -95,6 +102,7 @@ func DecodeRegionRead(b []byte) (RegionRead, error) {
 	if r.bool() {
 		m.Partition, m.Needs = r.partition(), r.clock()
 	}
+	m.Home, m.Session = r.epoch(), r.bytes()
 	r.bad = r.bad || len(m.Key) == 0 && m.Needs == nil
 	return m, r.end()
 }
@@ -121,4 +129,31 @@ func DecodeRegionReply(b []byte) (RegionReply, error) {
 	r := reader{b: b}
 	m := RegionReply{Share: r.share(), Record: r.bytes()}
 	return m, r.end()
+}
+
+// HomePut is a client's write on its way to the home region of its bucket, any
+// node of which coordinates it. It answers with a Forwarded.
+type HomePut struct {
+	// Home is the epoch of the home by which the region was chosen.
+	Home home.Epoch
+	Put  Forward
+}
+
+// AppendHomePut appends the encoding of m.
+func AppendHomePut(dst []byte, m *HomePut) []byte {
+	w := writer{dst}
+	w.uvarint(uint64(m.Home))
+	return AppendForward(w.b, &m.Put)
+}
+
+// DecodeHomePut decodes a HomePut.
+func DecodeHomePut(b []byte) (HomePut, error) {
+	r := reader{b: b}
+	m := HomePut{Home: r.epoch()}
+	if r.bad || m.Home == 0 {
+		return m, ErrMalformed
+	}
+	var err error
+	m.Put, err = DecodeForward(r.b)
+	return m, err
 }

@@ -6,12 +6,14 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/atolldb/atoll/node/home"
 	"github.com/atolldb/atoll/node/wire"
 )
 
 var (
 	regionApply = of("region apply", drawRegionApply, byValue(wire.AppendRegionApply), wire.DecodeRegionApply)
 	regionRead  = of("region read", drawRegionRead, byValue(wire.AppendRegionRead), wire.DecodeRegionRead)
+	homePut     = of("home put", drawHomePut, byValue(wire.AppendHomePut), wire.DecodeHomePut)
 	regionReply = of("region reply", drawRegionReply, byValue(wire.AppendRegionReply), wire.DecodeRegionReply)
 )
 
@@ -33,7 +35,17 @@ func drawRegionRead(t *rapid.T) wire.RegionRead {
 	if len(m.Key) == 0 || rapid.Bool().Draw(t, "needs") {
 		m.Partition, m.Needs = drawPart.Draw(t, "partition"), drawClock(t)
 	}
+	m.Home = drawEpoch.Draw(t, "home")
+	if rapid.Bool().Draw(t, "session") {
+		m.Session = drawBytes.Draw(t, "token")
+	}
 	return m
+}
+
+var drawEpoch = rapid.Map(rapid.Uint32Range(0, uint32(home.MaxEpoch)), func(n uint32) home.Epoch { return home.Epoch(n) })
+
+func drawHomePut(t *rapid.T) wire.HomePut {
+	return wire.HomePut{Home: max(drawEpoch.Draw(t, "home"), 1), Put: drawForward(t)}
 }
 
 func drawShare(t *rapid.T) wire.Share {
@@ -56,8 +68,19 @@ func TestRegionRefuses(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, m, err)
 		}
 	}
-	for name, body := range map[string][]byte{"nothing": nil, "neither key nor needs": {4, 0, 0, 0}, "not a bool": {4, 0, 1, 'k', 2}} {
+	for name, body := range map[string][]byte{"nothing": nil, "neither key nor needs": {4, 0, 0, 0, 0, 0}, "not a bool": {4, 0, 1, 'k', 2, 0, 0}, "no home": {4, 0, 1, 'k', 0}, "epoch too high": {4, 0, 1, 'k', 0, 0x80, 0x80, 0x80, 0x10, 0}} {
 		if m, err := wire.DecodeRegionRead(body); !errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("%s: %+v, %v", name, m, err)
+		}
+	}
+}
+
+func TestHomePutRefuses(t *testing.T) {
+	put := wire.AppendForward(nil, &wire.Forward{Key: []byte("k")})
+	for name, body := range map[string][]byte{
+		"nothing": nil, "no epoch": append([]byte{0}, put...), "epoch too high": append([]byte{0x80, 0x80, 0x80, 0x10}, put...), "no write": {1},
+	} {
+		if m, err := wire.DecodeHomePut(body); !errors.Is(err, wire.ErrMalformed) {
 			t.Errorf("%s: %+v, %v", name, m, err)
 		}
 	}
@@ -66,3 +89,4 @@ func TestRegionRefuses(t *testing.T) {
 func FuzzDecodeRegionApply(f *testing.F) { fuzz(f, regionApply) }
 func FuzzDecodeRegionRead(f *testing.F)  { fuzz(f, regionRead) }
 func FuzzDecodeRegionReply(f *testing.F) { fuzz(f, regionReply) }
+func FuzzDecodeHomePut(f *testing.F)     { fuzz(f, homePut) }

@@ -4,6 +4,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/cas"
+	"github.com/atolldb/atoll/node/home"
 )
 
 // Serial is a step of a key's consensus on its way to an acceptor:
@@ -13,12 +14,15 @@ import (
 //	uvarint   ballot, of a Prepare
 //	uvarint   a ballot that was decided, 0 for none
 //	dots      the write events that it is
+//	          and unless it is a Commit:
+//	uvarint   epoch of the bucket's home, 0 for what the region decides for itself
 //	          and for an Accept:
 //	bool      unprepared
 //	uvarint   the ballot to promise with it
 //	bytes     the proposal, as it is stored
 type Serial struct {
 	Key     []byte
+	Home    home.Epoch
 	Message cas.Message
 }
 
@@ -31,6 +35,9 @@ func AppendSerial(dst []byte, m *Serial) []byte {
 	w.uvarint(uint64(c.Ballot))
 	w.uvarint(uint64(c.Decided))
 	w.dots(c.Events)
+	if c.Verb != cas.Commit {
+		w.uvarint(uint64(m.Home))
+	}
 	if c.Verb == cas.Accept {
 		w.bool(c.Unprepared)
 		w.uvarint(uint64(c.Next))
@@ -47,6 +54,9 @@ func DecodeSerial(b []byte) (Serial, error) {
 	c.Verb = cas.Verb(r.byte())
 	m.Key = r.bytes()
 	c.Ballot, c.Decided, c.Events = r.ballot(), r.ballot(), r.dots()
+	if c.Verb != cas.Commit {
+		m.Home = r.epoch()
+	}
 	switch c.Verb {
 	case cas.Prepare:
 		r.bad = r.bad || c.Ballot == 0
@@ -99,6 +109,13 @@ func DecodeSerialAnswer(keyHash uint64, b []byte) (cas.Answer, error) {
 		a.Record, r.b = rec, nil
 	}
 	return a, r.end()
+}
+
+// epoch of a bucket's home.
+func (r *reader) epoch() home.Epoch {
+	e := r.uint32()
+	r.bad = r.bad || e > uint32(home.MaxEpoch)
+	return home.Epoch(e)
 }
 
 func (r *reader) ballot() cas.Ballot {

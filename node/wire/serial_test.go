@@ -28,6 +28,9 @@ func drawSerial(t *rapid.T) wire.Serial {
 	c := &m.Message
 	c.Verb = cas.Verb(rapid.IntRange(1, 3).Draw(t, "verb"))
 	c.Decided = cas.Ballot(rapid.Uint64Range(1, 1<<60).Draw(t, "decided"))
+	if c.Verb != cas.Commit {
+		m.Home = drawEpoch.Draw(t, "home")
+	}
 	switch c.Verb {
 	case cas.Prepare:
 		c.Ballot = cas.Ballot(rapid.Uint64Range(1, 1<<60).Draw(t, "ballot"))

@@ -45,7 +45,7 @@ var (
 	scan        = of("scan", drawScan, wire.AppendScan, wire.DecodeScan)
 	page        = of("page", drawPage, wire.AppendPage, wire.DecodePage)
 
-	codecs = []codec{apply, compare, differences, pull, pulled, buckets, bucketList, scan, page, forward, forwarded, hint, regionApply, regionRead, regionReply, ask, known}
+	codecs = []codec{apply, compare, differences, pull, pulled, buckets, bucketList, scan, page, forward, forwarded, hint, regionApply, regionRead, regionReply, homePut, ask, known}
 )
 
 var (
