@@ -34,6 +34,7 @@ import (
 	"github.com/atolldb/atoll/node/hotkey"
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/regions"
 	"github.com/atolldb/atoll/node/repair"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/storage"
@@ -85,6 +86,11 @@ type Deps struct {
 	// Others has the topologies of the other regions; the node learns newer ones
 	// of them. Nil where there is one region.
 	Others *topology.Book
+	// RegionStore keeps the own region's part in the map of all regions; nil where
+	// the map never changes. RecallRegions and KeepRegions are the node's own copy.
+	RegionStore   topology.RegionStore
+	RecallRegions func() ([]byte, error)
+	KeepRegions   func([]byte) error
 	// Transport reaches the nodes of all regions.
 	Transport peer.Transport
 	// GeoLog is the own region's delivery log, and Feeds those of the others
@@ -115,6 +121,7 @@ type Node struct {
 	pump    *geo.Pump
 	drains  []*geo.Drain
 	herald  *geo.Announcer
+	world   *regions.Regions // nil where there is one region
 	lag     *geo.Lag         // nil without feeds
 	fresh   *geo.Fresh       // nil without feeds
 	keeper  *topology.Keeper // nil without a store
@@ -186,8 +193,8 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n.coord = coord.New(coord.Config{Self: cfg.ID, Keys: cfg.Keys, TwoAcks: cfg.TwoAcks}, coord.Deps{
 		Bucket: n.buckets.Bucket, Refresh: n.buckets.Refresh, Home: n.home,
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, Isolated: n.news.isolated, HLC: deps.HLC,
-		Regions: n.deps.Others.All,
-		Alive:   n.up, Observe: n.observe, Slow: n.alive.Slow, Took: n.took,
+		Regions: n.deps.Others.All, Map: n.wireRegions(),
+		Alive: n.up, Observe: n.observe, Slow: n.alive.Slow, Took: n.took,
 	})
 	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass, RepairBytes: cfg.RepairBytes}, repair.Deps{
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology,
@@ -357,6 +364,7 @@ func (n *Node) Handle(from topology.NodeID, req peer.Request, reply peer.Done) {
 	case n.hints.Handle(req, reply):
 	case n.copier.Handle(req, reply):
 	case n.dead.Handle(req, reply):
+	case n.world != nil && n.world.Handle(req, reply):
 	case req.Verb == peer.VerbPing:
 		reply(binary.BigEndian.AppendUint64(nil, uint64(n.deps.HLC.Now())), nil)
 	case req.Verb == peer.VerbOperate:

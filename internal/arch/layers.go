@@ -88,6 +88,7 @@ var table = []row{
 	{path: "node/yield", layer: driver},
 	{path: "node/coord", layer: driver, beside: []string{"node/replica", "node/liveness"}},
 
+	{path: "node/regions", layer: driver},
 	{path: "node/catalog", layer: driver, beside: []string{"node/coord"}},
 	{path: "node/repair", layer: driver, beside: []string{"node/replica", "node/liveness", "node/yield"}},
 	{path: "node/collect", layer: driver, beside: []string{"node/replica"}},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/geo/regionmap"
 	"github.com/atolldb/atoll/node/home"
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/peer"
@@ -44,6 +45,9 @@ type Deps struct {
 	// Regions are the newest known topologies of the other regions. Nil where
 	// there are none.
 	Regions func() []*topology.Topology
+	// Map says which regions are counted and may take writes; nil where there is one
+	// region, or all always do. Its content is never nil.
+	Map func() regionmap.Known
 	// Learn asks a peer for its topology, adopts it if it is newer, and calls
 	// then, exactly once, within a few seconds, whether there was anything to
 	// learn or not. Nil where the topology never changes.

@@ -56,6 +56,9 @@ func (c *Coordinator) tooOld(fresh []Freshness, bound time.Duration) *Error {
 	var old []topology.Region
 	farthest := now + 1
 	for _, f := range fresh {
+		if c.uncounted(f.Region) {
+			continue // what it wrote is missing until it returns
+		}
 		if f.CompleteAsOf < now-bound.Milliseconds() {
 			old = append(old, f.Region)
 			farthest = min(farthest, f.CompleteAsOf)

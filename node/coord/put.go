@@ -88,6 +88,9 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 	if err != nil {
 		return nil, err
 	}
+	if err = c.fenced(k.top.Region); err != nil {
+		return nil, err
+	}
 	if limit := k.bucket.maxValue(); len(p.Value) > limit {
 		return nil, invalidSize("value", limit, len(p.Value))
 	}

@@ -33,17 +33,20 @@ type reach struct {
 // far says that an operation leaves the region.
 func (w want) far() bool { return w.level.Regional() && w.regions != 1 || w.regions > 1 }
 
-// counted are the other regions that have a bucket's keys and are counted. (One
-// that is fenced would be left out here.)
+// counted are the other regions that have a bucket's keys and are counted: one that
+// is fenced, or not back yet, is not.
 func (c *Coordinator) counted(b *Bucket) []*topology.Topology {
 	if c.Regions == nil {
 		return nil
 	}
 	all := c.Regions()
-	if len(b.Regions) == 0 {
+	out := func(t *topology.Topology) bool {
+		return len(b.Regions) > 0 && !slices.Contains(b.Regions, t.Region) || c.uncounted(t.Region)
+	}
+	if !slices.ContainsFunc(all, out) {
 		return all
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(t *topology.Topology) bool { return !slices.Contains(b.Regions, t.Region) })
+	return slices.DeleteFunc(slices.Clone(all), out)
 }
 
 // region is the newest known topology of another region, nil for none.

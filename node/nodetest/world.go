@@ -222,7 +222,7 @@ func (w *World) Start(m *member) {
 	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Keys: crdt.Keys{secret}, ScrubPass: 10 * time.Second, Grace: 3 * time.Second,
 		Collect: collecting(w.shape.Collect && !w.calm.Load())}
 	deps := node.Deps{
-		Engine: engine, Registry: m.registry, Store: m.ear, Transport: transport,
+		Engine: engine, Registry: m.registry, Store: m.ear, RegionStore: w.stores[m.region], Transport: transport,
 		HLC:    hlc.New(func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }),
 		Rand:   rand.New(rand.NewPCG(w.rng.Uint64(), 2)),
 		Logger: w.log.With("on", string(m.id)),

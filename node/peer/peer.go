@@ -62,6 +62,7 @@ const (
 	VerbSerialState Verb = 19 // a page of the consensus states of a partition
 	VerbAnnounce    Verb = 21 // take another region's heartbeat, which the sender got
 	VerbSerialRead  Verb = 20 // read a key through its consensus
+	VerbRegions     Verb = 24 // tell the map of regions, or vote on its next content
 	VerbGap         Verb = 26 // another region's log has lost something: compare clocks
 	VerbHomePut     Verb = 30 // run a write in the home region of its bucket, as its coordinator
 )

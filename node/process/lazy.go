@@ -17,6 +17,7 @@ type pending struct {
 	made     chan struct{} // closed when the rest is set
 	registry topology.Registry
 	store    topology.Store
+	regions  topology.RegionStore
 	// raise and facts are jskv's Registry.Raise and Store.Agree.
 	raise func(ctx context.Context, floor crdt.Actor, by uint32) error
 	facts func(ctx context.Context, name, value string) (string, error)
@@ -165,4 +166,23 @@ func (l pendingLog) Announce(data []byte) error {
 		return errNotConnected
 	}
 	return l.log.Announce(data)
+}
+
+// pendingRegions waits for the store of the map of regions.
+type pendingRegions struct{ *pending }
+
+var _ topology.RegionStore = pendingRegions{}
+
+func (r pendingRegions) LoadRegions(ctx context.Context) ([]byte, topology.Revision, error) {
+	if err := r.wait(ctx); err != nil {
+		return nil, 0, err
+	}
+	return r.regions.LoadRegions(ctx)
+}
+
+func (r pendingRegions) SwapRegions(ctx context.Context, b []byte, at topology.Revision) error {
+	if err := r.wait(ctx); err != nil {
+		return err
+	}
+	return r.regions.SwapRegions(ctx, b, at)
 }

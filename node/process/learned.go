@@ -13,7 +13,8 @@ import (
 // What other regions told of themselves is kept in the data directory, one file
 // a region: regions/<name>.topology, in topology's encoding. It is where a node
 // begins to ask after a restart. A file that cannot be read costs no more than
-// that: the configuration has members, too.
+// that: the configuration has members, too. The map of all regions is kept beside
+// them, as regions/map.
 
 func (p *Process) learnedDir() string { return filepath.Join(p.cfg.DataDir, "regions") }
 
@@ -106,3 +107,16 @@ func syncDir(dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+func (p *Process) regionMapFile() string { return filepath.Join(p.learnedDir(), "map") }
+
+// recallRegions reads the map of regions that earlier runs have kept, nil for none.
+func (p *Process) recallRegions() ([]byte, error) {
+	b, err := os.ReadFile(p.regionMapFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+func (p *Process) keepRegions(b []byte) error { return replaceFile(p.regionMapFile(), b) }

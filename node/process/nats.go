@@ -17,6 +17,7 @@ import (
 type natsParts struct {
 	registry topology.Registry
 	store    pendingStore
+	regions  pendingRegions
 	// log and feeds are nil where there is one region only.
 	log   geo.Log
 	feeds map[topology.Region]geo.Feed
@@ -42,7 +43,7 @@ func (p *Process) startNATS(s *stack) natsParts {
 	}
 	nats := &pending{made: make(chan struct{})}
 	s.run("nats client", func(ctx context.Context) error { return p.speakNATS(ctx, nats, server) })
-	parts := natsParts{registry: pendingRegistry{nats, p.topology}, store: pendingStore{nats, p.mends}}
+	parts := natsParts{registry: pendingRegistry{nats, p.topology}, store: pendingStore{nats, p.mends}, regions: pendingRegions{nats}}
 	if len(p.cfg.Regions) > 1 {
 		parts.log = pendingLog{nats}
 		parts.feeds = p.feeds(natsDialer{ctx: s.stopping, hook: p.hooks.Dial})
@@ -79,7 +80,7 @@ func (p *Process) speakNATS(ctx context.Context, to *pending, server *natsd.Serv
 	if err := p.takeCarried(func(data []byte) error { return jskv.Import(ctx, cfg, nc, data) }); err != nil {
 		return err
 	}
-	to.registry, to.store, to.raise, to.facts = registry, store, registry.Raise, store.Agree
+	to.registry, to.store, to.regions, to.raise, to.facts = registry, store, store, registry.Raise, store.Agree
 	if len(p.cfg.Regions) == 1 {
 		close(to.made)
 		<-ctx.Done()

@@ -212,7 +212,8 @@ func (p *Process) makeNode(n natsParts, first *topology.Topology, ring keyring.R
 	}
 	made, err := node.New(cfg, node.Deps{
 		Engine: p.store, Registry: n.registry, Store: n.store, Transport: p.links,
-		Others: p.world.others,
+		Others:      p.world.others,
+		RegionStore: n.regions, RecallRegions: p.recallRegions, KeepRegions: p.keepRegions,
 		GeoLog: n.log, Feeds: n.feeds,
 		HLC:    hlc.New(time.Now),
 		Rand:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),

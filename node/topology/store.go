@@ -32,3 +32,14 @@ type Store interface {
 	// before. It says who drives, not who may: that is what Swap is for.
 	Lead(ctx context.Context, node NodeID, ttl time.Duration) (NodeID, error)
 }
+
+// RegionStore keeps, beside the topology, what a region knows and has promised about
+// the map of all regions, as bytes. It is linearizable, and calls end with ctx as
+// those of Store do.
+type RegionStore interface {
+	// LoadRegions returns what is stored; nil and 0 when nothing is.
+	LoadRegions(ctx context.Context) ([]byte, Revision, error)
+	// SwapRegions stores b if the revision still is at, else it returns ErrConflict.
+	// After any other error it is not known whether b was stored.
+	SwapRegions(ctx context.Context, b []byte, at Revision) error
+}

@@ -10,6 +10,8 @@
 //	lead          {"holder":"n1","count":7,"ttl_ms":15000}  who leads its changes
 //	actors        {"seq":12}                     highest sequence handed out
 //	nodes.<id>    {"actor":771,"nonce":"..."}    the node's current identity
+//	regions                          the map of all regions and this one's votes;
+//	                                 bytes, see geo/regionmap
 //	facts.<name>  {"value":"..."}                what all nodes must agree on
 //
 // Invariants:

@@ -19,6 +19,7 @@ type Store struct {
 	encoded []byte
 	at      topology.Revision // of encoded, 0 for none
 	last    topology.Revision // handed out so far
+	regions regions
 	leader  topology.NodeID
 	until   time.Time
 	changed chan struct{} // closed and made anew with every change
@@ -38,7 +39,7 @@ func (s *Store) SetMute(mute bool) { s.change(func() { s.mute = mute }) }
 
 // Forget loses all state, as a store whose disks died. Revisions begin again.
 func (s *Store) Forget() {
-	s.change(func() { s.encoded, s.at, s.last, s.leader = nil, 0, 0, "" })
+	s.change(func() { s.encoded, s.at, s.last, s.leader, s.regions = nil, 0, 0, "", regions{} })
 }
 
 func (s *Store) change(what func()) {

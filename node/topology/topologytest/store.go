@@ -39,6 +39,7 @@ func StoreCases() []StoreCase {
 		{"lead", storeLead},
 		{"lead at once", storeLeadAtOnce},
 		{"end of the context", storeDeadline},
+		{"the map of regions", storeRegions},
 	}
 }
 
@@ -402,5 +403,45 @@ func storeDeadline(t *testing.T, open OpenStore) {
 	}
 	if err := s.Watch(ctx, func(*topology.Topology, topology.Revision) { t.Error("it saw something") }); !errors.Is(err, context.Canceled) {
 		t.Errorf("watch: %v", err)
+	}
+}
+
+// storeRegions holds stores to topology.RegionStore, too.
+func storeRegions(t *testing.T, open OpenStore) {
+	a, b := open().(topology.RegionStore), open().(topology.RegionStore)
+	if got, at, err := a.LoadRegions(t.Context()); got != nil || at != 0 || err != nil {
+		t.Fatalf("an empty store has %q at %d, %v", got, at, err)
+	}
+	if err := a.SwapRegions(t.Context(), []byte("one"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.SwapRegions(t.Context(), []byte("two"), 0); !errors.Is(err, topology.ErrConflict) {
+		t.Fatalf("a second first: %v", err)
+	}
+	got, at, err := b.LoadRegions(t.Context())
+	if string(got) != "one" || at == 0 || err != nil {
+		t.Fatalf("read %q at %d, %v", got, at, err)
+	}
+	var won, lost int
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i, s := range []topology.RegionStore{a, b, a, b} {
+		wg.Go(func() {
+			err := s.SwapRegions(t.Context(), fmt.Appendf(nil, "next %d", i), at)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				won++
+			case errors.Is(err, topology.ErrConflict):
+				lost++
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if won != 1 || lost != 3 {
+		t.Errorf("%d of four swaps at once got through, %d conflicts", won, lost)
 	}
 }

@@ -1,0 +1,31 @@
+package coord
+
+import (
+	"fmt"
+
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// fenced refuses writes in a region that the map of regions does not count: others do
+// not wait for it, and what it took could be missing everywhere else. What it minted
+// before goes on its way. Local reads are served, as old as they may be; who cannot
+// take that asks for a level that leaves the region, or for fresh answers.
+func (c *Coordinator) fenced(own topology.Region) *Error {
+	if !c.uncounted(own) {
+		return nil
+	}
+	m := c.Map().Map
+	return &Error{
+		Code: CodeRegionFenced, Outcome: NotApplied, RetryAfterMs: 1000,
+		Detail: fmt.Sprintf("region %s is %s by version %s of the map of regions: write in another one", own, m.State(string(own)), m.Version),
+	}
+}
+
+// uncounted reports whether a region is left out by the map of regions.
+func (c *Coordinator) uncounted(region topology.Region) bool {
+	if c.Map == nil {
+		return false
+	}
+	m := c.Map().Map
+	return m != nil && m.N > 0 && !m.Counts(string(region))
+}
