@@ -23,7 +23,23 @@ func (n *Node) wireBuckets() error {
 
 // home of a bucket, by what this node knows now: the one place that the
 // coordinator and the replica ask. (See package home for what an answer promises.)
-func (n *Node) home(bucket string) home.Home { return coord.HomeOf(n.buckets.Bucket)(bucket) }
+func (n *Node) home(bucket string) home.Home {
+	h := coord.HomeOf(n.buckets.Bucket)(bucket)
+	known := n.RegionMap()
+	if h.Region == "" || known.Map == nil || known.Map.N == 0 {
+		return h
+	}
+	if moved, ok := known.Map.Home(bucket); ok {
+		h.Region, h.Epoch = moved.Region, home.Epoch(min(moved.Epoch, uint64(home.MaxEpoch)))
+	}
+	switch s := known.Map.State(h.Region); {
+	case known.Contested:
+		h.Closed = "the map of regions is contested"
+	case !s.Counts():
+		h.Closed = "the region is " + s.String()
+	}
+	return h
+}
 
 // regionNames of all regions, ascending.
 func (n *Node) regionNames() []string {

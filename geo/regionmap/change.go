@@ -66,9 +66,10 @@ func (m *Map) MoveHomes(from, to string) int {
 	return n
 }
 
-// SetHome names the home of a bucket, by a higher epoch than any that it had.
+// SetHome moves the home of a bucket, by a higher epoch than any that it had.
 func (m *Map) SetHome(bucket, region string) {
 	now, _ := m.Home(bucket)
+	now.Epoch = max(now.Epoch, 1) // that of the definition
 	i, found := slices.BinarySearchFunc(m.Homes, bucket, func(h Home, b string) int { return strings.Compare(h.Bucket, b) })
 	next := Home{Bucket: bucket, Region: region, Epoch: now.Epoch + 1}
 	if found {

@@ -60,9 +60,9 @@ type Region struct {
 	Fence uint64
 }
 
-// Home is where a bucket's operations at SERIAL are decided.
+// Home is where a bucket's operations at SERIAL are decided, since it was moved: until
+// then the bucket's definition says so, and that is epoch 1.
 type Home struct {
-	// Bucket is "" for all that have none of their own.
 	Bucket string
 	Region string
 	// Epoch rises with each move: who acts by a lower one acts no more.
@@ -126,14 +126,13 @@ func (m *Map) State(name string) State {
 // Counts reports whether a region is waited for and counted.
 func (m *Map) Counts(name string) bool { return m.State(name).Counts() }
 
-// Home of a bucket; false if none is named.
+// Home of a bucket; false if it was never moved.
 func (m *Map) Home(bucket string) (Home, bool) {
-	for _, name := range []string{bucket, ""} {
-		if i, found := slices.BinarySearchFunc(m.Homes, name, func(h Home, b string) int { return strings.Compare(h.Bucket, b) }); found {
-			return m.Homes[i], true
-		}
+	i, found := slices.BinarySearchFunc(m.Homes, bucket, func(h Home, b string) int { return strings.Compare(h.Bucket, b) })
+	if !found {
+		return Home{}, false
 	}
-	return Home{}, false
+	return m.Homes[i], true
 }
 
 // Voters are the regions that have a say in changes.
@@ -192,7 +191,7 @@ func (m *Map) Check() error {
 	}
 	for i, h := range m.Homes {
 		switch {
-		case len(h.Bucket) > MaxBucket:
+		case h.Bucket == "" || len(h.Bucket) > MaxBucket:
 			return bad("a bucket's name of %d bytes", len(h.Bucket))
 		case !seen[h.Region]:
 			return bad("the home of bucket %q is in region %q, which there is none of", h.Bucket, h.Region)
@@ -206,16 +205,13 @@ func (m *Map) Check() error {
 	return nil
 }
 
-// First is the map that nodes are configured with: all regions are ACTIVE, and the
-// one of the lowest number is the home of everything.
+// First is the map that nodes are configured with: all regions are ACTIVE, and no home
+// was moved.
 func First(regions []Region) *Map {
 	m := &Map{Regions: slices.Clone(regions)}
 	slices.SortFunc(m.Regions, func(a, b Region) int { return cmp.Compare(a.ID, b.ID) })
 	for i := range m.Regions {
 		m.Regions[i].State, m.Regions[i].Fence = Active, 0
-	}
-	if len(m.Regions) > 0 {
-		m.Homes = []Home{{Region: m.Regions[0].Name, Epoch: 1}}
 	}
 	return m
 }
