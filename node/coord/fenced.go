@@ -6,11 +6,11 @@ import (
 	"github.com/atolldb/atoll/node/topology"
 )
 
-// fenced refuses writes in a region that the map of regions does not count: others do
+// uncountedHere refuses writes in a region that the map of regions does not count: others do
 // not wait for it, and what it took could be missing everywhere else. What it minted
 // before goes on its way. Local reads are served, as old as they may be; who cannot
 // take that asks for a level that leaves the region, or for fresh answers.
-func (c *Coordinator) fenced(own topology.Region) *Error {
+func (c *Coordinator) uncountedHere(own topology.Region) *Error {
 	if !c.uncounted(own) {
 		return nil
 	}
