@@ -39,6 +39,7 @@ type change struct {
 	t    *testing.T
 	ctx  context.Context
 	keys int
+	slow map[string]string // what took too long, by the change
 }
 
 // cluster asks the first node, which is always one.
@@ -153,7 +154,7 @@ func (c *change) run(what string, id uint64, args ...string) {
 	case others > othersMost:
 		c.t.Logf("NOT JUDGED: %s: how long operations take; others used %.2f processors", what, others)
 	default:
-		c.t.Errorf("%s: p99 %.2f times as long, more than %.2f", what, ratio, changeSlower)
+		c.slow[what] = fmt.Sprintf("p99 %.2f times as long, more than %.2f", ratio, changeSlower)
 	}
 	copies, extra := leastCopies.FindStringSubmatch(out), float64(task.GetReceived())/float64(max(task.GetSize(), 1))
 	if copies == nil {
@@ -181,13 +182,32 @@ func (c *change) balanced(members int) {
 	}
 }
 
-// TestChangeIsNotFelt: with the pace by default, two nodes join a loaded region
-// and one is drained. No operation fails, no bytes move in vain, and the p99
-// stays; that is judged where nobody else uses the processors.
+// dead is longer than it takes the steward to believe that a node is.
+const dead = 35 * time.Second
+
+// TestChangeIsNotFelt: with the pace by default, two nodes join a loaded region,
+// one is drained, and a dead one is replaced. No operation fails, no bytes move in
+// vain, and the p99 stays; that is judged where nobody else uses the processors.
+// Since a change lasts for seconds and a p99 on two processors varies, what is too
+// slow is looked at once more, in a new region, and has to be so again.
 func TestChangeIsNotFelt(t *testing.T) {
+	slow := changeMembers(t)
+	if len(slow) == 0 {
+		return
+	}
+	t.Logf("once more, because of %v", slow)
+	for what, how := range changeMembers(t) {
+		if before, both := slow[what]; both {
+			t.Errorf("%s: %s, and %s", what, before, how)
+		}
+	}
+}
+
+// changeMembers returns what was felt.
+func changeMembers(t *testing.T) map[string]string {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	c := &change{crowd: startCrowd(t, ctx, 4, false), t: t, ctx: ctx, keys: *changeRecords}
+	c := &change{crowd: startCrowd(t, ctx, 4, false), t: t, ctx: ctx, keys: *changeRecords, slow: map[string]string{}}
 	began := time.Now()
 	c.fill()
 	t.Logf("%d records written in %v", c.keys, time.Since(began).Round(time.Second))
@@ -198,4 +218,13 @@ func TestChangeIsNotFelt(t *testing.T) {
 	c.balanced(5)
 	c.run("one is drained", 2, "node", "drain", "eu-2")
 	c.balanced(4)
+
+	c.region.kill(2)
+	c.region.add("eu-6", "r6")
+	c.region.awaitJoining(ctx, "eu-6")
+	pause(t, ctx, 5*time.Second) // what was under way at the dead node fails in time
+	c.slice(dead)
+	c.run("a dead one is replaced", 3, "node", "replace", "eu-3", "--by", "eu-6")
+	c.balanced(4)
+	return c.slow
 }
