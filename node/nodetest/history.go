@@ -141,7 +141,7 @@ func (h *history) payload(key string, d crdt.Dot, value string) {
 	h.payloads[id] = is
 }
 
-func fullKey(key string) []byte { return coord.FullKey(coord.DefaultBucket, []byte(key)) }
+func fullKey(key string) []byte { return coord.FullKey(bucketOf(key), []byte(key)) }
 
 func (h *history) problem(format string, args ...any) {
 	if len(h.problems) < 20 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 )
 
 // Deciders are clients that read and write at LOCAL_SERIAL, some of them at a
-// time the same keys of their region, through any of its nodes. What they did is
+// time the same keys of their region, through any of its nodes; and at SERIAL the
+// same keys in all regions, which the first region decides. What they did is
 // judged by porcupine, key by key (L1).
 
 const (
@@ -27,6 +29,21 @@ const (
 	serialOps     = 200
 	serialUnknown = 8
 )
+
+const (
+	// homedBucket has the first region as its home, homedKey is how its keys begin.
+	homedBucket = "homed"
+	homedKey    = "home "
+	homeRegion  = 0
+)
+
+// bucketOf is the bucket of a key: its name tells.
+func bucketOf(key string) string {
+	if strings.HasPrefix(key, homedKey) {
+		return homedBucket
+	}
+	return coord.DefaultBucket
+}
 
 type serialBook struct {
 	mu      sync.Mutex
@@ -64,7 +81,7 @@ const (
 	serialNothing // not applied
 )
 
-// pick returns a key to work on.
+// pick returns a key to work on: one of a region, or with region -1 one of all.
 func (b *serialBook) pick(region, place int) *serialKey {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -76,6 +93,9 @@ func (b *serialBook) pick(region, place int) *serialKey {
 	if k == nil || len(k.ops) >= serialOps || k.unknown >= serialUnknown {
 		b.n++
 		k = &serialKey{name: fmt.Sprintf("serial %d of %d", b.n, region)}
+		if region < 0 {
+			k.name = fmt.Sprintf("%sserial %d", homedKey, b.n)
+		}
 		b.keys[k.name], b.current[at] = k, k
 	}
 	return k
@@ -96,18 +116,23 @@ func (b *serialBook) end(k *serialKey, op *serialOp, at time.Duration, out seria
 	}
 }
 
-func (b *serialBook) counts() (ops, unknown int) {
+// counts says how many operations there were, how many of those at SERIAL, and how
+// many in all are of unknown outcome.
+func (b *serialBook) counts() (ops, homed, unknown int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, k := range b.keys {
 		ops += len(k.ops)
+		if bucketOf(k.name) == homedBucket {
+			homed += len(k.ops)
+		}
 		for _, op := range k.ops {
 			if op.outcome == serialOpen {
 				unknown++
 			}
 		}
 	}
-	return ops, unknown
+	return ops, homed, unknown
 }
 
 // decider is one client.
@@ -131,7 +156,11 @@ func (d *decider) run(ctx context.Context) {
 }
 
 func (d *decider) step(node *coord.Coordinator) {
-	k := d.w.serial.pick(d.region, d.rng.IntN(serialKeys))
+	region := d.region
+	if d.rng.IntN(5) < 2 {
+		region = -1
+	}
+	k := d.w.serial.pick(region, d.rng.IntN(serialKeys))
 	op := &serialOp{who: d.id, call: time.Since(d.w.start)}
 	draw := d.rng.IntN(10)
 	if draw < 3 {
@@ -142,7 +171,7 @@ func (d *decider) step(node *coord.Coordinator) {
 	}
 	d.n++
 	op.value = fmt.Sprintf("%s:%d", d.name, d.n)
-	p := coord.Put{Key: []byte(k.name), Level: quorum.LocalSerial, Deadline: time.Now().Add(2 * time.Second)}
+	p := coord.Put{Bucket: bucketOf(k.name), Key: []byte(k.name), Level: d.level(k), Deadline: time.Now().Add(2 * time.Second)}
 	switch last, ok := d.last[k.name]; {
 	case draw < 5:
 		op.absent, p.Condition.Kind = true, crdt.IfAbsent
@@ -179,7 +208,7 @@ func (d *decider) step(node *coord.Coordinator) {
 		if o.res.Event.IsZero() || o.res.Event.Actor.IsBallot() {
 			d.w.t.Errorf("write of %s has the event %v", k.name, o.res.Event)
 		}
-		d.w.hist.atQuorum(d.region, k.name, o.res.Version)
+		d.w.hist.atQuorum(d.decides(k), k.name, o.res.Version)
 	case errors.As(o.err, &e) && e.Code == coord.CodeConditionFailed:
 		d.w.serial.end(k, op, now, serialFailed, d.shown(k, e.Current))
 	case errors.As(o.err, &e) && e.Outcome == coord.NotApplied:
@@ -189,11 +218,27 @@ func (d *decider) step(node *coord.Coordinator) {
 	}
 }
 
-// read reads at LOCAL_SERIAL, or at LOCAL_QUORUM, which must show at least what
-// was acknowledged before (Q2).
+// decides is the region that decides for a key when d asks.
+func (d *decider) decides(k *serialKey) int {
+	if bucketOf(k.name) == homedBucket {
+		return homeRegion
+	}
+	return d.region
+}
+
+// level at which d works on a key: in the home region one is as good as the other.
+func (d *decider) level(k *serialKey) quorum.Level {
+	if bucketOf(k.name) == homedBucket && (d.region != homeRegion || d.rng.IntN(2) == 0) {
+		return quorum.Serial
+	}
+	return quorum.LocalSerial
+}
+
+// read reads at a serial level, or at LOCAL_QUORUM where the key is decided, which
+// must show at least what was acknowledged before (Q2).
 func (d *decider) read(node *coord.Coordinator, k *serialKey, op *serialOp) {
-	g := coord.Get{Key: []byte(k.name), Level: quorum.LocalSerial, Deadline: time.Now().Add(2 * time.Second)}
-	if d.rng.IntN(4) == 0 {
+	g := coord.Get{Bucket: bucketOf(k.name), Key: []byte(k.name), Level: d.level(k), Deadline: time.Now().Add(2 * time.Second)}
+	if d.rng.IntN(4) == 0 && d.decides(k) == d.region {
 		g.Level = quorum.LocalQuorum
 	}
 	owed := slices.Clone(d.w.hist.owed(d.region, k.name))

@@ -19,7 +19,8 @@
 //	I7   integrity: a read shows only values that were written to that key
 //	I9   bounded: nobody keeps for ever what moved away from it
 //	I10  a dot never names two payloads
-//	L1   operations on a key at LOCAL_SERIAL are linearizable in their region
+//	L1   operations on a key at LOCAL_SERIAL are linearizable in their region, and
+//	     those at SERIAL everywhere
 //	S1   a session with a token reads its writes, reads and writes
 //	     monotonically, and its writes follow its reads, at LOCAL_ONE, at any
 //	     node of any region
@@ -45,6 +46,7 @@ import (
 	"github.com/atolldb/atoll/geo/memlog"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node"
+	"github.com/atolldb/atoll/node/bucket"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/peer/memnet"
 	"github.com/atolldb/atoll/node/storage/memstore"
@@ -220,6 +222,7 @@ func (w *World) Start(m *member) {
 	})
 	top := w.tops[m.region]
 	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Keys: crdt.Keys{secret}, ScrubPass: 10 * time.Second, Grace: 3 * time.Second,
+		Buckets: bucket.Table{{Name: homedBucket, Home: w.name(homeRegion)}},
 		Collect: collecting(w.shape.Collect && !w.calm.Load())}
 	deps := node.Deps{
 		Engine: engine, Registry: m.registry, Store: m.ear, RegionStore: w.stores[m.region], Transport: transport,
