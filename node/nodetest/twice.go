@@ -38,6 +38,11 @@ func (t *twice) meet(req *peer.Request, reply peer.Done) (peer.Done, func(func()
 		return reply, func(carryOut func()) { t.after(f, carryOut) }
 	}
 	m, err := wire.DecodeForward(req.Body)
+	if req.Verb == peer.VerbHomePut {
+		var h wire.HomePut
+		h, err = wire.DecodeHomePut(req.Body)
+		m = h.Put
+	}
 	if t.seen == nil {
 		t.seen = map[*byte]*forwarded{}
 	}

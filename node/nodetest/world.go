@@ -203,7 +203,7 @@ func (w *World) Start(m *member) {
 	}
 	var n atomic.Pointer[node.Node]
 	transport := w.fabric.Node(m.id, func(from topology.NodeID, req peer.Request, reply peer.Done) {
-		if req.Verb == peer.VerbForward {
+		if req.Verb == peer.VerbForward || req.Verb == peer.VerbHomePut {
 			var again func(func())
 			if reply, again = m.forwards.meet(&req, reply); again != nil {
 				again(func() {
