@@ -119,8 +119,9 @@ type Committer struct {
 	ran    atomic.Bool
 
 	// Of Run's goroutine.
-	ring ring
-	errs []error
+	ring    ring
+	errs    []error
+	company time.Time // when an op was last here that is not patient
 }
 
 // NewCommitter returns the one writer of engine. Nothing happens before Run,

@@ -124,8 +124,12 @@ func (c *Committer) decide(tx *groupTxn, g *grouping) error {
 	return nil
 }
 
-// patience is how long a group of nothing but patient ops waits for company.
-const patience = 3 * time.Millisecond
+// patience is how long a group of nothing but patient ops waits for company, and
+// lonely for how long there has been none when it does not.
+const (
+	patience = 3 * time.Millisecond
+	lonely   = 100 * time.Millisecond
+)
 
 // Patient is an Op that nobody waits for: if there is nothing else in its group,
 // the sync waits a little, so that the next op needs none of its own.
@@ -139,8 +143,12 @@ func (c *Committer) await(g *grouping) []queued {
 	}
 	for _, q := range g.ops {
 		if p, ok := q.op.(Patient); !ok || !p.Patient() {
+			c.company = time.Now()
 			return nil
 		}
+	}
+	if time.Since(c.company) > lonely {
+		return nil
 	}
 	g.ops = slices.Clone(g.ops) // what take gives is valid until the next one
 	timer := time.NewTimer(patience)

@@ -28,7 +28,8 @@ func (o *patientOp) Decided() {
 }
 
 // A patient op is decided at once and synced with the op that follows it, or
-// alone after a while; nobody else waits.
+// alone after a while, or at once where nobody else has come for long; nobody else
+// waits.
 func TestPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine, err := memstore.NewDisk(memstore.Config{}).Open()
@@ -43,6 +44,19 @@ func TestPatience(t *testing.T) {
 			return &patientOp{key: key, patient: patient, done: make(chan error, 1)}
 		}
 		began := time.Now()
+		lonely := op("lonely", true)
+		if err := c.Submit(lonely); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-lonely.done; err != nil || time.Since(began) != 0 {
+			t.Errorf("where nobody comes: %v after %v", err, time.Since(began))
+		}
+		other := op("other", false)
+		if err := c.Submit(other); err != nil {
+			t.Fatal(err)
+		}
+		<-other.done
+		began = time.Now()
 		alone := op("alone", true)
 		decided := make(chan time.Duration, 1)
 		alone.decided = func() { decided <- time.Since(began) }

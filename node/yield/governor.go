@@ -93,11 +93,22 @@ func (g *Governor) Level() uint64 {
 	return uint64(g.control.Level())
 }
 
-// Page is how many bytes are to be asked for, or given, at once: what may be done
-// in 2 ms at the rate of now, but 4 KiB at least and most at most. A page is
-// applied in one go, and clients' writes wait for its end.
+// Page is how many bytes are to be asked for, or given, at once, most at most. A
+// page is applied in one go, and clients' writes wait for its end: where there are
+// clients it is what may be done in 2 ms at the rate of now, but 4 KiB at least,
+// else 8 ms and 64 KiB.
 func (g *Governor) Page(most int) int {
-	return int(min(uint64(most), max(g.Level()/512, 4<<10)))
+	if g == nil {
+		return most
+	}
+	level := g.Level()
+	g.mu.Lock()
+	clients := g.control.Holds()
+	g.mu.Unlock()
+	if clients {
+		return int(min(uint64(most), max(level/512, 4<<10)))
+	}
+	return int(min(uint64(most), max(level/128, 64<<10)))
 }
 
 // held returns for how long background work is held from now on.
