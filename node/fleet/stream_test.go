@@ -10,10 +10,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/geo/natsd/natsdtest"
 	"github.com/atolldb/atoll/node/fleet"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -123,17 +121,8 @@ func TestStreamIsCutOffWhileNobodyPulls(t *testing.T) {
 	p.equal()
 }
 
-func (p *pair) admin() jetstream.JetStream {
-	nc, err := nats.Connect(p.Process("eu-1").Addrs().NATS)
-	p.must(err)
-	p.t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	p.must(err)
-	return js
-}
-
 func (p *pair) purge() {
-	stream, err := p.admin().Stream(p.ctx, "GEO_eu")
+	stream, err := natsdtest.Admin(p.t, p.Process("eu-1").Addrs().NATS).Stream(p.ctx, "GEO_eu")
 	p.must(err)
 	p.must(stream.Purge(p.ctx))
 }
@@ -155,7 +144,7 @@ func TestStreamIsDeletedUnderLoad(t *testing.T) {
 			written++
 		}
 	})
-	admin := p.admin()
+	admin := natsdtest.Admin(p.t, p.Process("eu-1").Addrs().NATS)
 	for range 3 {
 		before := p.gaps()
 		p.must(admin.DeleteStream(p.ctx, "GEO_eu"))
