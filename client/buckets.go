@@ -65,7 +65,8 @@ type BucketInfo struct {
 	MaxValue int
 	// TTL of puts that ask for none, in whole milliseconds; 0 is for ever.
 	TTL time.Duration
-	// Regions that have the bucket; none is all. A part of them is refused so far.
+	// Regions that have the bucket; none is all. Others get none of its records, and
+	// refuse its clients. A change may add regions, and takes none away.
 	Regions []string
 	// Home is the region that decides operations at Serial.
 	Home string

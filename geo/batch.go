@@ -22,7 +22,7 @@ import (
 //
 //	partition
 //	length of key,    key     (1..MaxKey bytes)
-//	length of record, record  (1..MaxBody bytes)
+//	length of record, record  (0..MaxBody bytes; without one there are dots, no ids)
 //	twice the number of dots, plus one if ids follow them
 //	each dot: actor (not 0), counter (not 0)
 //	if so, number of ids, then each: dot, 16 bytes
@@ -82,8 +82,8 @@ func EncodeBatch(entries []Entry) (data []byte, codec string, err error) {
 		if len(e.Key) == 0 || len(e.Key) > MaxKey {
 			return nil, "", fmt.Errorf("encode entry: key of %d bytes, a key has 1 to %d", len(e.Key), MaxKey)
 		}
-		if len(e.Record) == 0 {
-			return nil, "", errors.New("encode entry: empty record")
+		if len(e.Record) == 0 && (len(e.Dots) == 0 || len(e.IDs) > 0) {
+			return nil, "", errors.New("encode entry: neither a record nor dots alone")
 		}
 		data = appendEntry(data, e)
 	}
@@ -158,9 +158,12 @@ func decodeBody(body []byte) ([]Entry, error) {
 		e := Entry{
 			Partition: hashring.Partition(r.uvarint(1<<16 - 1)),
 			Key:       r.bytes(1, MaxKey),
-			Record:    r.bytes(1, MaxBody),
+			Record:    r.bytes(0, MaxBody),
 		}
 		r.events(&e)
+		if r.err == nil && len(e.Record) == 0 && (len(e.Dots) == 0 || len(e.IDs) > 0) {
+			r.err = errors.New("neither a record nor dots alone")
+		}
 		if r.err != nil {
 			return nil, r.err
 		}

@@ -48,29 +48,38 @@ func (f *flights) reached() (reached [][]Mark) {
 
 // cut divides entries into messages: an entry above flushBytes travels alone,
 // so that small ones never wait behind its transfer; the others share messages
-// of at most capBytes.
+// of at most capBytes with what goes to the same regions.
 func cut(entries []Entry) [][]Entry {
 	var messages [][]Entry
-	var group []Entry
-	size := 0
-	flush := func() {
-		if len(group) > 0 {
-			messages = append(messages, group)
-		}
-		group, size = nil, 0
+	type group struct {
+		entries []Entry
+		size    int
 	}
+	open := map[string]*group{}
+	var order []string // in which groups were opened
 	for _, e := range entries {
 		n := entrySize(e)
 		if n > flushBytes {
 			messages = append(messages, []Entry{e})
 			continue
 		}
-		if size+n > capBytes || len(group) == maxEntries {
-			flush()
+		g := open[e.To]
+		if g == nil {
+			g = &group{}
+			open[e.To] = g
+			order = append(order, e.To)
 		}
-		group = append(group, e)
-		size += n
+		if len(g.entries) > 0 && (g.size+n > capBytes || len(g.entries) == maxEntries) {
+			messages = append(messages, g.entries)
+			*g = group{}
+		}
+		g.entries = append(g.entries, e)
+		g.size += n
 	}
-	flush()
+	for _, to := range order {
+		if g := open[to]; len(g.entries) > 0 {
+			messages = append(messages, g.entries)
+		}
+	}
 	return messages
 }

@@ -16,6 +16,7 @@
 //	G3  A batch is acknowledged to the log only after every entry is durable
 //	    at a quorum of this region's owners.
 //	G4  Nothing a client waits for waits for the log.
+//	G5  A batch for one region is delivered to no other.
 package geo
 
 import (
@@ -28,12 +29,16 @@ import (
 )
 
 // Entry is one key's current record on its way to other regions, with the
-// dots thereby delivered (the record may already cover some of them).
+// dots thereby delivered (the record may already cover some of them). An entry
+// without a record tells of dots alone: of keys of a bucket that the receiving
+// region does not have.
 type Entry struct {
+	// To is the one region that the entry is for, "" for all of them.
+	To        string
 	Partition hashring.Partition
-	// Key is the full key: bucket, NUL, key.
+	// Key is the full key: bucket, NUL, key. Without a record it ends with the NUL.
 	Key []byte
-	// Record is the record's canonical encoding.
+	// Record is the record's canonical encoding, or empty.
 	Record []byte
 	Dots   []crdt.Dot
 	// IDs say which clients' requests some of the dots carried out.
@@ -75,9 +80,14 @@ type Sink interface {
 // Batch is one message of a log.
 type Batch struct {
 	Header Header
+	// To is the one region that gets the batch, "" for all of them.
+	To string
 	// Data is the encoded entries; see batch.go.
 	Data []byte
 }
+
+// For reports whether a region is to get the batch.
+func (b *Batch) For(region string) bool { return b.To == "" || b.To == region }
 
 // Header travels beside the data of a batch.
 type Header struct {
@@ -85,7 +95,8 @@ type Header struct {
 	Origin, Node string
 	// Incarnation is the publishing node's actor. Session names one run of
 	// its pump: an actor outlives a clean restart, a count of batches does
-	// not. Number counts the batches of a session from 1.
+	// not; what goes to one region only has a session of its own. Number counts
+	// the batches of a session from 1.
 	Incarnation crdt.Actor
 	Session     uint64
 	Number      uint64

@@ -18,7 +18,7 @@ type ack struct {
 type pumpRun struct {
 	*Pump
 	session uint64
-	number  uint64 // of the last batch offered
+	lanes   map[string]*lane // by region, "" for all
 
 	rewinds uint64 // so far; tells apart parcels from before
 	flights flights
@@ -91,8 +91,7 @@ func (r *pumpRun) fill() {
 		if len(r.queue) > 0 {
 			next := r.queue[0]
 			r.queue = r.queue[1:]
-			r.number++
-			next.batch.Header.Number = r.number
+			r.number(&next.batch)
 			r.offer(next)
 		}
 	}
@@ -129,9 +128,9 @@ func (r *pumpRun) peek() bool {
 		r.queue = append(r.queue, &parcel{flight: x, rewinds: r.rewinds, raw: raw, batch: Batch{
 			Header: Header{
 				Origin: r.cfg.Region, Node: r.cfg.Node, Incarnation: r.cfg.Incarnation,
-				Session: r.session, Count: len(group), Codec: codec,
+				Count: len(group), Codec: codec,
 			},
-			Data: data,
+			To: group[0].To, Data: data,
 		}})
 	}
 	r.flights.add(x)
@@ -143,6 +142,23 @@ func (r *pumpRun) peek() bool {
 		r.gather()
 	}
 	return true
+}
+
+// lane numbers the batches of those who get them: each region sees numbers
+// without holes.
+type lane struct{ session, number uint64 }
+
+func (r *pumpRun) number(b *Batch) {
+	l := r.lanes[b.To]
+	if l == nil {
+		l = &lane{session: r.session + uint64(len(r.lanes))}
+		if r.lanes == nil {
+			r.lanes = map[string]*lane{}
+		}
+		r.lanes[b.To] = l
+	}
+	l.number++
+	b.Header.Session, b.Header.Number = l.session, l.number
 }
 
 func (r *pumpRun) offer(x *parcel) {

@@ -6,6 +6,7 @@ import (
 	"github.com/atolldb/atoll/node/catalog"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/home"
+	"github.com/atolldb/atoll/node/topology"
 )
 
 // wireBuckets makes what knows the buckets. It asks the coordinator, which asks
@@ -48,6 +49,16 @@ func (n *Node) regionNames() []string {
 		names = append(names, string(t.Region))
 	}
 	slices.Sort(names)
+	return names
+}
+
+// otherRegions are the names of the other regions.
+func (n *Node) otherRegions() []topology.Region {
+	all := n.deps.Others.All()
+	names := make([]topology.Region, len(all))
+	for i, t := range all {
+		names[i] = t.Region
+	}
 	return names
 }
 

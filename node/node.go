@@ -190,6 +190,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	if err := n.wireBuckets(); err != nil {
 		return nil, err
 	}
+	n.replica.SetPlacement(n.buckets, n.otherRegions)
 	n.coord = coord.New(coord.Config{Self: cfg.ID, Keys: cfg.Keys, TwoAcks: cfg.TwoAcks}, coord.Deps{
 		Bucket: n.buckets.Bucket, Refresh: n.buckets.Refresh, Home: n.home,
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology, Learn: n.learn, Isolated: n.news.isolated, HLC: deps.HLC,
@@ -348,7 +349,10 @@ func (n *Node) drainEvents(origin string) geo.DrainEvents {
 func (n *Node) applyRemote(ctx context.Context, origin string, entries []wire.Entry) error {
 	out := make([]geo.Entry, len(entries))
 	for i, e := range entries {
-		p := n.replica.Partition(hashring.KeyHash(e.Key))
+		p := e.Skip
+		if !e.Skips() {
+			p = n.replica.Partition(hashring.KeyHash(e.Key))
+		}
 		out[i] = geo.Entry{Partition: p, Key: e.Key, Record: e.Record, Dots: e.Dots, IDs: e.IDs}
 	}
 	return n.coord.ApplyRemote(ctx, origin, out)

@@ -258,7 +258,7 @@ func (p *bucketFlags) add(cmd *cobra.Command) {
 	f.IntVar(&p.maxSiblings, "max-siblings", 0, "refuse writes that would leave more than `N` versions, 2..256; 0 for 256")
 	f.Var(&p.maxValue, "max-value", "largest value, up to 8MiB; 0 for 1MiB")
 	f.DurationVar(&p.ttl, "ttl", 0, "lifetime of puts that ask for none; 0 for ever")
-	f.StringSliceVar(&p.regions, "regions", nil, "regions that have the bucket: all of them, so far")
+	f.StringSliceVar(&p.regions, "regions", nil, "`REGIONS` that have the bucket, apart by commas, and no others; a change may add some. All by default")
 	f.StringVar(&p.home, "home", "", "`REGION` that decides operations at serial")
 }
 

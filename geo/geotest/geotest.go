@@ -49,6 +49,7 @@ func Cases() []Case {
 		{"share", share},
 		{"at most so many at once", bounded},
 		{"same id twice", sameID},
+		{"for one region", forOneRegion},
 		{"announce", announce},
 		{"cut and heal", cutAndHeal},
 		{"gap when forgotten", forgotten},
@@ -64,6 +65,24 @@ func deliver(t *testing.T, w World) {
 		appendBatch(t, w.Log(), n)
 	}
 	await(t, h, "50 batches", func() bool { return len(h.handled) == 50 })
+}
+
+// G5.
+func forOneRegion(t *testing.T, w World) {
+	h := newHandler(nil)
+	start(t, w.Feed(), h)
+	for n := uint64(1); n <= 9; n++ {
+		b := batch(n)
+		b.To = [...]string{"", "north", "west"}[n%3]
+		appendThis(t, w.Log(), b)
+	}
+	appendBatch(t, w.Log(), 10)
+	await(t, h, "7 batches", func() bool { return h.has(10) && len(h.handled) == 7 })
+	for n := uint64(1); n <= 9; n++ {
+		if mine := n%3 != 1; h.has(n) != mine {
+			t.Errorf("batch %d for this region: %v, came: %v", n, mine, !mine)
+		}
+	}
 }
 
 func keepHeader(t *testing.T, w World) {

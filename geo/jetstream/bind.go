@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -32,15 +33,10 @@ func (r *feedRun) bind() (jetstream.Consumer, error) {
 	consumer, err := stream.Consumer(ctx, durableName(r.cfg.Region))
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		made = true
-		consumer, err = stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
-			Durable:       durableName(r.cfg.Region),
-			DeliverPolicy: jetstream.DeliverAllPolicy,
-			AckPolicy:     jetstream.AckExplicitPolicy,
-			AckWait:       ackWait,
-			MaxDeliver:    -1,
-			MaxAckPending: maxAckPending,
-			MaxWaiting:    maxWaiting,
-		})
+		consumer, err = stream.CreateConsumer(ctx, r.consumer())
+	}
+	if err == nil && !slices.Equal(consumer.CachedInfo().Config.FilterSubjects, r.subjects()) {
+		consumer, err = stream.UpdateConsumer(ctx, r.consumer())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bind consumer: %w", err)
@@ -56,6 +52,24 @@ func (r *feedRun) bind() (jetstream.Consumer, error) {
 	}
 	r.moved(now)
 	return consumer, nil
+}
+
+// subjects are those of the batches that this region is to have.
+func (r *feedRun) subjects() []string {
+	return []string{logSubject(r.cfg.Origin, "*"), laneSubject(r.cfg.Origin, r.cfg.Region, "*")}
+}
+
+func (r *feedRun) consumer() jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable:        durableName(r.cfg.Region),
+		DeliverPolicy:  jetstream.DeliverAllPolicy,
+		AckPolicy:      jetstream.AckExplicitPolicy,
+		AckWait:        ackWait,
+		MaxDeliver:     -1,
+		MaxAckPending:  maxAckPending,
+		MaxWaiting:     maxWaiting,
+		FilterSubjects: r.subjects(),
+	}
 }
 
 // moved takes note of where the log is now.

@@ -11,6 +11,7 @@
 //
 //	GEO_east                stream: file, limits retention, discard old
 //	geo.east.log.<node>     subject of a node's batches
+//	geo.east.to.west.<node> subject of those that only region west gets
 //	geo.east.clock.<node>   announcements; core NATS, not stored
 //	to_west                 durable consumer of region west
 //	Atoll-Batch             message header; see header.go
@@ -49,8 +50,11 @@ const (
 	format     = "1"
 )
 
-func streamName(region string) string         { return "GEO_" + region }
-func logSubject(region, node string) string   { return "geo." + region + ".log." + node }
+func streamName(region string) string       { return "GEO_" + region }
+func logSubject(region, node string) string { return "geo." + region + ".log." + node }
+func laneSubject(region, to, node string) string {
+	return "geo." + region + ".to." + to + "." + node
+}
 func clockSubject(region, node string) string { return "geo." + region + ".clock." + node }
 func durableName(dst string) string           { return "to_" + dst }
 

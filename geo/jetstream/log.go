@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -144,7 +145,7 @@ func (l *Log) ensure(ctx context.Context, align bool) error {
 		return fmt.Errorf("stream has format %q, this is %s", f, format)
 	}
 	want := l.config(maps.Clone(have.Metadata))
-	if !align || have.Replicas == want.Replicas && have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.MaxMsgSize == want.MaxMsgSize {
+	if !align || slices.Equal(have.Subjects, want.Subjects) && have.Replicas == want.Replicas && have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.MaxMsgSize == want.MaxMsgSize {
 		return nil
 	}
 	_, err = l.js.UpdateStream(ctx, want)
@@ -154,7 +155,7 @@ func (l *Log) ensure(ctx context.Context, align bool) error {
 func (l *Log) config(metadata map[string]string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:     streamName(l.cfg.Region),
-		Subjects: []string{logSubject(l.cfg.Region, "*")},
+		Subjects: []string{logSubject(l.cfg.Region, "*"), laneSubject(l.cfg.Region, "*", "*")},
 		// A destination that is away must not pin the disk, and a full log
 		// must not fail local writes: the oldest batches go.
 		Retention:    jetstream.LimitsPolicy,
@@ -174,7 +175,11 @@ func (l *Log) config(metadata map[string]string) jetstream.StreamConfig {
 
 // Append publishes b and returns at once; see geo.Log.
 func (l *Log) Append(b geo.Batch, done func(error)) {
-	msg := nats.NewMsg(logSubject(l.cfg.Region, b.Header.Node))
+	subject := logSubject(l.cfg.Region, b.Header.Node)
+	if b.To != "" {
+		subject = laneSubject(l.cfg.Region, b.To, b.Header.Node)
+	}
+	msg := nats.NewMsg(subject)
 	msg.Header.Set(headerName, encodeHeader(b.Header))
 	msg.Data = b.Data
 	future, err := l.js.PublishMsgAsync(msg,

@@ -48,18 +48,27 @@ func (k *consumer) fellOff(first int) {
 	}
 }
 
-func (k *consumer) open(s *stream) int {
-	return s.first + len(s.batches) - k.next + len(k.again) + len(k.flying)
+func (k *consumer) open(s *stream, dst string) int {
+	n := len(k.again) + len(k.flying)
+	for i := max(k.next-s.first, 0); i < len(s.batches); i++ {
+		if s.batches[i].For(dst) {
+			n++
+		}
+	}
+	return n
 }
 
 // take picks what to deliver next: the oldest to be repeated, else the next.
-func (k *consumer) take(s *stream) (seq int, ok bool) {
+func (k *consumer) take(s *stream, dst string) (seq int, ok bool) {
 	for n := range k.again {
 		if !ok || n < seq {
 			seq, ok = n, true
 		}
 	}
 	if !ok {
+		for k.next < s.first+len(s.batches) && !s.batches[k.next-s.first].For(dst) {
+			k.next++
+		}
 		if k.next >= s.first+len(s.batches) {
 			return 0, false
 		}
@@ -171,7 +180,7 @@ func (r *run) next() (d delivery, ok bool, gap string, linked bool, changed <-ch
 	}
 	k := s.consumers[f.dst]
 	gap, k.pending = k.pending, ""
-	seq, ok := k.take(s)
+	seq, ok := k.take(s, f.dst)
 	if ok {
 		d = delivery{batch: s.batches[seq-s.first], seq: seq, epoch: s.epoch, try: k.tries[seq]}
 		d.delay = c.delay("deliver", f.origin, f.dst, d.batch.Header.ID(), d.try)

@@ -148,7 +148,7 @@ func (c *Cloud) Backlog(origin, dst string) int {
 	if k == nil {
 		return len(s.batches)
 	}
-	return k.open(s)
+	return k.open(s, dst)
 }
 
 func (c *Cloud) change(f func()) {

@@ -56,6 +56,8 @@ const (
 	SkipFence = "skip-fence"
 	// ReadThenWrite judges a condition by a quorum's records and then writes.
 	ReadThenWrite = "read-then-write"
+	// ShipToAll ships the records of all buckets to all regions.
+	ShipToAll = "ship-to-all"
 )
 
 // All lists them, with what must catch each.
@@ -77,6 +79,7 @@ var All = []struct{ Name, Breaks string }{
 	{NoLateRule, "what is old and unknown is asked about before it is let in"},
 	{NoRejoin, "who has lost its floor takes it over before it answers"},
 	{DropByAge, "tombstones are collected by proof, not by age"},
+	{ShipToAll, "a record goes to no region that its bucket is not in"},
 	{ForgetRequest, "a request that comes again is one event"},
 	{IgnoreSession, "who answers a session has what the session has seen"},
 	{LatestWins, "concurrent versions are siblings"},

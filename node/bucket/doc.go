@@ -18,4 +18,5 @@
 //	B3  A revision grows by one with each change, deletion and making anew
 //	    included.
 //	B4  Equal tables have equal encodings.
+//	B5  A bucket leaves no region that it is in.
 package bucket

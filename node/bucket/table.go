@@ -70,10 +70,13 @@ func Merge(a, b Table) Table {
 }
 
 // merge takes the later of two definitions of one name. The kind is merged for
-// itself, so that the order in which three are merged does not matter.
+// itself, and so are the regions, so that the order in which three are merged does
+// not matter.
 func merge(a, b Definition) Definition {
 	kind := min(a.Kind, b.Kind) // mv is the lower one
 	a.Kind, b.Kind = kind, kind
+	a.Regions = union(a.Regions, b.Regions)
+	b.Regions = a.Regions
 	c := cmp.Or(cmp.Compare(a.Revision, b.Revision), cmp.Compare(a.Stamp, b.Stamp))
 	if c == 0 {
 		c = bytes.Compare(appendDefinition(nil, &a), appendDefinition(nil, &b))
@@ -132,6 +135,9 @@ func (v View) Create(d Definition, at hlc.Stamp) (View, Definition, error) {
 		if old.Home != "" && old.Home != d.Home {
 			return v, d, &Problem{"home_region", quote(old.Home), quote(d.Home), "a deleted bucket of this name had another home, and its keys are still there"}
 		}
+		if bad := d.keeps(old); bad != nil {
+			return v, d, bad
+		}
 		d.Revision = old.Revision + 1
 	}
 	return v.store(d, at)
@@ -157,6 +163,9 @@ func (v View) Update(d Definition, at hlc.Stamp) (View, Definition, error) {
 		// Two regions would decide until both know of it.
 		return v, d, &Problem{"home_region", quote(old.Home), quote(d.Home), "a home does not move by a change of the bucket"}
 	}
+	if bad := d.keeps(old); bad != nil {
+		return v, d, bad
+	}
 	d.Revision, d.Deleted = d.Revision+1, false
 	return v.store(d, at)
 }
@@ -172,7 +181,7 @@ func (v View) Delete(name string, revision uint64, at hlc.Stamp) (View, Definiti
 	case revision != old.Revision:
 		return v, old, ErrRevision
 	}
-	gone := Definition{Name: name, Kind: old.Kind, Home: old.Home, Deleted: true, Revision: old.Revision + 1}
+	gone := Definition{Name: name, Kind: old.Kind, Home: old.Home, Regions: old.Regions, Deleted: true, Revision: old.Revision + 1}
 	stored, d, err := v.store(gone, at)
 	return stored, d, err
 }

@@ -28,7 +28,7 @@ func drawDefinition(t *rapid.T) Definition {
 		Reads: quorum.Policy{Override: quorum.LocalOne},
 	}
 	if rapid.Bool().Draw(t, "some regions") {
-		d.Regions, d.Home = []string{"eu", "us"}, "us"
+		d.Regions, d.Home = rapid.SampledFrom([][]string{{"eu", "us"}, {"us"}, {"ap", "us"}}).Draw(t, "regions"), "us"
 		d.Writes = quorum.Policy{Min: quorum.LocalTwo, Default: quorum.Serial}
 	}
 	return d
@@ -116,7 +116,12 @@ func TestMergeMatchesTwin(t *testing.T) {
 				if o.Revision > d.Revision || o.Revision == d.Revision && o.Stamp > d.Stamp {
 					t.Fatalf("%+v is later than %+v", o, d)
 				}
-				o.Kind = d.Kind
+				for _, region := range []string{"ap", "eu", "us"} {
+					if o.In(region) && !d.In(region) {
+						t.Fatalf("%+v leaves %s of %+v", d, region, o)
+					}
+				}
+				o.Kind, o.Regions = d.Kind, d.Regions
 				newest = newest || cmp.Equal(o, d)
 			}
 			if mv != (d.Kind == crdt.MV) || !newest {

@@ -92,6 +92,8 @@ type Catalog struct {
 	// turn is taken by the one change that is under way.
 	turn chan struct{}
 
+	strangers strangers
+
 	mu      sync.Mutex
 	waiting []*waiter
 	busy    bool
@@ -102,6 +104,7 @@ type Catalog struct {
 type known struct {
 	view    bucket.View
 	buckets map[string]coord.Bucket
+	place   *bucket.Place
 }
 
 // New returns a catalog that knows what the copy beside the store says. A copy
@@ -111,7 +114,8 @@ func New(cfg Config, deps Deps) (*Catalog, error) {
 		cfg.Beat = time.Second
 	}
 	c := &Catalog{cfg: cfg, deps: deps, turn: make(chan struct{}, 1)}
-	c.now.Store(&known{view: bucket.View{Floor: cfg.Floor}})
+	floor := bucket.View{Floor: cfg.Floor}
+	c.now.Store(&known{view: floor, place: floor.Place()})
 	c.adopt(nil)
 	b, err := deps.Beside.ReadBeside(tableFile)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -152,12 +156,13 @@ func (c *Catalog) adopt(t bucket.Table) bool {
 		old := c.now.Load()
 		stored := bucket.Merge(old.view.Stored, t)
 		same := slices.EqualFunc(stored, old.view.Stored, func(a, b bucket.Definition) bool {
-			return a.Revision == b.Revision && a.Stamp == b.Stamp && a.Kind == b.Kind
+			return a.Revision == b.Revision && a.Stamp == b.Stamp && a.Kind == b.Kind && slices.Equal(a.Regions, b.Regions)
 		})
 		if same && old.buckets != nil {
 			return false
 		}
 		next := &known{view: bucket.View{Stored: stored, Floor: old.view.Floor}, buckets: map[string]coord.Bucket{}}
+		next.place = next.view.Place()
 		for _, d := range next.view.All() {
 			next.buckets[d.Name] = policies(d)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/atolldb/atoll/node/bucket"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/storage/memstore"
+	"github.com/atolldb/atoll/node/topology"
 )
 
 // region is a store of one record. Two regions join when they are told to.
@@ -388,7 +389,6 @@ func TestRegionsOfABucket(t *testing.T) {
 			d                  bucket.Definition
 			field, limit, seen string
 		}{
-			"a part":     {bucket.Definition{Name: "a", Regions: []string{"eu"}}, "regions", "all of eu, us", "eu"},
 			"unknown":    {bucket.Definition{Name: "a", Regions: []string{"eu", "ap"}}, "regions", "eu, us", `"ap"`},
 			"no home":    {bucket.Definition{Name: "a", Home: "ap"}, "home_region", "eu, us", `"ap"`},
 			"bad name":   {bucket.Definition{Name: ".atoll"}, "name", "1..63 of a-z, 0-9, -, _ and ., the first no dot", `".atoll"`},
@@ -403,6 +403,27 @@ func TestRegionsOfABucket(t *testing.T) {
 		d, err := c.Create(t.Context(), bucket.Definition{Name: "a", Regions: []string{"us", "eu"}, Home: "us"})
 		if err != nil || d.Regions != nil || d.Home != "us" {
 			t.Errorf("%+v, %v", d, err)
+		}
+		if _, err := c.Create(t.Context(), bucket.Definition{Name: "part", Regions: []string{"eu"}}); err != nil {
+			t.Error(err)
+		}
+		for name, want := range map[string][2]bool{"a": {true, true}, "part": {true, false}} {
+			for i, region := range []topology.Region{"eu", "us"} {
+				if has, known := c.Has(region, []byte(name)); !known || has != want[i] {
+					t.Errorf("bucket %s in %s: %v, known %v", name, region, has, known)
+				}
+			}
+		}
+		if c.Apart("eu", "us") == 0 || c.Apart("eu", "eu") != 0 || !c.Hidden("eu", "eu", "us") || c.Hidden("us", "us", "eu") {
+			t.Error("one bucket is in eu alone")
+		}
+		// What nobody defines is everywhere, once that is known.
+		if _, known := c.Has("us", []byte("stranger")); known {
+			t.Error("a bucket is known that nobody has heard of")
+		}
+		time.Sleep(time.Second)
+		if has, known := c.Has("us", []byte("stranger")); !has || !known {
+			t.Error("a bucket of some configuration is not found out about")
 		}
 	})
 }

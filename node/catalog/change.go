@@ -154,11 +154,6 @@ func (c *Catalog) regions(d *bucket.Definition) *bucket.Problem {
 	case len(d.Regions) == 0:
 	case slices.Equal(d.Regions, all):
 		d.Regions = nil
-	case len(slices.Compact(slices.Clone(d.Regions))) < len(all):
-		return &bucket.Problem{
-			Field: "regions", Limit: "all of " + strings.Join(all, ", "), Seen: strings.Join(d.Regions, ", "),
-			Detail: "a bucket that some regions do not have is not served yet",
-		}
 	}
 	return nil
 }

@@ -140,6 +140,7 @@ func New(cfg Config, deps Deps) *Collector {
 		cfg: cfg, deps: deps, ledger: ledger, duty: NewDuty(ledger, deps.Boot),
 		stalls: map[hashring.Partition]Stall{}, silent: map[topology.NodeID]bool{}, wake: make(chan struct{}, 1),
 	}
+	c.duty.apart = deps.Replica.Apart
 	c.rounds.Store(cfg.Rounds)
 	return c
 }

@@ -82,6 +82,10 @@ func (c *Collector) stall(p hashring.Partition, why Cause) {
 func (c *Collector) round(ctx context.Context, p hashring.Partition, floor hlc.Stamp) (r *Round, why Cause) {
 	owners, all := c.owners(p)
 	r = NewRound(ID(c.deps.Rand.Uint64()), p, floor, slices.Sorted(maps.Keys(owners)))
+	r.Placed(func(id topology.NodeID, bucket string) bool {
+		has, known := c.deps.Replica.Placed(owners[id], bucket)
+		return has && known
+	})
 	switch {
 	case !all:
 		return r, Cause{Unknown, "", "the owners in another region are not known"}

@@ -3,6 +3,7 @@ package collect
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/atolldb/atoll/crdt"
@@ -67,6 +68,8 @@ type Duty struct {
 	ledger Ledger
 	boot   uint64
 	max    int
+	// apart tells the buckets that not every region has; nil for none.
+	apart func(bucket string) bool
 
 	mu     sync.Mutex
 	rounds map[hashring.Partition]*part
@@ -209,7 +212,17 @@ func (d *Duty) list(q Ask, w *part, a *Answer) error {
 			l.dots = append(l.dots, r.Versions[i].Dot)
 		}
 		w.listed = append(w.listed, l)
-		a.Digest ^= crdt.Digest(listSeed, keyHash, r)
+		digest := crdt.Digest(listSeed, keyHash, r)
+		if name, _, _ := strings.Cut(string(key), "\x00"); d.apart != nil && d.apart(name) {
+			if a.Apart == nil {
+				a.Apart = map[string]Listed{}
+			}
+			x := a.Apart[name]
+			a.Apart[name] = Listed{x.Count + 1, x.Digest ^ digest}
+			return len(w.listed) <= d.max
+		}
+		a.Count++
+		a.Digest ^= digest
 		return len(w.listed) <= d.max
 	})
 	if err == nil && len(w.listed) > d.max {
@@ -219,7 +232,7 @@ func (d *Duty) list(q Ask, w *part, a *Answer) error {
 		w.listed = nil
 		return err
 	}
-	a.Count, w.lists = uint64(len(w.listed)), true
+	w.lists = true
 	return nil
 }
 

@@ -66,9 +66,14 @@ type Answer struct {
 	// Settled says whether the pass is over for this owner; only of Settle. If
 	// not, it is asked again.
 	Settled bool
-	// Count and Digest of what the owner lists; only of List.
+	// Count and Digest of what the owner lists of buckets that every region has,
+	// and Apart that of each other bucket of which it lists anything; only of List.
 	Count, Digest uint64
+	Apart         map[string]Listed
 }
+
+// Listed is how much is listed, and its digest.
+type Listed struct{ Count, Digest uint64 }
 
 // Round is the one who asks. It is pure, and used by one goroutine.
 type Round struct {
@@ -86,6 +91,10 @@ type Round struct {
 	// count and digest of the first list.
 	listed        bool
 	count, digest uint64
+	// apart is what each owner lists of buckets that not every region has, and has
+	// tells whose region has one.
+	apart map[topology.NodeID]map[string]Listed
+	has   func(owner topology.NodeID, bucket string) bool
 
 	done bool
 	off  Cause
@@ -97,8 +106,13 @@ func NewRound(id ID, p hashring.Partition, floor hlc.Stamp, owners []topology.No
 	return &Round{
 		id: id, partition: p, floor: floor, owners: owners,
 		pass: Promise, through: map[topology.NodeID]bool{}, as: map[topology.NodeID]Incarnation{}, had: &crdt.Clock{},
+		apart: map[topology.NodeID]map[string]Listed{}, has: func(topology.NodeID, string) bool { return true },
 	}
 }
+
+// Placed says which owners have which bucket, where not all have all. Those that
+// have one must list the same of it, and no other anything.
+func (r *Round) Placed(has func(owner topology.NodeID, bucket string) bool) { r.has = has }
 
 // Pass that is under way.
 func (r *Round) Pass() Pass { return r.pass }
@@ -176,10 +190,40 @@ func (r *Round) Answered(from topology.NodeID, a Answer) {
 			return
 		}
 		r.listed, r.count, r.digest = true, a.Count, a.Digest
+		r.apart[from] = a.Apart
 	}
 	r.through[from] = true
 	if len(r.through) == len(r.owners) {
+		if r.pass == List {
+			r.compareApart()
+		}
 		r.next()
+	}
+}
+
+// compareApart ends the round unless the lists of each bucket are equal among
+// those that have it.
+func (r *Round) compareApart() {
+	all := map[string]Listed{}
+	for _, lists := range r.apart {
+		for name, l := range lists {
+			all[name] = l
+		}
+	}
+	for name, l := range all {
+		for _, id := range r.owners {
+			want := l
+			if !r.has(id, name) {
+				want = Listed{}
+			}
+			if r.apart[id][name] != want {
+				r.off = Cause{Differing, id, "it lists something else than others of a bucket that not every region has"}
+				return
+			}
+		}
+	}
+	for _, l := range all {
+		r.count += l.Count
 	}
 }
 
@@ -193,6 +237,9 @@ func (r *Round) asked(id topology.NodeID) bool {
 }
 
 func (r *Round) next() {
+	if !r.off.None() {
+		return
+	}
 	if r.pass == Complete {
 		r.done = true
 		return

@@ -3,6 +3,8 @@ package collect
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
@@ -56,6 +58,9 @@ func (c *Collector) serve(m *wire.Collect) ([]byte, error) {
 	out := wire.CollectAnswer{
 		Actor: a.As.Actor, Boot: a.As.Boot, Completed: a.Completed, Clock: a.Clock,
 		Settled: a.Settled, Count: a.Count, Digest: a.Digest,
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Apart)) {
+		out.Apart = append(out.Apart, wire.ListedApart{Bucket: name, Count: a.Apart[name].Count, Digest: a.Apart[name].Digest})
 	}
 	for _, id := range takers {
 		out.Takers = append(out.Takers, string(id))
@@ -143,8 +148,15 @@ func decodeAnswer(b []byte, q Ask) (Answer, []topology.NodeID, error) {
 	for i, id := range m.Takers {
 		takers[i] = topology.NodeID(id)
 	}
+	var apart map[string]Listed
+	for _, l := range m.Apart {
+		if apart == nil {
+			apart = map[string]Listed{}
+		}
+		apart[l.Bucket] = Listed{l.Count, l.Digest}
+	}
 	return Answer{
 		Round: q.Round, Pass: q.Pass, As: Incarnation{m.Actor, m.Boot}, Completed: m.Completed, Clock: m.Clock,
-		Settled: m.Settled, Count: m.Count, Digest: m.Digest,
+		Settled: m.Settled, Count: m.Count, Digest: m.Digest, Apart: apart,
 	}, takers, nil
 }

@@ -2,6 +2,7 @@ package coord
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,6 +39,9 @@ func (c *Coordinator) key(bucket string, k []byte, system bool) (key, *Error) {
 	if !ok {
 		return key{}, &Error{Code: CodeNoBucket, Detail: "no such bucket", Field: "bucket", Limit: "a bucket that exists", Seen: clip(bucket)}
 	}
+	if here := c.Topology().Region; len(b.Regions) > 0 && !slices.Contains(b.Regions, here) {
+		return key{}, elsewhere(bucket, here, b.Regions)
+	}
 	if len(k) == 0 || len(k) > MaxKey {
 		return key{}, invalidSize("key", MaxKey, len(k))
 	}
@@ -45,6 +49,18 @@ func (c *Coordinator) key(bucket string, k []byte, system bool) (key, *Error) {
 	out := key{full: full, hash: hashring.KeyHash(full), bucket: b}
 	out.resolve(c.Topology())
 	return out, nil
+}
+
+// elsewhere says which regions have a bucket that this one does not have.
+func elsewhere(bucket string, here topology.Region, regions []topology.Region) *Error {
+	list := make([]string, len(regions))
+	for i, r := range regions {
+		list[i] = string(r)
+	}
+	return &Error{
+		Code: CodeNoBucket, Field: "bucket", Limit: "a bucket that is in region " + string(here), Seen: clip(bucket),
+		Detail: "the bucket is not in region " + string(here) + ", but in " + strings.Join(list, ", ") + ": ask a node there",
+	}
 }
 
 // resolve finds who has to do with the key by t.

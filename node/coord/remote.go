@@ -53,7 +53,13 @@ func (c *Coordinator) spread(top *topology.Topology, entries []geo.Entry, w want
 	s := &spread{top: top, done: done, tallies: map[hashring.Partition]*quorum.Slots{}}
 	shares := map[topology.NodeID]*share{}
 	for _, e := range entries {
-		p := hashring.PartitionOf(hashring.KeyHash(e.Key), top.Table.Partitions())
+		p := e.Partition // of dots without a key; nothing else is believed
+		if len(e.Record) > 0 {
+			p = hashring.PartitionOf(hashring.KeyHash(e.Key), top.Table.Partitions())
+		} else if int(p) >= top.Table.Partitions() {
+			done(nil, fmt.Errorf("%w: no partition %d", wire.ErrMalformed, p))
+			return s
+		}
 		row := top.Row(p)
 		fresh := s.tallies[p] == nil
 		give := func(id topology.NodeID, st seat) {
@@ -62,7 +68,7 @@ func (c *Coordinator) spread(top *topology.Topology, entries []geo.Entry, w want
 				sh = &share{}
 				shares[id] = sh
 			}
-			sh.entries = append(sh.entries, wire.Entry{Key: e.Key, Record: e.Record, Dots: e.Dots, IDs: e.IDs})
+			sh.entries = append(sh.entries, wireEntry(e))
 			if fresh {
 				sh.seats = append(sh.seats, st)
 			}
@@ -207,4 +213,13 @@ func (s *spread) count(seats []seat, err error) (met bool, why error) {
 func invalidEntry(err error) bool {
 	var no *peer.Refusal
 	return errors.Is(err, wire.ErrMalformed) || errors.As(err, &no) && no.Code == peer.CodeInvalid
+}
+
+// wireEntry is what an owner is told of an entry.
+func wireEntry(e geo.Entry) wire.Entry {
+	out := wire.Entry{Key: e.Key, Record: e.Record, Dots: e.Dots, IDs: e.IDs}
+	if out.Skips() {
+		out.Skip = e.Partition
+	}
+	return out
 }

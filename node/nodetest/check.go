@@ -17,8 +17,11 @@ func (w *World) converged() string {
 		return why
 	}
 	for p := range w.shape.Partitions {
-		var first wire.Sum
-		var who string
+		type common struct {
+			sum wire.Sum
+			who string
+		}
+		first := map[[2]int]common{} // by two regions
 		for _, m := range w.all() {
 			up := m.running.Load()
 			if m.gone.Load() {
@@ -31,11 +34,26 @@ func (w *World) converged() string {
 			if !r.Owns(hashring.Partition(p)) {
 				continue
 			}
-			sum := r.Sum(hashring.Partition(p))
-			if who == "" {
-				first, who = sum, string(m.id)
-			} else if sum != first {
-				return fmt.Sprintf("partition %d: %s has %+v, %s has %+v", p, who, first, m.id, sum)
+			for by := range w.tops {
+				sum, known := r.SumFor(hashring.Partition(p), w.afar(m, by))
+				if !known {
+					return fmt.Sprintf("%s does not know which region has which bucket", m.id)
+				}
+				at := [2]int{min(by, m.region), max(by, m.region)}
+				if f, ok := first[at]; !ok {
+					first[at] = common{sum, string(m.id)}
+				} else if sum != f.sum {
+					return fmt.Sprintf("partition %d: %s has %+v, %s has %+v", p, f.who, f.sum, m.id, sum)
+				}
+				if by == m.region {
+					continue
+				}
+				// All clocks are equal, whatever is in common.
+				at = [2]int{-1, -1}
+				if f, ok := first[at]; ok && f.sum.Clock != sum.Clock {
+					return fmt.Sprintf("partition %d: %s has clock %x, %s has %x", p, f.who, f.sum.Clock, m.id, sum.Clock)
+				}
+				first[at] = common{sum, string(m.id)}
 			}
 		}
 	}
@@ -48,20 +66,27 @@ func (w *World) verify(keys []string) []string {
 	if diff := w.converged(); diff != "" {
 		return append(w.hist.problems, "I2: not converged: "+diff)
 	}
-	dumps := map[hashring.Partition][]byte{}
+	type shared struct {
+		p    hashring.Partition
+		a, b int // regions
+	}
+	dumps := map[shared][]byte{}
 	for _, m := range w.all() {
 		if m.gone.Load() {
 			continue
 		}
 		for _, p := range m.running.Load().node.Replica().Owned() {
-			dump, err := w.dump(m, p)
-			if err != nil {
-				return append(w.hist.problems, fmt.Sprintf("I2: %s: %v", m.id, err))
+			for by := range w.tops {
+				dump, err := w.dump(m, p, by)
+				if err != nil {
+					return append(w.hist.problems, fmt.Sprintf("I2: %s: %v", m.id, err))
+				}
+				at := shared{p, min(by, m.region), max(by, m.region)}
+				if was, ok := dumps[at]; ok && !bytes.Equal(was, dump) {
+					return append(w.hist.problems, fmt.Sprintf("I2: partition %d of %s differs although sums are equal", p, m.id))
+				}
+				dumps[at] = dump
 			}
-			if was, ok := dumps[p]; ok && !bytes.Equal(was, dump) {
-				return append(w.hist.problems, fmt.Sprintf("I2: partition %d of %s differs although sums are equal", p, m.id))
-			}
-			dumps[p] = dump
 		}
 	}
 	solos := w.hist.soloKeys()
@@ -81,9 +106,9 @@ func (w *World) verify(keys []string) []string {
 	return w.hist.problems
 }
 
-// dump returns a partition's records, after checking the kept digest against
-// them.
-func (w *World) dump(m *member, p hashring.Partition) ([]byte, error) {
+// dump returns a partition's records that region by has, too, after checking the
+// kept digest against all of them.
+func (w *World) dump(m *member, p hashring.Partition, by int) ([]byte, error) {
 	r := m.running.Load().node.Replica()
 	digest, err := r.DigestFromStore(p)
 	if err != nil {
@@ -93,18 +118,25 @@ func (w *World) dump(m *member, p hashring.Partition) ([]byte, error) {
 		return nil, fmt.Errorf("partition %d: kept digest %x, records give %x", p, kept, digest)
 	}
 	var out []byte
-	scan := wire.Scan{Partition: p, Last: 1<<64 - 1, MaxBytes: 1 << 20}
+	err = w.scan(m, p, w.afar(m, by), func(e wire.Entry) { out = append(append(out, e.Key...), e.Record...) })
+	return out, err
+}
+
+// scan visits what a node shows of a partition.
+func (w *World) scan(m *member, p hashring.Partition, by wire.Afar, visit func(wire.Entry)) error {
+	r := m.running.Load().node.Replica()
+	scan := wire.Scan{Partition: p, Last: 1<<64 - 1, MaxBytes: 1 << 20, Afar: by}
 	for {
 		page, err := r.Scan(scan)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, e := range page.Entries {
-			out = append(append(out, e.Key...), e.Record...)
+			visit(e)
 			scan.After = e.Key
 		}
 		if !page.More {
-			return out, nil
+			return nil
 		}
 	}
 }

@@ -23,6 +23,7 @@ var aims = map[string]struct {
 	shape  Shape
 	length time.Duration
 }{
+	planted.ShipToAll: {Shape{Regions: 2, Nodes: 3, Partitions: 8, Parted: true, Settled: true}, 5 * time.Second},
 	// A dot comes twice when a crash took what others have, and the node goes on
 	// from what it has: slow disks, and crashes all the time.
 	planted.ReuseActor: {Shape{Regions: 1, Nodes: 3, Partitions: 1, Focus: &Focus{

@@ -94,6 +94,13 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 			work.Go(func() { b.run(ctx) })
 		}
 	}
+	book := &tenants{acked: map[string]string{}}
+	if shape.Parted {
+		for i := range 2 * shape.Regions {
+			run := w.tenant(1000+i, i%shape.Regions, book)
+			work.Go(func() { run(ctx) })
+		}
+	}
 	work.Go(func() { w.chaos(ctx) })
 	if shape.Collect {
 		rng := rand.New(rand.NewPCG(seed, 5))
@@ -129,6 +136,9 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	r.Problems = append(r.Problems, promised...)
 	r.SessionOps, r.SessionBehind, r.LooseOps = len(with.ops)+with.behind, with.behind, len(without.ops)
 	r.Problems = append(r.Problems, w.verify(keys)...)
+	if len(r.Problems) == 0 {
+		r.Problems = append(r.Problems, w.apart(book)...)
+	}
 	r.Problems = append(r.Problems, w.linearizable()...)
 	if left := w.leftovers(); left != "" {
 		r.Problems = append(r.Problems, "I9: "+left)

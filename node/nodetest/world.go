@@ -69,6 +69,8 @@ type Shape struct {
 	Sessions bool
 	// Collect tombstones after seconds, and have messages that arrive after that.
 	Collect bool
+	// Parted: some buckets are in some of the regions only.
+	Parted bool
 	// Focus, if not nil, takes the place of the faults that the seed draws.
 	Focus *Focus
 }
@@ -222,7 +224,7 @@ func (w *World) Start(m *member) {
 	})
 	top := w.tops[m.region]
 	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Keys: crdt.Keys{secret}, ScrubPass: 10 * time.Second, Grace: 3 * time.Second,
-		Buckets: bucket.Table{{Name: homedBucket, Home: w.name(homeRegion)}},
+		Buckets: w.partedBuckets().With(bucket.Definition{Name: homedBucket, Home: w.name(homeRegion)}),
 		Collect: collecting(w.shape.Collect && !w.calm.Load())}
 	deps := node.Deps{
 		Engine: engine, Registry: m.registry, Store: m.ear, RegionStore: w.stores[m.region], Transport: transport,

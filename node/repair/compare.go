@@ -76,13 +76,15 @@ func (r *Repairer) compare(ctx context.Context, o *other, urgent bool) error {
 // ask returns l's state of those of the partitions that differ, and notes what
 // l is known to have.
 func (r *Repairer) ask(ctx context.Context, l link, parts []hashring.Partition) ([]wire.Difference, error) {
-	ask := wire.Compare{Sums: make([]wire.Sum, 0, len(parts))}
+	ask := wire.Compare{Sums: make([]wire.Sum, 0, len(parts)), Afar: r.afar(l)}
 	clocks := make(map[hashring.Partition]*crdt.Clock)
 	for _, p := range parts {
 		if !r.Replica.Owns(p) {
 			continue // the topology is ahead of the replica, or behind it
 		}
-		sum := r.Replica.Sum(p)
+		// A digest that cannot be told is a wrong one: the other may show its own,
+		// and settle does not believe in a difference.
+		sum, _ := r.Replica.SumFor(p, r.askedBy(l))
 		if !r.known.upToDate(l.id, p, sum.Clock) {
 			// The clock of exactly this sum, or none.
 			clock := r.Replica.Clock(p)
@@ -170,7 +172,7 @@ func (r *Repairer) settle(ctx context.Context, l link, d wire.Difference, last p
 			v.lacking = nil
 		}
 	}
-	if sum := r.Replica.Sum(p); sum.Clock != d.Sum.Clock || sum.Digest == d.Digest {
+	if sum, known := r.Replica.SumFor(p, r.askedBy(l)); !known || d.Digest == wire.Untold || sum.Clock != d.Sum.Clock || sum.Digest == d.Digest {
 		return v
 	}
 	v.suspect = true

@@ -51,7 +51,7 @@ func (s *pauses) over(id topology.NodeID, p hashring.Partition) bool {
 }
 
 // fullSync joins all records of p at l, and then the clock that l had before
-// the first of them was read.
+// the first of them was read, as far as it can speak for what was to come here.
 func (r *Repairer) fullSync(ctx context.Context, l link, p hashring.Partition) error {
 	r.count(l.task, 1, fullSyncs)
 	r.Log.Info("full sync of a partition", "peer", string(l.id), "partition", int(p))
@@ -73,7 +73,7 @@ func (r *Repairer) fullSync(ctx context.Context, l link, p hashring.Partition) e
 		err = errPartial
 	}
 	if err == nil {
-		err = r.joinClock(p, clock)
+		err = r.joinClock(p, r.spoken(l, clock))
 	}
 	if err != nil {
 		return fmt.Errorf("full sync of partition %d: %w", p, err)

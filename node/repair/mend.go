@@ -103,6 +103,7 @@ func wholesale(mine, theirs []wire.Bucket) bool {
 }
 
 func (r *Repairer) buckets(ctx context.Context, l link, q wire.Buckets) (mine, theirs []wire.Bucket, err error) {
+	q.Afar = r.afar(l)
 	b, err := r.fetch(ctx, l, peer.VerbBuckets, wire.AppendBuckets(nil, q))
 	if err != nil {
 		return nil, nil, err
@@ -110,6 +111,7 @@ func (r *Repairer) buckets(ctx context.Context, l link, q wire.Buckets) (mine, t
 	if theirs, err = wire.DecodeBucketList(b); err != nil {
 		return nil, nil, err
 	}
+	q.Afar = r.askedBy(l)
 	if mine, err = r.Replica.Buckets(q); err != nil {
 		return nil, nil, err
 	}
@@ -121,7 +123,7 @@ func (r *Repairer) buckets(ctx context.Context, l link, q wire.Buckets) (mine, t
 
 // exchange joins the records whose key hash is in first..last both ways.
 func (r *Repairer) exchange(ctx context.Context, l link, p hashring.Partition, first, last uint64) error {
-	scan := wire.Scan{Partition: p, First: first, Last: last, MaxBytes: r.cfg.PageBytes}
+	scan := wire.Scan{Partition: p, First: first, Last: last, MaxBytes: r.cfg.PageBytes, Afar: r.askedBy(l)}
 	// What l has is not sent back to it.
 	seed, theirs := maphash.MakeSeed(), map[string]uint64{}
 	err := r.scan(ctx, l, scan, func(page wire.Page) error {

@@ -18,12 +18,14 @@ func (r *Repairer) pull(ctx context.Context, l link, p hashring.Partition) error
 		return fmt.Errorf("pull partition %d: %w", p, err)
 	}
 	defer release()
+	left := leftOut{}
 	for {
 		mine := r.Replica.Clock(p)
 		if mine == nil {
 			return nil // given away meanwhile
 		}
-		ask := wire.Pull{Partition: p, Clock: mine, MaxBytes: r.Yield.Page(r.cfg.PageBytes)}
+		left.addTo(mine)
+		ask := wire.Pull{Partition: p, Clock: mine, MaxBytes: r.Yield.Page(r.cfg.PageBytes), Afar: r.afar(l)}
 		b, err := r.fetch(ctx, l, peer.VerbPull, wire.AppendPull(nil, ask))
 		if err != nil {
 			return fmt.Errorf("pull partition %d: %w", p, err)
@@ -32,6 +34,8 @@ func (r *Repairer) pull(ctx context.Context, l link, p hashring.Partition) error
 		if err != nil {
 			return fmt.Errorf("pull partition %d: %w", p, err)
 		}
+		told := len(got.Entries)
+		got.Entries = r.unskip(ctx, l, p, got.Entries, &left)
 		if _, err := r.apply(ctx, l, l.from(got.Floors), got.Entries); err != nil {
 			return fmt.Errorf("apply %d pulled records of partition %d: %w", len(got.Entries), p, err)
 		}
@@ -46,7 +50,7 @@ func (r *Repairer) pull(ctx context.Context, l link, p hashring.Partition) error
 			}
 			return err
 		}
-		if !got.More || len(got.Entries) == 0 {
+		if !got.More || told == 0 {
 			return nil
 		}
 	}
@@ -55,7 +59,7 @@ func (r *Repairer) pull(ctx context.Context, l link, p hashring.Partition) error
 // scan pages through a range of l's records.
 func (r *Repairer) scan(ctx context.Context, l link, q wire.Scan, each func(wire.Page) error) error {
 	for {
-		q.MaxBytes = r.Yield.Page(r.cfg.PageBytes)
+		q.MaxBytes, q.Afar = r.Yield.Page(r.cfg.PageBytes), r.afar(l)
 		b, err := r.fetch(ctx, l, peer.VerbScan, wire.AppendScan(nil, q))
 		if err != nil {
 			return err

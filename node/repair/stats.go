@@ -31,6 +31,9 @@ type Stats struct {
 	// Wanted counts partitions of which something was fetched since somebody waited
 	// for it.
 	Wanted atomic.Uint64
+	// Orphans are writes that were lost here with their node before any other owner
+	// had them: another region told of them, and has no record of their bucket.
+	Orphans atomic.Uint64
 	// Prunings of a partition's index.
 	Prunings atomic.Uint64
 }

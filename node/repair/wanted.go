@@ -182,11 +182,13 @@ func (r *Repairer) pullWanted(ctx context.Context, l link, p hashring.Partition)
 		return err
 	}
 	defer release()
+	left := leftOut{}
 	for r.lacking(p) {
-		ask := wire.Pull{Partition: p, Clock: r.Replica.Clock(p), MaxBytes: r.cfg.PageBytes}
+		ask := wire.Pull{Partition: p, Clock: r.Replica.Clock(p), MaxBytes: r.cfg.PageBytes, Afar: r.afar(l)}
 		if ask.Clock == nil {
 			return nil
 		}
+		left.addTo(ask.Clock)
 		b, err := r.fetch(ctx, l, peer.VerbPull, wire.AppendPull(nil, ask))
 		if err != nil {
 			return fmt.Errorf("pull partition %d: %w", p, err)
@@ -195,11 +197,13 @@ func (r *Repairer) pullWanted(ctx context.Context, l link, p hashring.Partition)
 		if err != nil {
 			return fmt.Errorf("pull partition %d: %w", p, err)
 		}
+		told := len(got.Entries)
+		got.Entries = r.unskip(ctx, l, p, got.Entries, &left)
 		if _, err := r.apply(ctx, l, l.from(got.Floors), got.Entries); err != nil {
 			return fmt.Errorf("apply %d pulled records of partition %d: %w", len(got.Entries), p, err)
 		}
 		r.count(l.task, len(got.Entries), pulledKeys)
-		if got.Full || !got.More || len(got.Entries) == 0 {
+		if got.Full || !got.More || told == 0 {
 			return nil
 		}
 	}

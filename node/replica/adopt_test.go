@@ -133,7 +133,7 @@ func TestRoles(t *testing.T) {
 			check(i, "scan", err, want.pull)
 			_, err = p.Buckets(wire.Buckets{Bits: 2, Prefix: uint64(i)})
 			check(i, "buckets", err, want.pull)
-			if d := p.Differing([]wire.Sum{{Partition: part}}); len(d) != 1 {
+			if d := p.Differing(wire.Compare{Sums: []wire.Sum{{Partition: part}}}); len(d) != 1 {
 				t.Errorf("partition %d: compare: %+v", i, d)
 			}
 		}

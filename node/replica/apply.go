@@ -37,14 +37,23 @@ func (r *Replica) apply(op *applyOp, entries []wire.Entry) {
 		it.Entry = e
 		it.keyHash = hashring.KeyHash(e.Key)
 		it.partition = r.Partition(it.keyHash)
+		if e.Skips() {
+			if err := r.checkSkip(&e); err != nil {
+				done(0, err)
+				return
+			}
+			it.partition = e.Skip
+		}
 		err := r.note(v.standing(it.partition).takes(op.epoch))
 		if err != nil {
 			done(0, err)
 			return
 		}
-		if it.in, err = crdt.DecodeRecord(it.keyHash, e.Record); err != nil {
-			done(0, fmt.Errorf("%w: %w", wire.ErrMalformed, err))
-			return
+		if !e.Skips() {
+			if it.in, err = crdt.DecodeRecord(it.keyHash, e.Record); err != nil {
+				done(0, fmt.Errorf("%w: %w", wire.ErrMalformed, err))
+				return
+			}
 		}
 		for _, d := range e.Dots {
 			// A clock that took such a dot could not be read again.
@@ -119,7 +128,11 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 		if err := o.r.note(o.r.decidedStanding(it.partition).takes(o.epoch)); err != nil {
 			return err
 		}
-		it.effect.part = o.r.held[it.partition]
+		it.effect = effect{part: o.r.held[it.partition]}
+		if it.Skips() {
+			room += it.indexSize()
+			continue
+		}
 		if j, ok := earlier[string(it.Key)]; ok {
 			it.old, it.doubt = o.items[j].out, o.items[j].doubt
 		} else {
@@ -163,6 +176,12 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 	}
 	for i := range o.items {
 		it := &o.items[i]
+		if it.Skips() {
+			if err := o.r.skip(tx, it); err != nil {
+				return err
+			}
+			continue
+		}
 		if it.hurt && o.heal == nil {
 			if err := o.r.replace(tx, it); err != nil {
 				return err
@@ -254,6 +273,7 @@ func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 		return nil
 	}
 	if changed {
+		it.effect.bucket = bucketOf(it.Key)
 		it.effect.delta = r.digest(it.keyHash, it.old) ^ r.digest(it.keyHash, it.out)
 		if err := it.write(tx); err != nil {
 			return err

@@ -299,7 +299,7 @@ func (o *sweepOp) Decide(tx storage.Txn) error {
 			return fmt.Errorf("delete a dead record: %w", err)
 		}
 		o.deleted++
-		o.effect.delta ^= o.r.digest(keyHash, rec)
+		o.effect.many.flip(bucketOf(full), o.r.digest(keyHash, rec))
 	}
 	if o.deleted == 0 {
 		return nil

@@ -63,7 +63,7 @@ func (r *Replica) HandleFrom(from topology.NodeID, req peer.Request, reply peer.
 	case peer.VerbCompare:
 		r.answer(reply, func() ([]byte, error) {
 			m, err := wire.DecodeCompare(req.Body)
-			return wire.AppendDifferences(nil, r.Differing(m.Sums)), err
+			return wire.AppendDifferences(nil, r.Differing(m)), err
 		})
 	case peer.VerbPull:
 		r.answer(reply, func() ([]byte, error) {

@@ -122,7 +122,7 @@ func (r *Replica) fingerprint() uint64 {
 			continue
 		}
 		buf = binary.BigEndian.AppendUint16(buf[:0], uint16(p.id))
-		buf = binary.BigEndian.AppendUint64(buf, p.decided.digest)
+		buf = binary.BigEndian.AppendUint64(buf, p.decided.digests.total())
 		buf = crdt.AppendClock(buf, p.decided.clock)
 		h.Write(buf)
 	}

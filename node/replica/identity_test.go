@@ -390,7 +390,7 @@ func TestNotOwner(t *testing.T) {
 				t.Errorf("partition %d is told about", other)
 			}
 		}
-		if d := p.Differing([]wire.Sum{{Partition: part, Clock: 1}, {Partition: 65535}}); len(d) != 0 {
+		if d := p.Differing(wire.Compare{Sums: []wire.Sum{{Partition: part, Clock: 1}, {Partition: 65535}}}); len(d) != 0 {
 			t.Errorf("differs: %+v", d)
 		}
 		p.stop()

@@ -13,7 +13,7 @@ import (
 //	'r' key-hash(8) full-key            -> record (canonical encoding)
 //	'i' partition(2) actor(4) n(8)      -> digest delta (8), request, full key;
 //	                                       see index.go
-//	's' partition(2)                    -> digest (8), clock
+//	's' partition(2)                    -> digest (8), clock, digests by bucket
 //	'c' partition(2) actor(4)           -> counter (8): what the geo log has
 //	'b' partition(2)                    -> 1: the node is behind there
 //	'd' partition(2)                    -> 1: being dropped; see drop.go

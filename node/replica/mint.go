@@ -224,9 +224,10 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	}
 	o.minted = Minted{Dot: v.Dot, Stamp: v.Stamp, Context: after, Record: encoded, Versions: len(rec.Versions)}
 	o.effect = effect{
-		part:  part,
-		dots:  []crdt.Dot{v.Dot},
-		delta: o.r.digest(o.KeyHash, stored) ^ o.r.digest(o.KeyHash, rec),
+		part:   part,
+		dots:   []crdt.Dot{v.Dot},
+		bucket: bucketOf(o.Key),
+		delta:  o.r.digest(o.KeyHash, stored) ^ o.r.digest(o.KeyHash, rec),
 	}
 	if err := putRecord(tx, o.KeyHash, o.Key, o.minted.Record); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -146,7 +147,7 @@ func (r *Replica) rebuild(part *partition) error {
 	if err != nil {
 		return fmt.Errorf("rebuild the digest of partition %d: %w", part.id, err)
 	}
-	part.decided.digest, part.durable.digest = digest, digest
+	part.decided.digests, part.durable.digests = digest, slices.Clone(digest)
 	part.saved = false
 	r.damagedState = true
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/topology"
 )
 
 // Outbox is geo.Source over what this node minted. What is fresh waits in
@@ -174,8 +175,9 @@ func (o *Outbox) Peek(max int) ([]geo.Entry, []geo.Mark, error) {
 	o.mu.Lock()
 	left, turn := o.backlog, o.turn
 	o.mu.Unlock()
-	pack := packer{byKey: map[string]int{}, marks: map[slot]uint64{}}
-	for len(left) > 0 && pack.size < max {
+	pack := packer{byKey: map[place]int{}, marks: map[slot]uint64{}, lanes: o.r.lanes}
+	defer pack.later(o.poke)
+	for len(left) > 0 && pack.size < max && !pack.held {
 		var err error
 		if left, err = o.peekBacklog(&pack, left, max); err != nil {
 			return nil, nil, err // the next Peek begins where this one did
@@ -190,7 +192,9 @@ func (o *Outbox) Peek(max int) ([]geo.Entry, []geo.Mark, error) {
 	for len(o.backlog) == 0 && k < len(o.fresh) && pack.size < max {
 		it := &o.fresh[k]
 		x := indexed{id: it.event.ID, key: it.key}
-		pack.add(it.p, it.event.Dot, &x, it.record)
+		if !pack.add(it.p, it.event.Dot, &x, it.record) {
+			break
+		}
 		o.freshSize -= len(it.record) + len(it.key)
 		*it = freshItem{}
 		k++
@@ -230,7 +234,10 @@ func (o *Outbox) peekBacklog(pack *packer, left []backlogRun, max int) ([]backlo
 			}
 			record = nil
 		}
-		pack.add(run.p, d, &x, record)
+		if !pack.add(run.p, d, &x, record) {
+			full = true
+			return false
+		}
 		run.Lo = d.N + 1
 		return true
 	})
@@ -249,33 +256,88 @@ func (o *Outbox) peekBacklog(pack *packer, left []backlogRun, max int) ([]backlo
 	return left[1:], nil
 }
 
-// packer gathers entries, one per key: the newest record counts.
+// packer gathers entries, one per key and who gets it: the newest record counts.
 type packer struct {
 	entries []geo.Entry
-	byKey   map[string]int
+	byKey   map[place]int
 	marks   map[slot]uint64
 	size    int
+	// lanes tells who gets what of a bucket; see Replica.lanes. held: that of the
+	// next event is not known yet.
+	lanes func(bucket []byte) (to []lane, known bool)
+	held  bool
 }
 
-// add takes the event d of which the index says x.
-func (k *packer) add(p hashring.Partition, d crdt.Dot, x *indexed, record []byte) {
+// place of an entry: a key, or a partition's dots of a bucket, for a region or
+// all.
+type place struct {
+	to  topology.Region
+	p   hashring.Partition
+	key string
+}
+
+// heldFor is how long the outbox waits before it looks again which regions have
+// a bucket.
+const heldFor = 100 * time.Millisecond
+
+// later calls poke in a while if something is held.
+func (k *packer) later(poke func()) {
+	if k.held {
+		time.AfterFunc(heldFor, poke)
+	}
+}
+
+// add takes the event d of which the index says x, unless it is held.
+func (k *packer) add(p hashring.Partition, d crdt.Dot, x *indexed, record []byte) bool {
+	to, known := k.lanes(bucketOf(x.key))
+	if !known {
+		k.held = true
+		return false
+	}
 	k.mark(slot{p, d.Actor}, d.N)
+	if to == nil {
+		k.put(place{"", p, string(x.key)}, d, x, record)
+	}
+	for _, l := range to {
+		if l.has {
+			k.put(place{l.to, p, string(x.key)}, d, x, record)
+		} else {
+			k.skip(l.to, p, d, skipKey(bucketOf(x.key)))
+		}
+	}
+	return true
+}
+
+func (k *packer) put(at place, d crdt.Dot, x *indexed, record []byte) {
 	if len(record) == 0 {
 		return // lost or unreadable here; anti-entropy will find it
 	}
 	if !x.id.IsZero() {
 		k.size += 28
 	}
-	if i, ok := k.byKey[string(x.key)]; ok {
+	if i, ok := k.byKey[at]; ok {
 		e := &k.entries[i]
 		k.size += len(record) - len(e.Record) + 12
 		e.Record = record
 		e.Dots, e.IDs = append(e.Dots, d), x.tells(e.IDs, d)
 		return
 	}
-	k.byKey[string(x.key)] = len(k.entries)
-	k.entries = append(k.entries, geo.Entry{Partition: p, Key: x.key, Record: record, Dots: []crdt.Dot{d}, IDs: x.tells(nil, d)})
+	k.byKey[at] = len(k.entries)
+	k.entries = append(k.entries, geo.Entry{To: string(at.to), Partition: at.p, Key: x.key, Record: record, Dots: []crdt.Dot{d}, IDs: x.tells(nil, d)})
 	k.size += len(record) + len(x.key) + 24
+}
+
+// skip tells a region of a dot alone.
+func (k *packer) skip(to topology.Region, p hashring.Partition, d crdt.Dot, key []byte) {
+	k.size += 12
+	at := place{to, p, string(key)}
+	if i, ok := k.byKey[at]; ok {
+		k.entries[i].Dots = append(k.entries[i].Dots, d)
+		return
+	}
+	k.byKey[at] = len(k.entries)
+	k.entries = append(k.entries, geo.Entry{To: string(to), Partition: p, Key: key, Dots: []crdt.Dot{d}})
+	k.size += len(key) + 12
 }
 
 func (k *packer) mark(s slot, n uint64) { k.marks[s] = max(k.marks[s], n) }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -59,9 +60,9 @@ type partition struct {
 }
 
 type state struct {
-	clock  *crdt.Clock
-	digest uint64
-	floors wire.Floors
+	clock   *crdt.Clock
+	digests digests
+	floors  wire.Floors
 }
 
 func newPartition(id hashring.Partition) *partition {
@@ -94,8 +95,12 @@ type effect struct {
 	part *partition
 	dots []crdt.Dot
 	// ids of those of dots that have one.
-	ids   []crdt.EventID
-	delta uint64
+	ids []crdt.EventID
+	// delta of the digest of bucket; many are deltas of operations on more than
+	// one key.
+	bucket []byte
+	delta  uint64
+	many   digests
 	// span, for full syncs: a whole clock that is joined.
 	clock *crdt.Clock
 	// floors that are lifted, nil for none.
@@ -119,7 +124,8 @@ func (s *state) take(e *effect) {
 	if e.clock != nil {
 		s.clock.Join(e.clock)
 	}
-	s.digest ^= e.delta
+	s.digests.flip(e.bucket, e.delta)
+	s.digests.apply(e.many)
 	if e.floors != nil {
 		s.floors = liftFloors(s.floors, *e.floors)
 	}
@@ -152,24 +158,32 @@ func (p *partition) Sum() wire.Sum {
 	return p.sumLocked()
 }
 
-// difference returns the durable state of one moment.
-func (p *partition) difference() wire.Difference {
+// sums returns the durable state of one moment in short, and its digests.
+func (p *partition) sums() (wire.Sum, wire.Floors, digests) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return wire.Difference{Sum: p.sumLocked(), Clock: p.durable.clock.Clone(), Floors: p.durable.floors}
+	return p.sumLocked(), p.durable.floors, slices.Clone(p.durable.digests)
+}
+
+// difference returns the durable state of one moment, and its digests.
+func (p *partition) difference() (wire.Difference, digests) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return wire.Difference{Sum: p.sumLocked(), Clock: p.durable.clock.Clone(), Floors: p.durable.floors}, slices.Clone(p.durable.digests)
 }
 
 func (p *partition) sumLocked() wire.Sum {
 	if p.sum == 0 {
 		p.sum = max(1, xxhash.Sum64(crdt.AppendClock(nil, p.durable.clock))^floorHash(p.durable.floors))
 	}
-	return wire.Sum{Partition: p.id, Clock: p.sum, Digest: p.durable.digest}
+	return wire.Sum{Partition: p.id, Clock: p.sum, Digest: p.durable.digests.total()}
 }
 
 // putSnapshot writes the decided state into tx.
 func (p *partition) putSnapshot(tx storage.Txn) error {
-	b := binary.BigEndian.AppendUint64(nil, p.decided.digest)
-	if err := tx.Put(snapshotKey(p.id), crdt.AppendClock(b, p.decided.clock)); err != nil {
+	b := binary.BigEndian.AppendUint64(nil, p.decided.digests.total())
+	b = appendDigests(crdt.AppendClock(b, p.decided.clock), p.decided.digests)
+	if err := tx.Put(snapshotKey(p.id), b); err != nil {
 		return fmt.Errorf("write clock snapshot of partition %d: %w", p.id, err)
 	}
 	p.unsaved, p.saved = 0, true
@@ -213,7 +227,7 @@ func recoverPartition(r storage.Reader, id hashring.Partition) (p *partition, da
 			}
 			p.unsaved++
 			if damaged = damaged || unreadable; !unreadable {
-				p.decided.digest ^= x.delta
+				p.decided.digests.flip(bucketOf(x.key), x.delta)
 			}
 			return true
 		})
@@ -221,7 +235,7 @@ func recoverPartition(r storage.Reader, id hashring.Partition) (p *partition, da
 			return nil, false, fmt.Errorf("read dot index of partition %d: %w", id, err)
 		}
 	}
-	p.durable = state{clock: p.decided.clock.Clone(), digest: p.decided.digest, floors: p.decided.floors}
+	p.durable = state{clock: p.decided.clock.Clone(), digests: slices.Clone(p.decided.digests), floors: p.decided.floors}
 	p.hide(p.decided.floors)
 	return p, damaged, nil
 }
@@ -239,8 +253,12 @@ func loadSnapshot(r storage.Reader, id hashring.Partition) (state, error) {
 		return none, storage.ErrCorrupt
 	}
 	c, rest, err := crdt.DecodeClock(b[8:])
-	if err != nil || len(rest) != 0 {
+	if err != nil {
 		return none, storage.ErrCorrupt
 	}
-	return state{clock: c, digest: binary.BigEndian.Uint64(b)}, nil
+	d, ok := decodeDigests(rest)
+	if !ok || d.total() != binary.BigEndian.Uint64(b) {
+		return none, storage.ErrCorrupt
+	}
+	return state{clock: c, digests: d}, nil
 }

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
@@ -38,11 +39,12 @@ func (r *Replica) Recount(p hashring.Partition) (differed bool, err error) {
 		return false, fmt.Errorf("recount partition %d: %w", p, err)
 	}
 	r.damage.recounted(p, turn, seen)
-	if digest == begin.kept {
+	wrong := digest.minus(begin.kept)
+	if len(wrong) == 0 {
 		return false, nil
 	}
 	done := make(chan error, 1)
-	r.submit(&correctOp{r: r, effect: effect{part: part, delta: digest ^ begin.kept}, done: done})
+	r.submit(&correctOp{r: r, effect: effect{part: part, many: wrong}, done: done})
 	return true, <-done
 }
 
@@ -52,7 +54,7 @@ type recountOp struct {
 	r      *Replica
 	part   *partition
 	moment storage.Snapshot
-	kept   uint64
+	kept   digests
 	done   chan error
 }
 
@@ -65,7 +67,7 @@ func (o *recountOp) Decide(storage.Txn) error {
 	}
 	o.moment = o.r.engine.Snapshot()
 	o.part.mu.Lock()
-	o.kept = o.part.durable.digest
+	o.kept = slices.Clone(o.part.durable.digests)
 	o.part.mu.Unlock()
 	return nil
 }
@@ -104,19 +106,20 @@ func (o *correctOp) Done(err error) {
 // DigestFromStore computes a partition's digest from its records: what the
 // kept one must equal when nothing is being written.
 func (r *Replica) DigestFromStore(p hashring.Partition) (uint64, error) {
-	return r.digestOf(r.engine, p, nil)
+	d, err := r.digestOf(r.engine, p, nil)
+	return d.total(), err
 }
 
 // digestOf leaves out what is unreadable, and adds its keys to seen, unless that
 // is nil.
-func (r *Replica) digestOf(from storage.Reader, p hashring.Partition, seen map[string]bool) (uint64, error) {
+func (r *Replica) digestOf(from storage.Reader, p hashring.Partition, seen map[string]bool) (digests, error) {
 	first, last := hashring.Range(p, r.partitions)
 	lo, hi := recordRange(first, last)
-	var digest uint64
+	var digest digests
 	err := r.eachRecord(from, lo, hi, func(keyHash uint64, key []byte, rec *crdt.Record) {
 		switch {
 		case rec != nil:
-			digest ^= r.digest(keyHash, *rec)
+			digest.flip(bucketOf(key), r.digest(keyHash, *rec))
 		case seen != nil && len(seen) <= maxDamage:
 			seen[string(key)] = true
 		}

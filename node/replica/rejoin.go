@@ -273,7 +273,7 @@ func (o *asideOp) Decide(tx storage.Txn) error {
 		return err
 	}
 	o.moved = true
-	o.effect = effect{part: part, delta: r.digest(keyHash, old) ^ r.digest(keyHash, rest)}
+	o.effect = effect{part: part, bucket: bucketOf(o.key), delta: r.digest(keyHash, old) ^ r.digest(keyHash, rest)}
 	if len(rest.Versions) == 0 {
 		err = tx.Delete(recordKey(nil, keyHash, o.key))
 	} else {
@@ -320,6 +320,9 @@ func (r *Replica) Testify(p hashring.Partition, doubts []Doubt) ([][]Word, error
 			}
 		}
 		out[i] = make([]Word, len(d.Dots))
+		if has, known := r.has(bucketOf(d.Key)); !has || !known {
+			continue // never had: its clock says nothing of these dots
+		}
 		for j, dot := range d.Dots {
 			switch w := &out[i][j]; {
 			case rec.Find(dot) != nil:

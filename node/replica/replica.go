@@ -66,6 +66,8 @@ type Replica struct {
 	fresh  func(hashring.Partition) []wire.Fresh
 	aside  sideLog
 	serial serial
+	placed Placement
+	shipTo func() []topology.Region
 
 	// minter is the actor that mints now, 0 for none. Only the committer's
 	// goroutine touches it; actor is what others see.

@@ -244,6 +244,7 @@ func (o *serialOp) write(tx storage.Txn, was, is cas.State, stored, rec crdt.Rec
 		}
 	}
 	if changed {
+		o.effect.bucket = bucketOf(o.Key)
 		o.effect.delta = o.r.digest(o.KeyHash, stored) ^ o.r.digest(o.KeyHash, rec)
 		if err := o.store(tx, rec); err != nil {
 			return err

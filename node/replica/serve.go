@@ -11,15 +11,37 @@ import (
 )
 
 // Differing returns this node's state of those of the given partitions that it
-// holds and whose clock or digest is another here.
-func (r *Replica) Differing(sums []wire.Sum) []wire.Difference {
+// holds and whose clock or digest is another here. Digests that are of different
+// things, since the asker knows of other buckets, are wire.Untold.
+func (r *Replica) Differing(q wire.Compare) []wire.Difference {
 	var out []wire.Difference
-	for _, s := range sums {
-		if part := r.part(s.Partition); part != nil && part.Sum().Under(part.floors()) != s {
-			out = append(out, part.difference())
+	agree := r.agrees(q.Afar)
+	for _, s := range q.Sums {
+		part := r.part(s.Partition)
+		if part == nil {
+			continue
+		}
+		if agree && !r.differs(part, s, q.Afar) {
+			continue
+		}
+		d, all := part.difference()
+		var known bool
+		if d.Digest, known = r.common(all, q.Afar); !known || !agree {
+			d.Digest = wire.Untold
+			out = append(out, d)
+		} else if d.Sum.Under(d.Floors) != s {
+			out = append(out, d)
 		}
 	}
 	return out
+}
+
+// differs looks whether a partition is another than the one who asks thinks.
+func (r *Replica) differs(part *partition, s wire.Sum, by wire.Afar) bool {
+	sum, floors, all := part.sums()
+	var known bool
+	sum.Digest, known = r.common(all, by)
+	return !known || sum.Under(floors) != s
 }
 
 // Pull returns the records behind the dots of a partition that the asker's
@@ -47,6 +69,11 @@ func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 			if unreadable || !ok {
 				return false // as good as a hole
 			}
+			show, err := r.show(q.Afar, x.key)
+			if err != nil {
+				failed = err
+				return false
+			}
 			if size >= q.MaxBytes && size > 0 {
 				out.More = true
 				return false
@@ -54,12 +81,20 @@ func (r *Replica) Pull(q wire.Pull) (wire.Pulled, error) {
 			next++
 			// Each dot becomes an index entry at the asker, with the key.
 			size += len(kv.Value) + 16
+			if show == showSkip {
+				x = indexed{key: skipKey(bucketOf(x.key))}
+			}
 			if i, ok := byKey[string(x.key)]; ok {
 				e := &out.Entries[i]
 				e.Dots, e.IDs = append(e.Dots, d), x.tells(e.IDs, d)
 				return true
 			}
 			key := append([]byte(nil), x.key...)
+			if show == showSkip {
+				byKey[string(key)] = len(out.Entries)
+				out.Entries = append(out.Entries, wire.Entry{Key: key, Dots: []crdt.Dot{d}, Skip: q.Partition})
+				return true
+			}
 			record, err := r.give(hashring.KeyHash(key), key)
 			if errors.Is(err, storage.ErrCorrupt) {
 				return true
@@ -111,8 +146,12 @@ func BucketRange(q wire.Buckets, i int) (first, last uint64) {
 }
 
 // Buckets returns the digests of the parts of a range of key hashes, computed
-// from the store. All of the range must be held.
+// from the store. All of the range must be held. It refuses, with ErrUnplaced,
+// who knows of other buckets that not both regions have.
 func (r *Replica) Buckets(q wire.Buckets) ([]wire.Bucket, error) {
+	if !r.agrees(q.Afar) {
+		return nil, ErrUnplaced
+	}
 	out := make([]wire.Bucket, bucketFan)
 	first, _ := BucketRange(q, 0)
 	_, last := BucketRange(q, bucketFan-1)
@@ -125,8 +164,11 @@ func (r *Replica) Buckets(q wire.Buckets) ([]wire.Bucket, error) {
 		parts = append(parts, part)
 	}
 	lo, hi := recordRange(first, last)
-	err := r.eachRecord(r.engine, lo, hi, func(keyHash uint64, _ []byte, rec *crdt.Record) {
-		if rec == nil || crdt.Collectible(*rec, parts[r.Partition(keyHash)-r.Partition(first)].hidden()) {
+	unplaced := false
+	err := r.eachRecord(r.engine, lo, hi, func(keyHash uint64, key []byte, rec *crdt.Record) {
+		both, known := r.both(q.Afar, bucketOf(key))
+		unplaced = unplaced || !known
+		if !both || rec == nil || crdt.Collectible(*rec, parts[r.Partition(keyHash)-r.Partition(first)].hidden()) {
 			return
 		}
 		b := &out[keyHash>>(64-int(q.Bits)-wire.BucketBits)&(bucketFan-1)]
@@ -135,6 +177,9 @@ func (r *Replica) Buckets(q wire.Buckets) ([]wire.Bucket, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("digest records: %w", err)
+	}
+	if unplaced {
+		return nil, ErrUnplaced
 	}
 	for _, part := range parts {
 		if err := r.stillHeld(part); err != nil {
@@ -176,6 +221,7 @@ func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 		lo = append(recordKey(nil, hashring.KeyHash(q.After), q.After), 0)
 	}
 	size := 0
+	unplaced := false
 	err := scanAll(r.engine, lo, hi, func(kv storage.KV, unreadable bool) bool {
 		if size >= q.MaxBytes && size > 0 {
 			page.More = true
@@ -185,6 +231,10 @@ func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 		if unreadable {
 			r.unreadable(keyHash, key)
 			return true
+		}
+		if both, known := r.both(q.Afar, bucketOf(key)); !both || !known {
+			unplaced = unplaced || !known
+			return known
 		}
 		if r.absent(keyHash, kv.Value) {
 			return true
@@ -196,6 +246,9 @@ func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 	})
 	if err != nil {
 		return wire.Page{}, fmt.Errorf("scan partition %d: %w", q.Partition, err)
+	}
+	if unplaced {
+		return wire.Page{}, ErrUnplaced
 	}
 	if r.damage.in(q.Partition) {
 		page.Behind, page.Clock = true, &crdt.Clock{}

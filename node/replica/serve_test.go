@@ -248,11 +248,11 @@ func TestDiffering(t *testing.T) {
 		for _, part := range p.Owned() {
 			sums = append(sums, q.Sum(part))
 		}
-		if d := p.Differing(sums); len(d) != 0 {
+		if d := p.Differing(wire.Compare{Sums: sums}); len(d) != 0 {
 			t.Errorf("empty replicas differ: %+v", d)
 		}
 		m := p.put(key, "v")
-		d := p.Differing(sums)
+		d := p.Differing(wire.Compare{Sums: sums})
 		if len(d) != 1 || d[0].Sum != p.Sum(partOf(key)) || !d[0].Clock.Contains(m.Dot) {
 			t.Errorf("differs: %+v", d)
 		}

@@ -105,8 +105,16 @@ type CollectAnswer struct {
 	Settled   bool
 	Count     uint64
 	Digest    uint64
+	// Apart are the lists of buckets that not every region has, ascending by name.
+	Apart []ListedApart
 	// Takers of the partition in the answering owner's region, by its topology.
 	Takers []string
+}
+
+// ListedApart is what an owner lists of one bucket.
+type ListedApart struct {
+	Bucket        string
+	Count, Digest uint64
 }
 
 // AppendCollectAnswer appends the encoding of m.
@@ -122,6 +130,12 @@ func AppendCollectAnswer(dst []byte, m *CollectAnswer) []byte {
 	w.bool(m.Settled)
 	w.uvarint(m.Count)
 	w.uint64(m.Digest)
+	w.uvarint(uint64(len(m.Apart)))
+	for _, a := range m.Apart {
+		w.string(a.Bucket)
+		w.uvarint(a.Count)
+		w.uint64(a.Digest)
+	}
 	w.strings(m.Takers)
 	return w.b
 }
@@ -134,6 +148,9 @@ func DecodeCollectAnswer(b []byte) (CollectAnswer, error) {
 		m.Clock = r.clock()
 	}
 	m.Settled, m.Count, m.Digest = r.bool(), r.uvarint(), r.uint64()
+	for range r.count(10) {
+		m.Apart = append(m.Apart, ListedApart{r.string(), r.uvarint(), r.uint64()})
+	}
 	m.Takers = r.strings()
 	return m, r.end()
 }

@@ -145,13 +145,16 @@ type SerialStates struct {
 
 // AppendSerialStates appends the encoding of m.
 func AppendSerialStates(dst []byte, m SerialStates) []byte {
-	return AppendScan(dst, Scan(m))
+	return AppendScan(dst, Scan{Partition: m.Partition, First: m.First, Last: m.Last, After: m.After, MaxBytes: m.MaxBytes})
 }
 
 // DecodeSerialStates decodes a SerialStates.
 func DecodeSerialStates(b []byte) (SerialStates, error) {
 	m, err := DecodeScan(b)
-	return SerialStates(m), err
+	if err == nil && m.Afar != (Afar{}) {
+		err = ErrMalformed
+	}
+	return SerialStates{Partition: m.Partition, First: m.First, Last: m.Last, After: m.After, MaxBytes: m.MaxBytes}, err
 }
 
 // SerialPage answers a SerialStates.

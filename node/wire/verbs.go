@@ -71,10 +71,38 @@ func (s Sum) Under(f Floors) Sum {
 	return s
 }
 
+// Afar says who asks, where that is a node of another region: it is shown what
+// both regions have. It stands at the end of a request: one byte that is 0 where
+// Region is empty, else 1 and the two fields.
+type Afar struct {
+	// Region that asks.
+	Region string
+	// Apart is a hash of which buckets not both have, 0 for none: digests are
+	// compared between those only who know the same.
+	Apart uint64
+}
+
+func (w *writer) afar(a Afar) {
+	if w.bool(a.Region != ""); a.Region != "" {
+		w.string(a.Region)
+		w.uint64(a.Apart)
+	}
+}
+
+func (r *reader) afar() (a Afar) {
+	if !r.bool() || r.bad {
+		return a
+	}
+	a = Afar{r.string(), r.uint64()}
+	r.bad = r.bad || a.Region == ""
+	return a
+}
+
 // Compare asks which of the partitions differ at the receiver; the reply is
 // the receiver's Differences.
 type Compare struct {
 	Sums []Sum
+	Afar Afar
 }
 
 // AppendCompare appends the encoding of m.
@@ -86,6 +114,7 @@ func AppendCompare(dst []byte, m Compare) []byte {
 		w.uint64(s.Clock)
 		w.uint64(s.Digest)
 	}
+	w.afar(m.Afar)
 	return w.b
 }
 
@@ -99,8 +128,13 @@ func DecodeCompare(b []byte) (Compare, error) {
 			m.Sums[i] = Sum{r.partition(), r.uint64(), r.uint64()}
 		}
 	}
+	m.Afar = r.afar()
 	return m, r.end()
 }
+
+// Untold stands for a digest that the sender cannot compare: it knows of other
+// buckets that not both regions have.
+const Untold = 1<<64 - 1
 
 // Difference is a partition whose state differs, as it is at the sender of it.
 type Difference struct {
@@ -141,6 +175,7 @@ type Pull struct {
 	// MaxBytes bounds the entries of the reply, of which there is at least one
 	// if there is anything to send.
 	MaxBytes int
+	Afar     Afar
 }
 
 // AppendPull appends the encoding of m.
@@ -149,6 +184,7 @@ func AppendPull(dst []byte, m Pull) []byte {
 	w.uvarint(uint64(m.Partition))
 	w.uvarint(uint64(m.MaxBytes))
 	w.clock(m.Clock)
+	w.afar(m.Afar)
 	return w.b
 }
 
@@ -158,6 +194,7 @@ func DecodePull(b []byte) (Pull, error) {
 	m := Pull{Partition: r.partition()}
 	m.MaxBytes = int(min(r.uvarint(), 16<<20))
 	m.Clock = r.clock()
+	m.Afar = r.afar()
 	return m, r.end()
 }
 
@@ -201,6 +238,7 @@ const BucketBits = 4
 type Buckets struct {
 	Bits   uint8
 	Prefix uint64
+	Afar   Afar
 }
 
 // Bucket is one part of a Buckets reply.
@@ -214,6 +252,7 @@ func AppendBuckets(dst []byte, m Buckets) []byte {
 	w := writer{dst}
 	w.uvarint(uint64(m.Bits))
 	w.uvarint(m.Prefix)
+	w.afar(m.Afar)
 	return w.b
 }
 
@@ -228,6 +267,7 @@ func DecodeBuckets(b []byte) (Buckets, error) {
 	if m.Prefix>>bits != 0 {
 		r.bad = true
 	}
+	m.Afar = r.afar()
 	return m, r.end()
 }
 
@@ -260,6 +300,7 @@ type Scan struct {
 	First, Last uint64
 	After       []byte
 	MaxBytes    int
+	Afar        Afar
 }
 
 // AppendScan appends the encoding of m.
@@ -270,6 +311,7 @@ func AppendScan(dst []byte, m Scan) []byte {
 	w.uint64(m.Last)
 	w.bytes(m.After)
 	w.uvarint(uint64(m.MaxBytes))
+	w.afar(m.Afar)
 	return w.b
 }
 
@@ -278,6 +320,7 @@ func DecodeScan(b []byte) (Scan, error) {
 	r := reader{b: b}
 	m := Scan{Partition: r.partition(), First: r.uint64(), Last: r.uint64(), After: r.bytes()}
 	m.MaxBytes = int(min(r.uvarint(), 16<<20))
+	m.Afar = r.afar()
 	return m, r.end()
 }
 

@@ -27,10 +27,17 @@ type Entry struct {
 	// Dots that are delivered by this entry beyond those of the record's
 	// versions: writes that the record covers by now.
 	Dots []crdt.Dot
+	// Skip is the partition of an entry without a record: its dots are of keys of
+	// a bucket that the receiver's region does not have, and are delivered
+	// without them. Its key is the bucket's name and NUL.
+	Skip hashring.Partition
 	// IDs say which requests some events carried out: of Dots, or what the record
 	// covers. Who minted an event knows its request; others may not.
 	IDs []crdt.EventID
 }
+
+// Skips reports whether e tells of dots only.
+func (e Entry) Skips() bool { return len(e.Record) == 0 }
 
 // Size in bytes, roughly.
 func (e Entry) Size() int { return len(e.Key) + len(e.Record) + 16*len(e.Dots) + 32*len(e.IDs) + 8 }
@@ -78,6 +85,9 @@ func (w *writer) entries(es []Entry) {
 		w.bytes(e.Key)
 		w.bytes(e.Record)
 		w.events(e)
+		if e.Skips() {
+			w.uvarint(uint64(e.Skip))
+		}
 	}
 }
 
@@ -279,6 +289,9 @@ func (r *reader) entries() []Entry {
 	for range n {
 		e := Entry{Key: r.bytes(), Record: r.bytes()}
 		r.events(&e)
+		if e.Skips() {
+			e.Skip = r.partition()
+		}
 		if r.bad || len(e.Key) == 0 {
 			r.bad = true
 			return nil

@@ -66,12 +66,16 @@ func drawEventID(t *rapid.T) crdt.EventID {
 
 func drawEntries(t *rapid.T) []wire.Entry {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) wire.Entry {
-		return wire.Entry{
+		e := wire.Entry{
 			Key:    rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(t, "key"),
 			Record: drawBytes.Draw(t, "record"),
 			Dots:   rapid.SliceOfN(rapid.Custom(drawDot), 0, 4).Draw(t, "dots"),
 			IDs:    rapid.SliceOfN(rapid.Custom(drawEventID), 0, 3).Draw(t, "ids"),
 		}
+		if e.Skips() {
+			e.Skip = drawPart.Draw(t, "skipped in")
+		}
+		return e
 	}), 0, 4).Draw(t, "entries")
 }
 
@@ -90,8 +94,12 @@ func drawSum(t *rapid.T) wire.Sum {
 	return wire.Sum{Partition: drawPart.Draw(t, "partition"), Clock: rapid.Uint64().Draw(t, "clock"), Digest: rapid.Uint64().Draw(t, "digest")}
 }
 
+func drawAfar(t *rapid.T) wire.Afar {
+	return rapid.SampledFrom([]wire.Afar{{}, {Region: "eu"}, {Region: "us-east", Apart: 1 << 63}}).Draw(t, "afar")
+}
+
 func drawCompare(t *rapid.T) wire.Compare {
-	return wire.Compare{Sums: rapid.SliceOfN(rapid.Custom(drawSum), 0, 5).Draw(t, "sums")}
+	return wire.Compare{Afar: drawAfar(t), Sums: rapid.SliceOfN(rapid.Custom(drawSum), 0, 5).Draw(t, "sums")}
 }
 
 func drawDifferences(t *rapid.T) []wire.Difference {
@@ -101,7 +109,7 @@ func drawDifferences(t *rapid.T) []wire.Difference {
 }
 
 func drawPull(t *rapid.T) wire.Pull {
-	return wire.Pull{Partition: drawPart.Draw(t, "partition"), Clock: drawClock(t), MaxBytes: rapid.IntRange(0, 16<<20).Draw(t, "max")}
+	return wire.Pull{Afar: drawAfar(t), Partition: drawPart.Draw(t, "partition"), Clock: drawClock(t), MaxBytes: rapid.IntRange(0, 16<<20).Draw(t, "max")}
 }
 
 func drawPulled(t *rapid.T) wire.Pulled {
@@ -110,7 +118,7 @@ func drawPulled(t *rapid.T) wire.Pulled {
 
 func drawBuckets(t *rapid.T) wire.Buckets {
 	bits := rapid.Uint8Range(0, 60).Draw(t, "bits")
-	return wire.Buckets{Bits: bits, Prefix: rapid.Uint64Range(0, 1<<bits-1).Draw(t, "prefix")}
+	return wire.Buckets{Afar: drawAfar(t), Bits: bits, Prefix: rapid.Uint64Range(0, 1<<bits-1).Draw(t, "prefix")}
 }
 
 func drawBucketList(t *rapid.T) []wire.Bucket {
@@ -121,6 +129,7 @@ func drawBucketList(t *rapid.T) []wire.Bucket {
 
 func drawScan(t *rapid.T) wire.Scan {
 	return wire.Scan{
+		Afar:      drawAfar(t),
 		Partition: drawPart.Draw(t, "partition"), First: rapid.Uint64().Draw(t, "first"), Last: rapid.Uint64().Draw(t, "last"),
 		After: drawBytes.Draw(t, "after"), MaxBytes: rapid.IntRange(0, 16<<20).Draw(t, "max"),
 	}
@@ -174,7 +183,7 @@ func uvarints(ns ...uint64) (b []byte) {
 // and counters of nobody, flags that are none, ranges that are none.
 func TestRefuses(t *testing.T) {
 	oneDot := func(actor, n uint64) []byte {
-		return append([]byte{1, 1, 'k', 0, 1 << 1}, uvarints(actor, n)...)
+		return append([]byte{1, 1, 'k', 1, 'r', 1 << 1}, uvarints(actor, n)...)
 	}
 	for _, c := range []struct {
 		name string

@@ -170,7 +170,8 @@ type Bucket struct {
 	MaxValue uint64 `protobuf:"varint,10,opt,name=max_value,json=maxValue,proto3" json:"max_value,omitempty"`
 	// Ttl_ms of puts that ask for none; 0 for none.
 	TtlMs int64 `protobuf:"varint,11,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
-	// Regions that have the bucket; none is all. A part of them is not served yet.
+	// Regions that have the bucket; none is all. Others get none of its records,
+	// and refuse its clients. A change may add regions, and takes none away.
 	Regions []string `protobuf:"bytes,12,rep,name=regions,proto3" json:"regions,omitempty"`
 	// Home_region is where operations at SERIAL are decided.
 	HomeRegion string `protobuf:"bytes,13,opt,name=home_region,json=homeRegion,proto3" json:"home_region,omitempty"`

@@ -1,0 +1,30 @@
+package nodetest
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Buckets of some regions, in Worlds of two and of three regions, with all that
+// goes wrong there: no region gets a record that it is not to have, and clocks
+// are equal everywhere all the same.
+func TestParted(t *testing.T) {
+	for seed := range uint64(*simParted) {
+		seed += *simSeed
+		shape := Shape{Regions: 2 + int(seed%2), Nodes: 3, Partitions: 8, Parted: true, Settled: seed%3 != 0, Collect: seed%4 == 1}
+		var r Report
+		synctest.Test(t, func(t *testing.T) {
+			r = Simulate(t, seed, shape, 30*time.Second, hclog.NewNullLogger())
+		})
+		t.Log(r)
+		for _, p := range r.Problems {
+			t.Error(p)
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
