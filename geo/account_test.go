@@ -1,6 +1,7 @@
 package geo
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -75,6 +76,9 @@ func (w *twin) look(now time.Time) (in, out LagReport) {
 	note(&out, w.out, w.here, there, 2)
 	if !spoke {
 		in.Unknown, out.Unknown = w.shared, w.shared
+	}
+	if slices.ContainsFunc(w.said, func(s map[placed]bool) bool { return s == nil }) {
+		in.Unsure, out.Unsure = w.shared, w.shared
 	}
 	for x := range w.here {
 		lacks := false

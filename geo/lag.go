@@ -71,6 +71,9 @@ type LagReport struct {
 	// Unknown partitions are not counted: none of their owners in the other region
 	// was heard since this Lag was made.
 	Unknown int
+	// Unsure partitions have an owner in the other region of whom something was not
+	// heard: to come may be more, and to arrive less than was counted.
+	Unsure int
 }
 
 // link is what is known of another region.
@@ -202,6 +205,10 @@ func (l *Lag) add(now time.Time, name string, k *link, p hashring.Partition, clo
 		in.PendingAge = max(in.PendingAge, of(k.in, p).age(now))
 	} else {
 		in.Unknown++
+	}
+	if !k.sure(p, l.cfg.Owners(name, p)) {
+		in.Unsure++
+		out.Unsure++
 	}
 	minted := ofRegion(clock, l.cfg.RegionID)
 	if n, known := l.outgoing(now, name, k, p, minted); known {

@@ -138,6 +138,28 @@ func (s *said) seen(p hashring.Partition, nodes []string, actors uint8) *crdt.Cl
 	return out
 }
 
+// sure says that all of the nodes were heard without a gap; where nobody knows the
+// nodes, those that were heard at all.
+func (s *said) sure(p hashring.Partition, nodes []string) bool {
+	if nodes == nil {
+		for _, n := range s.nodes {
+			if !n.whole || len(n.missed) > 0 {
+				return false
+			}
+		}
+	}
+	for _, id := range nodes {
+		n := s.nodes[id]
+		if n == nil || !n.whole || len(n.missed) > 0 {
+			return false
+		}
+		if _, ok := n.parts[p]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
 // unheld counts the dots of clock that not all of the nodes have said to have.
 func (s *said) unheld(p hashring.Partition, nodes []string, clock *crdt.Clock) uint64 {
 	lacking := new(crdt.Clock)

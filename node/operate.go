@@ -44,6 +44,9 @@ type order struct {
 	Forget   [][]byte      `json:",omitempty"`
 	// Announce has the clocks announced to other regions, all of them.
 	Announce bool `json:",omitempty"`
+	// Lag asks what regions lack of each other, and Sums what partitions hold.
+	Lag  bool       `json:",omitempty"`
+	Sums *sumsOrder `json:",omitempty"`
 }
 
 type repairOrder struct {
@@ -57,6 +60,8 @@ type answer struct {
 	Collect   *collect.Report `json:",omitempty"`
 	Aside     *asideAnswer    `json:",omitempty"`
 	Forgotten int             `json:",omitempty"`
+	Lag       *lagAnswer      `json:",omitempty"`
+	Sums      []partSum       `json:",omitempty"`
 }
 
 type repairAnswer struct {
@@ -82,7 +87,7 @@ func (n *Node) serveOperate(req peer.Request, reply peer.Done) {
 		b, err := json.Marshal(a)
 		reply(b, err)
 	}
-	if o.Aside != nil || o.Forget != nil { // it reads or writes the store
+	if o.Aside != nil || o.Forget != nil || o.Sums != nil { // it reads or writes the store
 		go do()
 		return
 	}
@@ -96,6 +101,13 @@ func (n *Node) obey(o order) (answer, error) {
 			n.herald.Full()
 		}
 		return answer{}, nil
+	}
+	if o.Lag {
+		return answer{Lag: n.lagAnswer()}, nil
+	}
+	if o.Sums != nil {
+		sums, err := n.partSums(*o.Sums)
+		return answer{Sums: sums}, err
 	}
 	if o.Hot > 0 {
 		report := hotkey.Report{}
@@ -236,7 +248,7 @@ func (o operators) HotKeys(ctx context.Context, limit int) (api.Hot, error) {
 // store of the topology.
 func (n *Node) Operations() api.Operations {
 	return api.Operations{
-		Repairs: operators{n}, HotKeys: operators{n}, Collections: operators{n},
+		Repairs: operators{n}, HotKeys: operators{n}, Collections: operators{n}, Links: operators{n},
 		Membership: members.New(members.Deps{
 			Store: n.deps.Store, Adopt: n.adopt, CopyBytes: n.copyBytes, View: n.view, Now: time.Now,
 		}),

@@ -13,7 +13,7 @@ func commands() []func() *cobra.Command {
 	return []func() *cobra.Command{
 		startCommand, configCommand, growCommand, versionCommand,
 		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand, awaitCommand,
-		statusCommand, ringCommand, bucketCommand, secretCommand,
+		statusCommand, regionCommand, ringCommand, bucketCommand, secretCommand,
 		nodeCommand, taskCommand, paceCommand, repairCommand, collectCommand, hotkeysCommand,
 		importCommand, exportCommand, benchCommand, planCommand,
 		demoCommand,

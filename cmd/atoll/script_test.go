@@ -10,11 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/api/apitest"
 	"github.com/atolldb/atoll/node/coord"
@@ -41,6 +43,8 @@ func TestMain(m *testing.M) {
 //	step                all moves go on by one stage
 //	auto N              they do so N times whenever somebody asks for tasks
 //	store up|down|mute  what the metadata servers do
+//	link SECONDS PENDING  region us was heard so long ago, and lacks so many writes
+//	unequal KIND        a partition is behind, differs or is silent, or none is
 //
 // The files that are too large for a script are over-bucket and over-all, one
 // byte larger than any value in a bucket of default size and in any bucket.
@@ -76,10 +80,12 @@ func TestScript(t *testing.T) {
 				m.SetDead(id, true)
 				return nil
 			}),
-			"aside": asideCommand,
-			"auto":  autoCommand,
-			"step":  stepCommand,
-			"store": storeCommand,
+			"aside":   asideCommand,
+			"link":    linkCommand,
+			"unequal": unequalCommand,
+			"auto":    autoCommand,
+			"step":    stepCommand,
+			"store":   storeCommand,
 		},
 	})
 }
@@ -97,6 +103,38 @@ func siblingCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: sibling KEY VALUE")
 	}
 	regionOf(ts).Store.Blind("", args[0], crdt.MakeActor(7, 2), args[1])
+}
+
+func linkCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: link SECONDS PENDING")
+	}
+	seconds, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	pending, err := strconv.ParseUint(args[1], 10, 64)
+	ts.Check(err)
+	regionOf(ts).SetLag(api.Lag{Links: []api.Link{{SeenBy: "eu", LagReport: geo.LagReport{
+		Origin: "eu", Destination: "us", Heard: true, Alive: seconds < 3, HeartbeatAge: time.Duration(seconds) * time.Second,
+		Pending: pending, PendingBytes: 1024 * pending, PendingAge: time.Duration(pending) * time.Second, Unheld: pending,
+	}}}})
+}
+
+func unequalCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: unequal KIND")
+	}
+	v := api.Verified{Partitions: 16, Equal: 15}
+	switch args[0] {
+	case "behind":
+		v.Others = []api.Verdict{{Partition: 3, Kind: api.Behind, MissingInA: 1, MissingInB: 2, Nodes: []topology.NodeID{"us-1"}}}
+	case "differs":
+		v.Others = []api.Verdict{{Partition: 3, Kind: api.Differs, Nodes: []topology.NodeID{"us-1"}}}
+	case "silent":
+		v.Others = []api.Verdict{{Partition: 3, Kind: api.Silent, Nodes: []topology.NodeID{"us-1"}}}
+	default:
+		v.Equal = 16
+	}
+	regionOf(ts).SetVerified(v)
 }
 
 func asideCommand(ts *testscript.TestScript, neg bool, args []string) {

@@ -18,6 +18,7 @@ type Operations struct {
 	Repairs     Repairs
 	HotKeys     HotKeys
 	Collections Collections
+	Links       Links
 }
 
 // Membership changes who is in the region and who owns what. Its errors are

@@ -28,6 +28,9 @@ type scripted struct {
 	aside   []api.Aside
 	hot     api.Hot
 	asked   []string
+
+	lag      api.Lag
+	verified api.Verified
 }
 
 func (s *scripted) note(format string, args ...any) error {
@@ -75,12 +78,17 @@ func (s *scripted) ForgetAside(_ context.Context, node topology.NodeID, ids [][]
 	return len(ids), s.note("forget %s %q", node, ids)
 }
 
+func (s *scripted) Lag(context.Context) (api.Lag, error) { return s.lag, s.err }
+func (s *scripted) Verify(_ context.Context, v api.VerifyScope) (api.Verified, error) {
+	return s.verified, s.note("verify %s %s %v %s", v.A, v.B, v.Deep, v.Wait)
+}
+
 func service(s *scripted) *api.ClusterService {
 	top := &topology.Topology{
 		Region: "eu", Epoch: 3, Members: []topology.Member{{ID: "a"}, {ID: "b"}},
 		Table: hashring.MakeTable([][]string{{"a", "b"}, {"b", "a"}}), Pace: topology.Pace{Concurrent: 2},
 	}
-	return api.NewClusterService(&fixed{top: top}, api.Operations{Membership: s, Repairs: s, HotKeys: s, Collections: s})
+	return api.NewClusterService(&fixed{top: top}, api.Operations{Membership: s, Repairs: s, HotKeys: s, Collections: s, Links: s})
 }
 
 func TestChangeIsChecked(t *testing.T) {

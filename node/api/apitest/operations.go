@@ -12,7 +12,7 @@ import (
 
 // operations of all nodes of the region.
 func (r *Region) operations() api.Operations {
-	return api.Operations{Membership: r.Members, Repairs: &r.repairs, HotKeys: hotKeys{r}, Collections: &r.collections}
+	return api.Operations{Membership: r.Members, Repairs: &r.repairs, HotKeys: hotKeys{r}, Collections: &r.collections, Links: &r.links}
 }
 
 // repairs of a region are through at once: there is nothing to compare.

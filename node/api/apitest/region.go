@@ -59,6 +59,7 @@ type Region struct {
 	Members     *Members
 	repairs     repairs
 	collections collections
+	links       links
 	topology    atomic.Pointer[topology.Topology]
 }
 

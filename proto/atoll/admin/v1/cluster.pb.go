@@ -261,6 +261,61 @@ func (TaskKind) EnumDescriptor() ([]byte, []int) {
 	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{3}
 }
 
+type VerdictKind int32
+
+const (
+	VerdictKind_VERDICT_KIND_UNSPECIFIED VerdictKind = 0
+	// Behind: owners have not received the same writes (yet).
+	VerdictKind_VERDICT_KIND_BEHIND VerdictKind = 1
+	// Differs: owners have received the same writes, and hold different records.
+	VerdictKind_VERDICT_KIND_DIFFERS VerdictKind = 2
+	// Silent: an owner did not answer, or is not known.
+	VerdictKind_VERDICT_KIND_SILENT VerdictKind = 3
+)
+
+// Enum value maps for VerdictKind.
+var (
+	VerdictKind_name = map[int32]string{
+		0: "VERDICT_KIND_UNSPECIFIED",
+		1: "VERDICT_KIND_BEHIND",
+		2: "VERDICT_KIND_DIFFERS",
+		3: "VERDICT_KIND_SILENT",
+	}
+	VerdictKind_value = map[string]int32{
+		"VERDICT_KIND_UNSPECIFIED": 0,
+		"VERDICT_KIND_BEHIND":      1,
+		"VERDICT_KIND_DIFFERS":     2,
+		"VERDICT_KIND_SILENT":      3,
+	}
+)
+
+func (x VerdictKind) Enum() *VerdictKind {
+	p := new(VerdictKind)
+	*p = x
+	return p
+}
+
+func (x VerdictKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (VerdictKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_atoll_admin_v1_cluster_proto_enumTypes[4].Descriptor()
+}
+
+func (VerdictKind) Type() protoreflect.EnumType {
+	return &file_atoll_admin_v1_cluster_proto_enumTypes[4]
+}
+
+func (x VerdictKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use VerdictKind.Descriptor instead.
+func (VerdictKind) EnumDescriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{4}
+}
+
 type GetTopologyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1067,7 +1122,7 @@ func (x *NodeStatus) GetUnreadable() uint64 {
 type LinkStatus struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Origin string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
-	// Alive: a heartbeat came within 3 s.
+	// Alive: a heartbeat came within 2.5 s.
 	Alive          bool  `protobuf:"varint,2,opt,name=alive,proto3" json:"alive,omitempty"`
 	HeartbeatAgeMs int64 `protobuf:"varint,3,opt,name=heartbeat_age_ms,json=heartbeatAgeMs,proto3" json:"heartbeat_age_ms,omitempty"`
 	// Pending counts writes known to exist there and missing here.
@@ -4461,6 +4516,495 @@ func (x *HotKey) GetOwners() []string {
 	return nil
 }
 
+type RegionLagRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionLagRequest) Reset() {
+	*x = RegionLagRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionLagRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionLagRequest) ProtoMessage() {}
+
+func (x *RegionLagRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionLagRequest.ProtoReflect.Descriptor instead.
+func (*RegionLagRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{61}
+}
+
+type RegionLagResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Region that answers.
+	Region string        `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Links  []*RegionLink `protobuf:"bytes,2,rep,name=links,proto3" json:"links,omitempty"`
+	// Silent nodes, of all regions, did not answer: what they look after is not
+	// counted.
+	Silent        []string `protobuf:"bytes,3,rep,name=silent,proto3" json:"silent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionLagResponse) Reset() {
+	*x = RegionLagResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionLagResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionLagResponse) ProtoMessage() {}
+
+func (x *RegionLagResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionLagResponse.ProtoReflect.Descriptor instead.
+func (*RegionLagResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *RegionLagResponse) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RegionLagResponse) GetLinks() []*RegionLink {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+func (x *RegionLagResponse) GetSilent() []string {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
+// RegionLink is about the writes of a region that are missing in another one, as
+// one of the two sees it. None of its figures stands for another.
+type RegionLink struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Origin      string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
+	Destination string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	// Seen_by is the origin, which goes by what the destination last said, or the
+	// destination, which goes by what the origin last said.
+	SeenBy string `protobuf:"bytes,3,opt,name=seen_by,json=seenBy,proto3" json:"seen_by,omitempty"`
+	// Alive: a heartbeat of the other one came within 2.5 s.
+	Alive bool `protobuf:"varint,4,opt,name=alive,proto3" json:"alive,omitempty"`
+	// Heard is false when none came since its nodes were started.
+	Heard          bool  `protobuf:"varint,5,opt,name=heard,proto3" json:"heard,omitempty"`
+	HeartbeatAgeMs int64 `protobuf:"varint,6,opt,name=heartbeat_age_ms,json=heartbeatAgeMs,proto3" json:"heartbeat_age_ms,omitempty"`
+	// Pending counts the writes that no owner at the destination has.
+	Pending uint64 `protobuf:"varint,7,opt,name=pending,proto3" json:"pending,omitempty"`
+	// Pending_bytes is an estimate from above.
+	PendingBytes uint64 `protobuf:"varint,8,opt,name=pending_bytes,json=pendingBytes,proto3" json:"pending_bytes,omitempty"`
+	// Oldest_ms is for how long the oldest of them has been known, 0 for none.
+	OldestMs int64 `protobuf:"varint,9,opt,name=oldest_ms,json=oldestMs,proto3" json:"oldest_ms,omitempty"`
+	// Unheld counts the writes that some owner at the destination lacks, pending ones
+	// included; as the origin sees it only.
+	Unheld uint64 `protobuf:"varint,10,opt,name=unheld,proto3" json:"unheld,omitempty"`
+	// Unknown_partitions are not counted: nobody was heard of them since nodes were
+	// started.
+	UnknownPartitions uint32 `protobuf:"varint,11,opt,name=unknown_partitions,json=unknownPartitions,proto3" json:"unknown_partitions,omitempty"`
+	// Complete_as_of_ms is the Unix time, by the origin's clocks, up to which the
+	// destination has everything; 0 for not known. As the destination sees it only.
+	CompleteAsOfMs int64 `protobuf:"varint,12,opt,name=complete_as_of_ms,json=completeAsOfMs,proto3" json:"complete_as_of_ms,omitempty"`
+	// Unsure_partitions have an owner in the other region of whom something was not
+	// heard, for a moment: the origin may count more than is missing, and the
+	// destination less.
+	UnsurePartitions uint32 `protobuf:"varint,13,opt,name=unsure_partitions,json=unsurePartitions,proto3" json:"unsure_partitions,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *RegionLink) Reset() {
+	*x = RegionLink{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionLink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionLink) ProtoMessage() {}
+
+func (x *RegionLink) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionLink.ProtoReflect.Descriptor instead.
+func (*RegionLink) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *RegionLink) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *RegionLink) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *RegionLink) GetSeenBy() string {
+	if x != nil {
+		return x.SeenBy
+	}
+	return ""
+}
+
+func (x *RegionLink) GetAlive() bool {
+	if x != nil {
+		return x.Alive
+	}
+	return false
+}
+
+func (x *RegionLink) GetHeard() bool {
+	if x != nil {
+		return x.Heard
+	}
+	return false
+}
+
+func (x *RegionLink) GetHeartbeatAgeMs() int64 {
+	if x != nil {
+		return x.HeartbeatAgeMs
+	}
+	return 0
+}
+
+func (x *RegionLink) GetPending() uint64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *RegionLink) GetPendingBytes() uint64 {
+	if x != nil {
+		return x.PendingBytes
+	}
+	return 0
+}
+
+func (x *RegionLink) GetOldestMs() int64 {
+	if x != nil {
+		return x.OldestMs
+	}
+	return 0
+}
+
+func (x *RegionLink) GetUnheld() uint64 {
+	if x != nil {
+		return x.Unheld
+	}
+	return 0
+}
+
+func (x *RegionLink) GetUnknownPartitions() uint32 {
+	if x != nil {
+		return x.UnknownPartitions
+	}
+	return 0
+}
+
+func (x *RegionLink) GetCompleteAsOfMs() int64 {
+	if x != nil {
+		return x.CompleteAsOfMs
+	}
+	return 0
+}
+
+func (x *RegionLink) GetUnsurePartitions() uint32 {
+	if x != nil {
+		return x.UnsurePartitions
+	}
+	return 0
+}
+
+type RegionVerifyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A and b are regions.
+	A string `protobuf:"bytes,1,opt,name=a,proto3" json:"a,omitempty"`
+	B string `protobuf:"bytes,2,opt,name=b,proto3" json:"b,omitempty"`
+	// Deep counts the digests anew from the disks: that finds what a disk has lost
+	// unnoticed.
+	Deep bool `protobuf:"varint,3,opt,name=deep,proto3" json:"deep,omitempty"`
+	// Wait_ms is how long partitions that differ are looked at again, since writes
+	// are on their way: 0 for once, 60000 at most.
+	WaitMs        int64 `protobuf:"varint,4,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionVerifyRequest) Reset() {
+	*x = RegionVerifyRequest{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionVerifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionVerifyRequest) ProtoMessage() {}
+
+func (x *RegionVerifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionVerifyRequest.ProtoReflect.Descriptor instead.
+func (*RegionVerifyRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *RegionVerifyRequest) GetA() string {
+	if x != nil {
+		return x.A
+	}
+	return ""
+}
+
+func (x *RegionVerifyRequest) GetB() string {
+	if x != nil {
+		return x.B
+	}
+	return ""
+}
+
+func (x *RegionVerifyRequest) GetDeep() bool {
+	if x != nil {
+		return x.Deep
+	}
+	return false
+}
+
+func (x *RegionVerifyRequest) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+type RegionVerifyResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Partitions uint32                 `protobuf:"varint,1,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	// Equal partitions have equal clocks and equal digests at all owners of both
+	// regions.
+	Equal uint32 `protobuf:"varint,2,opt,name=equal,proto3" json:"equal,omitempty"`
+	// Others are not equal, by number.
+	Others []*PartitionVerdict `protobuf:"bytes,3,rep,name=others,proto3" json:"others,omitempty"`
+	TookMs int64               `protobuf:"varint,4,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
+	// Began_ms is the Unix time at which the comparison began.
+	BeganMs       int64 `protobuf:"varint,5,opt,name=began_ms,json=beganMs,proto3" json:"began_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionVerifyResponse) Reset() {
+	*x = RegionVerifyResponse{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionVerifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionVerifyResponse) ProtoMessage() {}
+
+func (x *RegionVerifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionVerifyResponse.ProtoReflect.Descriptor instead.
+func (*RegionVerifyResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *RegionVerifyResponse) GetPartitions() uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
+}
+
+func (x *RegionVerifyResponse) GetEqual() uint32 {
+	if x != nil {
+		return x.Equal
+	}
+	return 0
+}
+
+func (x *RegionVerifyResponse) GetOthers() []*PartitionVerdict {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+func (x *RegionVerifyResponse) GetTookMs() int64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *RegionVerifyResponse) GetBeganMs() int64 {
+	if x != nil {
+		return x.BeganMs
+	}
+	return 0
+}
+
+type PartitionVerdict struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Partition uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Kind      VerdictKind            `protobuf:"varint,2,opt,name=kind,proto3,enum=atoll.admin.v1.VerdictKind" json:"kind,omitempty"`
+	// Missing_in_a counts the writes that owners in b have and none in a, and
+	// missing_in_b the other way round.
+	MissingInA uint64 `protobuf:"varint,3,opt,name=missing_in_a,json=missingInA,proto3" json:"missing_in_a,omitempty"`
+	MissingInB uint64 `protobuf:"varint,4,opt,name=missing_in_b,json=missingInB,proto3" json:"missing_in_b,omitempty"`
+	// Nodes that do not hold what most do, or that are silent.
+	Nodes         []string `protobuf:"bytes,5,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionVerdict) Reset() {
+	*x = PartitionVerdict{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionVerdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionVerdict) ProtoMessage() {}
+
+func (x *PartitionVerdict) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionVerdict.ProtoReflect.Descriptor instead.
+func (*PartitionVerdict) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *PartitionVerdict) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *PartitionVerdict) GetKind() VerdictKind {
+	if x != nil {
+		return x.Kind
+	}
+	return VerdictKind_VERDICT_KIND_UNSPECIFIED
+}
+
+func (x *PartitionVerdict) GetMissingInA() uint64 {
+	if x != nil {
+		return x.MissingInA
+	}
+	return 0
+}
+
+func (x *PartitionVerdict) GetMissingInB() uint64 {
+	if x != nil {
+		return x.MissingInB
+	}
+	return 0
+}
+
+func (x *PartitionVerdict) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 var File_atoll_admin_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
@@ -4808,7 +5352,49 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x11writes_per_second\x18\x04 \x01(\x01R\x0fwritesPerSecond\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\x01R\x05error\x12\x1c\n" +
 	"\tpartition\x18\x06 \x01(\rR\tpartition\x12\x16\n" +
-	"\x06owners\x18\a \x03(\tR\x06owners*\x8c\x01\n" +
+	"\x06owners\x18\a \x03(\tR\x06owners\"\x12\n" +
+	"\x10RegionLagRequest\"u\n" +
+	"\x11RegionLagResponse\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x120\n" +
+	"\x05links\x18\x02 \x03(\v2\x1a.atoll.admin.v1.RegionLinkR\x05links\x12\x16\n" +
+	"\x06silent\x18\x03 \x03(\tR\x06silent\"\xb0\x03\n" +
+	"\n" +
+	"RegionLink\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\tR\x06origin\x12 \n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x17\n" +
+	"\aseen_by\x18\x03 \x01(\tR\x06seenBy\x12\x14\n" +
+	"\x05alive\x18\x04 \x01(\bR\x05alive\x12\x14\n" +
+	"\x05heard\x18\x05 \x01(\bR\x05heard\x12(\n" +
+	"\x10heartbeat_age_ms\x18\x06 \x01(\x03R\x0eheartbeatAgeMs\x12\x18\n" +
+	"\apending\x18\a \x01(\x04R\apending\x12#\n" +
+	"\rpending_bytes\x18\b \x01(\x04R\fpendingBytes\x12\x1b\n" +
+	"\toldest_ms\x18\t \x01(\x03R\boldestMs\x12\x16\n" +
+	"\x06unheld\x18\n" +
+	" \x01(\x04R\x06unheld\x12-\n" +
+	"\x12unknown_partitions\x18\v \x01(\rR\x11unknownPartitions\x12)\n" +
+	"\x11complete_as_of_ms\x18\f \x01(\x03R\x0ecompleteAsOfMs\x12+\n" +
+	"\x11unsure_partitions\x18\r \x01(\rR\x10unsurePartitions\"^\n" +
+	"\x13RegionVerifyRequest\x12\f\n" +
+	"\x01a\x18\x01 \x01(\tR\x01a\x12\f\n" +
+	"\x01b\x18\x02 \x01(\tR\x01b\x12\x12\n" +
+	"\x04deep\x18\x03 \x01(\bR\x04deep\x12\x17\n" +
+	"\await_ms\x18\x04 \x01(\x03R\x06waitMs\"\xba\x01\n" +
+	"\x14RegionVerifyResponse\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x01 \x01(\rR\n" +
+	"partitions\x12\x14\n" +
+	"\x05equal\x18\x02 \x01(\rR\x05equal\x128\n" +
+	"\x06others\x18\x03 \x03(\v2 .atoll.admin.v1.PartitionVerdictR\x06others\x12\x17\n" +
+	"\atook_ms\x18\x04 \x01(\x03R\x06tookMs\x12\x19\n" +
+	"\bbegan_ms\x18\x05 \x01(\x03R\abeganMs\"\xbb\x01\n" +
+	"\x10PartitionVerdict\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12/\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1b.atoll.admin.v1.VerdictKindR\x04kind\x12 \n" +
+	"\fmissing_in_a\x18\x03 \x01(\x04R\n" +
+	"missingInA\x12 \n" +
+	"\fmissing_in_b\x18\x04 \x01(\x04R\n" +
+	"missingInB\x12\x14\n" +
+	"\x05nodes\x18\x05 \x03(\tR\x05nodes*\x8c\x01\n" +
 	"\vMemberState\x12\x1c\n" +
 	"\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fMEMBER_STATE_UP\x10\x01\x12\x18\n" +
@@ -4835,7 +5421,12 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x13TASK_KIND_REBALANCE\x10\x01\x12\x12\n" +
 	"\x0eTASK_KIND_JOIN\x10\x02\x12\x13\n" +
 	"\x0fTASK_KIND_DRAIN\x10\x03\x12\x15\n" +
-	"\x11TASK_KIND_REPLACE\x10\x042\xfa\v\n" +
+	"\x11TASK_KIND_REPLACE\x10\x04*w\n" +
+	"\vVerdictKind\x12\x1c\n" +
+	"\x18VERDICT_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13VERDICT_KIND_BEHIND\x10\x01\x12\x18\n" +
+	"\x14VERDICT_KIND_DIFFERS\x10\x02\x12\x17\n" +
+	"\x13VERDICT_KIND_SILENT\x10\x032\xa7\r\n" +
 	"\aCluster\x12V\n" +
 	"\vGetTopology\x12\".atoll.admin.v1.GetTopologyRequest\x1a#.atoll.admin.v1.GetTopologyResponse\x12P\n" +
 	"\tGetStatus\x12 .atoll.admin.v1.GetStatusRequest\x1a!.atoll.admin.v1.GetStatusResponse\x12G\n" +
@@ -4856,7 +5447,9 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\rCollectStatus\x12$.atoll.admin.v1.CollectStatusRequest\x1a%.atoll.admin.v1.CollectStatusResponse\x12P\n" +
 	"\tListAside\x12 .atoll.admin.v1.ListAsideRequest\x1a!.atoll.admin.v1.ListAsideResponse\x12V\n" +
 	"\vForgetAside\x12\".atoll.admin.v1.ForgetAsideRequest\x1a#.atoll.admin.v1.ForgetAsideResponse\x12J\n" +
-	"\aHotKeys\x12\x1e.atoll.admin.v1.HotKeysRequest\x1a\x1f.atoll.admin.v1.HotKeysResponseB7Z5github.com/atolldb/atoll/proto/atoll/admin/v1;adminv1b\x06proto3"
+	"\aHotKeys\x12\x1e.atoll.admin.v1.HotKeysRequest\x1a\x1f.atoll.admin.v1.HotKeysResponse\x12P\n" +
+	"\tRegionLag\x12 .atoll.admin.v1.RegionLagRequest\x1a!.atoll.admin.v1.RegionLagResponse\x12Y\n" +
+	"\fRegionVerify\x12#.atoll.admin.v1.RegionVerifyRequest\x1a$.atoll.admin.v1.RegionVerifyResponseB7Z5github.com/atolldb/atoll/proto/atoll/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_atoll_admin_v1_cluster_proto_rawDescOnce sync.Once
@@ -4870,159 +5463,173 @@ func file_atoll_admin_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_atoll_admin_v1_cluster_proto_rawDescData
 }
 
-var file_atoll_admin_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_atoll_admin_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_atoll_admin_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_atoll_admin_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_atoll_admin_v1_cluster_proto_goTypes = []any{
 	(MemberState)(0),              // 0: atoll.admin.v1.MemberState
 	(MoveStage)(0),                // 1: atoll.admin.v1.MoveStage
 	(ChangeKind)(0),               // 2: atoll.admin.v1.ChangeKind
 	(TaskKind)(0),                 // 3: atoll.admin.v1.TaskKind
-	(*GetTopologyRequest)(nil),    // 4: atoll.admin.v1.GetTopologyRequest
-	(*GetTopologyResponse)(nil),   // 5: atoll.admin.v1.GetTopologyResponse
-	(*Row)(nil),                   // 6: atoll.admin.v1.Row
-	(*Member)(nil),                // 7: atoll.admin.v1.Member
-	(*Move)(nil),                  // 8: atoll.admin.v1.Move
-	(*Pace)(nil),                  // 9: atoll.admin.v1.Pace
-	(*GetStatusRequest)(nil),      // 10: atoll.admin.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 11: atoll.admin.v1.GetStatusResponse
-	(*NodeStatus)(nil),            // 12: atoll.admin.v1.NodeStatus
-	(*LinkStatus)(nil),            // 13: atoll.admin.v1.LinkStatus
-	(*LocateRequest)(nil),         // 14: atoll.admin.v1.LocateRequest
-	(*LocateResponse)(nil),        // 15: atoll.admin.v1.LocateResponse
-	(*ExportRequest)(nil),         // 16: atoll.admin.v1.ExportRequest
-	(*ExportResponse)(nil),        // 17: atoll.admin.v1.ExportResponse
-	(*ExportRecord)(nil),          // 18: atoll.admin.v1.ExportRecord
-	(*ExportVersion)(nil),         // 19: atoll.admin.v1.ExportVersion
-	(*PastEntry)(nil),             // 20: atoll.admin.v1.PastEntry
-	(*Change)(nil),                // 21: atoll.admin.v1.Change
-	(*PlanID)(nil),                // 22: atoll.admin.v1.PlanID
-	(*PlanRequest)(nil),           // 23: atoll.admin.v1.PlanRequest
-	(*PlanResponse)(nil),          // 24: atoll.admin.v1.PlanResponse
-	(*PlannedMove)(nil),           // 25: atoll.admin.v1.PlannedMove
-	(*NodePlan)(nil),              // 26: atoll.admin.v1.NodePlan
-	(*CommitRequest)(nil),         // 27: atoll.admin.v1.CommitRequest
-	(*CommitResponse)(nil),        // 28: atoll.admin.v1.CommitResponse
-	(*Task)(nil),                  // 29: atoll.admin.v1.Task
-	(*ListTasksRequest)(nil),      // 30: atoll.admin.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),     // 31: atoll.admin.v1.ListTasksResponse
-	(*GetTaskRequest)(nil),        // 32: atoll.admin.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),       // 33: atoll.admin.v1.GetTaskResponse
-	(*PauseTaskRequest)(nil),      // 34: atoll.admin.v1.PauseTaskRequest
-	(*PauseTaskResponse)(nil),     // 35: atoll.admin.v1.PauseTaskResponse
-	(*ResumeTaskRequest)(nil),     // 36: atoll.admin.v1.ResumeTaskRequest
-	(*ResumeTaskResponse)(nil),    // 37: atoll.admin.v1.ResumeTaskResponse
-	(*AbortTaskRequest)(nil),      // 38: atoll.admin.v1.AbortTaskRequest
-	(*AbortTaskResponse)(nil),     // 39: atoll.admin.v1.AbortTaskResponse
-	(*SetPaceRequest)(nil),        // 40: atoll.admin.v1.SetPaceRequest
-	(*SetPaceResponse)(nil),       // 41: atoll.admin.v1.SetPaceResponse
-	(*RepairRequest)(nil),         // 42: atoll.admin.v1.RepairRequest
-	(*RepairResponse)(nil),        // 43: atoll.admin.v1.RepairResponse
-	(*RepairStatusRequest)(nil),   // 44: atoll.admin.v1.RepairStatusRequest
-	(*RepairStatusResponse)(nil),  // 45: atoll.admin.v1.RepairStatusResponse
-	(*RepairProgress)(nil),        // 46: atoll.admin.v1.RepairProgress
-	(*NodeRepair)(nil),            // 47: atoll.admin.v1.NodeRepair
-	(*CollectRequest)(nil),        // 48: atoll.admin.v1.CollectRequest
-	(*CollectResponse)(nil),       // 49: atoll.admin.v1.CollectResponse
-	(*CollectStatusRequest)(nil),  // 50: atoll.admin.v1.CollectStatusRequest
-	(*CollectStatusResponse)(nil), // 51: atoll.admin.v1.CollectStatusResponse
-	(*CollectProgress)(nil),       // 52: atoll.admin.v1.CollectProgress
-	(*NodeCollect)(nil),           // 53: atoll.admin.v1.NodeCollect
-	(*CollectDemand)(nil),         // 54: atoll.admin.v1.CollectDemand
-	(*CollectCurrent)(nil),        // 55: atoll.admin.v1.CollectCurrent
-	(*CollectStall)(nil),          // 56: atoll.admin.v1.CollectStall
-	(*ListAsideRequest)(nil),      // 57: atoll.admin.v1.ListAsideRequest
-	(*ListAsideResponse)(nil),     // 58: atoll.admin.v1.ListAsideResponse
-	(*AsideEntry)(nil),            // 59: atoll.admin.v1.AsideEntry
-	(*ForgetAsideRequest)(nil),    // 60: atoll.admin.v1.ForgetAsideRequest
-	(*ForgetAsideResponse)(nil),   // 61: atoll.admin.v1.ForgetAsideResponse
-	(*HotKeysRequest)(nil),        // 62: atoll.admin.v1.HotKeysRequest
-	(*HotKeysResponse)(nil),       // 63: atoll.admin.v1.HotKeysResponse
-	(*HotKey)(nil),                // 64: atoll.admin.v1.HotKey
+	(VerdictKind)(0),              // 4: atoll.admin.v1.VerdictKind
+	(*GetTopologyRequest)(nil),    // 5: atoll.admin.v1.GetTopologyRequest
+	(*GetTopologyResponse)(nil),   // 6: atoll.admin.v1.GetTopologyResponse
+	(*Row)(nil),                   // 7: atoll.admin.v1.Row
+	(*Member)(nil),                // 8: atoll.admin.v1.Member
+	(*Move)(nil),                  // 9: atoll.admin.v1.Move
+	(*Pace)(nil),                  // 10: atoll.admin.v1.Pace
+	(*GetStatusRequest)(nil),      // 11: atoll.admin.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 12: atoll.admin.v1.GetStatusResponse
+	(*NodeStatus)(nil),            // 13: atoll.admin.v1.NodeStatus
+	(*LinkStatus)(nil),            // 14: atoll.admin.v1.LinkStatus
+	(*LocateRequest)(nil),         // 15: atoll.admin.v1.LocateRequest
+	(*LocateResponse)(nil),        // 16: atoll.admin.v1.LocateResponse
+	(*ExportRequest)(nil),         // 17: atoll.admin.v1.ExportRequest
+	(*ExportResponse)(nil),        // 18: atoll.admin.v1.ExportResponse
+	(*ExportRecord)(nil),          // 19: atoll.admin.v1.ExportRecord
+	(*ExportVersion)(nil),         // 20: atoll.admin.v1.ExportVersion
+	(*PastEntry)(nil),             // 21: atoll.admin.v1.PastEntry
+	(*Change)(nil),                // 22: atoll.admin.v1.Change
+	(*PlanID)(nil),                // 23: atoll.admin.v1.PlanID
+	(*PlanRequest)(nil),           // 24: atoll.admin.v1.PlanRequest
+	(*PlanResponse)(nil),          // 25: atoll.admin.v1.PlanResponse
+	(*PlannedMove)(nil),           // 26: atoll.admin.v1.PlannedMove
+	(*NodePlan)(nil),              // 27: atoll.admin.v1.NodePlan
+	(*CommitRequest)(nil),         // 28: atoll.admin.v1.CommitRequest
+	(*CommitResponse)(nil),        // 29: atoll.admin.v1.CommitResponse
+	(*Task)(nil),                  // 30: atoll.admin.v1.Task
+	(*ListTasksRequest)(nil),      // 31: atoll.admin.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),     // 32: atoll.admin.v1.ListTasksResponse
+	(*GetTaskRequest)(nil),        // 33: atoll.admin.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),       // 34: atoll.admin.v1.GetTaskResponse
+	(*PauseTaskRequest)(nil),      // 35: atoll.admin.v1.PauseTaskRequest
+	(*PauseTaskResponse)(nil),     // 36: atoll.admin.v1.PauseTaskResponse
+	(*ResumeTaskRequest)(nil),     // 37: atoll.admin.v1.ResumeTaskRequest
+	(*ResumeTaskResponse)(nil),    // 38: atoll.admin.v1.ResumeTaskResponse
+	(*AbortTaskRequest)(nil),      // 39: atoll.admin.v1.AbortTaskRequest
+	(*AbortTaskResponse)(nil),     // 40: atoll.admin.v1.AbortTaskResponse
+	(*SetPaceRequest)(nil),        // 41: atoll.admin.v1.SetPaceRequest
+	(*SetPaceResponse)(nil),       // 42: atoll.admin.v1.SetPaceResponse
+	(*RepairRequest)(nil),         // 43: atoll.admin.v1.RepairRequest
+	(*RepairResponse)(nil),        // 44: atoll.admin.v1.RepairResponse
+	(*RepairStatusRequest)(nil),   // 45: atoll.admin.v1.RepairStatusRequest
+	(*RepairStatusResponse)(nil),  // 46: atoll.admin.v1.RepairStatusResponse
+	(*RepairProgress)(nil),        // 47: atoll.admin.v1.RepairProgress
+	(*NodeRepair)(nil),            // 48: atoll.admin.v1.NodeRepair
+	(*CollectRequest)(nil),        // 49: atoll.admin.v1.CollectRequest
+	(*CollectResponse)(nil),       // 50: atoll.admin.v1.CollectResponse
+	(*CollectStatusRequest)(nil),  // 51: atoll.admin.v1.CollectStatusRequest
+	(*CollectStatusResponse)(nil), // 52: atoll.admin.v1.CollectStatusResponse
+	(*CollectProgress)(nil),       // 53: atoll.admin.v1.CollectProgress
+	(*NodeCollect)(nil),           // 54: atoll.admin.v1.NodeCollect
+	(*CollectDemand)(nil),         // 55: atoll.admin.v1.CollectDemand
+	(*CollectCurrent)(nil),        // 56: atoll.admin.v1.CollectCurrent
+	(*CollectStall)(nil),          // 57: atoll.admin.v1.CollectStall
+	(*ListAsideRequest)(nil),      // 58: atoll.admin.v1.ListAsideRequest
+	(*ListAsideResponse)(nil),     // 59: atoll.admin.v1.ListAsideResponse
+	(*AsideEntry)(nil),            // 60: atoll.admin.v1.AsideEntry
+	(*ForgetAsideRequest)(nil),    // 61: atoll.admin.v1.ForgetAsideRequest
+	(*ForgetAsideResponse)(nil),   // 62: atoll.admin.v1.ForgetAsideResponse
+	(*HotKeysRequest)(nil),        // 63: atoll.admin.v1.HotKeysRequest
+	(*HotKeysResponse)(nil),       // 64: atoll.admin.v1.HotKeysResponse
+	(*HotKey)(nil),                // 65: atoll.admin.v1.HotKey
+	(*RegionLagRequest)(nil),      // 66: atoll.admin.v1.RegionLagRequest
+	(*RegionLagResponse)(nil),     // 67: atoll.admin.v1.RegionLagResponse
+	(*RegionLink)(nil),            // 68: atoll.admin.v1.RegionLink
+	(*RegionVerifyRequest)(nil),   // 69: atoll.admin.v1.RegionVerifyRequest
+	(*RegionVerifyResponse)(nil),  // 70: atoll.admin.v1.RegionVerifyResponse
+	(*PartitionVerdict)(nil),      // 71: atoll.admin.v1.PartitionVerdict
 }
 var file_atoll_admin_v1_cluster_proto_depIdxs = []int32{
-	7,  // 0: atoll.admin.v1.GetTopologyResponse.members:type_name -> atoll.admin.v1.Member
-	6,  // 1: atoll.admin.v1.GetTopologyResponse.rows:type_name -> atoll.admin.v1.Row
-	8,  // 2: atoll.admin.v1.GetTopologyResponse.moves:type_name -> atoll.admin.v1.Move
-	9,  // 3: atoll.admin.v1.GetTopologyResponse.pace:type_name -> atoll.admin.v1.Pace
+	8,  // 0: atoll.admin.v1.GetTopologyResponse.members:type_name -> atoll.admin.v1.Member
+	7,  // 1: atoll.admin.v1.GetTopologyResponse.rows:type_name -> atoll.admin.v1.Row
+	9,  // 2: atoll.admin.v1.GetTopologyResponse.moves:type_name -> atoll.admin.v1.Move
+	10, // 3: atoll.admin.v1.GetTopologyResponse.pace:type_name -> atoll.admin.v1.Pace
 	0,  // 4: atoll.admin.v1.Member.state:type_name -> atoll.admin.v1.MemberState
 	1,  // 5: atoll.admin.v1.Move.stage:type_name -> atoll.admin.v1.MoveStage
-	12, // 6: atoll.admin.v1.GetStatusResponse.nodes:type_name -> atoll.admin.v1.NodeStatus
-	13, // 7: atoll.admin.v1.GetStatusResponse.links:type_name -> atoll.admin.v1.LinkStatus
-	18, // 8: atoll.admin.v1.ExportResponse.records:type_name -> atoll.admin.v1.ExportRecord
-	19, // 9: atoll.admin.v1.ExportRecord.versions:type_name -> atoll.admin.v1.ExportVersion
-	20, // 10: atoll.admin.v1.ExportVersion.past:type_name -> atoll.admin.v1.PastEntry
+	13, // 6: atoll.admin.v1.GetStatusResponse.nodes:type_name -> atoll.admin.v1.NodeStatus
+	14, // 7: atoll.admin.v1.GetStatusResponse.links:type_name -> atoll.admin.v1.LinkStatus
+	19, // 8: atoll.admin.v1.ExportResponse.records:type_name -> atoll.admin.v1.ExportRecord
+	20, // 9: atoll.admin.v1.ExportRecord.versions:type_name -> atoll.admin.v1.ExportVersion
+	21, // 10: atoll.admin.v1.ExportVersion.past:type_name -> atoll.admin.v1.PastEntry
 	2,  // 11: atoll.admin.v1.Change.kind:type_name -> atoll.admin.v1.ChangeKind
-	21, // 12: atoll.admin.v1.PlanRequest.change:type_name -> atoll.admin.v1.Change
-	22, // 13: atoll.admin.v1.PlanResponse.id:type_name -> atoll.admin.v1.PlanID
-	21, // 14: atoll.admin.v1.PlanResponse.change:type_name -> atoll.admin.v1.Change
-	25, // 15: atoll.admin.v1.PlanResponse.moves:type_name -> atoll.admin.v1.PlannedMove
-	26, // 16: atoll.admin.v1.PlanResponse.nodes:type_name -> atoll.admin.v1.NodePlan
-	9,  // 17: atoll.admin.v1.PlanResponse.pace:type_name -> atoll.admin.v1.Pace
-	22, // 18: atoll.admin.v1.CommitRequest.id:type_name -> atoll.admin.v1.PlanID
-	21, // 19: atoll.admin.v1.CommitRequest.change:type_name -> atoll.admin.v1.Change
+	22, // 12: atoll.admin.v1.PlanRequest.change:type_name -> atoll.admin.v1.Change
+	23, // 13: atoll.admin.v1.PlanResponse.id:type_name -> atoll.admin.v1.PlanID
+	22, // 14: atoll.admin.v1.PlanResponse.change:type_name -> atoll.admin.v1.Change
+	26, // 15: atoll.admin.v1.PlanResponse.moves:type_name -> atoll.admin.v1.PlannedMove
+	27, // 16: atoll.admin.v1.PlanResponse.nodes:type_name -> atoll.admin.v1.NodePlan
+	10, // 17: atoll.admin.v1.PlanResponse.pace:type_name -> atoll.admin.v1.Pace
+	23, // 18: atoll.admin.v1.CommitRequest.id:type_name -> atoll.admin.v1.PlanID
+	22, // 19: atoll.admin.v1.CommitRequest.change:type_name -> atoll.admin.v1.Change
 	3,  // 20: atoll.admin.v1.Task.kind:type_name -> atoll.admin.v1.TaskKind
-	29, // 21: atoll.admin.v1.ListTasksResponse.tasks:type_name -> atoll.admin.v1.Task
-	9,  // 22: atoll.admin.v1.ListTasksResponse.pace:type_name -> atoll.admin.v1.Pace
-	29, // 23: atoll.admin.v1.GetTaskResponse.task:type_name -> atoll.admin.v1.Task
-	29, // 24: atoll.admin.v1.PauseTaskResponse.task:type_name -> atoll.admin.v1.Task
-	29, // 25: atoll.admin.v1.ResumeTaskResponse.task:type_name -> atoll.admin.v1.Task
-	29, // 26: atoll.admin.v1.AbortTaskResponse.task:type_name -> atoll.admin.v1.Task
-	9,  // 27: atoll.admin.v1.SetPaceResponse.pace:type_name -> atoll.admin.v1.Pace
-	46, // 28: atoll.admin.v1.RepairResponse.repair:type_name -> atoll.admin.v1.RepairProgress
-	46, // 29: atoll.admin.v1.RepairStatusResponse.repair:type_name -> atoll.admin.v1.RepairProgress
-	47, // 30: atoll.admin.v1.RepairProgress.nodes:type_name -> atoll.admin.v1.NodeRepair
-	52, // 31: atoll.admin.v1.CollectResponse.collect:type_name -> atoll.admin.v1.CollectProgress
-	52, // 32: atoll.admin.v1.CollectStatusResponse.collect:type_name -> atoll.admin.v1.CollectProgress
-	53, // 33: atoll.admin.v1.CollectProgress.nodes:type_name -> atoll.admin.v1.NodeCollect
-	54, // 34: atoll.admin.v1.NodeCollect.demand:type_name -> atoll.admin.v1.CollectDemand
-	55, // 35: atoll.admin.v1.NodeCollect.current:type_name -> atoll.admin.v1.CollectCurrent
-	56, // 36: atoll.admin.v1.NodeCollect.stalls:type_name -> atoll.admin.v1.CollectStall
-	59, // 37: atoll.admin.v1.ListAsideResponse.entries:type_name -> atoll.admin.v1.AsideEntry
-	18, // 38: atoll.admin.v1.AsideEntry.record:type_name -> atoll.admin.v1.ExportRecord
-	64, // 39: atoll.admin.v1.HotKeysResponse.keys:type_name -> atoll.admin.v1.HotKey
-	4,  // 40: atoll.admin.v1.Cluster.GetTopology:input_type -> atoll.admin.v1.GetTopologyRequest
-	10, // 41: atoll.admin.v1.Cluster.GetStatus:input_type -> atoll.admin.v1.GetStatusRequest
-	14, // 42: atoll.admin.v1.Cluster.Locate:input_type -> atoll.admin.v1.LocateRequest
-	16, // 43: atoll.admin.v1.Cluster.Export:input_type -> atoll.admin.v1.ExportRequest
-	23, // 44: atoll.admin.v1.Cluster.Plan:input_type -> atoll.admin.v1.PlanRequest
-	27, // 45: atoll.admin.v1.Cluster.Commit:input_type -> atoll.admin.v1.CommitRequest
-	30, // 46: atoll.admin.v1.Cluster.ListTasks:input_type -> atoll.admin.v1.ListTasksRequest
-	32, // 47: atoll.admin.v1.Cluster.GetTask:input_type -> atoll.admin.v1.GetTaskRequest
-	34, // 48: atoll.admin.v1.Cluster.PauseTask:input_type -> atoll.admin.v1.PauseTaskRequest
-	36, // 49: atoll.admin.v1.Cluster.ResumeTask:input_type -> atoll.admin.v1.ResumeTaskRequest
-	38, // 50: atoll.admin.v1.Cluster.AbortTask:input_type -> atoll.admin.v1.AbortTaskRequest
-	40, // 51: atoll.admin.v1.Cluster.SetPace:input_type -> atoll.admin.v1.SetPaceRequest
-	42, // 52: atoll.admin.v1.Cluster.Repair:input_type -> atoll.admin.v1.RepairRequest
-	44, // 53: atoll.admin.v1.Cluster.RepairStatus:input_type -> atoll.admin.v1.RepairStatusRequest
-	48, // 54: atoll.admin.v1.Cluster.Collect:input_type -> atoll.admin.v1.CollectRequest
-	50, // 55: atoll.admin.v1.Cluster.CollectStatus:input_type -> atoll.admin.v1.CollectStatusRequest
-	57, // 56: atoll.admin.v1.Cluster.ListAside:input_type -> atoll.admin.v1.ListAsideRequest
-	60, // 57: atoll.admin.v1.Cluster.ForgetAside:input_type -> atoll.admin.v1.ForgetAsideRequest
-	62, // 58: atoll.admin.v1.Cluster.HotKeys:input_type -> atoll.admin.v1.HotKeysRequest
-	5,  // 59: atoll.admin.v1.Cluster.GetTopology:output_type -> atoll.admin.v1.GetTopologyResponse
-	11, // 60: atoll.admin.v1.Cluster.GetStatus:output_type -> atoll.admin.v1.GetStatusResponse
-	15, // 61: atoll.admin.v1.Cluster.Locate:output_type -> atoll.admin.v1.LocateResponse
-	17, // 62: atoll.admin.v1.Cluster.Export:output_type -> atoll.admin.v1.ExportResponse
-	24, // 63: atoll.admin.v1.Cluster.Plan:output_type -> atoll.admin.v1.PlanResponse
-	28, // 64: atoll.admin.v1.Cluster.Commit:output_type -> atoll.admin.v1.CommitResponse
-	31, // 65: atoll.admin.v1.Cluster.ListTasks:output_type -> atoll.admin.v1.ListTasksResponse
-	33, // 66: atoll.admin.v1.Cluster.GetTask:output_type -> atoll.admin.v1.GetTaskResponse
-	35, // 67: atoll.admin.v1.Cluster.PauseTask:output_type -> atoll.admin.v1.PauseTaskResponse
-	37, // 68: atoll.admin.v1.Cluster.ResumeTask:output_type -> atoll.admin.v1.ResumeTaskResponse
-	39, // 69: atoll.admin.v1.Cluster.AbortTask:output_type -> atoll.admin.v1.AbortTaskResponse
-	41, // 70: atoll.admin.v1.Cluster.SetPace:output_type -> atoll.admin.v1.SetPaceResponse
-	43, // 71: atoll.admin.v1.Cluster.Repair:output_type -> atoll.admin.v1.RepairResponse
-	45, // 72: atoll.admin.v1.Cluster.RepairStatus:output_type -> atoll.admin.v1.RepairStatusResponse
-	49, // 73: atoll.admin.v1.Cluster.Collect:output_type -> atoll.admin.v1.CollectResponse
-	51, // 74: atoll.admin.v1.Cluster.CollectStatus:output_type -> atoll.admin.v1.CollectStatusResponse
-	58, // 75: atoll.admin.v1.Cluster.ListAside:output_type -> atoll.admin.v1.ListAsideResponse
-	61, // 76: atoll.admin.v1.Cluster.ForgetAside:output_type -> atoll.admin.v1.ForgetAsideResponse
-	63, // 77: atoll.admin.v1.Cluster.HotKeys:output_type -> atoll.admin.v1.HotKeysResponse
-	59, // [59:78] is the sub-list for method output_type
-	40, // [40:59] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	30, // 21: atoll.admin.v1.ListTasksResponse.tasks:type_name -> atoll.admin.v1.Task
+	10, // 22: atoll.admin.v1.ListTasksResponse.pace:type_name -> atoll.admin.v1.Pace
+	30, // 23: atoll.admin.v1.GetTaskResponse.task:type_name -> atoll.admin.v1.Task
+	30, // 24: atoll.admin.v1.PauseTaskResponse.task:type_name -> atoll.admin.v1.Task
+	30, // 25: atoll.admin.v1.ResumeTaskResponse.task:type_name -> atoll.admin.v1.Task
+	30, // 26: atoll.admin.v1.AbortTaskResponse.task:type_name -> atoll.admin.v1.Task
+	10, // 27: atoll.admin.v1.SetPaceResponse.pace:type_name -> atoll.admin.v1.Pace
+	47, // 28: atoll.admin.v1.RepairResponse.repair:type_name -> atoll.admin.v1.RepairProgress
+	47, // 29: atoll.admin.v1.RepairStatusResponse.repair:type_name -> atoll.admin.v1.RepairProgress
+	48, // 30: atoll.admin.v1.RepairProgress.nodes:type_name -> atoll.admin.v1.NodeRepair
+	53, // 31: atoll.admin.v1.CollectResponse.collect:type_name -> atoll.admin.v1.CollectProgress
+	53, // 32: atoll.admin.v1.CollectStatusResponse.collect:type_name -> atoll.admin.v1.CollectProgress
+	54, // 33: atoll.admin.v1.CollectProgress.nodes:type_name -> atoll.admin.v1.NodeCollect
+	55, // 34: atoll.admin.v1.NodeCollect.demand:type_name -> atoll.admin.v1.CollectDemand
+	56, // 35: atoll.admin.v1.NodeCollect.current:type_name -> atoll.admin.v1.CollectCurrent
+	57, // 36: atoll.admin.v1.NodeCollect.stalls:type_name -> atoll.admin.v1.CollectStall
+	60, // 37: atoll.admin.v1.ListAsideResponse.entries:type_name -> atoll.admin.v1.AsideEntry
+	19, // 38: atoll.admin.v1.AsideEntry.record:type_name -> atoll.admin.v1.ExportRecord
+	65, // 39: atoll.admin.v1.HotKeysResponse.keys:type_name -> atoll.admin.v1.HotKey
+	68, // 40: atoll.admin.v1.RegionLagResponse.links:type_name -> atoll.admin.v1.RegionLink
+	71, // 41: atoll.admin.v1.RegionVerifyResponse.others:type_name -> atoll.admin.v1.PartitionVerdict
+	4,  // 42: atoll.admin.v1.PartitionVerdict.kind:type_name -> atoll.admin.v1.VerdictKind
+	5,  // 43: atoll.admin.v1.Cluster.GetTopology:input_type -> atoll.admin.v1.GetTopologyRequest
+	11, // 44: atoll.admin.v1.Cluster.GetStatus:input_type -> atoll.admin.v1.GetStatusRequest
+	15, // 45: atoll.admin.v1.Cluster.Locate:input_type -> atoll.admin.v1.LocateRequest
+	17, // 46: atoll.admin.v1.Cluster.Export:input_type -> atoll.admin.v1.ExportRequest
+	24, // 47: atoll.admin.v1.Cluster.Plan:input_type -> atoll.admin.v1.PlanRequest
+	28, // 48: atoll.admin.v1.Cluster.Commit:input_type -> atoll.admin.v1.CommitRequest
+	31, // 49: atoll.admin.v1.Cluster.ListTasks:input_type -> atoll.admin.v1.ListTasksRequest
+	33, // 50: atoll.admin.v1.Cluster.GetTask:input_type -> atoll.admin.v1.GetTaskRequest
+	35, // 51: atoll.admin.v1.Cluster.PauseTask:input_type -> atoll.admin.v1.PauseTaskRequest
+	37, // 52: atoll.admin.v1.Cluster.ResumeTask:input_type -> atoll.admin.v1.ResumeTaskRequest
+	39, // 53: atoll.admin.v1.Cluster.AbortTask:input_type -> atoll.admin.v1.AbortTaskRequest
+	41, // 54: atoll.admin.v1.Cluster.SetPace:input_type -> atoll.admin.v1.SetPaceRequest
+	43, // 55: atoll.admin.v1.Cluster.Repair:input_type -> atoll.admin.v1.RepairRequest
+	45, // 56: atoll.admin.v1.Cluster.RepairStatus:input_type -> atoll.admin.v1.RepairStatusRequest
+	49, // 57: atoll.admin.v1.Cluster.Collect:input_type -> atoll.admin.v1.CollectRequest
+	51, // 58: atoll.admin.v1.Cluster.CollectStatus:input_type -> atoll.admin.v1.CollectStatusRequest
+	58, // 59: atoll.admin.v1.Cluster.ListAside:input_type -> atoll.admin.v1.ListAsideRequest
+	61, // 60: atoll.admin.v1.Cluster.ForgetAside:input_type -> atoll.admin.v1.ForgetAsideRequest
+	63, // 61: atoll.admin.v1.Cluster.HotKeys:input_type -> atoll.admin.v1.HotKeysRequest
+	66, // 62: atoll.admin.v1.Cluster.RegionLag:input_type -> atoll.admin.v1.RegionLagRequest
+	69, // 63: atoll.admin.v1.Cluster.RegionVerify:input_type -> atoll.admin.v1.RegionVerifyRequest
+	6,  // 64: atoll.admin.v1.Cluster.GetTopology:output_type -> atoll.admin.v1.GetTopologyResponse
+	12, // 65: atoll.admin.v1.Cluster.GetStatus:output_type -> atoll.admin.v1.GetStatusResponse
+	16, // 66: atoll.admin.v1.Cluster.Locate:output_type -> atoll.admin.v1.LocateResponse
+	18, // 67: atoll.admin.v1.Cluster.Export:output_type -> atoll.admin.v1.ExportResponse
+	25, // 68: atoll.admin.v1.Cluster.Plan:output_type -> atoll.admin.v1.PlanResponse
+	29, // 69: atoll.admin.v1.Cluster.Commit:output_type -> atoll.admin.v1.CommitResponse
+	32, // 70: atoll.admin.v1.Cluster.ListTasks:output_type -> atoll.admin.v1.ListTasksResponse
+	34, // 71: atoll.admin.v1.Cluster.GetTask:output_type -> atoll.admin.v1.GetTaskResponse
+	36, // 72: atoll.admin.v1.Cluster.PauseTask:output_type -> atoll.admin.v1.PauseTaskResponse
+	38, // 73: atoll.admin.v1.Cluster.ResumeTask:output_type -> atoll.admin.v1.ResumeTaskResponse
+	40, // 74: atoll.admin.v1.Cluster.AbortTask:output_type -> atoll.admin.v1.AbortTaskResponse
+	42, // 75: atoll.admin.v1.Cluster.SetPace:output_type -> atoll.admin.v1.SetPaceResponse
+	44, // 76: atoll.admin.v1.Cluster.Repair:output_type -> atoll.admin.v1.RepairResponse
+	46, // 77: atoll.admin.v1.Cluster.RepairStatus:output_type -> atoll.admin.v1.RepairStatusResponse
+	50, // 78: atoll.admin.v1.Cluster.Collect:output_type -> atoll.admin.v1.CollectResponse
+	52, // 79: atoll.admin.v1.Cluster.CollectStatus:output_type -> atoll.admin.v1.CollectStatusResponse
+	59, // 80: atoll.admin.v1.Cluster.ListAside:output_type -> atoll.admin.v1.ListAsideResponse
+	62, // 81: atoll.admin.v1.Cluster.ForgetAside:output_type -> atoll.admin.v1.ForgetAsideResponse
+	64, // 82: atoll.admin.v1.Cluster.HotKeys:output_type -> atoll.admin.v1.HotKeysResponse
+	67, // 83: atoll.admin.v1.Cluster.RegionLag:output_type -> atoll.admin.v1.RegionLagResponse
+	70, // 84: atoll.admin.v1.Cluster.RegionVerify:output_type -> atoll.admin.v1.RegionVerifyResponse
+	64, // [64:85] is the sub-list for method output_type
+	43, // [43:64] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_atoll_admin_v1_cluster_proto_init() }
@@ -5037,8 +5644,8 @@ func file_atoll_admin_v1_cluster_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_admin_v1_cluster_proto_rawDesc), len(file_atoll_admin_v1_cluster_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   61,
+			NumEnums:      5,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

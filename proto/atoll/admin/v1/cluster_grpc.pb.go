@@ -38,6 +38,8 @@ const (
 	Cluster_ListAside_FullMethodName     = "/atoll.admin.v1.Cluster/ListAside"
 	Cluster_ForgetAside_FullMethodName   = "/atoll.admin.v1.Cluster/ForgetAside"
 	Cluster_HotKeys_FullMethodName       = "/atoll.admin.v1.Cluster/HotKeys"
+	Cluster_RegionLag_FullMethodName     = "/atoll.admin.v1.Cluster/RegionLag"
+	Cluster_RegionVerify_FullMethodName  = "/atoll.admin.v1.Cluster/RegionVerify"
 )
 
 // ClusterClient is the client API for Cluster service.
@@ -87,6 +89,12 @@ type ClusterClient interface {
 	ForgetAside(ctx context.Context, in *ForgetAsideRequest, opts ...grpc.CallOption) (*ForgetAsideResponse, error)
 	// HotKeys names the keys that take the most of the region's operations.
 	HotKeys(ctx context.Context, in *HotKeysRequest, opts ...grpc.CallOption) (*HotKeysResponse, error)
+	// RegionLag tells, for each pair of regions, which writes are missing where, as
+	// the nodes of the one and of the other count them.
+	RegionLag(ctx context.Context, in *RegionLagRequest, opts ...grpc.CallOption) (*RegionLagResponse, error)
+	// RegionVerify compares clocks and digests of all partitions between the owners
+	// of two regions.
+	RegionVerify(ctx context.Context, in *RegionVerifyRequest, opts ...grpc.CallOption) (*RegionVerifyResponse, error)
 }
 
 type clusterClient struct {
@@ -296,6 +304,26 @@ func (c *clusterClient) HotKeys(ctx context.Context, in *HotKeysRequest, opts ..
 	return out, nil
 }
 
+func (c *clusterClient) RegionLag(ctx context.Context, in *RegionLagRequest, opts ...grpc.CallOption) (*RegionLagResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RegionLagResponse)
+	err := c.cc.Invoke(ctx, Cluster_RegionLag_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) RegionVerify(ctx context.Context, in *RegionVerifyRequest, opts ...grpc.CallOption) (*RegionVerifyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RegionVerifyResponse)
+	err := c.cc.Invoke(ctx, Cluster_RegionVerify_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServer is the server API for Cluster service.
 // All implementations must embed UnimplementedClusterServer
 // for forward compatibility.
@@ -343,6 +371,12 @@ type ClusterServer interface {
 	ForgetAside(context.Context, *ForgetAsideRequest) (*ForgetAsideResponse, error)
 	// HotKeys names the keys that take the most of the region's operations.
 	HotKeys(context.Context, *HotKeysRequest) (*HotKeysResponse, error)
+	// RegionLag tells, for each pair of regions, which writes are missing where, as
+	// the nodes of the one and of the other count them.
+	RegionLag(context.Context, *RegionLagRequest) (*RegionLagResponse, error)
+	// RegionVerify compares clocks and digests of all partitions between the owners
+	// of two regions.
+	RegionVerify(context.Context, *RegionVerifyRequest) (*RegionVerifyResponse, error)
 	mustEmbedUnimplementedClusterServer()
 }
 
@@ -409,6 +443,12 @@ func (UnimplementedClusterServer) ForgetAside(context.Context, *ForgetAsideReque
 }
 func (UnimplementedClusterServer) HotKeys(context.Context, *HotKeysRequest) (*HotKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method HotKeys not implemented")
+}
+func (UnimplementedClusterServer) RegionLag(context.Context, *RegionLagRequest) (*RegionLagResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RegionLag not implemented")
+}
+func (UnimplementedClusterServer) RegionVerify(context.Context, *RegionVerifyRequest) (*RegionVerifyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RegionVerify not implemented")
 }
 func (UnimplementedClusterServer) mustEmbedUnimplementedClusterServer() {}
 func (UnimplementedClusterServer) testEmbeddedByValue()                 {}
@@ -766,6 +806,42 @@ func _Cluster_HotKeys_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Cluster_RegionLag_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RegionLagRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).RegionLag(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_RegionLag_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).RegionLag(ctx, req.(*RegionLagRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_RegionVerify_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RegionVerifyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).RegionVerify(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_RegionVerify_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).RegionVerify(ctx, req.(*RegionVerifyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Cluster_ServiceDesc is the grpc.ServiceDesc for Cluster service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -844,6 +920,14 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "HotKeys",
 			Handler:    _Cluster_HotKeys_Handler,
+		},
+		{
+			MethodName: "RegionLag",
+			Handler:    _Cluster_RegionLag_Handler,
+		},
+		{
+			MethodName: "RegionVerify",
+			Handler:    _Cluster_RegionVerify_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
