@@ -290,10 +290,11 @@ func TestOutcomeEndsTheRequest(t *testing.T) {
 	if res, err := c.Outcome(ctx, "k", id); err != nil || res.Outcome != client.NotApplied {
 		t.Errorf("%+v, %v", res, err)
 	}
-	for _, o := range []client.WriteOption{client.Request(id), client.Again(id)} {
-		if _, err := c.Put(ctx, "k", nil, o); !errors.Is(err, client.ErrInvalid) {
-			t.Errorf("%v", err)
-		}
+	if _, err := c.Put(ctx, "k", nil, client.Request(id)); !errors.Is(err, client.ErrInvalid) {
+		t.Errorf("%v", err)
+	}
+	if _, err := c.Put(ctx, "k", nil, client.Again(id)); !errors.Is(err, client.ErrUnknownOutcome) {
+		t.Errorf("%v", err)
 	}
 	if _, err := c.Outcome(ctx, "k", client.RequestID{}); !errors.Is(err, client.ErrInvalid) {
 		t.Errorf("no id: %v", err)

@@ -164,10 +164,10 @@ func (c *Client) doChunk(
 	due := make([]int, 0, len(which)) // indexes into runs
 	for j, i := range which {
 		if err := c.open(ctx, ops[i]); err != nil {
-			done(i, nil, c.complete(err, ops[i], nil))
+			done(i, nil, c.complete(ops[i].refused(err), ops[i], nil))
 			continue
 		}
-		runs[j] = run{op: ops[i], deadline: deadline, hedge: c.config.hedge}
+		runs[j] = ops[i].run(deadline, c.config.hedge)
 		due = append(due, j)
 	}
 	for len(due) > 0 {

@@ -150,7 +150,7 @@ func (r *run) settle(err *Error) *Error {
 	}
 	if err.Outcome == UnknownOutcome {
 		err.RequestID = r.op.id
-		err.MaybeDuplicate = err.MaybeDuplicate || r.twice || r.op.flagged && !err.said
+		err.MaybeDuplicate = err.MaybeDuplicate || r.twice || r.op.flagged && err.sent && !err.said
 	}
 	return err
 }

@@ -86,6 +86,18 @@ type run struct {
 	err  *Error // of submitting
 }
 
+// run is the state before the first attempt. Of a write that was tried before it
+// began the outcome is in doubt from the start.
+func (o *op) run(deadline time.Time, hedge time.Duration) run {
+	return run{op: o, deadline: deadline, hedge: hedge, doubt: o.flagged}
+}
+
+// refused gives the error of an op that was not begun the outcome of the request.
+func (o *op) refused(err *Error) *Error {
+	r := o.run(time.Time{}, 0)
+	return r.settle(err)
+}
+
 // start begins one attempt.
 func (r *run) start(ctx context.Context, c *cluster) (*atollv1.StreamReply, *Error) {
 	if r.tried == nil {
@@ -215,10 +227,10 @@ func (c *cluster) hasFresh(tried []*node) bool {
 // deadline. It also returns how many attempts it took.
 func (c *Client) do(ctx context.Context, o *op) (*atollv1.StreamReply, int, *Error) {
 	if err := c.open(ctx, o); err != nil {
-		return nil, 0, c.complete(err, o, nil)
+		return nil, 0, c.complete(o.refused(err), o, nil)
 	}
 	if err := c.enter(ctx, o); err != nil {
-		return nil, 0, c.complete(err, o, nil)
+		return nil, 0, c.complete(o.refused(err), o, nil)
 	}
 	reply, tries, err := c.try(ctx, o)
 	c.leave(o, reply, err)
@@ -227,7 +239,7 @@ func (c *Client) do(ctx context.Context, o *op) (*atollv1.StreamReply, int, *Err
 
 // try is do for an op that was let in.
 func (c *Client) try(ctx context.Context, o *op) (*atollv1.StreamReply, int, *Error) {
-	r := run{op: o, deadline: c.config.deadline(ctx, time.Now()), hedge: c.config.hedge}
+	r := o.run(c.config.deadline(ctx, time.Now()), c.config.hedge)
 	for {
 		reply, err := r.start(ctx, c.cluster)
 		if err == nil && !r.op.alone {

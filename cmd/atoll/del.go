@@ -15,7 +15,9 @@ With --after exactly what that context had seen is deleted, without it what a
 read at this moment sees; what somebody else writes meanwhile stays. Deleting
 a key that has no value is no error.
 
-` + conditionHelp,
+` + conditionHelp + `
+
+` + requestHelp,
 		Example: `  atoll del cart/42
   atoll del cart/42 --after "$(atoll get cart/42 -o json | jq -r .context)"`,
 		Args: cobra.ExactArgs(1),
@@ -26,12 +28,16 @@ a key that has no value is no error.
 	q.sessionFlag(cmd)
 	q.afterFlag(cmd)
 	q.conditionFlags(cmd)
+	q.requestFlags(cmd)
 	out := formatFlag(cmd, "none", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runDel(cmd, &q, out, args[0]) }
 	return cmd
 }
 
 func runDel(cmd *cobra.Command, q *request, out *format, key string) error {
+	if err := q.checkRequest(cmd, key); err != nil {
+		return err
+	}
 	c, err := q.open(cmd)
 	if err != nil {
 		return err

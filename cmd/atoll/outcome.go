@@ -37,12 +37,14 @@ const exitCodesHelp = `The exit codes of all commands:
   3  the key has no value
   4  a condition does not hold (--if-absent and its like, too many siblings
      for a blind write, a plan of a topology that has changed); nothing was
-     written
+     written. From 'atoll outcome': the write was not applied, and never will be
   5  the key has siblings that nobody has resolved
   6  unavailable: too few owners or no node answered in time, the server is
      too busy or its disk is full; nothing was written
-  7  the outcome is unknown: the write may have been applied. Read the key
-     before writing again ('atoll task ls' before changing members again)
+  7  the outcome is unknown: the write may have been applied. The message says
+     which command asks what became of it ('atoll outcome'), and writing again
+     with the id that it names does not write twice ('atoll task ls' before
+     changing members again)
   8  degraded: the cluster answers, but a node or a link is down (status), or
      not everything could be repaired (repair --wait)
   9  partial: the write is applied in the region that was asked, and not known
@@ -68,7 +70,7 @@ var outcomes = []struct {
 	code int
 	next string
 }{
-	{client.ErrUnknownOutcome, exitUnknown, "the write may have been applied: read the key before writing again"},
+	{client.ErrUnknownOutcome, exitUnknown, ""}, // see unknown
 	{client.ErrPartial, exitPartial, "nothing needs to be written again: the other regions get it when they can; -o json tells which have it"},
 	{client.ErrLevelNotAllowed, exitUsage, "use a level that the bucket allows"},
 	{client.ErrNotFound, exitNotFound, ""},
@@ -108,6 +110,9 @@ func (q *request) failure(err error) error {
 	var e *client.Error
 	if errors.As(err, &e) {
 		text += q.bounds(e, text)
+		if code == exitUnknown {
+			next = q.unknown(e)
+		}
 	}
 	if next != "" {
 		text += "\n  next: " + next

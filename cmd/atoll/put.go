@@ -24,13 +24,22 @@ type writtenJSON struct {
 	KeyB64 []byte  `json:"key_b64,omitempty"`
 	// Context covers this write and what it followed; it is for --after of
 	// the next one.
-	Context  string       `json:"context"`
-	Achieved achievedJSON `json:"achieved"`
+	Context string `json:"context"`
+	// RequestID names the write in all its attempts; see "atoll outcome".
+	RequestID string `json:"request_id"`
+	// Replayed: an earlier attempt had written it. MaybeDuplicate: it is there
+	// twice, perhaps, since not all owners could say what became of that one.
+	Replayed       bool         `json:"replayed,omitempty"`
+	MaybeDuplicate bool         `json:"maybe_duplicate,omitempty"`
+	Achieved       achievedJSON `json:"achieved"`
 }
 
 func (q *request) writtenJSON(key string, v client.Version) writtenJSON {
 	k := textOf([]byte(key))
-	return writtenJSON{Bucket: q.bucket, Key: k.plain, KeyB64: k.base64, Context: v.String(), Achieved: q.achieved()}
+	return writtenJSON{
+		Bucket: q.bucket, Key: k.plain, KeyB64: k.base64, Context: v.String(), RequestID: q.info.RequestID.String(),
+		Replayed: q.info.Replayed, MaybeDuplicate: q.info.MaybeDuplicate, Achieved: q.achieved(),
+	}
 }
 
 func (q *request) afterFlag(cmd *cobra.Command) {
@@ -67,12 +76,15 @@ context had seen. Without it the write is blind, and stands beside what is
 there as a sibling; --overwrite replaces whatever the node that takes the
 write holds.
 
-` + conditionHelp,
+` + conditionHelp + `
+
+` + requestHelp,
 		Example: `  atoll put cart/42 '{"items":["tea"]}'
   atoll put logo --file logo.png
   generate | atoll put report -
   atoll put cart/42 "$new" --after "$(atoll get cart/42 -o json | jq -r .context)"
-  atoll put lock/1 "$HOSTNAME" --if-absent --consistency local-serial`,
+  atoll put lock/1 "$HOSTNAME" --if-absent --consistency local-serial
+  atoll put order/7 "$order" --retry --request-id "$id"`,
 		Args: cobra.RangeArgs(1, 2),
 	}
 	q.serverFlags(cmd, defaultTimeout)
@@ -81,6 +93,7 @@ write holds.
 	q.sessionFlag(cmd)
 	q.afterFlag(cmd)
 	q.conditionFlags(cmd)
+	q.requestFlags(cmd)
 	cmd.Flags().StringVar(&q.file, "file", "", "`FILE` that holds the value")
 	cmd.Flags().DurationVar(&q.ttl, "ttl", 0, "the value reads as deleted after this time; without it, never")
 	cmd.Flags().BoolVar(&q.overwrite, "overwrite", false, "replace what is there, siblings included")
@@ -92,6 +105,9 @@ write holds.
 func runPut(cmd *cobra.Command, q *putFlags, out *format, args []string) error {
 	key := args[0]
 	if err := atMostOne(cmd, "after", "if-context", "overwrite"); err != nil {
+		return err
+	}
+	if err := q.checkRequest(cmd, key); err != nil {
 		return err
 	}
 	if cmd.Flags().Changed("ttl") && q.ttl <= 0 {

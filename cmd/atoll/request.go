@@ -39,6 +39,11 @@ type request struct {
 	after     string // what --after or --if-context was given
 	condition conditionFlags
 	info      client.Info
+
+	key       string // of a write
+	requestID string
+	retry     bool
+	id        client.RequestID // zero without --request-id
 }
 
 // serverFlags say where the server is.
@@ -151,6 +156,12 @@ func (q *request) writeOptions() []client.WriteOption {
 	}
 	if q.sloppy {
 		opts = append(opts, client.Sloppy())
+	}
+	switch {
+	case q.retry:
+		opts = append(opts, client.Again(q.id))
+	case !q.id.IsZero():
+		opts = append(opts, client.Request(q.id))
 	}
 	return opts
 }

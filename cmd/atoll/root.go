@@ -12,7 +12,7 @@ import (
 func commands() []func() *cobra.Command {
 	return []func() *cobra.Command{
 		startCommand, configCommand, growCommand, versionCommand,
-		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand, awaitCommand,
+		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand, awaitCommand, outcomeCommand,
 		statusCommand, regionCommand, ringCommand, bucketCommand, secretCommand,
 		nodeCommand, taskCommand, paceCommand, repairCommand, collectCommand, hotkeysCommand,
 		importCommand, exportCommand, benchCommand, planCommand,

@@ -123,7 +123,7 @@ func (s *KVService) Get(ctx context.Context, q *atollv1.GetRequest) (*atollv1.Ge
 
 func (s *KVService) Put(ctx context.Context, q *atollv1.PutRequest) (*atollv1.PutResponse, error) {
 	if s.isStopping() {
-		return nil, ToStatus(stopping()).Err()
+		return nil, ToStatus(ofRequest(stopping(), q.Retry)).Err()
 	}
 	p, bad := parsePut(q, deadline(ctx))
 	if bad != nil {
@@ -138,7 +138,7 @@ func (s *KVService) Put(ctx context.Context, q *atollv1.PutRequest) (*atollv1.Pu
 
 func (s *KVService) Delete(ctx context.Context, q *atollv1.DeleteRequest) (*atollv1.DeleteResponse, error) {
 	if s.isStopping() {
-		return nil, ToStatus(stopping()).Err()
+		return nil, ToStatus(ofRequest(stopping(), q.Retry)).Err()
 	}
 	p, bad := parseDelete(q, deadline(ctx))
 	if bad != nil {

@@ -3,10 +3,12 @@ package api
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"google.golang.org/grpc/status"
 
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/overload"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
@@ -24,6 +26,40 @@ func parseRequestID(b []byte) (id coord.RequestID, err *coord.Error) {
 	return coord.RequestID(b), nil
 }
 
+// ofRequest makes an error that was made before any owner was asked speak of the
+// request rather than of the attempt: that an attempt was refused does not say that
+// none before it was applied.
+func ofRequest(e *coord.Error, retry bool) *coord.Error {
+	if !retry || e.Outcome != coord.NotApplied {
+		return e
+	}
+	all := *e // others may be told the same error
+	all.Outcome = coord.Unknown
+	return &all
+}
+
+// question is a GetOutcome on its way through the gate.
+type question struct {
+	passage
+	op   coord.OutcomeQuery
+	done func(coord.OutcomeResult, error)
+}
+
+func (t *question) begin() {
+	defer func() {
+		if p := recover(); p != nil && t.recovered(p) {
+			t.done(coord.OutcomeResult{}, panicked())
+		}
+	}()
+	t.kv.coord.Outcome(t.op, func(r coord.OutcomeResult, err error) {
+		if t.end(0) {
+			t.done(r, err)
+		}
+	})
+}
+
+func (t *question) refuse(e *coord.Error) { t.done(coord.OutcomeResult{}, e) }
+
 // GetOutcome tells what became of a write.
 func (s *KVService) GetOutcome(ctx context.Context, q *atollv1.GetOutcomeRequest) (*atollv1.GetOutcomeResponse, error) {
 	if s.isStopping() {
@@ -38,8 +74,12 @@ func (s *KVService) GetOutcome(ctx context.Context, q *atollv1.GetOutcomeRequest
 		err error
 	}
 	ch := make(chan answer, 1)
-	s.coord.Outcome(coord.OutcomeQuery{Bucket: q.Bucket, Key: q.Key, RequestID: id, Deadline: deadline(ctx)},
-		func(r coord.OutcomeResult, err error) { ch <- answer{r, err} })
+	t := &question{
+		op:   coord.OutcomeQuery{Bucket: q.Bucket, Key: q.Key, RequestID: id, Deadline: deadline(ctx)},
+		done: func(r coord.OutcomeResult, err error) { ch <- answer{r, err} },
+	}
+	// It asks other regions, and each owner that says no writes that down.
+	t.enter(s, overload.Far, true, s.limits.at(time.Now()), connection(ctx), holds+len(q.Key), q.Bucket, q.Key, t.op.Deadline, t)
 	select {
 	case a := <-ch:
 		if a.err != nil {

@@ -230,7 +230,7 @@ func (s *session) dispatch(call *atollv1.StreamCall, now time.Time) bool {
 		return false
 	}
 	if refusal != nil {
-		s.finish(s.kv.errorReply(id, refusal), 0, false)
+		s.finish(s.kv.errorReply(id, ofRequest(refusal, call.GetPut().GetRetry() || call.GetDelete().GetRetry())), 0, false)
 		return true
 	}
 	timeout := coord.DefaultTimeout

@@ -124,7 +124,7 @@ func (t *put) begin() {
 	})
 }
 
-func (t *put) refuse(e *coord.Error) { t.done(coord.PutResult{}, e) }
+func (t *put) refuse(e *coord.Error) { t.done(coord.PutResult{}, ofRequest(e, t.op.Retry)) }
 
 // resultBytes is about what a read's result holds.
 func resultBytes(r *coord.GetResult) int {

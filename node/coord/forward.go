@@ -139,7 +139,7 @@ func (c *Coordinator) Handle(req peer.Request, reply peer.Done) bool {
 	p.System = p.Bucket == SystemBucket // the peer has seen to it that no client asks
 	c.prepared(p, func(w *write, e *Error) {
 		if e != nil {
-			reply(packReply(PutResult{}, e), nil)
+			reply(packReply(PutResult{}, e.ofRequest(&p)), nil)
 			return
 		}
 		c.accept(w, req.Epoch, reply)

@@ -26,7 +26,7 @@ func (c *Coordinator) Put(p Put, done func(PutResult, error)) {
 	}
 	c.prepared(p, func(w *write, err *Error) {
 		if err != nil {
-			finish(PutResult{}, err)
+			finish(PutResult{}, err.ofRequest(&p))
 			return
 		}
 		w.done = finish

@@ -61,6 +61,15 @@ func (w *write) speaksOfRequest() {
 	}
 }
 
+// ofRequest makes an error from before any owner was asked speak of the request.
+// What is no retry, for lack of an id, is only refused.
+func (e *Error) ofRequest(p *Put) *Error {
+	if p.Retry && !p.RequestID.IsZero() && e.Outcome == NotApplied {
+		e.Outcome = Unknown
+	}
+	return e
+}
+
 // inquire asks all owners before a retry is minted here, for slot i.
 func (w *write) inquire(i int) {
 	q := &inquiry{

@@ -276,7 +276,9 @@ func TestRetryStorm(t *testing.T) {
 			if want := uint64(s.events.Load()); minted != want {
 				t.Errorf("%d writes became %d events", want, minted)
 			}
-			if n := int64(minted); network.lost.Load() < n || network.retries.Load() < n {
+			// On a slow machine some retries overtake their first attempts, which are
+			// refused then.
+			if n := int64(minted); network.lost.Load() < n/2 || network.retries.Load() < n {
 				t.Errorf("%d answers lost, %d retries of %d writes: the test shows nothing", network.lost.Load(), network.retries.Load(), minted)
 			}
 			t.Logf("%d writes, %d answers lost, %d replayed, %d said to be there twice, perhaps", minted, network.lost.Load(), s.replayed.Load(), s.doubtful.Load())
