@@ -16,7 +16,7 @@ var allowed = map[State][]State{
 	Active:    {Draining, Fenced, Removed},
 	Draining:  {Active, Fenced, Removed},
 	Fenced:    {Rejoining, Removed},
-	Rejoining: {Active, Fenced, Removed},
+	Rejoining: {Draining, Active, Fenced, Removed},
 	Removed:   {Rejoining},
 }
 

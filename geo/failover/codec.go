@@ -1,0 +1,140 @@
+package failover
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/atolldb/atoll/crdt"
+)
+
+// The encoding of an operation, as it stands in the map of regions:
+//
+//	1 byte    format, 1
+//	uvarint   id
+//	1 byte    kind
+//	bytes     region, to, by
+//	1 byte    flags: 1 forced, 2 aborted, 4 ended
+//	1 byte    stage
+//	uvarint   began, since, closed
+//	twice, what is missing, and what the survivors had:
+//	  1 byte    1 if it was counted
+//	  uvarint   writes, milliseconds since the region was heard
+//	  uvarint   number of spans, then each: partition, actor, from, to (uvarint)
+//
+// Bytes are a uvarint and that many bytes; all uvarints are minimal.
+
+const format = 1
+
+// ErrMalformed says that bytes are no operation that this version knows.
+var ErrMalformed = errors.New("malformed operation on regions")
+
+// Append appends the encoding of o.
+func (o *Operation) Append(dst []byte) []byte {
+	dst = binary.AppendUvarint(append(dst, format), o.ID)
+	dst = append(dst, byte(o.Kind))
+	for _, s := range []string{o.Region, o.To, o.By} {
+		dst = append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+	}
+	flags := byte(0)
+	for i, set := range []bool{o.Forced, o.Aborted, o.Ended} {
+		if set {
+			flags |= 1 << i
+		}
+	}
+	dst = append(dst, flags, o.Stage)
+	for _, n := range []uint64{o.Began, o.Since, o.Closed} {
+		dst = binary.AppendUvarint(dst, n)
+	}
+	return o.Had.append(o.Missing.append(dst))
+}
+
+func (m *Missing) append(dst []byte) []byte {
+	counted := byte(0)
+	if m.Counted {
+		counted = 1
+	}
+	dst = append(dst, counted)
+	for _, n := range []uint64{m.Writes, m.HeardMs, uint64(len(m.Spans))} {
+		dst = binary.AppendUvarint(dst, n)
+	}
+	for _, s := range m.Spans {
+		for _, n := range []uint64{uint64(s.Partition), uint64(s.Dots.Actor), s.Dots.Lo, s.Dots.Hi} {
+			dst = binary.AppendUvarint(dst, n)
+		}
+	}
+	return dst
+}
+
+// Decode decodes an operation, or returns ErrMalformed.
+func Decode(b []byte) (*Operation, error) {
+	d := decoder{b: b}
+	if d.byte() != format {
+		return nil, ErrMalformed
+	}
+	o := &Operation{ID: d.uvarint(), Kind: Kind(d.byte())}
+	for _, to := range []*string{&o.Region, &o.To, &o.By} {
+		*to = d.string()
+	}
+	flags := d.byte()
+	o.Forced, o.Aborted, o.Ended = flags&1 != 0, flags&2 != 0, flags&4 != 0
+	d.bad = d.bad || flags > 7
+	o.Stage = d.byte()
+	for _, to := range []*uint64{&o.Began, &o.Since, &o.Closed} {
+		*to = d.uvarint()
+	}
+	o.Missing, o.Had = d.missing(), d.missing()
+	if d.bad || len(d.b) > 0 || int(o.Stage) >= len(Stages(o.Kind)) {
+		return nil, ErrMalformed
+	}
+	return o, nil
+}
+
+func (d *decoder) missing() (m Missing) {
+	counted := d.byte()
+	m.Counted, m.Writes, m.HeardMs = counted == 1, d.uvarint(), d.uvarint()
+	n := d.uvarint()
+	d.bad = d.bad || counted > 1 || n > MaxSpans || n > uint64(len(d.b)/4)
+	for i := uint64(0); i < n && !d.bad; i++ {
+		p, actor := d.uvarint(), d.uvarint()
+		s := Span{Partition: uint32(p), Dots: crdt.Dots{Actor: crdt.Actor(actor), Span: crdt.Span{Lo: d.uvarint(), Hi: d.uvarint()}}}
+		d.bad = d.bad || p > 1<<32-1 || actor > 1<<32-1 || s.Dots.Lo == 0 || s.Dots.Lo > s.Dots.Hi
+		m.Spans = append(m.Spans, s)
+	}
+	return m
+}
+
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) byte() byte {
+	if d.bad || len(d.b) == 0 {
+		d.bad = true
+		return 0
+	}
+	c := d.b[0]
+	d.b = d.b[1:]
+	return c
+}
+
+func (d *decoder) uvarint() uint64 {
+	n, size := binary.Uvarint(d.b)
+	if d.bad || size <= 0 || size > 1 && d.b[size-1] == 0 {
+		d.bad = true
+		return 0
+	}
+	d.b = d.b[size:]
+	return n
+}
+
+func (d *decoder) string() string {
+	n := d.uvarint()
+	if d.bad || n > 64 || n > uint64(len(d.b)) {
+		d.bad = true
+		return ""
+	}
+	s := string(d.b[:n])
+	d.b = d.b[n:]
+	return s
+}

@@ -1,0 +1,21 @@
+// Package failover is what changes the map of regions, step by step: switchover (a
+// region is taken out of service, nothing is lost), failover (a region is lost, the
+// others go on), and failback (it returns). Each operation is a line of stages with a
+// guard each; who drives it collects Facts, asks Advance, and stores what it says with
+// the map, in one change. So whoever drives next goes on where the last one stopped.
+//
+// It is pure: it knows no clock, network or store, and it does not decide whether a
+// region is lost. Account counts what clocks say is missing where.
+//
+// Invariants:
+//
+//	F1  A stage is left only when its guard held by facts that were collected after
+//	    it was entered.
+//	F2  Until homes have moved an operation can be aborted. A region that was fenced
+//	    comes back by the stages of failback in any case, so that it is counted again
+//	    only when it has what the others took without it.
+//	F3  A region is counted by all nodes that answer before it is ACTIVE.
+//
+// The picture of the stages in docs/dr.md is made from the table here; a test holds
+// them equal.
+package failover
