@@ -122,6 +122,7 @@ type Node struct {
 	drains  []*geo.Drain
 	herald  *geo.Announcer
 	world   *regions.Regions // nil where there is one region
+	steer   *regions.Steer   // nil where there is one region, or no store
 	lag     *geo.Lag         // nil without feeds
 	fresh   *geo.Fresh       // nil without feeds
 	keeper  *topology.Keeper // nil without a store
@@ -212,6 +213,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		})
 	}
 	n.wireHandoff()
+	n.wireSteer()
 	n.wireCollect()
 	n.wireGeo()
 	return n, nil

@@ -47,6 +47,8 @@ type order struct {
 	// Lag asks what regions lack of each other, and Sums what partitions hold.
 	Lag  bool       `json:",omitempty"`
 	Sums *sumsOrder `json:",omitempty"`
+	// Clocks asks about those of partitions.
+	Clocks *clockOrder `json:",omitempty"`
 }
 
 type repairOrder struct {
@@ -62,6 +64,7 @@ type answer struct {
 	Forgotten int             `json:",omitempty"`
 	Lag       *lagAnswer      `json:",omitempty"`
 	Sums      []partSum       `json:",omitempty"`
+	Clocks    *clockAnswer    `json:",omitempty"`
 }
 
 type repairAnswer struct {
@@ -108,6 +111,9 @@ func (n *Node) obey(o order) (answer, error) {
 	if o.Sums != nil {
 		sums, err := n.partSums(*o.Sums)
 		return answer{Sums: sums}, err
+	}
+	if o.Clocks != nil {
+		return answer{Clocks: n.obeyClocks(*o.Clocks)}, nil
 	}
 	if o.Hot > 0 {
 		report := hotkey.Report{}
@@ -248,7 +254,7 @@ func (o operators) HotKeys(ctx context.Context, limit int) (api.Hot, error) {
 // store of the topology.
 func (n *Node) Operations() api.Operations {
 	return api.Operations{
-		Repairs: operators{n}, HotKeys: operators{n}, Collections: operators{n}, Links: operators{n},
+		Repairs: operators{n}, HotKeys: operators{n}, Collections: operators{n}, Links: operators{n}, Regions: regionsOps{n},
 		Membership: members.New(members.Deps{
 			Store: n.deps.Store, Adopt: n.adopt, CopyBytes: n.copyBytes, View: n.view, Now: time.Now,
 		}),

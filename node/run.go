@@ -18,7 +18,7 @@ type loop struct {
 // before them; the replica, which writes the clean-stop marker, is last.
 //
 //	liveness (and that of other regions' nodes), skew, repair, hints, catalog,
-//	keeper, gossip, regions, news,
+//	keeper, gossip, regions, steer, news,
 //	copier, steward, sweeper, collector, drains
 //	                           ask and apply, nothing depends on them
 //	pump, announcer            the pump ships what is left, within its grace
@@ -34,6 +34,9 @@ func (n *Node) phases() [][]loop {
 	}
 	if len(n.deps.Others.All()) > 0 {
 		first = append(first, loop{"liveness afar", n.afar.Run}, loop{"gossip", gossip{n, n.gossips}.Run}, loop{"regions", n.world.Run})
+	}
+	if n.steer != nil {
+		first = append(first, loop{"steer", n.steer.Run})
 	}
 	for _, d := range n.drains {
 		first = append(first, loop{"drain", duty{n, d}.Run})

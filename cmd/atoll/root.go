@@ -14,7 +14,7 @@ func commands() []func() *cobra.Command {
 		startCommand, configCommand, growCommand, versionCommand,
 		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand, awaitCommand, outcomeCommand,
 		statusCommand, regionCommand, ringCommand, bucketCommand, secretCommand,
-		nodeCommand, taskCommand, paceCommand, repairCommand, collectCommand, hotkeysCommand,
+		drCommand, nodeCommand, taskCommand, paceCommand, repairCommand, collectCommand, hotkeysCommand,
 		importCommand, exportCommand, benchCommand, planCommand,
 		demoCommand,
 		exitCodesTopic, consistencyTopic,

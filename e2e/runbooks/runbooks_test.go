@@ -93,24 +93,26 @@ func rehearse(t *testing.T, b *book.Book) {
 		began = time.Now()
 		acted = r.follow(each)
 	}
+	done := time.Now()
 	r.pause(2 * time.Second) // clients work on what was done
 	for _, region := range b.Serving {
-		r.serves(region, began.Add(b.RTO))
+		at := began.Add(b.RTO)
+		if done.Before(at) {
+			at = done
+		}
+		r.serves(region, at)
 	}
 	r.say("%s: commands took %v, RTO %v", b.Name, acted.Round(time.Millisecond), b.RTO)
 	r.conclude()
 }
 
-// serves checks that nothing failed in a region that began later than at, and that
-// something was done.
+// serves checks that nothing failed in a region that began later than at, which is
+// when the runbook was done, or its time to recover in over, and that something was
+// done.
 func (r *rehearsal) serves(region string, at time.Time) {
 	r.t.Helper()
 	l := r.loads[region]
 	now := time.Now()
-	if !now.After(at) {
-		r.say("region %s: the time to recover in is not over yet", region)
-		at = now.Add(-time.Second)
-	}
 	if failed := l.t.Tally.FailedBetween(at, now); len(failed) > 0 {
 		r.t.Errorf("region %s: operations failed after the time to recover in: %v", region, failed)
 	}
@@ -132,6 +134,9 @@ func (r *rehearsal) conclude() {
 	r.t.Helper()
 	for _, l := range r.loads {
 		l.stop()
+	}
+	if r.book.RPO == "printed" {
+		return // what is missing returns by another runbook, which checks everything
 	}
 	ok, failed := int64(0), int64(0)
 	for _, l := range r.loads {

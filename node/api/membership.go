@@ -19,6 +19,7 @@ type Operations struct {
 	HotKeys     HotKeys
 	Collections Collections
 	Links       Links
+	Regions     Regions
 }
 
 // Membership changes who is in the region and who owns what. Its errors are

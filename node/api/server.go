@@ -61,6 +61,9 @@ func Register(srv *grpc.Server, kv *KVService, cluster *ClusterService, buckets 
 	atollv1.RegisterKVServer(srv, kv)
 	atollv1.RegisterBucketsServer(srv, buckets)
 	adminv1.RegisterClusterServer(srv, cluster)
+	if r := cluster.ops.Regions; r != nil {
+		adminv1.RegisterRegionsServer(srv, NewRegionsService(cluster.cluster, r))
+	}
 	h := health.NewServer()
 	healthpb.RegisterHealthServer(srv, h)
 	reflection.Register(srv)

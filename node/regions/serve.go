@@ -11,14 +11,15 @@ import (
 )
 
 // What VerbRegions asks: 1 byte, and then what the asker knows (tell), or a register
-// that holds a ballot in Promised (prepare) or, in At and Accepted, a proposal
-// (accept). The answer is what the receiver knows, or its region's register as it is
+// that is empty (look), that holds a ballot in Promised (prepare) or, in At and
+// Accepted, a proposal (accept). The answer is what the receiver knows, or its region's register as it is
 // stored then. A refused ballot is an answer, too: its Promised is higher, or its
 // Decided is.
 const (
 	askTell    = 1
 	askPrepare = 2
 	askAccept  = 3
+	askLook    = 4
 )
 
 // Handle serves VerbRegions; it reports whether req was that.
@@ -51,7 +52,7 @@ func (r *Regions) Handle(req peer.Request, reply peer.Done) bool {
 	case err != nil:
 		invalid(err)
 		return true
-	case kind != askPrepare && (kind != askAccept || asked.Accepted == nil):
+	case kind != askLook && kind != askPrepare && (kind != askAccept || asked.Accepted == nil):
 		invalid(fmt.Errorf("unknown question %d about the map of regions", kind))
 		return true
 	}
@@ -77,6 +78,10 @@ func (r *Regions) Handle(req peer.Request, reply peer.Done) bool {
 
 // vote has the own region's acceptor answer. That it refuses is no error.
 func (r *Regions) vote(ctx context.Context, kind byte, asked regionmap.Register) (regionmap.Register, error) {
+	if kind == askLook {
+		reg, _, err := r.load(ctx)
+		return reg, err
+	}
 	reg, err := r.swap(ctx, func(reg regionmap.Register) (regionmap.Register, error) {
 		reg = reg.Decide(asked.Decided)
 		if kind == askPrepare {

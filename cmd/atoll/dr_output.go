@@ -1,0 +1,146 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/atolldb/atoll/crdt"
+	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
+)
+
+// regionsDegraded lists everything that is not as it should be.
+func regionsDegraded(st *adminv1.GetRegionsResponse) (bad []string) {
+	if st.Map.Contested {
+		bad = append(bad, "two maps of regions have one number: no consensus of all regions until the map is changed again")
+	}
+	for _, r := range st.Map.Regions {
+		if r.State != "ACTIVE" && r.State != "REMOVED" {
+			bad = append(bad, fmt.Sprintf("region %s is %s", r.Name, r.State))
+		}
+	}
+	if o := st.Operation; o != nil && !o.Ended {
+		bad = append(bad, operationLine(o))
+	}
+	return bad
+}
+
+func mapText(m *adminv1.RegionMap) string {
+	text := fmt.Sprintf("map of regions %d", m.Version)
+	if m.Version == 0 {
+		text += ", as configured"
+	}
+	if m.Forced {
+		text += ", forced"
+	}
+	return text
+}
+
+func regionsTable(w io.Writer, st *adminv1.GetRegionsResponse) error {
+	if _, err := fmt.Fprintf(w, "%s, seen by region %s\n\n", mapText(st.Map), st.Region); err != nil {
+		return err
+	}
+	rows := newTable(w, "region", "id", "state", "fenced", "homes")
+	for _, r := range st.Map.Regions {
+		homes := 0
+		for _, h := range st.Map.Homes {
+			if h.Region == r.Name {
+				homes++
+			}
+		}
+		rows.AppendRow([]any{r.Name, r.Id, r.State, r.Fence, homes})
+	}
+	rows.Render()
+	if o := st.Operation; o != nil {
+		if _, err := fmt.Fprintf(w, "\n%s\n", operationLine(o)); err != nil {
+			return err
+		}
+		if o.Missing.GetCounted() {
+			return missingTable(w, o.Kind, o.Missing)
+		}
+	}
+	return nil
+}
+
+// operationLine is where an operation is.
+func operationLine(o *adminv1.RegionOperation) string {
+	if o == nil {
+		return "no operation"
+	}
+	text := fmt.Sprintf("%s of %s", o.Kind, o.Region)
+	at := 0
+	for i, s := range o.Stages {
+		if s == o.Stage {
+			at = i + 1
+		}
+	}
+	switch {
+	case o.Ended && o.Aborted && o.Kind != "failback":
+		return text + ": aborted"
+	case o.Ended:
+		return fmt.Sprintf("%s: done, after %s", text, millisText(int64(o.ClosedMs-o.BeganMs)))
+	}
+	text += fmt.Sprintf(": stage %d of %d, %s: %s", at, len(o.Stages), o.Stage, o.Doing)
+	if o.Waits != "" {
+		text += "; waits: " + o.Waits
+	}
+	return text
+}
+
+// missingShown bounds the runs that a table shows.
+const missingShown = 20
+
+func missingTable(w io.Writer, kind string, m *adminv1.MissingWrites) error {
+	what := "writes are known to be missing"
+	switch kind {
+	case "failback":
+		what = "writes came late"
+	case "switchover":
+		what = "writes have still to arrive"
+	}
+	text := fmt.Sprintf("%d %s\n", m.Writes, what)
+	if kind == "failover" {
+		text += fmt.Sprintf("the region was heard last %s before; what it took after that cannot be known\n", millisText(int64(m.HeardMs)))
+	}
+	if _, err := io.WriteString(w, text); err != nil || len(m.Runs) == 0 {
+		return err
+	}
+	rows := newTable(w, "partition", "actor", "first", "last")
+	for _, r := range m.Runs[:min(missingShown, len(m.Runs))] {
+		rows.AppendRow([]any{r.Partition, crdt.Actor(r.Actor).String(), r.First, r.Last})
+	}
+	rows.Render()
+	if n := len(m.Runs) - missingShown; n > 0 {
+		_, err := fmt.Fprintf(w, "and %d runs more; -o json has them\n", n)
+		return err
+	}
+	return nil
+}
+
+func operationTable(w io.Writer, kind, region string, p *adminv1.PlanOperationResponse) error {
+	if _, err := fmt.Fprintf(w, "%s of %s, planned on map %d: %s\n", kind, region, p.Version, strings.Join(p.Stages, ", ")); err != nil {
+		return err
+	}
+	if kind != "failback" {
+		if _, err := fmt.Fprintf(w, "homes go to %s\n", p.To); err != nil {
+			return err
+		}
+	}
+	for _, c := range p.Checks {
+		ok := "ok "
+		if !c.Ok {
+			ok = "NO "
+		}
+		if _, err := fmt.Fprintf(w, "%s %-9s %s\n", ok, c.Name, c.Detail); err != nil {
+			return err
+		}
+	}
+	if kind == "failback" {
+		return nil
+	}
+	if !p.Missing.GetCounted() {
+		_, err := fmt.Fprintln(w, "what is missing cannot be counted")
+		return err
+	}
+	return missingTable(w, kind, p.Missing)
+}

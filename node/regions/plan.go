@@ -1,0 +1,171 @@
+package regions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/atolldb/atoll/geo/failover"
+	"github.com/atolldb/atoll/geo/regionmap"
+)
+
+// Ask is what an operator asks for.
+type Ask struct {
+	Kind   failover.Kind
+	Region string
+	// To gets the homes; "" is the region that is asked.
+	To string
+	// Force makes changes without a majority of regions, and goes over checks.
+	Force bool
+	// Version of the map that the operator has seen; the operation is refused when
+	// there is another one by now. 0: any.
+	Version uint64
+}
+
+// Check is one thing that was looked at before.
+type Check struct {
+	Name   string
+	OK     bool
+	Detail string
+}
+
+// Plan is what an operation would do.
+type Plan struct {
+	Known  regionmap.Known
+	Ask    Ask
+	Checks []Check
+	// Missing is, for a failover, what the survivors were told of and do not have; for
+	// a switchover, what the others still have to get; for a failback nothing yet.
+	Missing failover.Missing
+}
+
+// OK reports whether all checks hold.
+func (p *Plan) OK() bool {
+	for _, c := range p.Checks {
+		if !c.OK {
+			return false
+		}
+	}
+	return true
+}
+
+// ErrChecks wraps the checks that do not hold.
+var ErrChecks = errors.New("checks do not hold; force goes over them")
+
+// ErrSeen says that the map is not the one that was shown.
+var ErrSeen = errors.New("the map of regions has changed since it was shown: look again")
+
+// recent is how old a heartbeat of a live region is at most.
+const recent = 5 * time.Second
+
+// maxBehind is how many writes may be under way when a switchover begins: it waits
+// for them with writes stopped.
+const maxBehind = 10_000
+
+// Plan looks at everything, and changes nothing.
+func (s *Steer) Plan(ctx context.Context, a Ask) (Plan, error) {
+	p := Plan{Known: s.r.Known(), Ask: s.filled(a)}
+	m := p.Known.Map
+	if err := failover.Begin(m.Clone(), s.operation(p.Ask, failover.Missing{})); err != nil {
+		return p, err
+	}
+	add := func(ok bool, name, format string, args ...any) {
+		p.Checks = append(p.Checks, Check{name, ok, fmt.Sprintf(format, args...)})
+	}
+	add(!p.Known.Contested, "map", "version %s, contested: %v", m.Version, p.Known.Contested)
+	voters := m.Voters()
+	votes, quiet := (&proposal{r: s.r}).ask(ctx, voters, askLook, regionmap.Register{})
+	add(len(votes) >= m.Majority(), "majority", "%d of %d regions can vote, %d are needed; silent: %s", len(votes), len(voters), m.Majority(), strings.Join(quiet, "; "))
+	subject := s.answers(ctx, m, a.Region)
+	o := s.operation(p.Ask, failover.Missing{})
+	others := s.side(m, &o, failover.Others)
+	switch a.Kind {
+	case failover.Failover:
+		add(!subject, "lost", "nodes of %s answer: %v; a region that lives is switched over", a.Region, subject)
+		p.Missing = s.missing(ctx, m, &o, others)
+		add(p.Missing.Counted, "counted", "what %s told the survivors, and when it was heard: %v", a.Region, p.Missing.Counted)
+	case failover.Switchover:
+		add(subject, "alive", "nodes of %s answer: %v", a.Region, subject)
+		c, err := s.deps.Clocks(ctx, a.Region, idOf(m, a.Region))
+		if err == nil {
+			seen, err := s.seen(ctx, others, idOf(m, a.Region))
+			if err == nil {
+				p.Missing = failover.Compare(c.Seen(), seen)
+			}
+		}
+		add(p.Missing.Counted && p.Missing.Writes <= maxBehind, "behind", "%d writes have still to arrive, counted: %v; at most %d", p.Missing.Writes, p.Missing.Counted, maxBehind)
+	case failover.Failback:
+		add(subject, "alive", "nodes of %s answer: %v", a.Region, subject)
+	}
+	return p, nil
+}
+
+// missing compares what nodes were told of the lost region with what survivors have.
+func (s *Steer) missing(ctx context.Context, m *regionmap.Map, o *failover.Operation, others []string) failover.Missing {
+	told, ago, err := s.deps.Told(ctx, o.Region)
+	if err != nil {
+		return failover.Missing{}
+	}
+	seen, err := s.seen(ctx, others, idOf(m, o.Region))
+	if err != nil {
+		return failover.Missing{}
+	}
+	out := failover.Compare(told, seen)
+	out.HeardMs = uint64(ago.Milliseconds())
+	return out
+}
+
+// answers reports whether any node of a region does.
+func (s *Steer) answers(ctx context.Context, m *regionmap.Map, region string) bool {
+	_, silent := s.aware(ctx, m, &failover.Operation{Kind: failover.Switchover})
+	return len(silent[region]) < len(s.deps.Nodes(region))
+}
+
+func (s *Steer) filled(a Ask) Ask {
+	if a.To == "" {
+		a.To = string(s.r.cfg.Region)
+	}
+	return a
+}
+
+func (s *Steer) operation(a Ask, missing failover.Missing) failover.Operation {
+	return failover.Operation{
+		Kind: a.Kind, Region: a.Region, To: a.To, By: string(s.r.cfg.Region), Forced: a.Force,
+		Since: uint64(time.Now().UnixMilli()), Missing: missing,
+	}
+}
+
+// Begin begins an operation, whose nodes of this region drive it from then on.
+func (s *Steer) Begin(ctx context.Context, a Ask) (Plan, error) {
+	p, err := s.Plan(ctx, a)
+	if err != nil {
+		return p, err
+	}
+	a = p.Ask
+	switch {
+	case a.Version != 0 && a.Version != p.Known.Map.N+1:
+		return p, ErrSeen
+	case !p.OK() && !a.Force:
+		return p, ErrChecks
+	}
+	missing := p.Missing
+	if a.Kind != failover.Failover {
+		missing = failover.Missing{}
+	}
+	p.Known, err = s.r.Change(ctx, a.Force, func(m *regionmap.Map) error {
+		if a.Version != 0 && a.Version != m.N+1 {
+			return ErrSeen
+		}
+		return failover.Begin(m, s.operation(a, missing))
+	})
+	return p, err
+}
+
+// Abort ends what is under way, or turns it back; see failover.Abort.
+func (s *Steer) Abort(ctx context.Context, force bool) (regionmap.Known, error) {
+	return s.r.Change(ctx, force, func(m *regionmap.Map) error {
+		return failover.Abort(m, uint64(time.Now().UnixMilli()))
+	})
+}
