@@ -89,16 +89,8 @@ func (n *Node) obeyClocks(o clockOrder) *clockAnswer {
 	return a
 }
 
-// topologyOf a region, nil if it is not known.
-func (n *Node) topologyOf(region string) *topology.Topology {
-	if own := n.Topology(); string(own.Region) == region {
-		return own
-	}
-	return n.deps.Others.Get(topology.Region(region))
-}
-
 func (n *Node) nodesOf(region string) []topology.NodeID {
-	if t := n.topologyOf(region); t != nil {
+	if t := n.topologyOf(topology.Region(region)); t != nil {
 		return t.Present()
 	}
 	return nil
@@ -106,7 +98,7 @@ func (n *Node) nodesOf(region string) []topology.NodeID {
 
 // clocksOf are what the owners in a region have.
 func (n *Node) clocksOf(ctx context.Context, region string, of uint8) (failover.Clocks, error) {
-	t := n.topologyOf(region)
+	t := n.topologyOf(topology.Region(region))
 	if t == nil || len(t.Present()) == 0 {
 		return nil, fmt.Errorf("the nodes of %s are not known", region)
 	}
