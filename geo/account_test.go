@@ -175,6 +175,20 @@ func TestLagAgainstSets(t *testing.T) {
 			if diff := cmp.Diff([]LagReport{wantOut}, out); diff != "" {
 				t.Fatalf("to arrive: %s", diff)
 			}
+			listed := uint64(0)
+			for p, c := range lag.Missing("east") {
+				for _, run := range c.All() {
+					for n := run.Lo; n <= run.Hi; n++ {
+						if _, ok := w.in[placed{p, crdt.Dot{Actor: run.Actor, N: n}}]; !ok {
+							t.Fatalf("%v of partition %d is not missing", run, p)
+						}
+						listed++
+					}
+				}
+			}
+			if listed != wantIn.Pending {
+				t.Fatalf("%d listed, %d missing", listed, wantIn.Pending)
+			}
 			if in, out := lag.Report(now, func(hashring.Partition) bool { return false }); in[0].Pending+out[0].Pending > 0 {
 				t.Fatal("partitions of others are counted")
 			}

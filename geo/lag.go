@@ -219,3 +219,28 @@ func (l *Lag) add(now time.Time, name string, k *link, p hashring.Partition, clo
 		out.Unknown++
 	}
 }
+
+// Missing returns the dots that owners in a region said to have of its own actors
+// and this node has not, by owned partition; none for a region that is not known.
+// After a region is lost that is what is known to be lost with it, as far as no other
+// owner here has it.
+func (l *Lag) Missing(region string) map[hashring.Partition]*crdt.Clock {
+	owned := slices.Clone(l.clocks.Owned())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[hashring.Partition]*crdt.Clock{}
+	k := l.links[region]
+	if k == nil {
+		return out
+	}
+	for _, p := range owned {
+		mine, there := l.clocks.Clock(p), k.seen(p, l.cfg.Owners(region, p), k.regionID)
+		if mine == nil || there == nil {
+			continue
+		}
+		if lacking := mine.Beyond(there); len(lacking.Actors()) > 0 {
+			out[p] = lacking
+		}
+	}
+	return out
+}

@@ -35,7 +35,7 @@ func (n *Node) Figures() *admin.Figures {
 		Commits:        n.replica.Commits(),
 	}
 	f.Incoming, f.Outgoing = n.Lag()
-	f.CompleteAsOf = n.completeAsOf()
+	f.CompleteAsOf, f.ConvergedAsOf = n.completeAsOf(), n.convergedAsOf()
 	f.PartitionsPrimary, f.OpenGaps = n.shares()
 	known, at := n.buckets.Known()
 	f.Buckets, f.BucketsRead = len(known), at

@@ -135,3 +135,26 @@ func (n *Node) completeAsOf() map[topology.Region]time.Time {
 	}
 	return out
 }
+
+// convergedAsOf is, by region, since when each of the partitions that this node looks
+// after was found equal to one there; zero for not yet.
+func (n *Node) convergedAsOf() map[topology.Region]time.Time {
+	if n.deps.GeoLog == nil {
+		return nil
+	}
+	mine := n.looksAfter()
+	var parts []hashring.Partition
+	for _, p := range n.replica.Owned() {
+		if mine(p) {
+			parts = append(parts, p)
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	out := map[topology.Region]time.Time{}
+	for _, t := range n.deps.Others.All() {
+		out[t.Region] = n.repair.EqualAsOf(t.Region, parts)
+	}
+	return out
+}

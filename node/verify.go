@@ -34,6 +34,8 @@ const (
 type sumsOrder struct {
 	// Partitions that it is about; empty for all.
 	Partitions []hashring.Partition `json:",omitempty"`
+	// With is the region to compare with: digests are of the buckets that both have.
+	With topology.Region
 	// Deep counts the records of each on the disk, Clocks asks for the clocks.
 	Deep, Clocks bool `json:",omitempty"`
 }
@@ -55,14 +57,21 @@ func (n *Node) partSums(o sumsOrder) ([]partSum, error) {
 		if !n.replica.Owns(p) {
 			continue
 		}
-		sum := n.replica.Sum(p)
-		s := partSum{Partition: p, Sum: verify.Sum{Clock: sum.Clock, Digest: sum.Digest, Floor: uint64(n.replica.Floors(p).Raised)}}
+		common := n.replica.Afar(o.With)
+		common.Region = string(o.With)
+		sum, told := n.replica.SumFor(p, common)
+		s := partSum{Partition: p, Sum: verify.Sum{
+			Clock: sum.Clock, Digest: sum.Digest, Floor: uint64(n.replica.Floors(p).Raised), Moving: !told,
+		}}
 		if o.Deep {
+			all := n.replica.Sum(p)
 			digest, err := n.replica.DigestFromStore(p)
 			if err != nil {
 				return nil, fmt.Errorf("count partition %d: %w", p, err)
 			}
-			s.Digest, s.Moving = digest, n.replica.Sum(p) != sum
+			// What is on the disk and not in the kept digest, or the other way round.
+			s.Digest ^= digest ^ all.Digest
+			s.Moving = s.Moving || n.replica.Sum(p) != all
 		}
 		if o.Clocks {
 			if c := n.replica.Clock(p); c != nil {
@@ -162,12 +171,13 @@ func (v *verification) look(ctx context.Context, parts []hashring.Partition, fir
 
 // ask the owners of the partitions for their sums.
 func (v *verification) ask(ctx context.Context, parts []hashring.Partition, deep, clocks bool) map[topology.NodeID]map[hashring.Partition]partSum {
-	shares := map[topology.NodeID][]hashring.Partition{}
-	for _, t := range v.tops {
+	shares, with := map[topology.NodeID][]hashring.Partition{}, map[topology.NodeID]topology.Region{}
+	for i, t := range v.tops {
 		for _, p := range parts {
 			if int(p) < t.Table.Partitions() {
 				for _, id := range t.Owners(p) {
 					shares[topology.NodeID(id)] = append(shares[topology.NodeID(id)], p)
+					with[topology.NodeID(id)] = v.tops[1-i].Region
 				}
 			}
 		}
@@ -177,7 +187,7 @@ func (v *verification) ask(ctx context.Context, parts []hashring.Partition, deep
 	var wg sync.WaitGroup
 	for id, share := range shares {
 		wg.Go(func() {
-			sums := v.askOne(ctx, id, share, deep, clocks)
+			sums := v.askOne(ctx, id, share, sumsOrder{With: with[id], Deep: deep, Clocks: clocks})
 			mu.Lock()
 			defer mu.Unlock()
 			out[id] = sums
@@ -188,17 +198,18 @@ func (v *verification) ask(ctx context.Context, parts []hashring.Partition, deep
 }
 
 // askOne node, in as many requests as it takes; it stops at the first that fails.
-func (v *verification) askOne(ctx context.Context, id topology.NodeID, share []hashring.Partition, deep, clocks bool) map[hashring.Partition]partSum {
+func (v *verification) askOne(ctx context.Context, id topology.NodeID, share []hashring.Partition, o sumsOrder) map[hashring.Partition]partSum {
 	out := map[hashring.Partition]partSum{}
 	piece, timeout := max(1, len(share)), operateTimeout
 	switch {
-	case deep:
+	case o.Deep:
 		piece, timeout = verifyDeep, verifyDeepTimeout
-	case clocks:
+	case o.Clocks:
 		piece = verifyClocks
 	}
 	for chunk := range slices.Chunk(share, piece) {
-		sums, err := v.sums(ctx, id, sumsOrder{Partitions: chunk, Deep: deep, Clocks: clocks}, timeout)
+		o.Partitions = chunk
+		sums, err := v.sums(ctx, id, o, timeout)
 		if err != nil {
 			v.n.log.Debug("owner does not say what it has", "of", string(id), "error", err)
 			return out

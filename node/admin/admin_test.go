@@ -45,6 +45,8 @@ func full() *admin.Figures {
 		Incoming:    []geo.LagReport{{Origin: "us", Alive: true, HeartbeatAge: 300 * time.Millisecond, Pending: 12, PendingAge: 2 * time.Second}},
 		Outgoing:    []geo.LagReport{{Destination: "us", Alive: true, Pending: 13, Unheld: 14, Unknown: 2}},
 
+		ConvergedAsOf: map[topology.Region]time.Time{"us": {}},
+
 		CompleteAsOf: map[topology.Region]time.Time{"us": time.UnixMilli(1_700_000_000_500)},
 		Asking:       map[topology.NodeID]admin.Link{"n2": {Up: true, MessagesOut: 21, BytesIn: 22}},
 		Asked:        map[topology.NodeID]admin.Link{"n2": {Pending: 5}},
@@ -181,6 +183,7 @@ func TestMetrics(t *testing.T) {
 		`atoll_geo_pending_dots{destination="us"} 13`,
 		`atoll_geo_unheld_dots{destination="us"} 14`,
 		`atoll_geo_pending_unknown_partitions{destination="us"} 2`,
+		`atoll_geo_converged_as_of_seconds{region="us"} 0`,
 		`atoll_geo_complete_as_of_seconds{origin="us"} 1.7000000005e+09`,
 		`atoll_geo_lag_dots{origin="us"} 12`,
 		`atoll_request_duration_seconds_count{code="unknown_outcome",consistency="local_all",op="put"} 1`,

@@ -70,6 +70,9 @@ type Figures struct {
 	// one's clocks, zero for not known.
 	Incoming, Outgoing []geo.LagReport
 	CompleteAsOf       map[topology.Region]time.Time
+	// ConvergedAsOf is since when each of those partitions was found equal to an
+	// owner's in the region at least once, clocks and digests; zero for not yet.
+	ConvergedAsOf map[topology.Region]time.Time
 	// Peers are the nodes of the region, this one too, as this one finds them.
 	Peers map[topology.NodeID]liveness.PeerStats
 	// Rim is nil until clients are served. HotShare is the part, 0..1, of their

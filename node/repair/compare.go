@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
@@ -76,6 +77,7 @@ func (r *Repairer) compare(ctx context.Context, o *other, urgent bool) error {
 // ask returns l's state of those of the partitions that differ, and notes what
 // l is known to have.
 func (r *Repairer) ask(ctx context.Context, l link, parts []hashring.Partition) ([]wire.Difference, error) {
+	began := time.Now()
 	ask := wire.Compare{Sums: make([]wire.Sum, 0, len(parts)), Afar: r.afar(l)}
 	clocks := make(map[hashring.Partition]*crdt.Clock)
 	for _, p := range parts {
@@ -102,6 +104,7 @@ func (r *Repairer) ask(ctx context.Context, l link, parts []hashring.Partition) 
 	if err != nil {
 		return nil, fmt.Errorf("compare: %w", err)
 	}
+	r.equal.note(began, l.region, ask.Sums, differences)
 	for _, d := range differences {
 		delete(clocks, d.Partition)
 		r.known.note(l.id, d.Partition, d.Sum.Clock, d.Clock)

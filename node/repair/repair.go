@@ -114,6 +114,7 @@ type Repairer struct {
 	wanted   wanted
 	met      met
 	known    known
+	equal    equal
 	pace     yield.Pacer
 	near     claims        // partitions that are being filled from peers,
 	far      claims        // and from other regions
