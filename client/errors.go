@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -64,7 +65,9 @@ var (
 	// ErrSessionBehind: nobody who could be asked knows all that the session
 	// knows. A write was not applied.
 	ErrSessionBehind = errors.New("session is ahead of the owners")
-	// ErrSessionLost: writes that the session knows were lost for good.
+	// ErrSessionLost: writes that the session knows were lost for good. A write was
+	// not applied. Every operation on their partition fails so until the session
+	// goes on without them; see Client.AcceptLoss.
 	ErrSessionLost = errors.New("writes of the session were lost")
 	// ErrBadSession: a token of another deployment, of a secret that is gone, or not
 	// one at all; also ErrInvalid. The session goes on without what the call's
@@ -128,7 +131,8 @@ type Error struct {
 	Level        Level
 	Needed, Acks int
 	// Missing is how many writes that the session knows were not there, and
-	// MissingFrom the regions that made them, with ErrSessionBehind.
+	// MissingFrom the regions that made them, with ErrSessionBehind; with
+	// ErrSessionLost they are lost for good.
 	Missing     uint64
 	MissingFrom []string
 	// Attempts to reach a node.
@@ -148,6 +152,9 @@ type Error struct {
 	current *atollv1.GetResponse
 	instead *Object
 	applied *atollv1.PutResponse
+
+	// session is the token with which it goes on without what is lost.
+	session []byte
 
 	// said: a node said so, and not the transport.
 	said bool
@@ -295,6 +302,9 @@ func (e *Error) describe(meta map[string]string, outcome string) {
 	e.Needed, _ = strconv.Atoi(meta["needed"])
 	e.Acks, _ = strconv.Atoi(meta["acks"])
 	e.Missing, _ = strconv.ParseUint(meta["missing"], 10, 64)
+	if token, err := base64.RawURLEncoding.DecodeString(meta["session"]); err == nil {
+		e.session = token
+	}
 	if from := meta["missing_from"]; from != "" {
 		e.MissingFrom = strings.Split(from, ",")
 	}

@@ -83,10 +83,14 @@ type sessionState struct {
 }
 
 type sessionPart struct {
-	pieces   [][]byte
-	size     int // of pieces
-	underway int
-	freed    chan struct{} // closed when a call has ended
+	pieces [][]byte
+	// offered is what takes the place of offeredFor when a loss is accepted; nil for
+	// no loss that was told.
+	offered    []session.Piece
+	offeredFor [][]byte
+	size       int // of pieces
+	underway   int
+	freed      chan struct{} // closed when a call has ended
 }
 
 func newSessionState() *sessionState {
@@ -152,6 +156,47 @@ func (s *sessionState) leave(c carried, token []byte, refused bool) {
 	if err == nil {
 		s.add(pieces)
 	}
+}
+
+// lost ends what enter began, with the token that a node offers instead: until it
+// is accepted, the session goes on asking for what is lost.
+func (s *sessionState) lost(c carried, token []byte) {
+	pieces, err := session.Split(token)
+	s.leave(c, nil, false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.known && err == nil && len(pieces) > 0 {
+		p := s.part(c.place)
+		p.offered, p.offeredFor = pieces, c.sent
+	}
+}
+
+// AcceptLoss lets the session of c go on without the writes of which ErrSessionLost
+// has told: those that were acknowledged, or seen, and are lost for good. It returns
+// in how many partitions there were some. Without it every operation of the session
+// on a key of such a partition fails with ErrSessionLost. Of what is lost later it
+// is told again.
+func (c *Client) AcceptLoss() int {
+	if c.session == nil {
+		return 0
+	}
+	return c.session.accept()
+}
+
+func (s *sessionState) accept() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.parts {
+		if p.offered == nil {
+			continue
+		}
+		n++
+		p.forget(p.offeredFor)
+		offered := p.offered
+		p.offered, p.offeredFor = nil, nil
+		s.add(offered)
+	}
+	return n
 }
 
 // learn takes pieces.
@@ -266,6 +311,10 @@ func (c *Client) leave(o *op, reply *atollv1.StreamReply, err *Error) {
 		token = err.applied.GetSession()
 	case err.current != nil:
 		token = err.current.GetSession()
+	}
+	if err != nil && err.Reason == "SESSION_LOST" && len(err.session) > 0 {
+		c.session.lost(o.carried, err.session)
+		return
 	}
 	c.session.leave(o.carried, token, err != nil && err.Reason == "BAD_SESSION")
 }

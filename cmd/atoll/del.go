@@ -2,6 +2,8 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/atolldb/atoll/client"
 )
 
 func delCommand() *cobra.Command {
@@ -51,7 +53,11 @@ func runDel(cmd *cobra.Command, q *request, out *format, key string) error {
 		return err
 	}
 	opts := append(q.writeOptions(), follow...)
-	v, err := c.Delete(cmd.Context(), key, opts...)
+	var v client.Version
+	err = q.accepting(cmd, c, func() (err error) {
+		v, err = c.Delete(cmd.Context(), key, opts...)
+		return err
+	})
 	if kept := q.keepSession(c); kept != nil {
 		return kept
 	}

@@ -87,7 +87,11 @@ func runGet(cmd *cobra.Command, q *request, out *format, key string) error {
 	if c, err = q.inSession(cmd, c); err != nil {
 		return err
 	}
-	obj, err := c.Get(cmd.Context(), key, q.readOptions()...)
+	var obj client.Object
+	err = q.accepting(cmd, c, func() (err error) {
+		obj, err = c.Get(cmd.Context(), key, q.readOptions()...)
+		return err
+	})
 	if kept := q.keepSession(c); kept != nil {
 		return kept
 	}

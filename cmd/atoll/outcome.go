@@ -77,7 +77,7 @@ var outcomes = []struct {
 	{client.ErrSiblings, exitSiblings, ""},
 	{client.ErrNoBucket, exitUsage, ""},
 	{client.ErrBadSession, exitUsage, "begin a new session: name another file with --session"},
-	{client.ErrSessionLost, exitPrecondition, "writes that the session knew are lost; it goes on without them"},
+	{client.ErrSessionLost, exitPrecondition, "with --accept-loss the session goes on without them"},
 	{client.ErrSessionBehind, exitUnavailable, "wait for the other region, ask another node, or begin a new session"},
 	{client.ErrStale, exitUnavailable, "wait for the other region, or allow more with --max-staleness"},
 	{client.ErrBadVersion, exitUsage, "read the key again, and give the context of that read"},

@@ -136,7 +136,11 @@ func runPut(cmd *cobra.Command, q *putFlags, out *format, args []string) error {
 	if q.ttl > 0 {
 		opts = append(opts, client.TTL(q.ttl))
 	}
-	v, err := c.Put(cmd.Context(), key, value, opts...)
+	var v client.Version
+	err = q.accepting(cmd, c, func() (err error) {
+		v, err = c.Put(cmd.Context(), key, value, opts...)
+		return err
+	})
 	if kept := q.keepSession(c); kept != nil {
 		return kept
 	}

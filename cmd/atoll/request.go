@@ -34,6 +34,7 @@ type request struct {
 	sloppy    bool
 
 	session                 string // file
+	acceptLoss              bool
 	maxStaleness, waitFresh time.Duration
 
 	after     string // what --after or --if-context was given

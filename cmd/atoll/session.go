@@ -21,6 +21,19 @@ const maxSessionFile = 8 << 20
 func (q *request) sessionFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&q.session, "session", "",
 		"`FILE` that keeps what this and other commands with it have seen and written, in any region: none of them sees less; it is made if it is not there")
+	cmd.Flags().BoolVar(&q.acceptLoss, "accept-loss", false,
+		"go on without writes of the --session that are lost for good; without it, fail and say how many there are")
+}
+
+// accepting runs an operation, and again without what is lost, if that is allowed.
+func (q *request) accepting(cmd *cobra.Command, c *client.Client, run func() error) error {
+	err := run()
+	var e *client.Error
+	if !errors.Is(err, client.ErrSessionLost) || !errors.As(err, &e) || !q.acceptLoss || c.AcceptLoss() == 0 {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "the session goes on without %d writes of %s that are lost\n", e.Missing, strings.Join(e.MissingFrom, ", "))
+	return run()
 }
 
 func (q *request) stalenessFlags(cmd *cobra.Command) {

@@ -54,11 +54,29 @@ type Part struct {
 	Stamp hlc.Stamp
 	// Ballots ascend.
 	Ballots []Ballot
+	// Told are events that the session was told are lost: it does not ask for them
+	// any more.
+	Told crdt.Clock
 }
 
 // Empty reports whether p knows nothing.
 func (p *Part) Empty() bool {
-	return p.Stamp == 0 && len(p.Ballots) == 0 && p.Clock.Equal(&crdt.Clock{})
+	return p.Stamp == 0 && len(p.Ballots) == 0 && len(p.Clock.Actors()) == 0 && len(p.Told.Actors()) == 0
+}
+
+// Needs are the events that whoever answers the session has to have, nil for none.
+func (p *Part) Needs() *crdt.Clock {
+	if p == nil {
+		return nil
+	}
+	needs := &p.Clock
+	if len(p.Told.Actors()) > 0 {
+		needs = without(&p.Clock, &p.Told)
+	}
+	if len(needs.Actors()) == 0 {
+		return nil
+	}
+	return needs
 }
 
 // Saw adds an ordinary event and its stamp.
@@ -88,6 +106,7 @@ func (p *Part) SawBallot(keyHash uint64, d crdt.Dot, s hlc.Stamp) {
 // Join adds what o knows. Both are about one partition.
 func (p *Part) Join(o *Part) {
 	p.Clock.Join(&o.Clock)
+	p.Told.Join(&o.Told)
 	p.Stamp = max(p.Stamp, o.Stamp)
 	for _, b := range o.Ballots {
 		p.SawBallot(b.KeyHash, b.Dot, 0)
@@ -103,7 +122,7 @@ func (p *Part) Covers(o *Part) bool {
 			return false
 		}
 	}
-	return p.Stamp >= o.Stamp && p.Clock.Covers(&o.Clock)
+	return p.Stamp >= o.Stamp && p.Clock.Covers(&o.Clock) && p.Told.Covers(&o.Told)
 }
 
 // Shows reports whether a record of the key shows the versions decided by
@@ -118,12 +137,19 @@ func (p *Part) Shows(keyHash uint64, rec crdt.Record) bool {
 }
 
 // fold keeps the Clock within MaxExact by asking for all events of an actor up
-// to the highest known one, of the actors with the most runs first.
+// to the highest known one, of the actors with the most runs first. Told is kept
+// within it in the same way: there it asks for less, of an actor of which the
+// session was told again and again that it has lost something.
 func (p *Part) fold() {
+	fold(&p.Clock)
+	fold(&p.Told)
+}
+
+func fold(c *crdt.Clock) {
 	for {
 		runs := map[crdt.Actor]int{}
 		total := 0
-		for _, d := range p.Clock.All() {
+		for _, d := range c.All() {
 			if d.Lo > 1 {
 				runs[d.Actor]++
 				total++
@@ -138,11 +164,11 @@ func (p *Part) fold() {
 				worst = a
 			}
 		}
-		p.Clock.AddSpan(crdt.Dots{Actor: worst, Span: crdt.Span{Lo: 1, Hi: p.Clock.Max(worst)}})
+		c.AddSpan(crdt.Dots{Actor: worst, Span: crdt.Span{Lo: 1, Hi: c.Max(worst)}})
 	}
 }
 
 // fits reports whether p can be sealed once it is folded.
 func (p *Part) fits() bool {
-	return len(p.Clock.Actors()) <= MaxActors && len(p.Ballots) <= MaxBallots
+	return len(p.Clock.Actors()) <= MaxActors && len(p.Told.Actors()) <= MaxActors && len(p.Ballots) <= MaxBallots
 }

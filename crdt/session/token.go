@@ -23,6 +23,8 @@ import (
 //	  uvarint   number of ballots, then ascending, each:
 //	    8 bytes   key hash, big-endian
 //	    uvarint   actor, uvarint counter
+//	  clock     of the events that the session was told are lost; not there if
+//	            there are none
 //	  16 bytes  Tag for "session", over the piece from the 'S' on
 //
 // The format, the lengths and the places are for everybody: they are what a
@@ -114,6 +116,9 @@ func (p *Part) Seal(keys crdt.Keys) (Piece, bool) {
 		body = binary.AppendUvarint(body, uint64(b.Dot.Actor))
 		body = binary.AppendUvarint(body, b.Dot.N)
 	}
+	if len(p.Told.Actors()) > 0 {
+		body = crdt.AppendClock(body, &p.Told)
+	}
 	tag := keys.Sign(purpose, body)
 	body = append(body, tag[:]...)
 	sealed := binary.AppendUvarint(make([]byte, 0, len(body)+2), uint64(len(body)))
@@ -172,6 +177,16 @@ func decodePart(place Place, b []byte) (*Part, error) {
 			return nil, bad
 		}
 		p.Ballots = append(p.Ballots, ballot)
+	}
+	if len(b) > 0 {
+		told, rest, err := crdt.DecodeClock(b)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrBad, err)
+		}
+		if b = rest; len(told.Actors()) == 0 {
+			return nil, bad
+		}
+		p.Told = *told
 	}
 	if len(b) > 0 || !p.fits() {
 		return nil, bad
@@ -243,6 +258,12 @@ func (t *Token) take(p Piece) error {
 
 // Part is what the session knows of the place, nil for nothing.
 func (t *Token) Part() *Part { return t.part }
+
+// Without returns the token of a session that has accepted that some events are
+// lost: it asks for them no more. dropped is as in With.
+func (t *Token) Without(lost *crdt.Clock) (token []byte, dropped int) {
+	return t.With(&Part{Place: t.place, Told: *lost.Clone()})
+}
 
 // With returns the token with what was seen of the place added to it. dropped
 // is how many partitions had to be left out, those that were touched longest

@@ -73,7 +73,7 @@ var table = []row{
 	{path: "node/keyring", layer: pure, beside: []string{"crdt"}},
 	{path: "node/home", layer: pure},
 	{path: "node/verify", layer: pure},
-	{path: "node/wire", layer: pure, beside: []string{"crdt", "crdt/hlc", "hashring", "node/cas", "node/home"}},
+	{path: "node/wire", layer: pure, beside: []string{"crdt", "crdt/hlc", "crdt/session", "hashring", "node/cas", "node/home"}},
 	{path: "node/hotkey", layer: pure},
 	{path: "node/overload", layer: pure},
 	{path: "geo/regionmap", layer: pure},

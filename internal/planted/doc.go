@@ -47,6 +47,8 @@ const (
 	ForgetRequest = "forget-request"
 	// IgnoreSession takes tokens of sessions for nothing.
 	IgnoreSession = "ignore-session"
+	// HideLosses answers sessions as if what they knew had never been.
+	HideLosses = "hide-losses"
 	// DropByAge collects what is old without asking anybody.
 	DropByAge = "drop-by-age"
 	// LastCommit takes up proposals that a later decision has passed over.
@@ -78,6 +80,7 @@ var All = []struct{ Name, Breaks string }{
 	{ReuseDropped, "a dot names one payload: also where a partition returns"},
 	{NoLateRule, "what is old and unknown is asked about before it is let in"},
 	{NoRejoin, "who has lost its floor takes it over before it answers"},
+	{HideLosses, "who knew of writes that are lost is told"},
 	{DropByAge, "tombstones are collected by proof, not by age"},
 	{ShipToAll, "a record goes to no region that its bucket is not in"},
 	{ForgetRequest, "a request that comes again is one event"},

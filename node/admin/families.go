@@ -168,6 +168,8 @@ var families = []family{
 		func(f *Figures) float64 { return number(f.Replica.MintsBehind.Load()) }),
 	counter("session_behind_total", "Operations that ended with SESSION_BEHIND: nobody had what their session knows in time.",
 		func(f *Figures) float64 { return number(f.Coord.SessionBehind.Load()) }),
+	counter("session_lost_total", "Operations that ended with SESSION_LOST: writes that their session knows are lost for good.",
+		func(f *Figures) float64 { return number(f.Coord.SessionLost.Load()) }),
 	counter("stale_reads_refused_total", "Reads that were refused since the answer would have been older than they allow.",
 		func(f *Figures) float64 { return number(f.Coord.TooOld.Load()) }),
 	counter("session_fetches_total", "Partitions of which something was fetched at once since somebody waited for it.",

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/base64"
 	"errors"
 	"strconv"
 	"strings"
@@ -40,6 +41,9 @@ const (
 	// How many writes are missing, and which regions made them, with commas.
 	metaMissing     = "missing"
 	metaMissingFrom = "missing_from"
+	// The token with which a session goes on without what is lost, as base64 (URL,
+	// not padded).
+	metaSession = "session"
 )
 
 // rim is how each coord code looks from outside.
@@ -122,6 +126,7 @@ func ToProto(e *coord.Error) *atollv1.Error {
 		set(metaMissing, strconv.FormatUint(e.Missing, 10))
 	}
 	set(metaMissingFrom, strings.Join(regionNames(e.MissingFrom), ","))
+	set(metaSession, base64.RawURLEncoding.EncodeToString(e.Session))
 	if e.MaybeDuplicate {
 		set(metaTwice, "true")
 	}
@@ -158,6 +163,9 @@ func FromProto(w *atollv1.Error) *coord.Error {
 	e.Needed, _ = strconv.Atoi(w.Metadata[metaNeeded])
 	e.Acks, _ = strconv.Atoi(w.Metadata[metaAcks])
 	e.Missing, _ = strconv.ParseUint(w.Metadata[metaMissing], 10, 64)
+	if token, err := base64.RawURLEncoding.DecodeString(w.Metadata[metaSession]); err == nil && len(token) > 0 {
+		e.Session = token
+	}
 	if from := w.Metadata[metaMissingFrom]; from != "" {
 		for _, g := range strings.Split(from, ",") {
 			e.MissingFrom = append(e.MissingFrom, topology.Region(g))

@@ -234,7 +234,7 @@ func (c *Collector) ask(ctx context.Context, id topology.NodeID, q Ask) (Answer,
 		Verb: peer.VerbCollect, Timeout: c.timeout(),
 		Body: wire.AppendCollect(nil, &wire.Collect{
 			Kind: wire.CollectPass, Partition: q.Partition, Floor: q.Floor,
-			Round: uint64(q.Round), Pass: uint8(q.Pass), From: q.From, Had: q.Had, Void: q.Void,
+			Round: uint64(q.Round), Pass: uint8(q.Pass), From: q.From, Had: q.Had, Void: q.Void, Closed: q.Closed,
 		}),
 	})
 	if err != nil {

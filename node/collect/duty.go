@@ -8,6 +8,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/wire"
 )
@@ -30,8 +31,9 @@ type Ledger interface {
 	// Waiting reports whether something at or below floor waits here to be sent
 	// to another owner: hints, batches for other regions.
 	Waiting(p hashring.Partition, floor hlc.Stamp) bool
-	// Void marks a clock's dots as delivered.
-	Void(p hashring.Partition, c *crdt.Clock) error
+	// Void marks a clock's dots as delivered, and notes what sessions are to be told
+	// of it.
+	Void(p hashring.Partition, c *crdt.Clock, losses *session.Losses) error
 	// Drop deletes what is collectible at floor.
 	Drop(p hashring.Partition, floor hlc.Stamp) error
 	// Dead visits what is collectible at floor. The key is valid during the
@@ -178,8 +180,8 @@ func (d *Duty) settle(q Ask, a *Answer) error {
 	if q.Had == nil || clock == nil || !clock.Covers(q.Had) || d.ledger.Waiting(q.Partition, q.Floor) {
 		return nil
 	}
-	if q.Void != nil && !clock.Covers(q.Void) {
-		if err := d.ledger.Void(q.Partition, q.Void); err != nil {
+	if q.Void != nil {
+		if err := d.ledger.Void(q.Partition, q.Void, q.losses()); err != nil {
 			return err
 		}
 		clock = d.ledger.Clock(q.Partition)

@@ -28,12 +28,6 @@ func (s store) Waiting(p hashring.Partition, floor hlc.Stamp) bool {
 	return waits || err != nil
 }
 
-func (s store) Void(p hashring.Partition, c *crdt.Clock) error {
-	done := make(chan error, 1)
-	s.JoinClock(p, c, func(err error) { done <- err })
-	return <-done
-}
-
 // Drop deletes what is absent: the floor is completed by now.
 func (s store) Drop(p hashring.Partition, _ hlc.Stamp) error { return s.Sweep(p) }
 

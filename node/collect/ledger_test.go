@@ -6,6 +6,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -93,7 +94,7 @@ func (o *owner) Complete(_ hashring.Partition, f hlc.Stamp) error {
 func (o *owner) Waiting(_ hashring.Partition, f hlc.Stamp) bool {
 	return o.waiting != 0 && o.waiting <= f
 }
-func (o *owner) Void(_ hashring.Partition, c *crdt.Clock) error {
+func (o *owner) Void(_ hashring.Partition, c *crdt.Clock, _ *session.Losses) error {
 	o.clock.Join(c)
 	return o.failing
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -44,6 +45,21 @@ type Ask struct {
 	// incarnations filled that are no more: nobody had these dots, so nobody ever
 	// acknowledged them. Only in Settle.
 	Had, Void *crdt.Clock
+	// Closed are the actors of Had that no owner mints with any more: what they
+	// made above what is in Had is lost, too. Only in Settle.
+	Closed []crdt.Actor
+}
+
+// losses that the pass brings: what is void, and where closed actors end.
+func (q *Ask) losses() *session.Losses {
+	l := &session.Losses{}
+	for _, d := range q.Had.Missing(q.Void) {
+		l.Void.AddSpan(d)
+	}
+	for _, a := range q.Closed { // ascending, as Clock.Actors is
+		l.Ends = append(l.Ends, crdt.Dot{Actor: a, N: q.Had.Max(a)})
+	}
+	return l
 }
 
 // Incarnation tells an owner from the one that it was before it lost its memory.
@@ -88,6 +104,7 @@ type Round struct {
 	from    hlc.Stamp
 	had     *crdt.Clock
 	void    *crdt.Clock
+	closed  []crdt.Actor
 	// count and digest of the first list.
 	listed        bool
 	count, digest uint64
@@ -145,7 +162,7 @@ func (r *Round) Asks() (to []topology.NodeID, ask Ask) {
 	}
 	ask = Ask{Round: r.id, Partition: r.partition, Pass: r.pass, Floor: r.floor, From: r.from}
 	if r.pass == Settle {
-		ask.Had, ask.Void = r.had, r.void
+		ask.Had, ask.Void, ask.Closed = r.had, r.void, r.closed
 	}
 	return to, ask
 }
@@ -245,7 +262,7 @@ func (r *Round) next() {
 		return
 	}
 	if r.pass == Promise {
-		r.void = r.close()
+		r.void, r.closed = r.close()
 	}
 	r.pass++
 	clear(r.through)
@@ -253,16 +270,23 @@ func (r *Round) next() {
 
 // close is what all owners had, without the gaps of incarnations that none of
 // them is: each has said what it has, and those who minted the rest are no more.
-func (r *Round) close() *crdt.Clock {
+// Who they are is the second result. One of them may be that of a node which owned
+// the partition before, and lives: if it gets it back, it is told before it mints,
+// and takes another actor.
+func (r *Round) close() (void *crdt.Clock, closed []crdt.Actor) {
 	alive := map[crdt.Actor]bool{}
 	for _, as := range r.as {
 		alive[as.Actor] = true
 	}
 	c := r.had.Clone()
 	for _, a := range r.had.Actors() {
-		if !alive[a] && r.had.Base(a) < r.had.Max(a) {
+		if alive[a] {
+			continue
+		}
+		closed = append(closed, a)
+		if r.had.Base(a) < r.had.Max(a) {
 			c.AddSpan(crdt.Dots{Actor: a, Span: crdt.Span{Lo: 1, Hi: r.had.Max(a)}})
 		}
 	}
-	return c
+	return c, closed
 }

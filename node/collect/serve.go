@@ -53,7 +53,7 @@ func (c *Collector) serve(m *wire.Collect) ([]byte, error) {
 	}
 	a, takers, err := c.answer(Ask{
 		Round: ID(m.Round), Partition: m.Partition, Pass: Pass(m.Pass),
-		Floor: m.Floor, From: m.From, Had: m.Had, Void: m.Void,
+		Floor: m.Floor, From: m.From, Had: m.Had, Void: m.Void, Closed: m.Closed,
 	})
 	out := wire.CollectAnswer{
 		Actor: a.As.Actor, Boot: a.As.Boot, Completed: a.Completed, Clock: a.Clock,

@@ -85,8 +85,8 @@ func (c *Coordinator) awaited(a *Await) ([]*session.Part, *Error) {
 		case int(p.Place.Bits) != bits.TrailingZeros(uint(c.Topology().Table.Partitions())):
 			return nil, bad(errors.New("of another number of partitions"))
 		}
-		if part := t.Part(); part != nil && len(part.Clock.Actors()) > 0 {
-			parts = append(parts, part)
+		if t.Part().Needs() != nil {
+			parts = append(parts, t.Part())
 		}
 	}
 	return parts, nil
@@ -138,7 +138,7 @@ func (f *farAwait) step(i int) {
 	if i == 0 {
 		f.mu.Unlock()
 		// A little later than the rest, so that expire is first.
-		f.c.covered(which, &part.Clock, f.want, f.deadline.Add(maxCoverPause), func(s wire.Share) {
+		f.c.covered(which, part.Needs(), f.want, f.deadline.Add(maxCoverPause), func(s wire.Share) {
 			var err error
 			if s.Yes < s.Needed {
 				err = errors.New(s.Detail)
@@ -149,7 +149,7 @@ func (f *farAwait) step(i int) {
 	}
 	e := &errand{
 		c: f.c, region: f.states[i].Region, part: which, verb: peer.VerbRegionRead, deadline: f.deadline, patient: true,
-		body: wire.AppendRegionRead(nil, &wire.RegionRead{Level: uint8(f.want.level), Partition: which, Needs: &part.Clock}),
+		body: wire.AppendRegionRead(nil, &wire.RegionRead{Level: uint8(f.want.level), Partition: which, Needs: part.Needs()}),
 		done: func(r wire.RegionReply, err error) { f.told(i, r.Share, err) },
 	}
 	p.errands = append(p.errands, e)
@@ -266,13 +266,14 @@ func (v *covering) look(pause time.Duration) {
 	for _, s := range row.Slots {
 		switch id := s.Serves(); {
 		case id == v.c.cfg.Self:
-			vote(v.c.Replica.Missing(v.p, v.needs) == nil)
+			missing, lost := v.c.Replica.Look(v.p, v.needs)
+			vote(missing == nil && lost == nil)
 		case !v.c.alive(id):
 			vote(false)
 		default:
 			v.c.send(id, 0, peer.VerbCompare, body, time.Now().Add(min(left, time.Second)), func(b []byte, err error) {
 				ds, derr := wire.DecodeDifferences(b)
-				vote(err == nil && derr == nil && len(ds) == 1 && ds[0].Clock.Covers(v.needs))
+				vote(err == nil && derr == nil && len(ds) == 1 && ds[0].Clock.Covers(v.needs) && ds[0].Losses.Of(v.needs, nil) == nil)
 			})
 		}
 	}

@@ -100,6 +100,9 @@ type Stats struct {
 	// SessionBehind counts operations that ended since nobody had all that their
 	// session knew.
 	SessionBehind atomic.Uint64
+	// SessionLost counts operations that were told that writes which their session
+	// knows are lost for good.
+	SessionLost atomic.Uint64
 	// TooOld counts reads that were refused since the answer would have been too
 	// old.
 	TooOld atomic.Uint64

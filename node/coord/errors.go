@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -77,9 +78,12 @@ type Error struct {
 	// that is why the operation failed.
 	Needed, Acks int
 	// Missing is how many writes that the session knows were not there, and
-	// MissingFrom the regions that made them, for CodeSessionBehind.
+	// MissingFrom the regions that made them, for CodeSessionBehind; for
+	// CodeSessionLost those that are lost for good, and Session is the token with
+	// which the session goes on without them.
 	Missing     uint64
 	MissingFrom []topology.Region
+	Session     []byte
 	// RetryAfterMs is a hint, 0 for none.
 	RetryAfterMs int
 	// Current is what is there, for CodeConditionFailed.
@@ -99,8 +103,10 @@ type Error struct {
 	// certain: that a retry was not applied is said of the request, by all its
 	// owners.
 	certain bool
-	// current is the record of Current, between coordinators.
+	// current is the record of Current, and lost what is told of by
+	// CodeSessionLost, between coordinators.
 	current []byte
+	lost    *crdt.Clock
 }
 
 func (e *Error) Error() string {

@@ -44,7 +44,7 @@ func packReply(r PutResult, e *Error) []byte {
 		f := &wire.ForwardFailed{
 			Code: uint8(e.Code), Outcome: uint8(e.Outcome), Again: e.again, MaybeDuplicate: e.MaybeDuplicate,
 			Detail: e.Detail, Field: e.Field, Limit: e.Limit, Seen: e.Seen,
-			Needed: uint32(e.Needed), Acks: uint32(e.Acks), RetryAfterMs: uint32(e.RetryAfterMs), Current: e.current,
+			Needed: uint32(e.Needed), Acks: uint32(e.Acks), RetryAfterMs: uint32(e.RetryAfterMs), Current: e.current, Lost: e.lost,
 		}
 		if e.Applied != nil {
 			done := packResult(e.Applied)
@@ -85,6 +85,7 @@ func unpackReply(b []byte) (PutResult, *Error, error) {
 		if f.Applied != nil {
 			e.Applied = unpackResult(f.Applied)
 		}
+		e.lost = f.Lost
 		return PutResult{}, e, nil
 	}
 	return *unpackResult(&m.Done), nil, nil

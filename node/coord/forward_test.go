@@ -62,7 +62,7 @@ func drawResult(t *rapid.T) PutResult {
 }
 
 func drawError(t *rapid.T) *Error {
-	return &Error{
+	e := &Error{
 		Code: Code(rapid.Uint8().Draw(t, "code")), Outcome: Outcome(rapid.Uint8Range(0, 1).Draw(t, "outcome")),
 		Detail: rapid.String().Draw(t, "detail"), Field: rapid.String().Draw(t, "field"),
 		Limit: rapid.String().Draw(t, "limit"), Seen: rapid.String().Draw(t, "seen"),
@@ -71,10 +71,17 @@ func drawError(t *rapid.T) *Error {
 		current: someBytes.Draw(t, "current"),
 		Applied: rapid.Ptr(rapid.Custom(drawResult), true).Draw(t, "applied"),
 	}
+	if rapid.Bool().Draw(t, "loses") {
+		e.lost = &crdt.Clock{}
+		e.lost.Add(crdt.Dot{Actor: 65, N: rapid.Uint64Range(1, 9).Draw(t, "lost")})
+	}
+	return e
 }
 
 func same(a, b any) string {
-	return cmp.Diff(a, b, cmpopts.EquateEmpty(), cmp.AllowUnexported(Error{}))
+	return cmp.Diff(a, b, cmpopts.EquateEmpty(), cmp.AllowUnexported(Error{}), cmp.Comparer(func(a, b *crdt.Clock) bool {
+		return a == b || a != nil && b != nil && a.Equal(b)
+	}))
 }
 
 // A forwarded write is the same write at the node that mints it, and its

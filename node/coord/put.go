@@ -331,6 +331,9 @@ func (w *write) forward(i int) {
 				w.refused = failed
 				w.route(w.at + 1)
 			default:
+				if failed != nil && failed.lost != nil {
+					failed = w.c.sessionLost(failed.lost)
+				}
 				if failed != nil {
 					failed.certain = true // who minted knows best
 				}

@@ -212,6 +212,10 @@ func (r *read) answer(i int, held wire.Held, err error) {
 		r.fail(i, err)
 		return
 	}
+	if held.Lost != nil {
+		r.finish(func() { r.done(crdt.Record{}, Achieved{}, r.c.sessionLost(held.Lost)) })
+		return
+	}
 	r.replies = append(r.replies, readReply{slot: i, record: b, pending: held.Pending, missing: held.Missing})
 	r.newest(held.Fresh)
 	v := r.tally.Ack(i)

@@ -24,6 +24,9 @@ func (c *Coordinator) localError(err error) *Error {
 	if s := (*replica.SiblingsError)(nil); errors.As(err, &s) {
 		return c.tooManySiblings(s)
 	}
+	if l := (*replica.LostError)(nil); errors.As(err, &l) {
+		return c.sessionLost(l.Lost)
+	}
 	e := &Error{Code: CodeInternal, Detail: err.Error()}
 	switch {
 	case errors.Is(err, replica.ErrContextRequired):

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
@@ -52,9 +53,7 @@ func (c *Coordinator) knows(k *key, token []byte) *Error {
 	if planted.Bug(planted.IgnoreSession) {
 		k.session.part = nil
 	}
-	if p := k.session.part; p != nil && len(p.Clock.Actors()) > 0 {
-		k.session.needs = &p.Clock
-	}
+	k.session.needs = k.session.part.Needs()
 	return nil
 }
 
@@ -87,7 +86,11 @@ func (c *Coordinator) informed(k key, w want, r reader) {
 	alone := func() {
 		c.gather(k, w, r.deadline, func(rec crdt.Record, who Achieved, err *Error) { r.done(c.result(&k, rec, who, err)) })
 	}
-	if k.place(c.cfg.Self) < 0 || k.session.needs != nil && c.Replica.Missing(k.part, k.session.needs) != nil {
+	if k.place(c.cfg.Self) < 0 {
+		alone()
+		return
+	}
+	if missing, lost := c.Replica.Look(k.part, k.session.needs); missing != nil || lost != nil {
 		alone()
 		return
 	}
@@ -108,6 +111,8 @@ func (c *Coordinator) afterGet(k key, done func(GetResult, error)) func(GetResul
 			k.saw(&res)
 		} else if e := (*Error)(nil); errors.As(err, &e) && e.Current != nil {
 			k.saw(e.Current)
+		} else if e != nil {
+			k.accepts(e)
 		}
 		done(res, err)
 	}
@@ -136,6 +141,8 @@ func (c *Coordinator) afterPut(k key, done func(PutResult, *Error)) func(PutResu
 			k.wrote(err.Applied)
 		case err.Current != nil:
 			k.saw(err.Current)
+		default:
+			k.accepts(err)
 		}
 		done(res, err)
 	}
@@ -162,22 +169,49 @@ func (c *Coordinator) sessionBehind(k *key, missing *crdt.Clock) *Error {
 	if missing == nil {
 		return e
 	}
-	for _, d := range missing.All() {
-		e.Missing += d.Len()
-		g := c.regionOf(d.Actor)
-		if !slices.Contains(e.MissingFrom, g) {
-			e.MissingFrom = append(e.MissingFrom, g)
-		}
-	}
-	slices.Sort(e.MissingFrom)
-	e.Detail += ": " + strconv.FormatUint(e.Missing, 10) + " writes are missing, of"
-	for i, g := range e.MissingFrom {
-		if i > 0 {
-			e.Detail += ","
-		}
-		e.Detail += " " + string(g)
-	}
+	e.Missing, e.MissingFrom = c.count(missing)
+	e.Detail += ": " + strconv.FormatUint(e.Missing, 10) + " writes are missing, of" + listed(e.MissingFrom)
 	return e
+}
+
+// sessionLost says what of that which a session knows is lost for good.
+func (c *Coordinator) sessionLost(lost *crdt.Clock) *Error {
+	c.stats.SessionLost.Add(1)
+	e := &Error{Code: CodeSessionLost, lost: lost}
+	e.Missing, e.MissingFrom = c.count(lost)
+	e.Detail = strconv.FormatUint(e.Missing, 10) + " writes that the session knows are lost for good, of" + listed(e.MissingFrom)
+	return e
+}
+
+// count is how many writes there are, and of which regions.
+func (c *Coordinator) count(dots *crdt.Clock) (n uint64, of []topology.Region) {
+	for _, d := range dots.All() {
+		n += d.Len()
+		if g := c.regionOf(d.Actor); !slices.Contains(of, g) {
+			of = append(of, g)
+		}
+	}
+	slices.Sort(of)
+	return n, of
+}
+
+func listed(regions []topology.Region) string {
+	var b strings.Builder
+	for i, g := range regions {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(" " + string(g))
+	}
+	return b.String()
+}
+
+// accepts gives an error by which a session is told of a loss the token with which
+// it goes on without that.
+func (k *key) accepts(e *Error) {
+	if e.Code == CodeSessionLost && e.lost != nil && k.session != nil {
+		e.Session, _ = k.session.token.Without(e.lost)
+	}
 }
 
 // regionOf names the region of an actor, as well as this node can.
@@ -235,6 +269,10 @@ func (w *write) knowingly(then func()) {
 		case missing != nil:
 			w.done(PutResult{}, w.c.sessionBehind(&w.k, missing))
 		default:
+			if lost := w.c.Replica.Lost(w.k.part, needs); lost != nil {
+				w.done(PutResult{}, w.c.sessionLost(lost))
+				return
+			}
 			then()
 		}
 	})

@@ -327,3 +327,95 @@ func entryOf(k string, d crdt.Dot, value string) wire.Entry {
 	rec := crdt.Record{Versions: []crdt.Version{{Dot: d, Stamp: hlc.FromMillis(int64(d.N)), Value: []byte(value)}}}
 	return wire.Entry{Key: full, Record: crdt.AppendRecord(nil, hashring.KeyHash(full), rec)}
 }
+
+// What is lost is told at once, also to who waits, by reads and by writes of any
+// level through any node; with the token that comes with it the session goes on.
+func TestSessionLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, 4)
+		owners := r.owners("default", "k")
+		owners[0].mustPut(t, put("k", "old"))
+		west := crdt.MakeActor(9, 3)
+		token := r.knowing("k", 1, crdt.Dot{Actor: stranger, N: 5}, crdt.Dot{Actor: west, N: 1}, crdt.Dot{Actor: west, N: 2})
+		p := r.partition("default", "k")
+		g := get("k")
+		g.Level, g.Session, g.Deadline = quorum.LocalQuorum, token, time.Now().Add(10*time.Second)
+		waits := r.outsider("default", "k").startGet(t, g)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		began := time.Now()
+		losses := &session.Losses{Cuts: []session.Cut{{Region: 3, Fence: 1}}}
+		losses.Cuts[0].Survives.Add(crdt.Dot{Actor: west, N: 1})
+		for _, m := range owners {
+			if err := m.replica.MeetLosses(p, losses); err != nil {
+				t.Fatal(err)
+			}
+		}
+		check := func(what string, err *coord.Error) []byte {
+			t.Helper()
+			if err == nil || err.Code != coord.CodeSessionLost || err.Outcome != coord.NotApplied || err.Missing != 1 || len(err.MissingFrom) != 1 || len(err.Session) == 0 {
+				t.Fatalf("%s: %#v", what, err)
+			}
+			return err.Session
+		}
+		if _, err := waits.wait(); waits.at.Sub(began) > 20*time.Millisecond {
+			t.Errorf("who waits is told after %v", waits.at.Sub(began))
+		} else {
+			check("waiting", err)
+		}
+		for _, m := range []*member{owners[0], owners[2], r.outsider("default", "k")} {
+			for _, level := range []quorum.Level{quorum.LocalOne, quorum.LocalQuorum, quorum.LocalAll, quorum.LocalSerial} {
+				g := get("k")
+				g.Level, g.Session, g.Deadline = level, token, time.Now().Add(time.Second)
+				_, err := m.get(t, g)
+				check("read", err)
+				p := put("k", "new")
+				p.Level, p.Session, p.Deadline = level, token, time.Now().Add(time.Second)
+				_, err = m.put(t, p)
+				next := check("write", err)
+				// It still waits for what may come.
+				g.Session = next
+				if _, err := m.get(t, g); err == nil || err.Code != coord.CodeSessionBehind || err.Missing != 2 {
+					t.Errorf("%v: what is not lost is not waited for: %+v", level, err)
+				}
+			}
+		}
+		// When the rest has come, or is given up as well, it is answered.
+		rest := &session.Losses{Ends: []crdt.Dot{{Actor: stranger, N: 4}}}
+		for _, m := range owners {
+			m.replica.Apply([]wire.Entry{entryOf("k", crdt.Dot{Actor: west, N: 1}, "far")}, func(int, error) {})
+			if err := m.replica.MeetLosses(p, rest); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.settle()
+		_, err := owners[1].get(t, one("k", token))
+		if err == nil || err.Code != coord.CodeSessionLost || err.Missing != 2 || len(err.MissingFrom) != 2 {
+			t.Fatalf("%+v", err)
+		}
+		for _, m := range owners {
+			got, again := m.get(t, one("k", err.Session))
+			if again != nil || !slices.Contains(live(got.View), "far") {
+				t.Errorf("via %s: %q, %v", m.id, live(got.View), again)
+			}
+		}
+		p2 := put("k", "after")
+		p2.Session = err.Session
+		res := owners[0].mustPut(t, p2)
+		if _, err := owners[2].get(t, one("k", res.Session)); err != nil {
+			t.Error(err)
+		}
+		// A region that is back is not given up any more.
+		back := &session.Losses{Cuts: []session.Cut{{Region: 3, Fence: 2, Open: true}}}
+		for _, m := range owners {
+			if err := m.replica.MeetLosses(p, back); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g = one("k", r.knowing("k", 1, crdt.Dot{Actor: west, N: 9}))
+		g.Deadline = time.Now().Add(time.Second)
+		if _, err := owners[1].get(t, g); err == nil || err.Code != coord.CodeSessionBehind {
+			t.Errorf("%+v", err)
+		}
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
@@ -45,7 +46,9 @@ type pass struct {
 	from  topology.NodeID
 	after []byte
 	clock *crdt.Clock
-	bytes uint64
+	// losses go with the clock.
+	losses *session.Losses
+	bytes  uint64
 }
 
 // run copies until ctx ends, which it does when the stage does: what was
@@ -183,7 +186,7 @@ func (k *copying) cover(ctx context.Context, id topology.NodeID) error {
 		return &notYet{fmt.Sprintf("%s has epoch %d, not %d yet", id, epoch, k.move.Began)}
 	}
 	src := d.source(id, k.move.Partition, k.c.cfg.PageBytes)
-	goal, floors, err := src.clock(ctx)
+	goal, floors, losses, err := src.clock(ctx)
 	if err != nil {
 		return err
 	}
@@ -192,6 +195,9 @@ func (k *copying) cover(ctx context.Context, id topology.NodeID) error {
 	// any more in a round without it.
 	if err := d.Replica.MeetFloors(ctx, k.move.Partition, floors); err != nil {
 		return &notYet{fmt.Sprintf("take over the floors of %s: %v", id, err)}
+	}
+	if err := d.Replica.MeetLosses(k.move.Partition, losses); err != nil {
+		return err
 	}
 	for last := uint64(0); ; {
 		mine := d.Replica.Clock(k.move.Partition)
@@ -272,7 +278,7 @@ func (k *copying) pass(ctx context.Context, src source) error {
 		}
 		k.c.absent.heard(src.id)
 		if s.clock == nil {
-			s.clock = page.Clock
+			s.clock, s.losses = page.Clock, page.Losses
 		}
 		if !page.Clock.Covers(s.clock) {
 			// Wiped since, and filled again by others: what it had alone is gone.
@@ -291,6 +297,9 @@ func (k *copying) pass(ctx context.Context, src source) error {
 		k.expect(uint64(float64(s.bytes) / src.reached(s.after)))
 	}
 	k.scan = nil
+	if err := k.c.deps.Replica.MeetLosses(k.move.Partition, s.losses); err != nil {
+		return err
+	}
 	if err := k.joinClock(s.clock); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
@@ -83,6 +84,8 @@ type Replica interface {
 	// MeetFloors takes over the floors of a source: before anything from it.
 	ApplyFrom(src replica.Source, epoch topology.Epoch, entries []wire.Entry, done func(changed int, err error))
 	MeetFloors(ctx context.Context, p hashring.Partition, theirs wire.Floors) error
+	// MeetLosses takes over what a source knows to be lost: before its clock.
+	MeetLosses(p hashring.Partition, theirs *session.Losses) error
 	JoinClock(p hashring.Partition, c *crdt.Clock, done func(error))
 	// TakeSerial merges the acceptor states of a source, which ask asks for.
 	TakeSerial(ctx context.Context, p hashring.Partition, ask func(ctx context.Context, body []byte) ([]byte, error)) error

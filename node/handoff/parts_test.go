@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
@@ -30,6 +31,8 @@ func (s *silent) Clock(hashring.Partition) *crdt.Clock { return &crdt.Clock{} }
 func (s *silent) MeetFloors(context.Context, hashring.Partition, wire.Floors) error {
 	return nil
 }
+func (s *silent) MeetLosses(hashring.Partition, *session.Losses) error { return nil }
+
 func (s *silent) TakeSerial(ctx context.Context, _ hashring.Partition, ask func(context.Context, []byte) ([]byte, error)) error {
 	_, err := ask(ctx, nil)
 	return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
@@ -42,9 +43,9 @@ func (s source) call(ctx context.Context, verb peer.Verb, body []byte) ([]byte, 
 // ever acknowledged is in it. It is an error if the source lacks something
 // itself. The question is one for a page of the last key hash there is, since a
 // page says both.
-func (s source) clock(ctx context.Context) (*crdt.Clock, wire.Floors, error) {
+func (s source) clock(ctx context.Context) (*crdt.Clock, wire.Floors, *session.Losses, error) {
 	page, err := s.page(ctx, wire.Scan{Partition: s.p, First: s.last, Last: s.last, MaxBytes: 1})
-	return page.Clock, page.Floors, err
+	return page.Clock, page.Floors, page.Losses, err
 }
 
 // page asks for records.

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
@@ -186,6 +187,8 @@ func (s *scripted) Clock(hashring.Partition) *crdt.Clock { return s.joined.Clone
 func (s *scripted) MeetFloors(context.Context, hashring.Partition, wire.Floors) error {
 	return nil
 }
+
+func (s *scripted) MeetLosses(hashring.Partition, *session.Losses) error { return nil }
 
 func (s *scripted) ApplyFrom(_ replica.Source, _ topology.Epoch, e []wire.Entry, done func(int, error)) {
 	done(len(e), nil)

@@ -88,7 +88,7 @@ func (s *Sweeper) give(ctx context.Context, epoch topology.Epoch, p hashring.Par
 		if mine == nil {
 			return nil // it is gone
 		}
-		theirs, _, err := src.clock(ctx)
+		theirs, _, _, err := src.clock(ctx)
 		if err != nil {
 			return err
 		}

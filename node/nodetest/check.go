@@ -7,6 +7,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/wire"
 )
 
@@ -39,6 +40,7 @@ func (w *World) converged() string {
 				if !known {
 					return fmt.Sprintf("%s does not know which region has which bucket", m.id)
 				}
+				sum = sum.Under(wire.Floors{}, replica.LossSum(r.Losses(hashring.Partition(p))))
 				at := [2]int{min(by, m.region), max(by, m.region)}
 				if f, ok := first[at]; !ok {
 					first[at] = common{sum, string(m.id)}

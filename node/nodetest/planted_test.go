@@ -63,11 +63,13 @@ var rare = map[string]bool{planted.LastCommit: true}
 // direct are tests of single packages that catch bugs for which a World needs
 // more than chance gives it in minutes: a partition that is back before everybody
 // has what its node minted last, two copies in a row that nobody waits for, a
-// write by an old topology and a read by the new in the same half second.
+// write by an old topology and a read by the new in the same half second,
+// a session that waits for what is lost until a round has said so.
 var direct = map[string]direction{
 	planted.IgnoreEpoch:    {"node/replica", "TestAdoptFencesTheQueue"},
 	planted.SwitchUnsynced: {"node/handoff", "TestAcceptLoss"},
 	planted.ReuseDropped:   {"node/replica", "TestDropAndRegain"},
+	planted.HideLosses:     {"node/nodetest", "TestLossIsTold"},
 }
 
 type direction struct{ pkg, test string }

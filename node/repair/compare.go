@@ -13,6 +13,7 @@ import (
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
@@ -94,7 +95,7 @@ func (r *Repairer) ask(ctx context.Context, l link, parts []hashring.Partition) 
 				clocks[p] = clock
 			}
 		}
-		ask.Sums = append(ask.Sums, sum.Under(r.Replica.Floors(p)))
+		ask.Sums = append(ask.Sums, sum.Under(r.Replica.Floors(p), replica.LossSum(r.Replica.Losses(p))))
 	}
 	b, err := r.call(ctx, l, peer.VerbCompare, wire.AppendCompare(nil, ask))
 	if err != nil {
@@ -153,6 +154,9 @@ func (r *Repairer) settleAll(ctx context.Context, l link, differences []wire.Dif
 func (r *Repairer) settle(ctx context.Context, l link, d wire.Difference, last past) (v verdict) {
 	p := d.Partition
 	if err := r.Replica.MeetFloors(ctx, p, d.Floors); err != nil {
+		return verdict{lacking: d.Clock, err: err}
+	}
+	if err := r.Replica.MeetLosses(p, d.Losses); err != nil {
 		return verdict{lacking: d.Clock, err: err}
 	}
 	mine := r.Replica.Clock(p)

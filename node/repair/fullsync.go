@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
@@ -57,10 +58,11 @@ func (r *Repairer) fullSync(ctx context.Context, l link, p hashring.Partition) e
 	r.Log.Info("full sync of a partition", "peer", string(l.id), "partition", int(p))
 	first, last := hashring.Range(p, r.Topology().Table.Partitions())
 	var clock *crdt.Clock
+	var losses *session.Losses
 	partial := false
 	err := r.scan(ctx, l, wire.Scan{Partition: p, First: first, Last: last}, func(page wire.Page) error {
 		if clock == nil {
-			clock = page.Clock
+			clock, losses = page.Clock, page.Losses
 		}
 		// Who cannot show all that was delivered to it gives no clock.
 		partial = partial || page.Behind && len(page.Clock.Actors()) == 0 || !page.Clock.Covers(clock)
@@ -71,6 +73,9 @@ func (r *Repairer) fullSync(ctx context.Context, l link, p hashring.Partition) e
 	})
 	if err == nil && partial {
 		err = errPartial
+	}
+	if err == nil {
+		err = r.Replica.MeetLosses(p, losses)
 	}
 	if err == nil {
 		err = r.joinClock(p, r.spoken(l, clock))

@@ -158,7 +158,12 @@ func (r *Replica) gain(tx storage.Txn, p hashring.Partition, is standing) error 
 	if err != nil {
 		return err
 	}
+	losses, err := loadLosses(tx, p)
+	if err != nil {
+		return err
+	}
 	part.decided.floors, part.durable.floors = floors, floors
+	part.decided.losses, part.durable.losses = losses, losses
 	part.hide(floors)
 	if err := part.putSnapshot(tx); err != nil {
 		return err

@@ -20,12 +20,13 @@ func (r *Replica) SetFresh(fresh func(hashring.Partition) []wire.Fresh) { r.fres
 func (r *Replica) ReadKnowing(epoch topology.Epoch, m wire.Read, deadline time.Time, done func(wire.Held, error)) {
 	hash := hashring.KeyHash(m.Key)
 	p := r.Partition(hash)
-	read := func(missing *crdt.Clock) {
+	read := func() {
 		if err := r.takesFor(m.Home, m.Key); err != nil {
 			done(wire.Held{}, err)
 			return
 		}
-		held := wire.Held{Missing: missing}
+		held := wire.Held{}
+		held.Missing, held.Lost = r.Look(p, m.Needs)
 		if m.Fresh && r.fresh != nil {
 			held.Fresh = r.fresh(p)
 		}
@@ -36,17 +37,15 @@ func (r *Replica) ReadKnowing(epoch topology.Epoch, m wire.Read, deadline time.T
 		done(held, err)
 	}
 	switch {
-	case m.Needs == nil:
-		read(nil)
-	case deadline.IsZero():
-		read(r.Missing(p, m.Needs))
+	case m.Needs == nil || deadline.IsZero():
+		read()
 	default:
-		r.Await(p, m.Needs, len(m.Key), deadline, func(missing *crdt.Clock, err error) {
+		r.Await(p, m.Needs, len(m.Key), deadline, func(_ *crdt.Clock, err error) {
 			if err != nil {
 				done(wire.Held{}, err)
 				return
 			}
-			read(missing)
+			read()
 		})
 	}
 }

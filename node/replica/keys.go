@@ -22,6 +22,7 @@ import (
 //	'u' key-hash(8) full-key            -> 1: the record was unreadable and is
 //	                                       another by now; see damage.go
 //	'f' partition(2)                    -> floors; see floor.go
+//	'x' partition(2)                    -> what is lost for good; see losses.go
 //	'l' partition(2) key-hash(8) dot(12) full-key
 //	                                    -> record: kept back; see sidelog.go
 //	'p' key-hash(8) full-key            -> acceptor state of the key's consensus
@@ -46,6 +47,7 @@ const (
 	spaceOwn      = 'o'
 	spaceReplaced = 'u'
 	spaceFloor    = 'f'
+	spaceLoss     = 'x'
 	spaceAside    = 'l'
 	spaceSerial   = 'p'
 	spacePending  = 'a'
@@ -123,6 +125,7 @@ func snapshotKey(p hashring.Partition) []byte { return partitionKey(spaceSnapsho
 func behindKey(p hashring.Partition) []byte   { return partitionKey(spaceBehind, p) }
 func droppingKey(p hashring.Partition) []byte { return partitionKey(spaceDropping, p) }
 func floorKey(p hashring.Partition) []byte    { return partitionKey(spaceFloor, p) }
+func lossKey(p hashring.Partition) []byte     { return partitionKey(spaceLoss, p) }
 func ownKey(p hashring.Partition) []byte      { return partitionKey(spaceOwn, p) }
 
 func cursorKey(p hashring.Partition, a crdt.Actor) []byte {

@@ -36,6 +36,12 @@ var (
 	ErrAmnesia = errors.New("this node has lost writes of its own and takes a new actor")
 )
 
+// LostError says that the write comes after others that are lost for good; nothing
+// was written.
+type LostError struct{ Lost *crdt.Clock }
+
+func (e *LostError) Error() string { return "the write comes after others that are lost" }
+
 // ConditionError says that the condition of a Mint does not hold here; nothing
 // was written.
 type ConditionError struct{ Record crdt.Record }
@@ -165,6 +171,12 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	if o.r.skewed.Load() {
 		return ErrClockSkew
 	}
+	if part.decided.losses.Ended(actor) {
+		// Others have closed this incarnation while it was away: what it made now
+		// would be taken for lost.
+		o.r.forget()
+		return ErrAmnesia
+	}
 	n := part.highest(actor)
 	if o.Context.Seen.Get(actor) > n {
 		o.r.forget()
@@ -175,7 +187,11 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	}
 	if o.Needs != nil {
 		// What was decided before this is durable before it.
-		if missing := part.decided.clock.Missing(o.Needs); len(missing) > 0 {
+		missing, lost := look(part.decided.losses, o.Needs, clockOf(part.decided.clock.Missing(o.Needs)))
+		if lost != nil {
+			return &LostError{lost}
+		}
+		if missing != nil {
 			o.r.stats.MintsBehind.Add(1)
 			return ErrUninformed
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/wire"
@@ -63,6 +64,8 @@ type state struct {
 	clock   *crdt.Clock
 	digests digests
 	floors  wire.Floors
+	// losses are never changed, but replaced.
+	losses *session.Losses
 }
 
 func newPartition(id hashring.Partition) *partition {
@@ -105,6 +108,8 @@ type effect struct {
 	clock *crdt.Clock
 	// floors that are lifted, nil for none.
 	floors *wire.Floors
+	// losses as they are now, nil for as they were.
+	losses *session.Losses
 }
 
 // request that one of the dots carried out, zero for none that is known.
@@ -128,6 +133,9 @@ func (s *state) take(e *effect) {
 	s.digests.apply(e.many)
 	if e.floors != nil {
 		s.floors = liftFloors(s.floors, *e.floors)
+	}
+	if e.losses != nil {
+		s.losses = e.losses
 	}
 }
 
@@ -169,7 +177,7 @@ func (p *partition) sums() (wire.Sum, wire.Floors, digests) {
 func (p *partition) difference() (wire.Difference, digests) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return wire.Difference{Sum: p.sumLocked(), Clock: p.durable.clock.Clone(), Floors: p.durable.floors}, slices.Clone(p.durable.digests)
+	return wire.Difference{Sum: p.sumLocked(), Clock: p.durable.clock.Clone(), Floors: p.durable.floors, Losses: p.durable.losses}, slices.Clone(p.durable.digests)
 }
 
 func (p *partition) sumLocked() wire.Sum {
@@ -204,6 +212,9 @@ func recoverPartition(r storage.Reader, id hashring.Partition) (p *partition, da
 	if p.decided.floors, err = loadFloors(r, id); err != nil {
 		return nil, false, err
 	}
+	if p.decided.losses, err = loadLosses(r, id); err != nil {
+		return nil, false, err
+	}
 	if p.memory, err = loadMemory(r, id); err != nil {
 		return nil, false, err
 	}
@@ -235,7 +246,7 @@ func recoverPartition(r storage.Reader, id hashring.Partition) (p *partition, da
 			return nil, false, fmt.Errorf("read dot index of partition %d: %w", id, err)
 		}
 	}
-	p.durable = state{clock: p.decided.clock.Clone(), digests: slices.Clone(p.decided.digests), floors: p.decided.floors}
+	p.durable = state{clock: p.decided.clock.Clone(), digests: slices.Clone(p.decided.digests), floors: p.decided.floors, losses: p.decided.losses}
 	p.hide(p.decided.floors)
 	return p, damaged, nil
 }

@@ -29,7 +29,7 @@ func (r *Replica) Differing(q wire.Compare) []wire.Difference {
 		if d.Digest, known = r.common(all, q.Afar); !known || !agree {
 			d.Digest = wire.Untold
 			out = append(out, d)
-		} else if d.Sum.Under(d.Floors) != s {
+		} else if d.Sum.Under(d.Floors, LossSum(d.Losses)) != s {
 			out = append(out, d)
 		}
 	}
@@ -41,7 +41,7 @@ func (r *Replica) differs(part *partition, s wire.Sum, by wire.Afar) bool {
 	sum, floors, all := part.sums()
 	var known bool
 	sum.Digest, known = r.common(all, by)
-	return !known || sum.Under(floors) != s
+	return !known || sum.Under(floors, LossSum(part.lossesNow())) != s
 }
 
 // Pull returns the records behind the dots of a partition that the asker's
@@ -214,7 +214,7 @@ func (r *Replica) Scan(q wire.Scan) (wire.Page, error) {
 	if part == nil {
 		return wire.Page{}, ErrNotOwner
 	}
-	page := wire.Page{Floors: part.floors(), Clock: part.Clock(), Behind: part.shown.Load().mark != 0}
+	page := wire.Page{Floors: part.floors(), Clock: part.Clock(), Losses: part.lossesNow(), Behind: part.shown.Load().mark != 0}
 	first, last := hashring.Range(q.Partition, r.partitions)
 	lo, hi := recordRange(max(first, q.First), min(last, q.Last))
 	if len(q.After) > 0 {

@@ -25,17 +25,11 @@ const (
 	maxWaitBytes = 4 << 20
 )
 
-// Missing returns the dots of needs that are not durable here in p, nil for none.
-// All of them are when p is not held.
+// Missing returns the dots of needs that are not durable here in p, and not known
+// to be lost, nil for none. All of them are when p is not held.
 func (r *Replica) Missing(p hashring.Partition, needs *crdt.Clock) *crdt.Clock {
-	part := r.part(p)
-	if part == nil {
-		return needs
-	}
-	part.mu.Lock()
-	runs := part.durable.clock.Missing(needs)
-	part.mu.Unlock()
-	return clockOf(runs)
+	missing, _ := r.Look(p, needs)
+	return missing
 }
 
 func clockOf(runs []crdt.Dots) *crdt.Clock {
@@ -53,7 +47,17 @@ func clockOf(runs []crdt.Dots) *crdt.Clock {
 // and is called whenever somebody begins to wait. Call it before Run.
 func (r *Replica) SetFetch(fetch func(hashring.Partition, *crdt.Clock)) { r.waits.fetch = fetch }
 
-// Await calls done once, when needs are durable here in p, with nil; else with
+// awaits is what of needs has to be waited for: nothing when some of it is lost.
+func (r *Replica) awaits(p hashring.Partition, needs *crdt.Clock) *crdt.Clock {
+	missing, lost := r.Look(p, needs)
+	if lost != nil {
+		return nil
+	}
+	return missing
+}
+
+// Await calls done once, when needs are durable here in p or some of them are
+// known to be lost (see Lost), with nil; else with
 // what is still missing at the deadline, or with an error, at once, when too many
 // wait already or the node stops. size is what the caller holds meanwhile, in
 // bytes. done may be called before Await returns, and must not block.
@@ -111,7 +115,7 @@ func (ws *waits) file(r *Replica, w *waiter, deadline time.Time) (*crdt.Clock, e
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	n := ws.n.Add(1)
-	missing := r.Missing(w.p, w.needs)
+	missing := r.awaits(w.p, w.needs)
 	switch {
 	case missing == nil:
 	case ws.closed:
@@ -178,7 +182,7 @@ func (ws *waits) delivered(e *effect) {
 			ws.ready = append(ws.ready, w)
 		}
 	}
-	if e.clock != nil {
+	if e.clock != nil || e.losses != nil {
 		for at, all := range ws.filed {
 			if at.p != e.part.id {
 				continue
@@ -215,7 +219,7 @@ func (r *Replica) runWaits(ctx context.Context) {
 			if !ws.take(w) {
 				continue // it is there twice, or its time is over
 			}
-			if missing := r.Missing(w.p, w.needs); missing != nil {
+			if missing := r.awaits(w.p, w.needs); missing != nil {
 				ws.place(w, missing)
 				continue
 			}
@@ -237,7 +241,7 @@ func (ws *waits) expire(r *Replica, w *waiter) {
 	}
 	ws.mu.Unlock()
 	if there {
-		missing := r.Missing(w.p, w.needs)
+		missing := r.awaits(w.p, w.needs)
 		if missing != nil {
 			r.stats.WaitsExpired.Add(1)
 		}

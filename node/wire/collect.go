@@ -33,7 +33,8 @@ type Collect struct {
 	Round     uint64
 	Pass      uint8
 	From      hlc.Stamp
-	Had, Void *crdt.Clock // both or none
+	Had, Void *crdt.Clock  // both or none
+	Closed    []crdt.Actor // only with them
 
 	Doubts []Doubt // of CollectDoubts
 }
@@ -59,6 +60,10 @@ func AppendCollect(dst []byte, m *Collect) []byte {
 		if m.Had != nil {
 			w.clock(m.Had)
 			w.clock(m.Void)
+			w.uvarint(uint64(len(m.Closed)))
+			for _, a := range m.Closed {
+				w.uvarint(uint64(a))
+			}
 		}
 	case CollectWaiting:
 		w.uvarint(uint64(m.Floor))
@@ -82,6 +87,9 @@ func DecodeCollect(b []byte) (Collect, error) {
 		m.Round, m.Pass, m.From = r.uint64(), r.byte(), hlc.Stamp(r.uvarint())
 		if r.bool() {
 			m.Had, m.Void = r.clock(), r.clock()
+			for range r.count(1) {
+				m.Closed = append(m.Closed, crdt.Actor(r.uint32()))
+			}
 		}
 	case CollectWaiting:
 		m.Floor = hlc.Stamp(r.uvarint())

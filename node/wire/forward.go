@@ -168,6 +168,8 @@ type ForwardFailed struct {
 	Current []byte
 	// Applied is what was achieved nevertheless, nil for nothing.
 	Applied *ForwardDone
+	// Lost, nil for nothing, is what the write's session knew and is lost.
+	Lost *crdt.Clock
 }
 
 // maxNodes bounds the lists of nodes in a message.
@@ -192,6 +194,10 @@ func AppendForwarded(dst []byte, m *Forwarded) []byte {
 		w.bool(e.Applied != nil)
 		if e.Applied != nil {
 			w.done(e.Applied)
+		}
+		w.bool(e.Lost != nil)
+		if e.Lost != nil {
+			w.clock(e.Lost)
 		}
 		return w.b
 	}
@@ -262,6 +268,9 @@ func DecodeForwarded(b []byte) (Forwarded, error) {
 		if r.bool() {
 			d := r.done()
 			e.Applied = &d
+		}
+		if r.bool() {
+			e.Lost = r.clock()
 		}
 		return Forwarded{Failed: e}, r.end()
 	}

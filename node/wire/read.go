@@ -96,6 +96,9 @@ type Held struct {
 	// Missing, nil for nothing, are the dots of Read.Needs that were not delivered
 	// to the owner when it read.
 	Missing *crdt.Clock
+	// Lost, nil for nothing, are those of Read.Needs that the owner knew then to be
+	// lost for good.
+	Lost *crdt.Clock
 	// Fresh says of other regions up to when the owner had, before it read, all of
 	// the partition that they had written.
 	Fresh []Fresh
@@ -111,10 +114,11 @@ type Fresh struct {
 // The flags of a Held, the last byte of it: what was read needs no copy then.
 // With heldExtras, four bytes before it are the length of what stands between
 // them and the record: the clock of what is missing (empty for nothing), and the
-// list of what is fresh.
+// list of what is fresh; with heldLost the clock of what is lost, too.
 const (
 	heldPending = 1
 	heldExtras  = 2
+	heldLost    = 4 // only with heldExtras
 )
 
 // EncodeHeld returns the encoding of m. It may use the room behind m.Record.
@@ -123,7 +127,7 @@ func EncodeHeld(m Held) []byte {
 	if m.Pending {
 		flags = heldPending
 	}
-	if m.Missing == nil && len(m.Fresh) == 0 {
+	if m.Missing == nil && m.Lost == nil && len(m.Fresh) == 0 {
 		return append(m.Record, flags)
 	}
 	w := writer{m.Record}
@@ -137,6 +141,10 @@ func EncodeHeld(m Held) []byte {
 		w.byte(f.Region)
 		w.uvarint(f.AsOf)
 	}
+	if m.Lost != nil {
+		flags |= heldLost
+		w.clock(m.Lost)
+	}
 	w.b = binary.BigEndian.AppendUint32(w.b, uint32(len(w.b)-len(m.Record)))
 	return append(w.b, flags|heldExtras)
 }
@@ -144,7 +152,7 @@ func EncodeHeld(m Held) []byte {
 // DecodeHeld decodes a Held.
 func DecodeHeld(b []byte) (Held, error) {
 	n := len(b) - 1
-	if n < 0 || b[n] > heldPending|heldExtras {
+	if n < 0 || b[n] > heldPending|heldExtras|heldLost || b[n]&heldLost != 0 && b[n]&heldExtras == 0 {
 		return Held{}, ErrMalformed
 	}
 	m := Held{Pending: b[n]&heldPending != 0}
@@ -164,6 +172,11 @@ func DecodeHeld(b []byte) (Held, error) {
 		}
 		for range r.count(2) {
 			m.Fresh = append(m.Fresh, Fresh{r.byte(), r.uvarint()})
+		}
+		if b[len(b)-1]&heldLost != 0 {
+			if m.Lost = r.clock(); m.Lost.Equal(&crdt.Clock{}) {
+				r.bad = true
+			}
 		}
 		if err := r.end(); err != nil {
 			return Held{}, err

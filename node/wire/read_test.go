@@ -40,6 +40,12 @@ func TestReadRoundTrip(t *testing.T) {
 			}
 			held.Missing.Add(d)
 		}
+		for _, d := range rapid.SliceOfN(rapid.Custom(drawDot), 0, 2).Draw(t, "lost") {
+			if held.Lost == nil {
+				held.Lost = &crdt.Clock{}
+			}
+			held.Lost.Add(d)
+		}
 		for i := range rapid.IntRange(0, 3).Draw(t, "regions") {
 			held.Fresh = append(held.Fresh, wire.Fresh{Region: uint8(i + 1), AsOf: rapid.Uint64().Draw(t, "as of")})
 		}
@@ -47,7 +53,8 @@ func TestReadRoundTrip(t *testing.T) {
 		encoded.Record = bytes.Clone(held.Record)
 		back, err := wire.DecodeHeld(wire.EncodeHeld(encoded))
 		if err != nil || !bytes.Equal(back.Record, held.Record) || back.Pending != held.Pending || !slices.Equal(back.Fresh, held.Fresh) ||
-			(back.Missing == nil) != (held.Missing == nil) || held.Missing != nil && !back.Missing.Equal(held.Missing) {
+			(back.Missing == nil) != (held.Missing == nil) || held.Missing != nil && !back.Missing.Equal(held.Missing) ||
+			(back.Lost == nil) != (held.Lost == nil) || held.Lost != nil && !back.Lost.Equal(held.Lost) {
 			t.Fatalf("%+v: %+v, %v", held, back, err)
 		}
 	})
@@ -59,7 +66,7 @@ func TestReadRefuses(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, m, err)
 		}
 	}
-	for name, body := range map[string][]byte{"nothing": nil, "unknown flag": {4}, "no length": {0, 0, 0, 2}, "too long": {0, 0, 0, 1, 2}, "no clock": {9, 0, 0, 0, 0, 1, 2}} {
+	for name, body := range map[string][]byte{"nothing": nil, "unknown flag": {8}, "lost without extras": {4}, "lost nothing": append(crdt.AppendClock(crdt.AppendClock(nil, &crdt.Clock{})[:2:2], &crdt.Clock{}), 0, 0, 0, 0, 6), "no length": {0, 0, 0, 2}, "too long": {0, 0, 0, 1, 2}, "no clock": {9, 0, 0, 0, 0, 1, 2}} {
 		if m, err := wire.DecodeHeld(body); !errors.Is(err, wire.ErrMalformed) {
 			t.Errorf("held, %s: %+v, %v", name, m, err)
 		}

@@ -3,6 +3,7 @@ package wire
 import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/hashring"
 )
 
@@ -24,6 +25,20 @@ func (w *writer) floors(f Floors) {
 	for _, s := range []hlc.Stamp{f.Promised, f.Raised, f.Completed, f.Swept} {
 		w.uvarint(uint64(s))
 	}
+}
+
+func (w *writer) losses(l *session.Losses) { w.b = session.AppendLosses(w.b, l) }
+
+func (r *reader) losses() *session.Losses {
+	if r.bad {
+		return nil
+	}
+	l, rest, err := session.DecodeLosses(r.b)
+	if r.bad = err != nil; r.bad {
+		return nil
+	}
+	r.b = rest
+	return l
 }
 
 func (r *reader) floors() Floors {
@@ -63,11 +78,11 @@ type Sum struct {
 }
 
 // Under is the sum as it is sent in a Compare: owners that have raised different
-// floors differ, so that they show them to each other. A Difference carries the
-// digest as it is.
-func (s Sum) Under(f Floors) Sum {
+// floors, or know of different losses (of which it takes a hash), differ, so that
+// they show them to each other. A Difference carries the digest as it is.
+func (s Sum) Under(f Floors, losses uint64) Sum {
 	// 2^64 divided by the golden ratio: any odd number would do.
-	s.Digest ^= uint64(f.Raised) * 0x9e3779b97f4a7c15
+	s.Digest ^= uint64(f.Raised)*0x9e3779b97f4a7c15 ^ losses
 	return s
 }
 
@@ -141,6 +156,7 @@ type Difference struct {
 	Sum
 	Clock  *crdt.Clock
 	Floors Floors
+	Losses *session.Losses // nil for none
 }
 
 // AppendDifferences appends the encoding of a Compare reply.
@@ -153,6 +169,7 @@ func AppendDifferences(dst []byte, ds []Difference) []byte {
 		w.uint64(d.Digest)
 		w.clock(d.Clock)
 		w.floors(d.Floors)
+		w.losses(d.Losses)
 	}
 	return w.b
 }
@@ -160,10 +177,10 @@ func AppendDifferences(dst []byte, ds []Difference) []byte {
 // DecodeDifferences decodes a Compare reply.
 func DecodeDifferences(b []byte) ([]Difference, error) {
 	r := reader{b: b}
-	n := r.count(20)
+	n := r.count(21)
 	ds := make([]Difference, n)
 	for i := range ds {
-		ds[i] = Difference{Sum{r.partition(), r.uint64(), r.uint64()}, r.clock(), r.floors()}
+		ds[i] = Difference{Sum{r.partition(), r.uint64(), r.uint64()}, r.clock(), r.floors(), r.losses()}
 	}
 	return ds, r.end()
 }
@@ -337,6 +354,8 @@ type Page struct {
 	Clock *crdt.Clock
 	// Floors of the sender, before the page was read.
 	Floors Floors
+	// Losses of the sender, after the clock was read; nil for none.
+	Losses *session.Losses
 }
 
 // AppendPage appends the encoding of m.
@@ -346,6 +365,7 @@ func AppendPage(dst []byte, m Page) []byte {
 	w.bool(m.Behind)
 	w.clock(m.Clock)
 	w.floors(m.Floors)
+	w.losses(m.Losses)
 	w.entries(m.Entries)
 	return w.b
 }
@@ -353,7 +373,7 @@ func AppendPage(dst []byte, m Page) []byte {
 // DecodePage decodes a Page.
 func DecodePage(b []byte) (Page, error) {
 	r := reader{b: b}
-	m := Page{More: r.bool(), Behind: r.bool(), Clock: r.clock(), Floors: r.floors()}
+	m := Page{More: r.bool(), Behind: r.bool(), Clock: r.clock(), Floors: r.floors(), Losses: r.losses()}
 	m.Entries = r.entries()
 	return m, r.end()
 }

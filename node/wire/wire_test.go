@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/wire"
 )
@@ -90,6 +91,20 @@ func drawClock(t *rapid.T) *crdt.Clock {
 	return c
 }
 
+func drawLosses(t *rapid.T) *session.Losses {
+	l := &session.Losses{Void: *drawClock(t)}
+	if rapid.Bool().Draw(t, "ended") {
+		l.Ends = []crdt.Dot{{Actor: 70, N: rapid.Uint64Range(0, 9).Draw(t, "end")}}
+	}
+	if rapid.Bool().Draw(t, "cut") {
+		l.Cuts = []session.Cut{{Region: 3, Fence: rapid.Uint64().Draw(t, "fence"), Open: rapid.Bool().Draw(t, "open"), Survives: *drawClock(t)}}
+	}
+	if l.Empty() {
+		return nil
+	}
+	return l
+}
+
 func drawSum(t *rapid.T) wire.Sum {
 	return wire.Sum{Partition: drawPart.Draw(t, "partition"), Clock: rapid.Uint64().Draw(t, "clock"), Digest: rapid.Uint64().Draw(t, "digest")}
 }
@@ -104,7 +119,7 @@ func drawCompare(t *rapid.T) wire.Compare {
 
 func drawDifferences(t *rapid.T) []wire.Difference {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) wire.Difference {
-		return wire.Difference{Sum: drawSum(t), Clock: drawClock(t)}
+		return wire.Difference{Sum: drawSum(t), Clock: drawClock(t), Losses: drawLosses(t)}
 	}), 0, 4).Draw(t, "differences")
 }
 
@@ -136,7 +151,7 @@ func drawScan(t *rapid.T) wire.Scan {
 }
 
 func drawPage(t *rapid.T) wire.Page {
-	return wire.Page{Entries: drawEntries(t), More: rapid.Bool().Draw(t, "more"), Clock: drawClock(t)}
+	return wire.Page{Entries: drawEntries(t), More: rapid.Bool().Draw(t, "more"), Clock: drawClock(t), Losses: drawLosses(t)}
 }
 
 // same compares messages; an empty list and none are one.

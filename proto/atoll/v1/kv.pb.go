@@ -129,7 +129,9 @@ const (
 	Reason_REASON_CONDITION_FAILED Reason = 15
 	// No owner that could be asked knows everything that the session knows.
 	Reason_REASON_SESSION_BEHIND Reason = 16
-	// Writes that the session knows were lost for good.
+	// Writes that the session knows were lost for good. The metadata say how many
+	// (missing) and of which regions (missing_from), and bring the token (session, as
+	// base64url without padding) with which the session goes on without them.
 	Reason_REASON_SESSION_LOST Reason = 17
 	Reason_REASON_BAD_SESSION  Reason = 18
 	// The answer would be older than max_staleness allows.
