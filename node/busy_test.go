@@ -27,8 +27,8 @@ func TestWhatIsGivenKeepsTheRate(t *testing.T) {
 			<-done
 			return time.Since(began)
 		}
-		if took := ask(1 << 20); took < 400*time.Millisecond || took > 500*time.Millisecond {
-			t.Errorf("1 MiB at 2 MiB/s took %v", took)
+		if took := ask(1 << 20); took < 900*time.Millisecond || took > time.Second {
+			t.Errorf("1 MiB at 1 MiB/s took %v", took)
 		}
 		if took := ask(64 << 20); took != givesAfter {
 			t.Errorf("64 MiB took %v", took)
