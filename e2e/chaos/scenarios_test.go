@@ -38,6 +38,7 @@ var scenarios = []scenario{
 	{name: "power-cut-all", needs: []machine.Ability{machine.Cloning}, faults: powerCutAll},
 	{name: "slow-disk", needs: []machine.Ability{machine.Disks, machine.Throttling}, faults: slowDisk},
 	{name: "regions-cut", needs: cutting, regions: []string{"eu", "us"}, faults: cutRegions},
+	{name: "jetstream-faults", regions: []string{"eu", "us"}, faults: jetstreamFaults},
 }
 
 var cutting = []machine.Ability{machine.Cutting}

@@ -114,18 +114,15 @@ func TestStreamIsCutOffWhileNobodyPulls(t *testing.T) {
 	p := newPair(t)
 	p.must(p.StopNode("us-1"))
 	p.put(100)
-	p.purge()
+	p.must(natsdtest.PurgeStream(p.ctx, nil, p.urls(), "GEO_eu"))
 	p.put(20)
 	p.must(p.StartNode(p.ctx, "us-1"))
 	p.noticed(0)
 	p.equal()
 }
 
-func (p *pair) purge() {
-	stream, err := natsdtest.Admin(p.t, p.Process("eu-1").Addrs().NATS).Stream(p.ctx, "GEO_eu")
-	p.must(err)
-	p.must(stream.Purge(p.ctx))
-}
+// urls of eu's NATS server.
+func (p *pair) urls() []string { return []string{p.Process("eu-1").Addrs().NATS} }
 
 func TestStreamIsDeletedUnderLoad(t *testing.T) {
 	p := newPair(t)
@@ -144,10 +141,9 @@ func TestStreamIsDeletedUnderLoad(t *testing.T) {
 			written++
 		}
 	})
-	admin := natsdtest.Admin(p.t, p.Process("eu-1").Addrs().NATS)
 	for range 3 {
 		before := p.gaps()
-		p.must(admin.DeleteStream(p.ctx, "GEO_eu"))
+		p.must(natsdtest.DeleteStream(p.ctx, nil, p.urls(), "GEO_eu"))
 		p.noticed(before)
 	}
 	stop()

@@ -1,0 +1,75 @@
+package natsdtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Dial opens the connections to servers; nil dials.
+type Dial func(ctx context.Context, addr string) (net.Conn, error)
+
+// DeleteStream takes away a stream with all it holds, as a slip of an operator
+// would.
+func DeleteStream(ctx context.Context, dial Dial, urls []string, stream string) error {
+	return with(ctx, dial, urls, func(js jetstream.JetStream) error { return js.DeleteStream(ctx, stream) })
+}
+
+// PurgeStream takes away what a stream holds, as its bounds would.
+func PurgeStream(ctx context.Context, dial Dial, urls []string, stream string) error {
+	return with(ctx, dial, urls, func(js jetstream.JetStream) error {
+		s, err := js.Stream(ctx, stream)
+		if err != nil {
+			return err
+		}
+		return s.Purge(ctx)
+	})
+}
+
+// StreamLeader is the name of the server that leads a stream of a cluster.
+func StreamLeader(ctx context.Context, dial Dial, urls []string, stream string) (name string, err error) {
+	err = with(ctx, dial, urls, func(js jetstream.JetStream) error {
+		s, err := js.Stream(ctx, stream)
+		if err != nil {
+			return err
+		}
+		if c := s.CachedInfo().Cluster; c != nil {
+			name = c.Leader
+		}
+		if name == "" {
+			return errors.New("the stream has no leader")
+		}
+		return nil
+	})
+	return name, err
+}
+
+func with(ctx context.Context, dial Dial, urls []string, do func(jetstream.JetStream) error) error {
+	opts := []nats.Option{nats.IgnoreDiscoveredServers()}
+	if dial != nil {
+		opts = append(opts, nats.SetCustomDialer(through{ctx, dial}))
+	}
+	nc, err := nats.Connect(strings.Join(urls, ","), opts...)
+	if err != nil {
+		return fmt.Errorf("connect to nats: %w", err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("speak to jetstream: %w", err)
+	}
+	return do(js)
+}
+
+type through struct {
+	ctx  context.Context
+	dial Dial
+}
+
+// Dial implements nats.CustomDialer.
+func (d through) Dial(_, addr string) (net.Conn, error) { return d.dial(d.ctx, addr) }
