@@ -119,6 +119,10 @@ type Log interface {
 	// An error that wraps ErrTooLarge says that no retry can help; any other
 	// error leaves open whether the log holds the batch.
 	Append(b Batch, done func(error))
+	// Wanted is false while no region takes what is appended: each has much that
+	// it has not taken, and has taken nothing for some seconds. Then it is better
+	// to wait: a key that is written often will cross once. It does not block.
+	Wanted() bool
 	// Announce tells all listening regions something small, unreliably: the
 	// clock heartbeats.
 	Announce(data []byte) error

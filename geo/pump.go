@@ -25,6 +25,8 @@ const (
 
 	backoffMin = 100 * time.Millisecond
 	backoffMax = 5 * time.Second
+	// unwantedBeat is how often a pump that waits looks whether it is to go on.
+	unwantedBeat = 250 * time.Millisecond
 	// stopGrace is how long a stopping pump tries to ship what is left.
 	stopGrace = 3 * time.Second
 )
@@ -48,6 +50,9 @@ func (c PumpConfig) linger() time.Duration {
 // short pause, so that many share a message and a key written often travels
 // once; a backlog is shipped without pauses.
 //
+// While no region takes anything from the log, nothing new is put there: the
+// source keeps it, and gives each key once when somebody takes again.
+//
 // A batch the log did not confirm is offered again under its number and id, at
 // most maxTries times; then the pump rewinds to the confirmed marks and ships
 // what is current by then under new numbers. An entry that no message can
@@ -69,10 +74,14 @@ type PumpStats struct {
 	// Failures are offers that the log did not confirm; Rewinds the times the
 	// pump started again; Unshippable the entries no message can carry.
 	Failures, Rewinds, Unshippable uint64
+	// Waiting says that it ships nothing, since no region takes anything.
+	Waiting bool
 }
 
 type pumpCounters struct {
 	batches, entries, bytesRaw, bytesWire, failures, rewinds, unshippable atomic.Uint64
+
+	waiting atomic.Bool
 }
 
 // NewPump returns a pump; Run makes it work.
@@ -86,7 +95,7 @@ func (p *Pump) Stats() PumpStats {
 		Batches: p.stats.batches.Load(), Entries: p.stats.entries.Load(),
 		BytesRaw: p.stats.bytesRaw.Load(), BytesWire: p.stats.bytesWire.Load(),
 		Failures: p.stats.failures.Load(), Rewinds: p.stats.rewinds.Load(),
-		Unshippable: p.stats.unshippable.Load(),
+		Unshippable: p.stats.unshippable.Load(), Waiting: p.stats.waiting.Load(),
 	}
 }
 

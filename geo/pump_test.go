@@ -30,6 +30,8 @@ type scripted struct {
 	answer func(n int, b geo.Batch) (after time.Duration, err error)
 	open   int
 	most   int
+
+	unwanted atomic.Bool
 }
 
 func (l *scripted) Append(b geo.Batch, done func(error)) {
@@ -48,6 +50,8 @@ func (l *scripted) Append(b geo.Batch, done func(error)) {
 }
 
 func (l *scripted) Announce([]byte) error { return nil }
+
+func (l *scripted) Wanted() bool { return !l.unwanted.Load() }
 
 func (l *scripted) mostOpen() int {
 	l.mu.Lock()
@@ -81,6 +85,36 @@ func pumping(t *testing.T, out *geotest.Outbox, log geo.Log) (*geo.Pump, func())
 }
 
 func confirmAll(int, geo.Batch) (time.Duration, error) { return time.Millisecond, nil }
+
+// While nobody takes from the log, nothing is put there, and a pump that stops
+// does not wait for it; what was written often meanwhile is shipped once.
+func TestPumpWaitsUntilSomebodyTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out, log := geotest.NewOutbox(actor), &scripted{answer: confirmAll}
+		log.unwanted.Store(true)
+		pump, stop := pumping(t, out, log)
+		for range 100 {
+			out.Mint(0, "key", []byte("record"))
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := len(log.numbers()); n != 0 || !pump.Stats().Waiting {
+			t.Fatalf("%d messages, %+v", n, pump.Stats())
+		}
+		log.unwanted.Store(false)
+		time.Sleep(time.Second)
+		if s := pump.Stats(); s.Entries != 1 || s.Waiting || out.Pending() != 0 {
+			t.Fatalf("%+v, %d pending", s, out.Pending())
+		}
+		log.unwanted.Store(true)
+		out.Mint(0, "key", []byte("record"))
+		time.Sleep(time.Second)
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > 100*time.Millisecond || out.Pending() != 1 {
+			t.Fatalf("stopped after %v with %d pending", took, out.Pending())
+		}
+	})
+}
 
 func TestPumpGathers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

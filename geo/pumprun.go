@@ -30,12 +30,13 @@ type pumpRun struct {
 	unacked      int
 	unackedBytes int
 
-	hurry   bool        // Peek now
-	lulled  bool        // pause is running
-	held    bool        // retryAt is running: offer nothing new
-	pause   *time.Timer // in which updates gather
-	retryAt *time.Timer
-	backoff time.Duration
+	stopping bool
+	hurry    bool        // Peek now
+	lulled   bool        // pause is running
+	held     bool        // retryAt is running: offer nothing new
+	pause    *time.Timer // in which updates gather
+	retryAt  *time.Timer
+	backoff  time.Duration
 }
 
 func (r *pumpRun) loop(ctx context.Context) {
@@ -48,7 +49,7 @@ func (r *pumpRun) loop(ctx context.Context) {
 		}
 		select {
 		case <-stop:
-			stop, r.hurry = nil, true
+			stop, r.stopping, r.hurry = nil, true, true
 			t := time.NewTimer(stopGrace)
 			defer t.Stop()
 			grace = t.C
@@ -85,7 +86,7 @@ func (r *pumpRun) gather() {
 // fill offers batches while there is room for them.
 func (r *pumpRun) fill() {
 	for !r.held && r.unacked < maxUnacked && r.unackedBytes < maxUnackedBytes {
-		if len(r.queue) == 0 && (!r.hurry || !r.peek()) {
+		if len(r.queue) == 0 && (!r.hurry || !r.wanted() || !r.peek()) {
 			return
 		}
 		if len(r.queue) > 0 {
@@ -95,6 +96,22 @@ func (r *pumpRun) fill() {
 			r.offer(next)
 		}
 	}
+}
+
+// wanted looks whether anybody takes what is shipped; if not, it is looked again
+// after a while. A pump that stops leaves the rest to its next run.
+func (r *pumpRun) wanted() bool {
+	wanted := r.log.Wanted()
+	r.stats.waiting.Store(!wanted)
+	if wanted {
+		return true
+	}
+	r.hurry = false
+	if !r.stopping {
+		r.lulled = true
+		r.pause.Reset(unwantedBeat)
+	}
+	return false
 }
 
 // peek takes the next entries from the source and queues them as parcels. It

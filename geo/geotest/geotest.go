@@ -52,6 +52,7 @@ func Cases() []Case {
 		{"for one region", forOneRegion},
 		{"announce", announce},
 		{"cut and heal", cutAndHeal},
+		{"wanted while somebody takes", wanted},
 		{"gap when forgotten", forgotten},
 		{"gap when made anew", madeAnew},
 		{"pump to drain", pumpToDrain},
@@ -265,6 +266,38 @@ func cutAndHeal(t *testing.T, w World) {
 	}
 	w.Cut(false)
 	await(t, h, "the link and the backlog", func() bool { return h.isUp() && len(h.handled) == 20 })
+}
+
+// A log that nobody takes from says so, and says when that has ended.
+func wanted(t *testing.T, w World) {
+	h := newHandler(nil)
+	start(t, w.Feed(), h)
+	appendBatch(t, w.Log(), 1)
+	await(t, h, "a batch and a link", func() bool { return h.has(1) && h.isUp() })
+	if !w.Log().Wanted() {
+		t.Fatal("not wanted while a region takes all there is")
+	}
+	w.Cut(true)
+	await(t, h, "the link to be down", func() bool { return !h.isUp() })
+	for n := uint64(2); n <= 100; n++ {
+		appendBatch(t, w.Log(), n)
+	}
+	becomes := func(want bool) {
+		t.Helper()
+		deadline := time.Now().Add(patience)
+		for w.Log().Wanted() != want {
+			if time.Now().After(deadline) {
+				t.Fatalf("wanted is not %v", want)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			_ = h.wait(ctx, func() bool { return false }) // a pause
+			cancel()
+		}
+	}
+	becomes(false)
+	w.Cut(false)
+	becomes(true)
+	await(t, h, "all batches", func() bool { return len(h.handled) == 100 })
 }
 
 func forgotten(t *testing.T, w World) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -56,6 +58,9 @@ type Log struct {
 	// missing says that a publish found no stream; one is enough.
 	missing chan struct{}
 	ready   chan struct{}
+	// appended counts; unwanted is what the last look at the consumers came to.
+	appended atomic.Uint64
+	unwanted atomic.Bool
 }
 
 var _ geo.Log = (*Log)(nil)
@@ -86,6 +91,11 @@ func (l *Log) Ready() <-chan struct{} { return l.ready }
 
 // Run makes the stream, and makes it again should it vanish, until ctx ends.
 func (l *Log) Run(ctx context.Context) error {
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	watch.Go(func() { l.watchTakers(watching) })
 	beat := time.NewTicker(lookBeat)
 	defer beat.Stop()
 	var pause backoff
@@ -175,6 +185,7 @@ func (l *Log) config(metadata map[string]string) jetstream.StreamConfig {
 
 // Append publishes b and returns at once; see geo.Log.
 func (l *Log) Append(b geo.Batch, done func(error)) {
+	l.appended.Add(1)
 	subject := logSubject(l.cfg.Region, b.Header.Node)
 	if b.To != "" {
 		subject = laneSubject(l.cfg.Region, b.To, b.Header.Node)

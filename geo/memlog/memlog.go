@@ -246,6 +246,24 @@ func (c *Cloud) store(region string, s *stream, b geo.Batch, offer int) error {
 	return nil
 }
 
+// backlogWanted is how many batches a destination that is cut off may have before
+// it. It is small, so that simulated worlds come to it.
+const backlogWanted = 8
+
+// Wanted is false while all destinations are cut off and have a backlog.
+func (l *Log) Wanted() bool {
+	c := l.cloud
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.stream(l.region)
+	for dst, k := range s.consumers {
+		if !c.cut[link{l.region, dst}] || k.open(s, dst) < backlogWanted {
+			return true
+		}
+	}
+	return len(s.consumers) == 0
+}
+
 // Announce hands data to every feed that runs and is not cut off.
 func (l *Log) Announce(data []byte) error {
 	c := l.cloud

@@ -346,6 +346,12 @@ var families = []family{
 				put(number(f.Unconfirmed))
 			}
 		}),
+	labelled(asGauge, "geo_pump_waiting", "1 while nothing is shipped since no region takes from the log.", nil,
+		func(f *Figures, put func(float64, ...string)) {
+			if f.Pump != nil {
+				put(truth(f.Pump.Waiting))
+			}
+		}),
 	labelled(asCounter, "geo_pump_batches_total", "Batches that the region's log has confirmed.", nil,
 		ofPump(func(s *geo.PumpStats) uint64 { return s.Batches })),
 	labelled(asCounter, "geo_pump_entries_total", "Records in confirmed batches.", nil,

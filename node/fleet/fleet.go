@@ -404,6 +404,10 @@ func (f *Fleet) places(names ...string) error {
 	return nil
 }
 
+// Crossed is how many bytes nodes of different regions have exchanged, both ways:
+// links between nodes, and what is pulled from the regions' logs.
+func (f *Fleet) Crossed() uint64 { return f.wan.crossed.Load() }
+
 // Nodes of all regions, in order; those that were added last.
 func (f *Fleet) Nodes() []topology.NodeID {
 	f.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/atolldb/atoll/node/topology"
@@ -22,6 +23,8 @@ type wan struct {
 	cuts  map[[2]string]bool
 	delay time.Duration // one way, between regions
 	conns map[*slowConn]struct{}
+	// crossed counts the bytes between regions, both ways.
+	crossed atomic.Uint64
 }
 
 // end is whose an address is.
@@ -116,6 +119,9 @@ func (w *wan) dialer(from end) func(ctx context.Context, network, addr string) (
 		if err != nil {
 			return nil, fmt.Errorf("dial %s: %w", addr, err)
 		}
+		if known && to.region != from.region {
+			conn = &countedConn{conn, &w.crossed}
+		}
 		c := newSlowConn(conn, from, to, delay)
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -131,6 +137,24 @@ func (w *wan) dialer(from end) func(ctx context.Context, network, addr string) (
 		}
 		return c, nil
 	}
+}
+
+// countedConn counts the bytes that it carries.
+type countedConn struct {
+	net.Conn
+	crossed *atomic.Uint64
+}
+
+func (c *countedConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.crossed.Add(uint64(max(n, 0)))
+	return n, err
+}
+
+func (c *countedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.crossed.Add(uint64(max(n, 0)))
+	return n, err
 }
 
 // slowConn is a connection with a delay each way.

@@ -161,6 +161,9 @@ func (l pendingLog) Append(b geo.Batch, done func(error)) {
 	l.log.Append(b, done)
 }
 
+// Wanted is true before there is a log: the pump learns of that from Append.
+func (l pendingLog) Wanted() bool { return !l.up() || l.log.Wanted() }
+
 func (l pendingLog) Announce(data []byte) error {
 	if !l.up() {
 		return errNotConnected

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/storage"
-	"github.com/atolldb/atoll/node/topology"
 )
 
 // Outbox is geo.Source over what this node minted. What is fresh waits in
@@ -31,7 +29,8 @@ type Outbox struct {
 	fresh     []freshItem
 	freshSize int
 	backlog   []backlogRun
-	turn      uint64 // counts the rewinds
+	gathered  *gathering // what is left of one that was begun; nil while it is read
+	turn      uint64     // counts the rewinds
 	confirmed map[slot]uint64
 	unsaved   map[slot]struct{}
 	saving    bool
@@ -41,7 +40,8 @@ type Outbox struct {
 	wake chan struct{}
 }
 
-// maxFresh bounds the bytes of records that wait in memory.
+// maxFresh bounds the bytes that wait in memory. As much again may be about to be
+// given out.
 const maxFresh = 16 << 20
 
 // saveEvery is how often confirmed marks are written, at most.
@@ -58,6 +58,8 @@ type freshItem struct {
 	key    []byte
 	record []byte
 }
+
+func (it *freshItem) size() int { return len(it.record) + len(it.key) + 128 }
 
 type backlogRun struct {
 	slot
@@ -101,15 +103,34 @@ func (o *Outbox) add(p hashring.Partition, event crdt.EventID, key, record []byt
 	}
 	o.mu.Lock()
 	o.pending++
-	if o.freshSize+len(record) > maxFresh {
-		// The index has them all: go on from there.
-		o.rewind()
-	} else {
-		o.fresh = append(o.fresh, freshItem{p, event, key, record})
-		o.freshSize += len(record) + len(key)
+	it := freshItem{p, event, key, record}
+	if o.freshSize+it.size() > maxFresh {
+		o.spill()
 	}
+	o.fresh = append(o.fresh, it)
+	o.freshSize += it.size()
 	o.mu.Unlock()
 	o.poke()
+}
+
+// spill gives up what waits in memory: the index has it all. It comes behind
+// what is in the backlog already, and nothing is given out twice for it.
+func (o *Outbox) spill() {
+	spans := map[slot]crdt.Span{}
+	var order []slot
+	for _, it := range o.fresh {
+		s := slot{it.p, it.event.Dot.Actor}
+		at, known := spans[s]
+		if !known {
+			order = append(order, s)
+			at = crdt.Span{Lo: it.event.Dot.N, Hi: it.event.Dot.N}
+		}
+		spans[s] = crdt.Span{Lo: min(at.Lo, it.event.Dot.N), Hi: max(at.Hi, it.event.Dot.N)}
+	}
+	for _, s := range order {
+		o.backlog = append(o.backlog, backlogRun{s, spans[s]})
+	}
+	o.fresh, o.freshSize = nil, 0
 }
 
 func (o *Outbox) poke() {
@@ -153,7 +174,7 @@ func (o *Outbox) Rewind() {
 
 func (o *Outbox) rewind() {
 	o.turn++
-	o.fresh, o.freshSize, o.backlog = nil, 0, nil
+	o.fresh, o.freshSize, o.backlog, o.gathered = nil, 0, nil, nil
 	v := o.r.view.Load()
 	for _, p := range v.held {
 		part := v.parts[p]
@@ -172,182 +193,111 @@ func (o *Outbox) rewind() {
 // Peek returns the next entries to ship; see geo.Source. It has one caller at a
 // time. The store is read without the lock: writes wait for that.
 func (o *Outbox) Peek(max int) ([]geo.Entry, []geo.Mark, error) {
-	o.mu.Lock()
-	left, turn := o.backlog, o.turn
-	o.mu.Unlock()
-	pack := packer{byKey: map[place]int{}, marks: map[slot]uint64{}, lanes: o.r.lanes}
-	defer pack.later(o.poke)
-	for len(left) > 0 && pack.size < max && !pack.held {
-		var err error
-		if left, err = o.peekBacklog(&pack, left, max); err != nil {
-			return nil, nil, err // the next Peek begins where this one did
-		}
+	g, turn, err := o.next()
+	if err != nil {
+		return nil, nil, err // the next Peek begins where this one did
 	}
+	entries, items, err := g.give(o.r, max)
+	if err != nil {
+		o.keep(g, turn)
+		return nil, nil, err
+	}
+	marks := g.done(items)
+	if g.given < len(g.items) {
+		o.keep(g, turn)
+	}
+	return entries, marks, nil
+}
+
+// keep has the next Peek go on with g, unless everything was rewound.
+func (o *Outbox) keep(g *gathering, turn uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.turn == turn {
-		o.backlog = left
+		o.gathered = g
+	}
+}
+
+// next returns what is left of a gathering, or a new one: of the backlog, then
+// of what is fresh.
+func (o *Outbox) next() (*gathering, uint64, error) {
+	o.mu.Lock()
+	turn, left := o.turn, o.backlog
+	if g := o.gathered; g != nil {
+		o.gathered = nil
+		o.mu.Unlock()
+		return g, turn, nil
+	}
+	o.backlog = nil
+	o.mu.Unlock()
+	g := newGathering(o.r.lanes)
+	defer g.later(o.poke)
+	rest, err := o.gatherBacklog(g, left)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.turn == turn { // what did not fit in memory meanwhile comes behind it
+		o.backlog = append(rest, o.backlog...)
+	}
+	if err != nil {
+		return nil, turn, err
 	}
 	k := 0
-	for len(o.backlog) == 0 && k < len(o.fresh) && pack.size < max {
+	for o.turn == turn && len(o.backlog) == 0 && !g.held && k < len(o.fresh) && !g.full() {
 		it := &o.fresh[k]
 		x := indexed{id: it.event.ID, key: it.key}
-		if !pack.add(it.p, it.event.Dot, &x, it.record) {
+		if !g.add(it.p, it.event.Dot, &x, it.record) {
 			break
 		}
-		o.freshSize -= len(it.record) + len(it.key)
+		o.freshSize -= it.size()
 		*it = freshItem{}
 		k++
 	}
 	if o.fresh = o.fresh[k:]; len(o.fresh) == 0 {
 		o.fresh = nil
 	}
-	return pack.entries, pack.list(), nil
+	return g, turn, nil
 }
 
-// peekBacklog takes from the first run as much as fits and returns what is
-// left.
-func (o *Outbox) peekBacklog(pack *packer, left []backlogRun, max int) ([]backlogRun, error) {
-	run := left[0]
-	lo := indexKey(nil, run.p, crdt.Dot{Actor: run.a, N: run.Lo})
-	hi := indexKey(nil, run.p, crdt.Dot{Actor: run.a, N: run.Hi + 1})
-	full := false
-	var failed error
-	err := o.r.engine.Scan(lo, hi, func(kv storage.KV) bool {
-		if pack.size >= max {
-			full = true
-			return false
+// gatherBacklog takes as much of the runs as fits, and returns what is left of
+// them; with an error, all of them.
+func (o *Outbox) gatherBacklog(g *gathering, runs []backlogRun) (left []backlogRun, err error) {
+	for i, run := range runs {
+		if g.full() || g.held {
+			return runs[i:], nil
 		}
-		d := splitIndexKey(kv.Key)
-		x, ok := decodeIndexed(kv.Value)
-		if !ok {
-			failed = storage.ErrCorrupt
-			return false
-		}
-		x.key = append([]byte(nil), x.key...)
-		hash := hashring.KeyHash(x.key)
-		record, err := o.r.give(hash, x.key)
-		if err != nil {
-			if !errors.Is(err, storage.ErrCorrupt) {
-				failed = err
+		lo := indexKey(nil, run.p, crdt.Dot{Actor: run.a, N: run.Lo})
+		hi := indexKey(nil, run.p, crdt.Dot{Actor: run.a, N: run.Hi + 1})
+		full, failed := false, error(nil)
+		err := o.r.engine.Scan(lo, hi, func(kv storage.KV) bool {
+			if full = g.full(); full {
 				return false
 			}
-			record = nil
+			d := splitIndexKey(kv.Key)
+			x, ok := decodeIndexed(kv.Value)
+			if !ok {
+				failed = storage.ErrCorrupt
+				return false
+			}
+			x.key = append([]byte(nil), x.key...)
+			if full = !g.add(run.p, d, &x, nil); full {
+				return false
+			}
+			run.Lo = d.N + 1
+			return true
+		})
+		if err == nil {
+			err = failed
 		}
-		if !pack.add(run.p, d, &x, record) {
-			full = true
-			return false
+		if err != nil {
+			return runs, fmt.Errorf("read dot index for the geo log: %w", err)
 		}
-		run.Lo = d.N + 1
-		return true
-	})
-	if err == nil {
-		err = failed
-	}
-	if err != nil {
-		return left, fmt.Errorf("read dot index for the geo log: %w", err)
-	}
-	if full {
-		left[0] = run // nobody else looks into the runs
-		return left, nil
-	}
-	// The rest of the run has no index entry: nothing of ours to ship.
-	pack.mark(run.slot, run.Hi)
-	return left[1:], nil
-}
-
-// packer gathers entries, one per key and who gets it: the newest record counts.
-type packer struct {
-	entries []geo.Entry
-	byKey   map[place]int
-	marks   map[slot]uint64
-	size    int
-	// lanes tells who gets what of a bucket; see Replica.lanes. held: that of the
-	// next event is not known yet.
-	lanes func(bucket []byte) (to []lane, known bool)
-	held  bool
-}
-
-// place of an entry: a key, or a partition's dots of a bucket, for a region or
-// all.
-type place struct {
-	to  topology.Region
-	p   hashring.Partition
-	key string
-}
-
-// heldFor is how long the outbox waits before it looks again which regions have
-// a bucket.
-const heldFor = 100 * time.Millisecond
-
-// later calls poke in a while if something is held.
-func (k *packer) later(poke func()) {
-	if k.held {
-		time.AfterFunc(heldFor, poke)
-	}
-}
-
-// add takes the event d of which the index says x, unless it is held.
-func (k *packer) add(p hashring.Partition, d crdt.Dot, x *indexed, record []byte) bool {
-	to, known := k.lanes(bucketOf(x.key))
-	if !known {
-		k.held = true
-		return false
-	}
-	k.mark(slot{p, d.Actor}, d.N)
-	if to == nil {
-		k.put(place{"", p, string(x.key)}, d, x, record)
-	}
-	for _, l := range to {
-		if l.has {
-			k.put(place{l.to, p, string(x.key)}, d, x, record)
-		} else {
-			k.skip(l.to, p, d, skipKey(bucketOf(x.key)))
+		if full {
+			return append([]backlogRun{run}, runs[i+1:]...), nil
 		}
+		// The rest of the run has no index entry: nothing of ours to ship.
+		g.mark(run.slot, run.Hi)
 	}
-	return true
-}
-
-func (k *packer) put(at place, d crdt.Dot, x *indexed, record []byte) {
-	if len(record) == 0 {
-		return // lost or unreadable here; anti-entropy will find it
-	}
-	if !x.id.IsZero() {
-		k.size += 28
-	}
-	if i, ok := k.byKey[at]; ok {
-		e := &k.entries[i]
-		k.size += len(record) - len(e.Record) + 12
-		e.Record = record
-		e.Dots, e.IDs = append(e.Dots, d), x.tells(e.IDs, d)
-		return
-	}
-	k.byKey[at] = len(k.entries)
-	k.entries = append(k.entries, geo.Entry{To: string(at.to), Partition: at.p, Key: x.key, Record: record, Dots: []crdt.Dot{d}, IDs: x.tells(nil, d)})
-	k.size += len(record) + len(x.key) + 24
-}
-
-// skip tells a region of a dot alone.
-func (k *packer) skip(to topology.Region, p hashring.Partition, d crdt.Dot, key []byte) {
-	k.size += 12
-	at := place{to, p, string(key)}
-	if i, ok := k.byKey[at]; ok {
-		k.entries[i].Dots = append(k.entries[i].Dots, d)
-		return
-	}
-	k.byKey[at] = len(k.entries)
-	k.entries = append(k.entries, geo.Entry{To: string(to), Partition: p, Key: key, Dots: []crdt.Dot{d}})
-	k.size += len(key) + 12
-}
-
-func (k *packer) mark(s slot, n uint64) { k.marks[s] = max(k.marks[s], n) }
-
-func (k *packer) list() []geo.Mark {
-	var out []geo.Mark
-	for s, n := range k.marks {
-		out = append(out, geo.Mark{Partition: s.p, Actor: s.a, N: n})
-	}
-	return out
+	return nil, nil
 }
 
 // Confirm remembers that the log holds everything up to the marks.
@@ -390,7 +340,7 @@ func (o *Outbox) shipped(p hashring.Partition, actors []crdt.Actor, c *crdt.Cloc
 	defer o.mu.Unlock()
 	for _, a := range actors {
 		if o.confirmed[slot{p, a}] < c.Max(a) {
-			if len(o.backlog) == 0 && len(o.fresh) == 0 {
+			if len(o.backlog) == 0 && len(o.fresh) == 0 && o.gathered == nil {
 				o.rewind()
 				o.poke()
 			}

@@ -1,0 +1,124 @@
+package jetstream
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// A region that has not asked for batches and has taken none for goneAfter is
+	// away, and one that has asked and takes none of at least someWait for
+	// idleAfter: its requests outlive its link, if packets vanish on that.
+	goneAfter = 300 * time.Millisecond
+	idleAfter = time.Second
+	someWait  = 16
+	// takersBeat is how often the region's consumers are looked at while this node
+	// appends, doubtBeat while nobody takes, or that may be so.
+	takersBeat = 500 * time.Millisecond
+	doubtBeat  = 150 * time.Millisecond
+)
+
+// takers says whether any region takes batches from the log.
+type takers struct {
+	seen map[string]taker
+}
+
+// taker is one region's consumer.
+type taker struct {
+	floor, open uint64
+	asks        bool
+	since       time.Time // of its last progress
+}
+
+// away says that it will not take anything soon.
+func (k taker) away(now time.Time) bool {
+	idle := now.Sub(k.since)
+	return k.open > 0 && (!k.asks && idle >= goneAfter || k.open >= someWait && idle >= idleAfter)
+}
+
+// look takes what the server says of all consumers, and reports whether the log
+// is wanted. Where there are none yet, it is.
+func (t *takers) look(now time.Time, all []*jetstream.ConsumerInfo) bool {
+	next := make(map[string]taker, len(all))
+	wanted := len(all) == 0
+	for _, c := range all {
+		at := taker{floor: c.AckFloor.Stream, open: c.NumPending + uint64(max(c.NumAckPending, 0)), asks: c.NumWaiting > 0, since: now}
+		if was, known := t.seen[c.Name]; known && was.floor == at.floor && was.open > 0 && at.open >= was.open {
+			at.since = was.since
+		}
+		next[c.Name] = at
+		wanted = wanted || !at.away(now)
+	}
+	t.seen = next
+	return wanted
+}
+
+// Wanted reports what the last look came to; see geo.Log.
+func (l *Log) Wanted() bool { return !l.unwanted.Load() }
+
+// watchTakers looks at the consumers until ctx ends: while this node appends,
+// and while nobody takes.
+func (l *Log) watchTakers(ctx context.Context) {
+	var t takers
+	looked := uint64(0)
+	for {
+		beat := takersBeat
+		if !l.Wanted() || !t.idle() {
+			beat = doubtBeat
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(beat):
+		}
+		appended := l.appended.Load()
+		if appended == looked && l.Wanted() {
+			continue
+		}
+		all, err := l.consumers(ctx)
+		if err != nil {
+			// Whether appends work is theirs to find out.
+			l.logger.Debug("cannot look at consumers", "error", err)
+			l.unwanted.Store(false)
+			continue
+		}
+		wanted := t.look(time.Now(), all)
+		if t.idle() { // else it is looked at again
+			looked = appended
+		}
+		if l.unwanted.Swap(!wanted) == wanted {
+			l.logger.Info("whether other regions take from the log", "taken", wanted)
+		}
+	}
+}
+
+// idle says that nothing waits for anybody.
+func (t *takers) idle() bool {
+	for _, k := range t.seen {
+		if k.open > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *Log) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	stream, err := l.js.Stream(ctx, streamName(l.cfg.Region))
+	if err != nil {
+		return nil, fmt.Errorf("look at stream: %w", err)
+	}
+	var all []*jetstream.ConsumerInfo
+	list := stream.ListConsumers(ctx)
+	for c := range list.Info() {
+		all = append(all, c)
+	}
+	if err := list.Err(); err != nil {
+		return nil, fmt.Errorf("list consumers: %w", err)
+	}
+	return all, nil
+}

@@ -1,0 +1,45 @@
+package jetstream
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+func TestWhoTakes(t *testing.T) {
+	info := func(name string, floor, pending uint64, acks int) *jetstream.ConsumerInfo {
+		return &jetstream.ConsumerInfo{Name: name, AckFloor: jetstream.SequenceInfo{Stream: floor}, NumPending: pending, NumAckPending: acks, NumWaiting: 1}
+	}
+	silent := func(name string, floor, pending uint64) *jetstream.ConsumerInfo {
+		c := info(name, floor, pending, 0)
+		c.NumWaiting = 0
+		return c
+	}
+	var k takers
+	start := time.Unix(0, 0)
+	for _, c := range []struct {
+		name string
+		at   int // ms
+		all  []*jetstream.ConsumerInfo
+		want bool
+	}{
+		{"nobody yet", 0, nil, true},
+		{"a new one with much before it", 0, []*jetstream.ConsumerInfo{info("a", 0, 1000, 0)}, true},
+		{"it takes", 2000, []*jetstream.ConsumerInfo{info("a", 10, 1000, 0)}, true},
+		{"it takes nothing for a while", 2900, []*jetstream.ConsumerInfo{info("a", 10, 1000, 0)}, true},
+		{"it is away", 3000, []*jetstream.ConsumerInfo{info("a", 10, 990, 10)}, false},
+		{"another one takes", 3500, []*jetstream.ConsumerInfo{info("a", 10, 1000, 0), info("b", 5, 1000, 0)}, true},
+		{"both are away", 4500, []*jetstream.ConsumerInfo{info("a", 10, 1000, 0), info("b", 5, 1000, 0)}, false},
+		{"one has little before it", 4600, []*jetstream.ConsumerInfo{info("a", 10, 1000, 0), info("b", 5, 2, 3)}, true},
+		{"out of order, but it takes", 5600, []*jetstream.ConsumerInfo{info("a", 10, 900, 0)}, true},
+		{"it has all", 6000, []*jetstream.ConsumerInfo{info("a", 1000, 0, 0)}, true},
+		{"a batch after a long rest", 60_000, []*jetstream.ConsumerInfo{silent("a", 1000, 1)}, true},
+		{"nobody asks for it", 60_300, []*jetstream.ConsumerInfo{silent("a", 1000, 2)}, false},
+		{"somebody does", 60_400, []*jetstream.ConsumerInfo{info("a", 1000, 2, 0)}, true},
+	} {
+		if got := k.look(start.Add(time.Duration(c.at)*time.Millisecond), c.all); got != c.want {
+			t.Errorf("%s: wanted %v", c.name, got)
+		}
+	}
+}
