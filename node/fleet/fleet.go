@@ -63,6 +63,7 @@ type Fleet struct {
 	cfg     Config
 	wan     *wan
 	regions []process.Region
+	nextID  topology.RegionID // at least, of a region to be added
 
 	mu    sync.Mutex
 	nodes map[topology.NodeID]*place
@@ -140,48 +141,56 @@ func (f *Fleet) writeSecret() error {
 
 // layOut gives every node its addresses and configuration.
 func (f *Fleet) layOut() error {
+	for r, name := range f.cfg.Regions {
+		if err := f.layRegion(name, topology.RegionID(r+1)); err != nil {
+			return err
+		}
+	}
+	for _, p := range f.nodes {
+		p.cfg.Regions = f.regions
+	}
+	return nil
+}
+
+// layRegion gives the nodes of a region their addresses, and a configuration that
+// knows of the regions so far.
+func (f *Fleet) layRegion(name topology.Region, id topology.RegionID) error {
 	const perNode = 5
-	ports, err := freeAddrs(len(f.cfg.Regions) * f.cfg.Nodes * perNode)
+	ports, err := freeAddrs(f.cfg.Nodes * perNode)
 	if err != nil {
 		return err
 	}
 	type addrs struct{ client, peer, admin, nats, cluster string }
-	all := make([][]addrs, len(f.cfg.Regions))
-	for r, name := range f.cfg.Regions {
-		region := process.Region{Name: name, ID: topology.RegionID(r + 1)}
-		for n := range f.cfg.Nodes {
-			a := addrs{ports[0], ports[1], ports[2], ports[3], ports[4]}
-			ports = ports[perNode:]
-			all[r] = append(all[r], a)
-			id := topology.NodeID(fmt.Sprintf("%s-%d", name, n+1))
-			region.Members = append(region.Members, process.Member{
-				ID: id, Rack: fmt.Sprintf("rack-%d", n%3+1), Weight: 1, Client: a.client, Peer: a.peer,
-			})
-			f.wan.own(a.peer, end{id, name})
-			if n < f.cfg.NATSServers {
-				region.NATS = append(region.NATS, "nats://"+a.nats)
-				f.wan.own(a.nats, end{id, name})
-			}
+	var all []addrs
+	var routes []string
+	region := process.Region{Name: name, ID: id}
+	for n := range f.cfg.Nodes {
+		a := addrs{ports[0], ports[1], ports[2], ports[3], ports[4]}
+		ports = ports[perNode:]
+		all = append(all, a)
+		id := topology.NodeID(fmt.Sprintf("%s-%d", name, n+1))
+		region.Members = append(region.Members, process.Member{
+			ID: id, Rack: fmt.Sprintf("rack-%d", n%3+1), Weight: 1, Client: a.client, Peer: a.peer,
+		})
+		f.wan.own(a.peer, end{id, name})
+		if n < f.cfg.NATSServers {
+			region.NATS = append(region.NATS, "nats://"+a.nats)
+			routes = append(routes, a.cluster)
+			f.wan.own(a.nats, end{id, name})
 		}
-		f.regions = append(f.regions, region)
 	}
-	for r, region := range f.regions {
-		var routes []string
-		for n := range f.cfg.NATSServers {
-			routes = append(routes, all[r][n].cluster)
-		}
-		for n, m := range region.Members {
-			a := all[r][n]
-			c := f.config(region.Name, m.ID, process.Listen{Client: a.client, Peer: a.peer, Admin: a.admin})
-			if n < f.cfg.NATSServers {
-				c.NATS.Listen = a.nats
-				if f.cfg.NATSServers > 1 {
-					c.NATS.Cluster = &process.Cluster{Listen: a.cluster, Routes: routes}
-				}
+	f.regions = append(slices.Clone(f.regions), region)
+	for n, m := range region.Members {
+		a := all[n]
+		c := f.config(name, m.ID, process.Listen{Client: a.client, Peer: a.peer, Admin: a.admin})
+		if n < f.cfg.NATSServers {
+			c.NATS.Listen = a.nats
+			if f.cfg.NATSServers > 1 {
+				c.NATS.Cluster = &process.Cluster{Listen: a.cluster, Routes: routes}
 			}
-			f.nodes[m.ID] = &place{region: region.Name, cfg: c}
-			f.order = append(f.order, m.ID)
 		}
+		f.nodes[m.ID] = &place{region: name, cfg: c}
+		f.order = append(slices.Clone(f.order), m.ID)
 	}
 	return nil
 }
@@ -203,8 +212,8 @@ func (f *Fleet) config(region topology.Region, id topology.NodeID, at process.Li
 // serves clients. It owns nothing before a plan gives it its share. From then
 // on it is as any other node of the fleet.
 func (f *Fleet) AddNode(ctx context.Context, region topology.Region, id topology.NodeID, rack string) error {
-	if !slices.Contains(f.cfg.Regions, region) {
-		return fmt.Errorf("no region %q; there are %v", region, f.cfg.Regions)
+	if regions := f.Regions(); !slices.Contains(regions, region) {
+		return fmt.Errorf("no region %q; there are %v", region, regions)
 	}
 	at, err := freeAddrs(3)
 	if err != nil {
@@ -395,10 +404,10 @@ func (f *Fleet) Heal(a, b string) error {
 func (f *Fleet) HealAll() { f.wan.heal() }
 
 func (f *Fleet) places(names ...string) error {
-	nodes := f.Nodes()
+	nodes, regions := f.Nodes(), f.Regions()
 	for _, n := range names {
-		if !slices.Contains(nodes, topology.NodeID(n)) && !slices.Contains(f.cfg.Regions, topology.Region(n)) {
-			return fmt.Errorf("no region or node %q; there are %v and %v", n, f.cfg.Regions, nodes)
+		if !slices.Contains(nodes, topology.NodeID(n)) && !slices.Contains(regions, topology.Region(n)) {
+			return fmt.Errorf("no region or node %q; there are %v and %v", n, regions, nodes)
 		}
 	}
 	return nil
@@ -416,7 +425,11 @@ func (f *Fleet) Nodes() []topology.NodeID {
 }
 
 // Regions in order.
-func (f *Fleet) Regions() []topology.Region { return f.cfg.Regions }
+func (f *Fleet) Regions() []topology.Region {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cfg.Regions
+}
 
 // Up reports whether a node runs: it was started, and has not failed since.
 func (f *Fleet) Up(id topology.NodeID) bool {

@@ -1,0 +1,136 @@
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/node/fleet"
+	"github.com/atolldb/atoll/node/topology"
+	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
+)
+
+// export of a whole region.
+func export(t *testing.T, ctx context.Context, c adminv1.ClusterClient) string {
+	t.Helper()
+	stream, err := c.Export(ctx, &adminv1.ExportRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out string
+	for {
+		msg, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range msg.Records {
+			out += fmt.Sprintf("%q %q %d\n", r.Bucket, r.Key, len(r.Versions))
+			for _, v := range r.Versions {
+				out += fmt.Sprintf("  %d/%d %d %v %d %q %v\n", v.Actor, v.N, v.Stamp, v.Deleted, v.ExpiresAt, v.Value, v.Past)
+			}
+		}
+	}
+}
+
+// A third region joins a pair that has data and is written to meanwhile: it ends
+// byte by byte as the others, and what is written in any of them arrives in the two
+// others. Nothing fails on the way.
+func TestThirdRegionJoins(t *testing.T) {
+	f, ctx := start(t, fleet.Config{Regions: []topology.Region{"eu", "us"}, Partitions: 16})
+	eu := open(t, ctx, f, "eu")
+	for i := range 200 {
+		if _, err := eu.Put(ctx, fmt.Sprint("k", i), fmt.Append(nil, "value ", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 20 { // some are deleted, and stay so
+		obj, err := eu.Get(ctx, fmt.Sprint("k", i))
+		if err == nil {
+			_, err = eu.Delete(ctx, fmt.Sprint("k", i), client.After(obj.Version()))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	writing, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		for i := 0; writing.Err() == nil; i++ {
+			if _, err := eu.Put(ctx, fmt.Sprint("busy", i%50), fmt.Append(nil, i)); err != nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}()
+	if err := f.AddRegion(ctx, "ap"); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("a write failed meanwhile: %v", err)
+	}
+	ap, us := open(t, ctx, f, "ap"), open(t, ctx, f, "us")
+	if _, err := ap.Put(ctx, "from-ap", []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := us.Put(ctx, "from-us", []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, ctx, "all three are equal", func() bool { return f.Converged() == nil })
+	regions := []topology.Region{"eu", "us", "ap"}
+	want := export(t, ctx, admin(t, f, "eu"))
+	for _, r := range regions[1:] {
+		if got := export(t, ctx, admin(t, f, r)); got != want || len(got) < 1000 {
+			t.Errorf("region %s differs: %d bytes of export, eu has %d", r, len(got), len(want))
+		}
+	}
+	ops := admin(t, f, "ap")
+	eventually(t, ctx, "every pair of regions hears each other and lacks nothing", func() bool {
+		res, err := ops.RegionLag(ctx, &adminv1.RegionLagRequest{})
+		if err != nil || len(res.Links) != 12 || len(res.Silent) > 0 {
+			return false
+		}
+		for _, l := range res.Links {
+			if !l.Alive || l.Pending+l.Unheld > 0 || l.UnknownPartitions > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	for i, a := range regions {
+		b := regions[(i+1)%3]
+		v, err := ops.RegionVerify(ctx, &adminv1.RegionVerifyRequest{A: string(a), B: string(b), Deep: true, WaitMs: 10_000})
+		if err != nil || v.Equal != 16 {
+			t.Errorf("%s and %s: %v %v", a, b, v, err)
+		}
+	}
+
+	// It leaves again: what was written there stays, and the two others go on.
+	if err := f.RemoveRegion(ctx, "ap"); err != nil {
+		t.Fatal(err)
+	}
+	if got := export(t, ctx, admin(t, f, "eu")); got != want {
+		t.Error("something is gone with the region")
+	}
+	if _, err := eu.Put(ctx, "afterwards", []byte("v")); err != nil {
+		t.Error(err)
+	}
+	eventually(t, ctx, "the two are equal", func() bool { return f.Converged() == nil })
+	res, err := admin(t, f, "us").RegionLag(ctx, &adminv1.RegionLagRequest{})
+	if err != nil || len(res.Links) != 4 {
+		t.Errorf("%v %v", res, err)
+	}
+	if err := f.RemoveRegion(ctx, "ap"); err == nil {
+		t.Error("removed twice")
+	}
+	if err := f.AddRegion(ctx, "eu"); err == nil {
+		t.Error("added twice")
+	}
+}
