@@ -66,6 +66,10 @@ type Config struct {
 	ScrubPass time.Duration
 	// RepairBytes that repair fetches in a second; see repair.Config.
 	RepairBytes uint64
+	// PruneBeat between looks at the dot index, and IndexBytes, its budget; see
+	// repair.Config.
+	PruneBeat  time.Duration
+	IndexBytes uint64
 	// Hints bounds those that are kept here; its Self is not read.
 	Hints hint.Config
 	// Grace for partitions that were given away; see handoff.Config.
@@ -198,7 +202,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		Regions: n.deps.Others.All, Map: n.wireRegions(),
 		Alive: n.up, Observe: n.observe, Slow: n.alive.Slow, Took: n.took,
 	})
-	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass, RepairBytes: cfg.RepairBytes}, repair.Deps{
+	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass, RepairBytes: cfg.RepairBytes, PruneBeat: cfg.PruneBeat, IndexBytes: cfg.IndexBytes}, repair.Deps{
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology,
 		Alive: n.alive.Alive, Up: up, Gap: n.gap,
 		Regions: n.regions, ApplyRemote: n.applyRemote,

@@ -292,6 +292,19 @@ var families = []family{
 	counter("index_pruned_dots_total", "Index entries given up because every owner has what they tell of, at most.",
 		func(f *Figures) float64 { return number(f.Replica.Pruned.Load()) }),
 
+	gauge("index_bytes", "Size of the dot index when it was last measured.",
+		func(f *Figures) float64 { return number(f.Repair.IndexBytes.Load()) }),
+	counter("index_regions_given_up_total", "Times that the index did not wait for a region any more, since it was above its budget.",
+		func(f *Figures) float64 { return number(f.Repair.Unwaited.Load()) }),
+	labelled(asGauge, "region_needs_full_sync", "1 for each region that lacks what the index has given up.", []string{"region"},
+		func(f *Figures, put func(float64, ...string)) {
+			for _, region := range f.NeedFullSync {
+				put(1, string(region))
+			}
+		}),
+	counter("repair_orphan_dots_total", "Writes of buckets of some regions that a dead node took with it before other owners had them.",
+		func(f *Figures) float64 { return number(f.Repair.Orphans.Load()) }),
+
 	// The group committer and its disk.
 	counter("commit_groups_total", "Groups committed.",
 		func(f *Figures) float64 { return number(f.Commits.Groups) }),

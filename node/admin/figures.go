@@ -65,6 +65,8 @@ type Figures struct {
 	Unconfirmed uint64
 	// Drains are of the regions that this node drains.
 	Drains map[topology.Region]geo.DrainStats
+	// NeedFullSync are the regions whose missing dots this node's index has given up.
+	NeedFullSync []topology.Region
 	// Incoming and Outgoing are about the partitions that this node looks after, as
 	// is CompleteAsOf: up to when it has all that a region had written, by that
 	// one's clocks, zero for not known.

@@ -15,6 +15,9 @@ func TestParted(t *testing.T) {
 	for seed := range uint64(*simParted) {
 		seed += *simSeed
 		shape := Shape{Regions: 2 + int(seed%2), Nodes: 3, Partitions: 8, Parted: true, Settled: seed%3 != 0, Collect: seed%4 == 1}
+		if seed%3 == 0 {
+			shape.Index = 2 << 10
+		}
 		var r Report
 		synctest.Test(t, func(t *testing.T) {
 			r = Simulate(t, seed, shape, 30*time.Second, hclog.NewNullLogger())

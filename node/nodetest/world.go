@@ -71,6 +71,9 @@ type Shape struct {
 	Collect bool
 	// Parted: some buckets are in some of the regions only.
 	Parted bool
+	// Index, if not 0, is a budget of each node's dot index, in bytes, that is looked
+	// at every few seconds.
+	Index uint64
 	// Focus, if not nil, takes the place of the faults that the seed draws.
 	Focus *Focus
 }
@@ -226,6 +229,9 @@ func (w *World) Start(m *member) {
 	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Keys: crdt.Keys{secret}, ScrubPass: 10 * time.Second, Grace: 3 * time.Second,
 		Buckets: w.partedBuckets().With(bucket.Definition{Name: homedBucket, Home: w.name(homeRegion)}),
 		Collect: collecting(w.shape.Collect && !w.calm.Load())}
+	if w.shape.Index > 0 {
+		cfg.IndexBytes, cfg.PruneBeat = w.shape.Index, 2*time.Second
+	}
 	deps := node.Deps{
 		Engine: engine, Registry: m.registry, Store: m.ear, RegionStore: w.stores[m.region], Transport: transport,
 		HLC:    hlc.New(func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }),

@@ -207,6 +207,12 @@ type Repair struct {
 	// sooner, while other owners can still heal it, and reads more. Default
 	// 168h, a week.
 	ScrubPass Duration `yaml:"scrub_pass"`
+	// IndexBytes is how large the index of writes may become that another region
+	// lacks: 1 MiB or more. When it is larger, a region that is away is not waited
+	// for any more: when it returns, all of its partitions are compared record by
+	// record, and the metric atoll_region_needs_full_sync says so before. More
+	// lets a region be away for longer and takes disk. Default 1 GiB.
+	IndexBytes Size `yaml:"index_bytes"`
 }
 
 // Collect says when the marks of deletes (tombstones) are taken off the disks:
@@ -265,7 +271,7 @@ func Default() Config {
 		Replicas:   3,
 		NATS:       NATS{Mode: NATSEmbedded, MaxStore: 8 * GiB},
 		Memory:     Memory{BlockCache: 64 * MiB, Memtable: 128 * MiB},
-		Repair:     Repair{BytesPerSecond: 64 * MiB, ScrubPass: Duration(7 * 24 * time.Hour)},
+		Repair:     Repair{BytesPerSecond: 64 * MiB, ScrubPass: Duration(7 * 24 * time.Hour), IndexBytes: 1 * GiB},
 		Collect:    Collect{Every: Duration(24 * time.Hour), Grace: Duration(24 * time.Hour)},
 		Hints:      Hints{MaxBytes: 1 * GiB, MaxAge: Duration(3 * time.Hour), BytesPerSecond: 8 * MiB},
 		Log:        Log{Level: "info", Format: LogAuto},

@@ -34,8 +34,20 @@ func (r *Repairer) prune(ctx context.Context, pruned map[hashring.Partition]*crd
 	}
 	r.known.retain(shares)
 	r.askEverybody(ctx, shares)
+	r.returned(shares)
+	r.giveUp(ctx, shares, parts, pruned)
+	for ctx.Err() == nil && r.keepBudget(ctx, shares, parts) {
+		r.giveUp(ctx, shares, parts, pruned)
+	}
+}
+
+// giveUp prunes what everybody has who is waited for.
+func (r *Repairer) giveUp(ctx context.Context, shares shares, parts []hashring.Partition, pruned map[hashring.Partition]*crdt.Clock) {
 	owners := map[hashring.Partition][]topology.NodeID{}
 	for l, ps := range shares {
+		if l.region != "" && r.unwaited.has(l.region) {
+			continue
+		}
 		for p := range ps {
 			owners[p] = append(owners[p], l.id)
 		}
@@ -60,6 +72,7 @@ func (r *Repairer) prune(ctx context.Context, pruned map[hashring.Partition]*crd
 			continue
 		}
 		pruned[p] = base
+		r.unwaited.gave(p, base)
 		r.stats.Prunings.Add(1)
 		if !sleep(ctx, rest(time.Since(began), r.Busy())) {
 			return

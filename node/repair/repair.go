@@ -53,6 +53,11 @@ type Config struct {
 	// index entries are then deleted: 10 min by default. An entry takes about
 	// its key and 24 bytes.
 	PruneBeat time.Duration
+	// IndexBytes is how large the dot index may become while another region is
+	// away; 1 GiB by default. Above it that region needs a full sync when it
+	// returns. It is looked at each PruneBeat, so that it may be passed by what is
+	// written in that time.
+	IndexBytes uint64
 	// PageBytes bounds one reply; 1 MiB by default.
 	PageBytes int
 	// RepairBytes is how much this node fetches in a second when it has nothing
@@ -112,6 +117,7 @@ type Repairer struct {
 	regions map[topology.Region]*far
 
 	wanted   wanted
+	unwaited unwaited
 	met      met
 	known    known
 	equal    equal
@@ -142,6 +148,9 @@ func New(cfg Config, deps Deps) *Repairer {
 	def(&cfg.PruneBeat, 10*time.Minute)
 	if cfg.PageBytes == 0 {
 		cfg.PageBytes = 1 << 20
+	}
+	if cfg.IndexBytes == 0 {
+		cfg.IndexBytes = 1 << 30
 	}
 	if cfg.RepairBytes == 0 {
 		cfg.RepairBytes = 64 << 20

@@ -34,6 +34,9 @@ type Stats struct {
 	// Orphans are writes that were lost here with their node before any other owner
 	// had them: another region told of them, and has no record of their bucket.
 	Orphans atomic.Uint64
+	// IndexBytes is how large the dot index was when it was last measured, and
+	// Unwaited counts the times that a region was not waited for any more.
+	IndexBytes, Unwaited atomic.Uint64
 	// Prunings of a partition's index.
 	Prunings atomic.Uint64
 }

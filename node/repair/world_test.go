@@ -46,6 +46,7 @@ type world struct {
 	busy float64 // all nodes
 	// hidden: nobody knows the topologies of other regions.
 	hidden bool
+	index  uint64 // budget of each node, in bytes
 }
 
 type member struct {
@@ -227,7 +228,7 @@ func (m *member) start() {
 	}
 	deps.Regions = m.regions
 	m.repair = repair.New(repair.Config{
-		Self: m.id, Beat: m.w.beat, PageBytes: m.w.page, ScrubPass: m.w.scrub, PruneBeat: m.w.prune, RepairBytes: m.w.budget,
+		Self: m.id, Beat: m.w.beat, PageBytes: m.w.page, ScrubPass: m.w.scrub, PruneBeat: m.w.prune, RepairBytes: m.w.budget, IndexBytes: m.w.index,
 	}, deps)
 	rep.SetFetch(m.repair.Want)
 	ctx, stop := context.WithCancel(context.Background())

@@ -95,3 +95,18 @@ func (o *pruneOp) Decide(tx storage.Txn) error {
 	}
 	return part.putSnapshot(tx)
 }
+
+// IndexSize is how many entries the index of p has, and how large they are with
+// their keys, as the store has it now: it reads all of it.
+func (r *Replica) IndexSize(p hashring.Partition) (entries, bytes uint64, err error) {
+	lo, hi := indexKey(nil, p, crdt.Dot{}), indexEnd(p)
+	err = scanAll(r.engine, lo, hi, func(kv storage.KV, _ bool) bool {
+		entries++
+		bytes += uint64(len(kv.Key) + len(kv.Value))
+		return true
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("measure the index of partition %d: %w", p, err)
+	}
+	return entries, bytes, nil
+}
