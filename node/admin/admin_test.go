@@ -183,7 +183,7 @@ func TestMetrics(t *testing.T) {
 		`atoll_geo_pending_dots{destination="us"} 13`,
 		`atoll_geo_unheld_dots{destination="us"} 14`,
 		`atoll_geo_pending_unknown_partitions{destination="us"} 2`,
-		`atoll_geo_converged_as_of_seconds{region="us"} 0`,
+		`atoll_geo_converged_as_of_seconds{with="us"} 0`,
 		`atoll_geo_complete_as_of_seconds{origin="us"} 1.7000000005e+09`,
 		`atoll_geo_lag_dots{origin="us"} 12`,
 		`atoll_request_duration_seconds_count{code="unknown_outcome",consistency="local_all",op="put"} 1`,

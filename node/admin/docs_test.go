@@ -50,6 +50,21 @@ func TestOperationsNameMetricsThatExist(t *testing.T) {
 			exists[name] = true
 		}
 	}
+	for _, file := range []string{"docs/regions.md", "deploy/prometheus/regions.rules.yaml"} {
+		text, err := os.ReadFile("../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := fullName.FindAllString(string(text), -1)
+		if len(named) < 5 {
+			t.Errorf("%s names %d metrics: are they found?", file, len(named))
+		}
+		for _, name := range named {
+			if !exists[name] {
+				t.Errorf("%s names %s, which does not exist", file, name)
+			}
+		}
+	}
 	named := metricsIn(string(text))
 	if len(named) < 20 {
 		t.Errorf("%d metrics are named: are they found?", len(named))

@@ -24,7 +24,7 @@ var (
 	byOrigin = []string{"origin"}
 
 	byDestination = []string{"destination"}
-	byRegion      = []string{"region"}
+	byOther       = []string{"with"}
 
 	byPeer  = []string{"peer"}
 	byKind  = []string{"peer", "kind"}
@@ -407,7 +407,7 @@ var families = []family{
 		incoming(func(l geo.LagReport) float64 { return float64(l.Unknown) })),
 	labelled(asGauge, "geo_complete_as_of_seconds", "Unix time, by the other region's clocks, up to which this node's share has all that was written there; 0 for not known.", byOrigin,
 		asOf(func(f *Figures) map[topology.Region]time.Time { return f.CompleteAsOf })),
-	labelled(asGauge, "geo_converged_as_of_seconds", "Unix time since which every partition of this node's share was found equal, clocks and digests, to one in the other region; 0 for not yet.", byRegion,
+	labelled(asGauge, "geo_converged_as_of_seconds", "Unix time since which every partition of this node's share was found equal, clocks and digests, to one in the other region; 0 for not yet.", byOther,
 		asOf(func(f *Figures) map[topology.Region]time.Time { return f.ConvergedAsOf })),
 	labelled(asGauge, "geo_pending_dots", "Writes of this region that no owner in the other region has, of this node's share.", byDestination,
 		outgoing(func(l geo.LagReport) float64 { return number(l.Pending) })),
