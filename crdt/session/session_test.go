@@ -158,9 +158,10 @@ func TestFold(t *testing.T) {
 }
 
 func TestDropped(t *testing.T) {
+	const places = 3000
 	token := Begin()
 	dropped := 0
-	for i := range uint16(600) {
+	for i := range uint16(places) {
 		seen := &Part{Place: Place{16, i}}
 		seen.Saw(crdt.Dot{Actor: crdt.MakeActor(1, 1), N: uint64(i) + 100}, hlc.FromMillis(1_700_000_000_000))
 		tok, err := Open(secret, token, seen.Place)
@@ -175,10 +176,13 @@ func TestDropped(t *testing.T) {
 		}
 	}
 	pieces, err := Split(token)
-	if err != nil || len(pieces)+dropped != 600 {
+	if err != nil || len(pieces)+dropped != places {
 		t.Fatalf("%d partitions are in the token and %d were told to be dropped: %v", len(pieces), dropped, err)
 	}
-	if pieces[0].Place.Prefix != uint16(dropped) || pieces[len(pieces)-1].Place.Prefix != 599 {
+	if len(pieces) < 150 {
+		t.Errorf("only %d partitions have room", len(pieces))
+	}
+	if pieces[0].Place.Prefix != uint16(dropped) || pieces[len(pieces)-1].Place.Prefix != places-1 {
 		t.Error("not the oldest ones were dropped")
 	}
 	// One that cannot be sealed is told, too.
@@ -189,6 +193,41 @@ func TestDropped(t *testing.T) {
 	tok, _ := Open(secret, Begin(), seen.Place)
 	if token, d := tok.With(seen); d != 1 || !bytes.Equal(token, Begin()) {
 		t.Errorf("%d dropped, %d bytes", d, len(token))
+	}
+}
+
+// The fullest part of a partition that can be sealed is within its bound, one that
+// is fuller is refused, and a token with it still is within its own.
+func TestFullestPiece(t *testing.T) {
+	full := &Part{Place: Place{16, 1 << 15}}
+	sealed := 0
+	for i := range uint32(2 * MaxActors) {
+		a := crdt.MakeActor(1<<19+i, 63)
+		for n := range uint64(3) {
+			full.Saw(crdt.Dot{Actor: a, N: crdt.MaxN - 9*n}, hlc.FromMillis(1<<47))
+			full.Told.Add(crdt.Dot{Actor: a, N: crdt.MaxN - 9*n - 1})
+		}
+		if i < MaxBallots {
+			full.SawBallot(uint64(i), crdt.Dot{Actor: crdt.MakeActor(1<<25+i, 63), N: crdt.MaxN}, 1)
+		}
+		p, ok := full.Seal(secret)
+		if !ok {
+			continue
+		}
+		sealed++
+		if len(p.Sealed) > MaxPiece {
+			t.Fatalf("%d bytes with %d actors", len(p.Sealed), i+1)
+		}
+		tok, err := Open(secret, Compose([]Piece{p}), full.Place)
+		if err != nil || !tok.Part().Covers(full) {
+			t.Fatalf("with %d actors: %v", i+1, err)
+		}
+		if token, dropped := tok.With(full); dropped != 0 || len(token) > MaxToken {
+			t.Fatalf("%d bytes, %d dropped", len(token), dropped)
+		}
+	}
+	if sealed < MaxActors/4 || sealed == 2*MaxActors {
+		t.Errorf("%d sizes could be sealed", sealed)
 	}
 }
 

@@ -112,7 +112,7 @@ func parseCondition(q *atollv1.Condition) (c crdt.Condition, err *coord.Error) {
 	case *atollv1.Condition_IfVersion:
 		c.Kind = crdt.IfVersion
 		c.Version = crdt.Dot{Actor: crdt.Actor(is.IfVersion.GetActor()), N: is.IfVersion.GetN()}
-		if !c.Valid() {
+		if !c.Valid() || c.Version.Actor == 0 || c.Version.N == 0 {
 			return c, &coord.Error{
 				Code: coord.CodeInvalid, Detail: "a condition on no version",
 				Field: "condition.if_version", Limit: "a version", Seen: c.Version.String(),
