@@ -139,7 +139,7 @@ func (c *Client) putOp(key string, value []byte, cfg *writeConfig) (*op, *Error)
 		Bucket: c.bucket, Key: []byte(key), Value: value, Context: []byte(cfg.after.context),
 		Level: atollv1.Level(cfg.level), W: cfg.w, Regions: cfg.regions, Overwrite: cfg.overwrite, Sloppy: cfg.sloppy,
 		TtlMs:     int64((cfg.ttl + time.Millisecond - 1) / time.Millisecond),
-		RequestId: o.id[:], Retry: cfg.again, Condition: cfg.cond.wire(),
+		RequestId: o.id[:], Retry: cfg.again, TriedIn: cfg.triedIn, Condition: cfg.cond.wire(),
 	}}
 	return o, nil
 }
@@ -156,7 +156,7 @@ func (c *Client) deleteOp(key string, cfg *writeConfig) (*op, *Error) {
 	o.call.Op = &atollv1.StreamCall_Delete{Delete: &atollv1.DeleteRequest{
 		Bucket: c.bucket, Key: []byte(key), Context: []byte(cfg.after.context),
 		Level: atollv1.Level(cfg.level), W: cfg.w, Regions: cfg.regions, Sloppy: cfg.sloppy,
-		RequestId: o.id[:], Retry: cfg.again, Condition: cfg.cond.wire(),
+		RequestId: o.id[:], Retry: cfg.again, TriedIn: cfg.triedIn, Condition: cfg.cond.wire(),
 	}}
 	return o, nil
 }

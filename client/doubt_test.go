@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +13,41 @@ import (
 	"github.com/atolldb/atoll/node/api/apitest"
 	"github.com/atolldb/atoll/node/coord"
 )
+
+// A retry says where it was tried.
+func TestRetriesSayWhereTheyWereTried(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		opts []client.WriteOption
+		want []string // attempt by attempt
+	}{
+		{"a new write", nil, []string{"[]", "[eu]", "[eu]"}},
+		{"tried anywhere", []client.WriteOption{client.Again(client.NewRequestID())}, []string{"[]", "[]", "[]"}},
+		{"tried there", []client.WriteOption{client.Again(client.NewRequestID()).TriedIn("us")}, []string{"[us]", "[us eu]", "[us eu]"}},
+		{"tried here", []client.WriteOption{client.Again(client.NewRequestID()).TriedIn("eu")}, []string{"[eu]", "[eu]", "[eu]"}},
+	} {
+		r, cl := start(t, 3)
+		var mu sync.Mutex
+		var got []string
+		for _, n := range r.Nodes {
+			n.SetFault(func(op apitest.Op) apitest.Fault {
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, fmt.Sprint(op.Put.TriedIn))
+				return apitest.Fault{Err: &coord.Error{Code: coord.CodeUnavailable, Outcome: coord.Unknown}}
+			})
+		}
+		for what, write := range map[string]func() error{
+			"put":    func() error { return second(cl.Put(testContext(t), "k", []byte("v"), c.opts...)) },
+			"delete": func() error { return second(cl.Delete(testContext(t), "k", c.opts...)) },
+		} {
+			got = nil
+			if err := write(); !errors.Is(err, client.ErrUnknownOutcome) || !slices.Equal(got, c.want) {
+				t.Errorf("%s, %s: %q, %v", c.name, what, got, err)
+			}
+		}
+	}
+}
 
 // step is what becomes of one attempt.
 type step struct {

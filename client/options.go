@@ -42,6 +42,7 @@ type writeConfig struct {
 	info      *Info
 	id        RequestID
 	again     bool
+	triedIn   []string
 	cond      condition
 }
 

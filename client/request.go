@@ -39,21 +39,34 @@ func ParseRequestID(s string) (RequestID, error) {
 
 // RequestOption is the option of Request and Again.
 type RequestOption struct {
-	id    RequestID
-	again bool
+	id      RequestID
+	again   bool
+	triedIn []string
 }
 
 // Request gives a write its id, for a program that wants to keep it before the
 // write begins: then it can ask for the Outcome, or write again, after a crash of
 // its own. It is for one write: PutMany and Update take no notice of it.
-func Request(id RequestID) RequestOption { return RequestOption{id, false} }
+func Request(id RequestID) RequestOption { return RequestOption{id: id} }
 
 // Again is Request for a write that was tried before with that id, here or in
-// another process of the same region, and of which the outcome is not known. If it
-// was applied, that is the answer (Info.Replayed); else it is applied now.
-func Again(id RequestID) RequestOption { return RequestOption{id, true} }
+// another process, and of which the outcome is not known. If it was applied, that is
+// the answer (Info.Replayed); else it is applied now. All owners of all regions are
+// asked before, so that while one of them cannot be reached the write may be there
+// twice (Info.MaybeDuplicate); TriedIn spares those where it was not tried.
+func Again(id RequestID) RequestOption { return RequestOption{id: id, again: true} }
 
-func (o RequestOption) applyWrite(c *writeConfig) { c.id, c.again = o.id, o.again }
+// TriedIn is Again for a write of which it is known in which regions it was tried,
+// all of them: Error.Region names the one of an error. Then no other region's owners
+// are asked but these, and those of the region of the Client.
+func (o RequestOption) TriedIn(regions ...string) RequestOption {
+	o.triedIn = slices.Clone(regions)
+	return o
+}
+
+func (o RequestOption) applyWrite(c *writeConfig) {
+	c.id, c.again, c.triedIn = o.id, o.again, o.triedIn
+}
 
 // HedgeWrites sends a write that is not answered after d once more, to another
 // node; it happens once all the same. Without it, a write is sent once more after
@@ -119,7 +132,8 @@ func (o *op) identify(cfg *writeConfig) {
 
 // again is o as a retry. What o has is not changed: an attempt that was given up
 // may be encoding it still.
-func (o *op) again() *op {
+// Region is that of the attempts before it, empty if it is not known.
+func (o *op) again(region string) *op {
 	next := &op{
 		name: o.name, hash: o.hash, write: o.write, alone: o.alone, size: o.size, level: o.level,
 		carried: o.carried, rpc: o.rpc, id: o.id, repeats: o.repeats, flagged: true, waits: o.waits,
@@ -127,14 +141,23 @@ func (o *op) again() *op {
 	switch call := o.call.Op.(type) {
 	case *atollv1.StreamCall_Put:
 		put := proto.CloneOf(call.Put)
-		put.Retry = true
+		put.TriedIn, put.Retry = o.tried(put.TriedIn, region), true
 		next.call.Op = &atollv1.StreamCall_Put{Put: put}
 	case *atollv1.StreamCall_Delete:
 		del := proto.CloneOf(call.Delete)
-		del.Retry = true
+		del.TriedIn, del.Retry = o.tried(del.TriedIn, region), true
 		next.call.Op = &atollv1.StreamCall_Delete{Delete: del}
 	}
 	return next
+}
+
+// tried is where a write was tried: in the region of this client, and where it had
+// been tried before. None stands for anywhere.
+func (o *op) tried(before []string, region string) []string {
+	if region == "" || o.flagged && len(before) == 0 || slices.Contains(before, region) {
+		return before
+	}
+	return append(slices.Clone(before), region)
 }
 
 // decided are the reasons of nodes that have asked all owners: of a retry they

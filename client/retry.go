@@ -76,6 +76,7 @@ type run struct {
 	tries    int
 	waits    int  // of those, for a connection
 	doubt    bool // the outcome of an attempt is not known
+	again    bool // the op says that it was tried here
 	twice    bool // a retry may have been a second event
 	hedge    time.Duration
 	tried    []*node
@@ -175,8 +176,8 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 		}
 		// A retry of which nothing was heard may have been anything.
 		r.twice = r.twice || err.MaybeDuplicate || r.op.flagged && !err.said
-		if !r.doubt {
-			r.op, r.doubt = r.op.again(), true
+		if !r.doubt || !r.again {
+			r.op, r.doubt, r.again = r.op.again(c.view.Load().region), true, true
 		}
 		return r.another(c, b, err)
 	}

@@ -44,6 +44,7 @@ type request struct {
 	key       string // of a write
 	requestID string
 	retry     bool
+	triedIn   []string
 	id        client.RequestID // zero without --request-id
 }
 
@@ -160,7 +161,7 @@ func (q *request) writeOptions() []client.WriteOption {
 	}
 	switch {
 	case q.retry:
-		opts = append(opts, client.Again(q.id))
+		opts = append(opts, client.Again(q.id).TriedIn(q.triedIn...))
 	case !q.id.IsZero():
 		opts = append(opts, client.Request(q.id))
 	}

@@ -15,21 +15,28 @@ import (
 const requestHelp = `A write is one event however often it is sent: owners remember its request id
 for ten minutes. If the outcome is unknown (exit code 7) the message names the
 id. Then 'atoll outcome KEY ID' asks what became of it; or the same command with
---request-id ID --retry writes it unless it was written.`
+--request-id ID --retry writes it unless it was written, also in another region.`
 
 // requestFlags name the write in all its attempts.
 func (q *request) requestFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&q.requestID, "request-id", "", "`ID` of the write, a UUID of version 7; without it, a new one")
 	cmd.Flags().BoolVar(&q.retry, "retry", false, "the write was tried before with this --request-id, and its outcome is not known")
+	cmd.Flags().StringSliceVar(&q.triedIn, "tried-in", nil, "`REGION,...` where it was tried, for --retry: no others are asked; without it, all are")
 }
 
 func (q *request) checkRequest(cmd *cobra.Command, key string) (err error) {
 	q.key = key
 	if !cmd.Flags().Changed("request-id") {
+		if len(q.triedIn) > 0 {
+			return usage(cmd, errors.New("--tried-in: give it with --retry and --request-id"))
+		}
 		if q.retry {
 			return usage(cmd, errors.New("--retry: say with --request-id what was tried before"))
 		}
 		return nil
+	}
+	if len(q.triedIn) > 0 && !q.retry {
+		return usage(cmd, errors.New("--tried-in: give it with --retry"))
 	}
 	q.id, err = parseRequest(cmd, "request-id", q.requestID)
 	return err
@@ -53,9 +60,13 @@ func (q *request) unknown(e *client.Error) string {
 	if q.bucket != "default" {
 		of = " --bucket " + quoted(q.bucket)
 	}
+	var in string
+	if e.Region != "" {
+		in = " --tried-in " + e.Region
+	}
 	text := fmt.Sprintf("the write may have been applied. Ask what became of it: atoll outcome %s %s%s"+
-		"\n  or give the same command again with --request-id %[2]s --retry, within ten minutes: it writes only what was not written",
-		quoted(q.key), e.RequestID, of)
+		"\n  or give the same command again with --request-id %[2]s --retry%[4]s, within ten minutes: it writes only what was not written",
+		quoted(q.key), e.RequestID, of, in)
 	if e.MaybeDuplicate {
 		text += "\n  an attempt was repeated while an owner could not be asked: the write may be there twice"
 	}

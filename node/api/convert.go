@@ -76,6 +76,7 @@ type extras interface {
 	GetRegions() uint32
 	GetRequestId() []byte
 	GetRetry() bool
+	GetTriedIn() []string
 	GetSession() []byte
 	GetCondition() *atollv1.Condition
 }
@@ -94,6 +95,9 @@ func parseExtras(p *coord.Put, q extras) *coord.Error {
 			Code: coord.CodeInvalid, Detail: "a retry without a request id",
 			Field: "request_id", Limit: "16 bytes", Seen: "0 bytes",
 		}
+	}
+	for _, name := range q.GetTriedIn() { // how many there may be, coord knows
+		p.TriedIn = append(p.TriedIn, topology.Region(name))
 	}
 	p.Condition, err = parseCondition(q.GetCondition())
 	return err

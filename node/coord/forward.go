@@ -21,6 +21,7 @@ func packPut(p *Put) *wire.Forward {
 	if p.RequestID != (RequestID{}) {
 		m.RequestID = (*[16]byte)(&p.RequestID)
 	}
+	m.TriedIn = recast[string](p.TriedIn)
 	return m
 }
 
@@ -36,6 +37,7 @@ func unpackPut(m *wire.Forward) Put {
 	if m.RequestID != nil {
 		p.RequestID = *m.RequestID
 	}
+	p.TriedIn = recast[topology.Region](m.TriedIn)
 	return p
 }
 

@@ -91,6 +91,9 @@ type Put struct {
 	// Attempt is the ballot of a retry; see replica.Ask. Whoever takes the request
 	// from a client leaves it 0.
 	Attempt uint64
+	// TriedIn are the regions where a retry's earlier attempts were made, this one
+	// or others; none stands for any.
+	TriedIn []topology.Region
 	// Session is the token of an earlier answer, empty for none.
 	Session   []byte
 	Condition crdt.Condition

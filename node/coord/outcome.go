@@ -58,13 +58,7 @@ func (c *Coordinator) outcome(k *key, o OutcomeQuery, turn int, done func(Outcom
 	targets := c.owners(k)
 	if c.Regions != nil {
 		for _, t := range c.Regions() {
-			if int(k.part) >= t.Table.Partitions() {
-				targets = append(targets, target{}) // nobody knows whom to ask there
-				continue
-			}
-			for _, id := range minters(t, k.part) {
-				targets = append(targets, target{id: id})
-			}
+			targets = append(targets, afar(k, t)...)
 		}
 	}
 	q := &inquiry{c: c, k: k, ask: replica.Ask{ID: o.RequestID, Ballot: replica.Forbid}}

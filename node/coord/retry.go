@@ -2,16 +2,22 @@ package coord
 
 import (
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/node/replica"
+	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
 )
 
 // A retry says that an earlier attempt of the same request may have had an
 // effect, at whatever owner. So before it mints, all owners are asked for the
-// request's id. If one has it, that is the write: it is given to those who miss
+// request's id: those of this region, which are fenced so that none of them mints
+// meanwhile, and those of the regions where it was tried. Who says that it was tried
+// here alone waits for nobody else; who does not say asks everywhere, and has to
+// live with doubt while a region cannot be reached. If one has it, that is the write: it is given to those who miss
 // it, and answered as replayed. If nobody has it, the fences that were left
 // behind see to it that no other attempt is carried out, and the write is minted.
 // If somebody who may have it cannot be asked, it is minted all the same, and the
@@ -25,6 +31,9 @@ import (
 // askPatience is how long at most a retry waits for owners that do not answer.
 const askPatience = time.Second
 
+// maxTriedIn is how many regions a retry may name: more than there are.
+const maxTriedIn = 16
+
 // ballot of an attempt that begins now: above those that began before it, as far
 // as clocks agree, and no other's.
 func (c *Coordinator) ballot() uint64 {
@@ -33,7 +42,12 @@ func (c *Coordinator) ballot() uint64 {
 
 // checkRequest refuses retries that cannot be served.
 func (c *Coordinator) checkRequest(p *Put) *Error {
+	if len(p.TriedIn) > maxTriedIn {
+		return invalid("tried_in", "0.."+strconv.Itoa(maxTriedIn), strconv.Itoa(len(p.TriedIn)), "the request was tried in too many regions")
+	}
 	switch {
+	case !p.Retry && len(p.TriedIn) > 0:
+		return invalid("tried_in", "with retry only", strconv.Itoa(len(p.TriedIn)), "a first attempt was tried nowhere")
 	case !p.Retry:
 		return nil
 	case p.RequestID.IsZero():
@@ -78,7 +92,40 @@ func (w *write) inquire(i int) {
 		done:   func(q *inquiry) { w.inquired(i, q) },
 	}
 	now := time.Now()
-	q.begin(w.c.owners(&w.k), now.Add(min(w.p.Deadline.Sub(now)/3, askPatience)))
+	targets := append(w.c.owners(&w.k), w.c.tried(&w.k, w.p.TriedIn)...)
+	q.begin(targets, now.Add(min(w.p.Deadline.Sub(now)/3, askPatience)))
+}
+
+// tried are the owners of a key in the other ones of these regions; none stands for
+// all regions. One that is not known cannot be asked, so that doubt remains.
+func (c *Coordinator) tried(k *key, in []topology.Region) (out []target) {
+	var others []*topology.Topology
+	if c.Regions != nil {
+		others = c.Regions()
+	}
+	for _, t := range others {
+		if len(in) == 0 || slices.Contains(in, t.Region) {
+			out = append(out, afar(k, t)...)
+		}
+	}
+	for _, name := range in {
+		known := func(t *topology.Topology) bool { return t.Region == name }
+		if name != k.top.Region && !slices.ContainsFunc(others, known) {
+			out = append(out, target{})
+		}
+	}
+	return out
+}
+
+// afar are the minters of a key in another region.
+func afar(k *key, t *topology.Topology) (out []target) {
+	if int(k.part) >= t.Table.Partitions() {
+		return []target{{}} // nobody knows whom to ask there
+	}
+	for _, id := range minters(t, k.part) {
+		out = append(out, target{id: id})
+	}
+	return out
 }
 
 func (w *write) inquired(i int, q *inquiry) {

@@ -10,16 +10,18 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/topology"
 )
 
 // Clients give their writes request ids, and repeat those that fail, or that they
-// hedge, at whatever node of the region: one request may then never show as two
-// versions, unless an answer said that it might.
+// hedge, at whatever node of the region, and now and then of another: one request may
+// then never show as two versions, unless an answer said that it might.
 
 // answer to one attempt of a write.
 type answer struct {
-	res coord.PutResult
-	err error
+	res    coord.PutResult
+	err    error
+	region int // that was asked
 }
 
 // attempts carries out a write and returns the last answer; ok is false if a node
@@ -29,11 +31,13 @@ func (c *client) attempts(ctx context.Context, node *coord.Coordinator, p coord.
 		p.RequestID = c.request()
 	}
 	wr.named = !p.RequestID.IsZero()
+	tried := []topology.Region{c.w.tops[c.region].Region}
+	region := c.region
 	hedged := !p.RequestID.IsZero() && c.rng.IntN(10) == 0
 	var first chan answer
 	if hedged {
 		first = c.attempt(node, p)
-		p.Retry = true
+		p.Retry, p.TriedIn = true, tried
 		if other := c.coordinator(); other != nil {
 			node = other
 		}
@@ -43,6 +47,7 @@ func (c *client) attempts(ctx context.Context, node *coord.Coordinator, p coord.
 		if last, ok = c.wait(c.attempt(node, p), wr.key); !ok {
 			return last, false
 		}
+		last.region = region
 		var e *coord.Error
 		failed := errors.As(last.err, &e)
 		c.w.hist.tried(wr, c.story(&p, last))
@@ -52,10 +57,17 @@ func (c *client) attempts(ctx context.Context, node *coord.Coordinator, p coord.
 		if last.err == nil || failed && e.Outcome != coord.Unknown || p.RequestID.IsZero() || n == 2 || ctx.Err() != nil {
 			break
 		}
-		p.Retry = true
-		if node = c.coordinator(); node == nil {
+		if region = c.region; c.rng.IntN(6) == 0 {
+			region = c.rng.IntN(len(c.w.tops))
+		}
+		if node = c.coordinatorIn(region); node == nil {
 			break
 		}
+		p.Retry, p.TriedIn = true, slices.Clone(tried)
+		if region != c.region && c.rng.IntN(3) == 0 {
+			p.TriedIn = nil // anywhere
+		}
+		tried = append(tried, c.w.tops[region].Region)
 	}
 	c.w.hist.heard(wr, last.res)
 	if hedged {
@@ -67,6 +79,7 @@ func (c *client) attempts(ctx context.Context, node *coord.Coordinator, p coord.
 		c.w.hist.tried(wr, "hedged: "+c.story(&p, a))
 		if a.err == nil && last.err != nil {
 			last = a
+			last.region = c.region
 		}
 	}
 	if last.err != nil && !p.RequestID.IsZero() && c.rng.IntN(3) == 0 {
@@ -87,7 +100,7 @@ func (c *client) request() coord.RequestID {
 
 func (c *client) attempt(node *coord.Coordinator, p coord.Put) chan answer {
 	done := make(chan answer, 1)
-	node.Put(p, func(r coord.PutResult, err error) { done <- answer{r, err} })
+	node.Put(p, func(r coord.PutResult, err error) { done <- answer{res: r, err: err} })
 	return done
 }
 
@@ -128,7 +141,7 @@ func (c *client) outcome(p coord.Put, last answer) answer {
 func (c *client) story(p *coord.Put, a answer) string {
 	s := fmt.Sprintf("%v level %v", time.Since(c.w.start), p.Level)
 	if p.Retry {
-		s += " retry"
+		s += fmt.Sprintf(" retry of %v", p.TriedIn)
 	}
 	if a.err != nil {
 		return s + ": " + a.err.Error()

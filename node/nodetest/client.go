@@ -75,10 +75,12 @@ func (c *client) step(ctx context.Context) {
 }
 
 // coordinator returns a running node of the region, or nil.
-func (c *client) coordinator() *coord.Coordinator {
+func (c *client) coordinator() *coord.Coordinator { return c.coordinatorIn(c.region) }
+
+func (c *client) coordinatorIn(region int) *coord.Coordinator {
 	var up []*run
 	for _, m := range c.w.all() {
-		if r := m.running.Load(); m.region == c.region && r != nil {
+		if r := m.running.Load(); m.region == region && r != nil {
 			up = append(up, r)
 		}
 	}
@@ -138,7 +140,7 @@ func (c *client) put(ctx context.Context, node *coord.Coordinator, key string, t
 		wr.single = level == quorum.LocalOne || len(o.res.Achieved.Hinted) > 0
 		c.w.hist.end(wr, acked, o.res.Version)
 		if !wr.single {
-			c.w.hist.atQuorum(c.region, key, o.res.Version)
+			c.w.hist.atQuorum(o.region, key, o.res.Version)
 		}
 		seen := maps.Clone(wr.seen)
 		if seen == nil {

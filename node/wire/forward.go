@@ -20,6 +20,9 @@ type Forward struct {
 	RequestID *[16]byte
 	Retry     bool
 	Attempt   uint64
+	// TriedIn are the regions of earlier attempts, none for any; of a retry only,
+	// at most maxNodes.
+	TriedIn []string
 	// Session is the client's session token, empty for none.
 	Session   []byte
 	Condition crdt.Condition
@@ -30,7 +33,7 @@ const (
 	forwardDelete    = 1
 	forwardOverwrite = 2
 	forwardSloppy    = 4
-	forwardRetry     = 8  // the ballot follows the request id, 8 bytes
+	forwardRetry     = 8  // the ballot follows the request id, 8 bytes, and where it was tried
 	forwardID        = 16 // the request id follows, 16 bytes
 	forwardExtras    = 32 // regions, session and condition follow
 
@@ -73,6 +76,7 @@ func AppendForward(dst []byte, m *Forward) []byte {
 	}
 	if m.Retry {
 		w.uint64(m.Attempt)
+		w.strings(m.TriedIn)
 	}
 	if extras {
 		w.uvarint(uint64(m.Regions))
@@ -101,7 +105,7 @@ func DecodeForward(b []byte) (Forward, error) {
 		}
 	}
 	if m.Retry {
-		m.Attempt = r.uint64()
+		m.Attempt, m.TriedIn = r.uint64(), r.strings()
 	}
 	if flags&forwardExtras != 0 {
 		m.Regions, m.Session = r.uint32(), r.bytes()

@@ -36,6 +36,7 @@ func drawForward(t *rapid.T) wire.Forward {
 	}
 	if m.Retry {
 		m.Attempt = rapid.Uint64().Draw(t, "attempt")
+		m.TriedIn = rapid.SliceOfN(rapid.String(), 0, 4).Draw(t, "tried in")
 	}
 	return m
 }

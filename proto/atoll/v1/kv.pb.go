@@ -1272,14 +1272,17 @@ type PutRequest struct {
 	// version 7, which says when it was made: one that is older than that is
 	// refused, and of one that does not say it a retry never is certain.
 	RequestId []byte `protobuf:"bytes,11,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Retry: an earlier attempt with the same request_id may have had an effect, in
-	// the same region. All owners are asked first. An error then speaks of the
-	// request: not_applied says that no attempt was.
+	// Retry: an earlier attempt with the same request_id may have had an effect.
+	// All owners are asked first, here and where tried_in says. An error then speaks
+	// of the request: not_applied says that no attempt was.
 	Retry bool `protobuf:"varint,12,opt,name=retry,proto3" json:"retry,omitempty"`
 	// Session is the token of an earlier answer: the write comes after
 	// everything that the session knows.
-	Session       []byte     `protobuf:"bytes,13,opt,name=session,proto3" json:"session,omitempty"`
-	Condition     *Condition `protobuf:"bytes,14,opt,name=condition,proto3" json:"condition,omitempty"`
+	Session   []byte     `protobuf:"bytes,13,opt,name=session,proto3" json:"session,omitempty"`
+	Condition *Condition `protobuf:"bytes,14,opt,name=condition,proto3" json:"condition,omitempty"`
+	// Tried_in, with retry only, are the regions where earlier attempts were made,
+	// the serving one or others; 16 at most. None: in any.
+	TriedIn       []string `protobuf:"bytes,15,rep,name=tried_in,json=triedIn,proto3" json:"tried_in,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1408,6 +1411,13 @@ func (x *PutRequest) GetSession() []byte {
 func (x *PutRequest) GetCondition() *Condition {
 	if x != nil {
 		return x.Condition
+	}
+	return nil
+}
+
+func (x *PutRequest) GetTriedIn() []string {
+	if x != nil {
+		return x.TriedIn
 	}
 	return nil
 }
@@ -1545,6 +1555,7 @@ type DeleteRequest struct {
 	Retry         bool       `protobuf:"varint,9,opt,name=retry,proto3" json:"retry,omitempty"`
 	Session       []byte     `protobuf:"bytes,10,opt,name=session,proto3" json:"session,omitempty"`
 	Condition     *Condition `protobuf:"bytes,11,opt,name=condition,proto3" json:"condition,omitempty"`
+	TriedIn       []string   `protobuf:"bytes,12,rep,name=tried_in,json=triedIn,proto3" json:"tried_in,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1652,6 +1663,13 @@ func (x *DeleteRequest) GetSession() []byte {
 func (x *DeleteRequest) GetCondition() *Condition {
 	if x != nil {
 		return x.Condition
+	}
+	return nil
+}
+
+func (x *DeleteRequest) GetTriedIn() []string {
+	if x != nil {
+		return x.TriedIn
 	}
 	return nil
 }
@@ -2895,7 +2913,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12%\n" +
 	"\x05level\x18\x04 \x01(\x0e2\x0f.atoll.v1.LevelR\x05level\"A\n" +
 	"\x12GetVersionResponse\x12+\n" +
-	"\asibling\x18\x01 \x01(\v2\x11.atoll.v1.SiblingR\asibling\"\x84\x03\n" +
+	"\asibling\x18\x01 \x01(\v2\x11.atoll.v1.SiblingR\asibling\"\x9f\x03\n" +
 	"\n" +
 	"PutRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
@@ -2913,7 +2931,8 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"request_id\x18\v \x01(\fR\trequestId\x12\x14\n" +
 	"\x05retry\x18\f \x01(\bR\x05retry\x12\x18\n" +
 	"\asession\x18\r \x01(\fR\asession\x121\n" +
-	"\tcondition\x18\x0e \x01(\v2\x13.atoll.v1.ConditionR\tcondition\"\xcb\x02\n" +
+	"\tcondition\x18\x0e \x01(\v2\x13.atoll.v1.ConditionR\tcondition\x12\x19\n" +
+	"\btried_in\x18\x0f \x03(\tR\atriedIn\"\xcb\x02\n" +
 	"\vPutResponse\x12+\n" +
 	"\aversion\x18\x01 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x12.\n" +
@@ -2923,7 +2942,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x0fmaybe_duplicate\x18\x06 \x01(\bR\x0emaybeDuplicate\x12\x1a\n" +
 	"\breplayed\x18\a \x01(\bR\breplayed\x12'\n" +
 	"\x0fsession_dropped\x18\b \x01(\rR\x0esessionDropped\x12'\n" +
-	"\x0fcontext_omitted\x18\t \x01(\bR\x0econtextOmitted\"\xbc\x02\n" +
+	"\x0fcontext_omitted\x18\t \x01(\bR\x0econtextOmitted\"\xd7\x02\n" +
 	"\rDeleteRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x18\n" +
@@ -2937,7 +2956,8 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x05retry\x18\t \x01(\bR\x05retry\x12\x18\n" +
 	"\asession\x18\n" +
 	" \x01(\fR\asession\x121\n" +
-	"\tcondition\x18\v \x01(\v2\x13.atoll.v1.ConditionR\tcondition\"\xce\x02\n" +
+	"\tcondition\x18\v \x01(\v2\x13.atoll.v1.ConditionR\tcondition\x12\x19\n" +
+	"\btried_in\x18\f \x03(\tR\atriedIn\"\xce\x02\n" +
 	"\x0eDeleteResponse\x12+\n" +
 	"\aversion\x18\x01 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x18\n" +
 	"\acontext\x18\x02 \x01(\fR\acontext\x12.\n" +
