@@ -204,7 +204,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	})
 	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass, RepairBytes: cfg.RepairBytes, PruneBeat: cfg.PruneBeat, IndexBytes: cfg.IndexBytes}, repair.Deps{
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology,
-		Alive: n.alive.Alive, Up: up, Gap: n.gap,
+		Alive: n.alive.Alive, AliveAfar: n.afar.Alive, Up: up, Gap: n.gap,
 		Regions: n.regions, ApplyRemote: n.applyRemote,
 		Busy: n.busy, Yield: n.yield,
 		Rand: n.rand(), Log: deps.Logger.Named("repair"),

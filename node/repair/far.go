@@ -74,7 +74,7 @@ func (r *Repairer) farRound(ctx context.Context, g Region, f *far) {
 		if int(p) >= g.Topology.Table.Partitions() || !r.firstLive(top, p) {
 			continue
 		}
-		if there := servers(g.Topology, p); len(there) > 0 {
+		if there := r.answering(servers(g.Topology, p)); len(there) > 0 {
 			// The same one for two rounds, since a gap must be seen twice.
 			id := there[f.turn/2%len(there)]
 			parts[id] = append(parts[id], p)
@@ -95,6 +95,21 @@ func (r *Repairer) farRound(ctx context.Context, g Region, f *far) {
 			r.round(ctx, f.nodes[ids[i]])
 		}
 	})
+}
+
+// answering leaves out the nodes of another region that are known to be down, as
+// long as one is left: a dead one would cost two rounds.
+func (r *Repairer) answering(there []topology.NodeID) []topology.NodeID {
+	var up []topology.NodeID
+	for _, id := range there {
+		if r.AliveAfar(id) {
+			up = append(up, id)
+		}
+	}
+	if len(up) == 0 {
+		return there
+	}
+	return up
 }
 
 // firstLive reports whether this node is the first live one that serves p.

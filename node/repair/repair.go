@@ -82,6 +82,8 @@ type Deps struct {
 	// Topology that holds now.
 	Topology func() *topology.Topology
 	Alive    func(topology.NodeID) bool
+	// AliveAfar is Alive for nodes of other regions; nil for always.
+	AliveAfar func(topology.NodeID) bool
 	// Up tells of peers that have come back.
 	Up <-chan topology.NodeID
 	// Gap is poked when another region's log has lost something.
@@ -157,6 +159,9 @@ func New(cfg Config, deps Deps) *Repairer {
 	}
 	if deps.Regions == nil {
 		deps.Regions = func() []Region { return nil }
+	}
+	if deps.AliveAfar == nil {
+		deps.AliveAfar = func(topology.NodeID) bool { return true }
 	}
 	if deps.Busy == nil {
 		deps.Busy = func() float64 { return 0 }
