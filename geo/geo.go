@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
@@ -126,6 +127,21 @@ type Log interface {
 	// Announce tells all listening regions something small, unreliably: the
 	// clock heartbeats.
 	Announce(data []byte) error
+}
+
+// LogState is what a log holds, as far as was last seen.
+type LogState struct {
+	// Batches and their bytes, of at most MaxBytes: then the oldest go.
+	Batches, Bytes, MaxBytes uint64
+	// Oldest is when the first of them was appended; zero when there is none.
+	Oldest time.Time
+	// Open is how many each region has not taken yet.
+	Open map[string]uint64
+}
+
+// Stated is a log that tells its state; false before it has looked.
+type Stated interface {
+	State() (LogState, bool)
 }
 
 // Feed is another region's log, seen from here.

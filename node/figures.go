@@ -46,6 +46,11 @@ func (n *Node) Figures() *admin.Figures {
 	if n.pump != nil {
 		s := n.pump.Stats()
 		f.Pump, f.Unconfirmed = &s, n.pump.Pending()
+		if stated, ok := n.deps.GeoLog.(geo.Stated); ok {
+			if state, seen := stated.State(); seen {
+				f.Log = &state
+			}
+		}
 	}
 	if len(n.drains) > 0 {
 		f.Drains = map[topology.Region]geo.DrainStats{}

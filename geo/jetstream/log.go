@@ -61,9 +61,13 @@ type Log struct {
 	// appended counts; unwanted is what the last look at the consumers came to.
 	appended atomic.Uint64
 	unwanted atomic.Bool
+	state    atomic.Pointer[geo.LogState]
 }
 
-var _ geo.Log = (*Log)(nil)
+var (
+	_ geo.Log    = (*Log)(nil)
+	_ geo.Stated = (*Log)(nil)
+)
 
 // NewLog returns a log on nc, a connection to the own region's servers. Run
 // makes the stream; until then appends fail.

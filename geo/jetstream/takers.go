@@ -3,9 +3,12 @@ package jetstream
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/atolldb/atoll/geo"
 )
 
 const (
@@ -63,7 +66,7 @@ func (l *Log) Wanted() bool { return !l.unwanted.Load() }
 // and while nobody takes.
 func (l *Log) watchTakers(ctx context.Context) {
 	var t takers
-	looked := uint64(0)
+	looked, at := uint64(0), time.Time{}
 	for {
 		beat := takersBeat
 		if !l.Wanted() || !t.idle() {
@@ -75,9 +78,10 @@ func (l *Log) watchTakers(ctx context.Context) {
 		case <-time.After(beat):
 		}
 		appended := l.appended.Load()
-		if appended == looked && l.Wanted() {
+		if appended == looked && l.Wanted() && time.Since(at) < lookBeat {
 			continue
 		}
+		at = time.Now()
 		all, err := l.consumers(ctx)
 		if err != nil {
 			// Whether appends work is theirs to find out.
@@ -120,5 +124,29 @@ func (l *Log) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error) 
 	if err := list.Err(); err != nil {
 		return nil, fmt.Errorf("list consumers: %w", err)
 	}
+	info := stream.CachedInfo()
+	state := &geo.LogState{
+		Batches: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: uint64(max(info.Config.MaxBytes, 0)),
+		Open: make(map[string]uint64, len(all)),
+	}
+	if info.State.Msgs > 0 {
+		state.Oldest = info.State.FirstTime
+	}
+	for _, c := range all {
+		if dst, ok := strings.CutPrefix(c.Name, durableName("")); ok {
+			state.Open[dst] = c.NumPending + uint64(max(c.NumAckPending, 0))
+		}
+	}
+	l.state.Store(state)
 	return all, nil
+}
+
+// State is what the last look at the stream showed, half a second ago while this
+// node appends, else up to 30 s.
+func (l *Log) State() (geo.LogState, bool) {
+	s := l.state.Load()
+	if s == nil {
+		return geo.LogState{}, false
+	}
+	return *s, true
 }

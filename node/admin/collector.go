@@ -154,6 +154,22 @@ func asOf(times func(*Figures) map[topology.Region]time.Time) func(*Figures, fun
 	}
 }
 
+func ofLog(value func(*geo.LogState) float64) func(*Figures, func(float64, ...string)) {
+	return func(f *Figures, put func(float64, ...string)) {
+		if f.Log != nil {
+			put(value(f.Log))
+		}
+	}
+}
+
+// logAge is how old the oldest batch is, 0 where there is none.
+func logAge(s *geo.LogState) float64 {
+	if s.Oldest.IsZero() {
+		return 0
+	}
+	return max(time.Since(s.Oldest).Seconds(), 0)
+}
+
 func ofPump(value func(*geo.PumpStats) uint64) func(*Figures, func(float64, ...string)) {
 	return func(f *Figures, put func(float64, ...string)) {
 		if f.Pump != nil {

@@ -365,6 +365,21 @@ var families = []family{
 				put(truth(f.Pump.Waiting))
 			}
 		}),
+	labelled(asGauge, "geo_log_bytes", "Bytes that the region's log holds.", nil,
+		ofLog(func(s *geo.LogState) float64 { return number(s.Bytes) })),
+	labelled(asGauge, "geo_log_max_bytes", "Bytes at which the oldest batches of the log go.", nil,
+		ofLog(func(s *geo.LogState) float64 { return number(s.MaxBytes) })),
+	labelled(asGauge, "geo_log_batches", "Batches that the region's log holds.", nil,
+		ofLog(func(s *geo.LogState) float64 { return number(s.Batches) })),
+	labelled(asGauge, "geo_log_oldest_seconds", "Age of the oldest batch in the region's log.", nil, ofLog(logAge)),
+	labelled(asGauge, "geo_log_open_batches", "Batches that another region has not pulled yet.", []string{"destination"},
+		func(f *Figures, put func(float64, ...string)) {
+			if f.Log != nil {
+				for dst, n := range f.Log.Open {
+					put(number(n), dst)
+				}
+			}
+		}),
 	labelled(asCounter, "geo_pump_batches_total", "Batches that the region's log has confirmed.", nil,
 		ofPump(func(s *geo.PumpStats) uint64 { return s.Batches })),
 	labelled(asCounter, "geo_pump_entries_total", "Records in confirmed batches.", nil,

@@ -63,6 +63,8 @@ type Figures struct {
 	// the own log has not confirmed.
 	Pump        *geo.PumpStats
 	Unconfirmed uint64
+	// Log is the own region's, nil before it was looked at.
+	Log *geo.LogState
 	// Drains are of the regions that this node drains.
 	Drains map[topology.Region]geo.DrainStats
 	// NeedFullSync are the regions whose missing dots this node's index has given up.

@@ -50,6 +50,8 @@ type Config struct {
 	// nodes) a region goes on shipping while one of them is down, and starts
 	// some seconds later.
 	NATSServers int
+	// LogBytes bounds each region's log; see process.Geo.
+	LogBytes process.Size
 	// Memtable of each node's store; 16 MiB by default.
 	Memtable process.Size
 	// Buckets as in a node's configuration.
@@ -204,7 +206,7 @@ func (f *Fleet) config(region topology.Region, id topology.NodeID, at process.Li
 	c.Partitions, c.Replicas = f.cfg.Partitions, min(3, f.cfg.Nodes)
 	c.LoneWrites = true // to be tried
 	c.Memory = process.Memory{Memtable: f.cfg.Memtable, BlockCache: 16 * process.MiB}
-	c.NATS.MaxStore = 512 * process.MiB
+	c.NATS.MaxStore, c.Geo.MaxBytes = 512*process.MiB, f.cfg.LogBytes
 	return c
 }
 

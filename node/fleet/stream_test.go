@@ -9,10 +9,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/geo/natsd/natsdtest"
 	"github.com/atolldb/atoll/node/fleet"
+	"github.com/atolldb/atoll/node/process"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -212,5 +214,75 @@ func (p *pair) forgetState() {
 				p.must(err)
 			}
 		}
+	}
+}
+
+// What does not fit into the log goes, the oldest first; who had not pulled it
+// finds out, and the clocks bring it.
+func TestLogIsFull(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, ctx := start(t, fleet.Config{Dir: dir, Regions: []topology.Region{"eu", "us"}, Nodes: 1, Partitions: 16, LogBytes: 16 * process.MiB})
+	p := &pair{Fleet: f, t: t, ctx: ctx, dir: dir, eu: open(t, ctx, f, "eu"), us: open(t, ctx, f, "us")}
+	p.put(20)
+	p.equal()
+	before := p.gaps()
+	// It is pulled from until the moment of the cut, so that the log is wanted; what
+	// is put there by hand stands for what a pump has put there before it knew.
+	p.must(p.Partition("eu", "us"))
+	p.put(20)
+	p.must(natsdtest.FillStream(p.ctx, nil, p.urls(), "geo.eu.log.eu-1", 1<<20, 20))
+	eventually(t, ctx, "the log at its bound", func() bool {
+		s := p.Process("eu-1").Node().Figures().Log
+		return s != nil && s.MaxBytes == 16<<20 && s.Bytes > 14<<20 && s.Bytes <= 16<<20 && s.Open["us"] > 0
+	})
+	p.must(p.Heal("eu", "us"))
+	p.noticed(before)
+	p.equal()
+}
+
+// The node that minted is gone for good, with writes that no log ever had: another
+// owner has them, and the other region gets them from there.
+func TestOwnersShipWhatTheDeadOneLeft(t *testing.T) {
+	t.Parallel()
+	f, ctx := start(t, fleet.Config{Regions: []topology.Region{"eu", "us"}, Nodes: 3, Partitions: 16})
+	eu, us := open(t, ctx, f, "eu"), open(t, ctx, f, "us")
+	eventually(t, ctx, "equal regions", func() bool { return f.Converged() == nil })
+	if err := f.Partition("eu", "us"); err != nil {
+		t.Fatal(err)
+	}
+	write := func(prefix string, n int) {
+		for i := range n {
+			if _, err := eu.Put(ctx, fmt.Sprint(prefix, i), []byte("v")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write("before", 50)
+	eventually(t, ctx, "the pump waits", func() bool {
+		write("until", 20)
+		return f.Process("eu-2").Node().Figures().Pump.Waiting
+	})
+	write("unshipped", 200)
+	if n := f.Process("eu-2").Node().Figures().Unconfirmed; n == 0 {
+		t.Fatal("eu-2 has shipped everything")
+	}
+	if err := f.Kill("eu-2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Heal("eu", "us"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for i := range 200 {
+		eventually(t, ctx, "an unshipped write in us", func() bool {
+			_, err := us.Get(ctx, fmt.Sprint("unshipped", i))
+			return err == nil
+		})
+	}
+	took := time.Since(began)
+	t.Logf("us had what the dead node left after %v", took.Round(10*time.Millisecond))
+	if took > 20*time.Second {
+		t.Errorf("us had what the dead node left after %v", took)
 	}
 }

@@ -58,6 +58,8 @@ type Config struct {
 	Repair Repair `yaml:"repair"`
 	// Collect says when the marks of deletes are taken off the disks.
 	Collect Collect `yaml:"collect"`
+	// Geo bounds the log that carries writes to other regions.
+	Geo Geo `yaml:"geo"`
 	// Hints bounds what the node keeps for owners that are away.
 	Hints Hints `yaml:"hints"`
 	// Log says what is logged and how.
@@ -146,9 +148,8 @@ type NATS struct {
 	// without it cannot be opened with it, nor the other way round.
 	Cluster *Cluster `yaml:"cluster,omitempty"`
 	// MaxStore bounds what JetStream keeps on a server's disk: 256 MiB or
-	// more, the same on all members. Half of it is for the log: when that is
-	// full, a region that was away longer is caught up by comparing clocks,
-	// which is slower. Default 8 GiB.
+	// more, the same on all members. Half of it is for the log unless Geo says
+	// otherwise. Default 8 GiB.
 	MaxStore Size `yaml:"max_store"`
 }
 
@@ -229,6 +230,27 @@ type Collect struct {
 	Grace Duration `yaml:"grace"`
 }
 
+// Geo bounds the region's log: what other regions have not pulled yet, and what
+// they have and might ask for again. When a bound is met the oldest batches go; a
+// region that had not pulled them finds out, and is caught up by comparing clocks,
+// which is slower. While no other region pulls, hardly anything is put there. The
+// same on all nodes of a region; a node that starts changes the log.
+type Geo struct {
+	// MaxBytes of the log on each server that keeps it: 16 MiB or more, at most
+	// seven eighths of NATS.MaxStore. Default 0, half of that.
+	MaxBytes Size `yaml:"max_bytes"`
+	// MaxAge of a batch: 10m..720h. Default 72h.
+	MaxAge Duration `yaml:"max_age"`
+}
+
+// logBytes is the bound of the log.
+func (c *Config) logBytes() int64 {
+	if c.Geo.MaxBytes > 0 {
+		return int64(c.Geo.MaxBytes)
+	}
+	return int64(c.NATS.MaxStore) / 2
+}
+
 // Hints are records of sloppy writes (Bucket.Sloppy, or a client's wish) that
 // wait here for the owner they are for.
 type Hints struct {
@@ -273,6 +295,7 @@ func Default() Config {
 		Memory:     Memory{BlockCache: 64 * MiB, Memtable: 128 * MiB},
 		Repair:     Repair{BytesPerSecond: 64 * MiB, ScrubPass: Duration(7 * 24 * time.Hour), IndexBytes: 1 * GiB},
 		Collect:    Collect{Every: Duration(24 * time.Hour), Grace: Duration(24 * time.Hour)},
+		Geo:        Geo{MaxAge: Duration(72 * time.Hour)},
 		Hints:      Hints{MaxBytes: 1 * GiB, MaxAge: Duration(3 * time.Hour), BytesPerSecond: 8 * MiB},
 		Log:        Log{Level: "info", Format: LogAuto},
 	}

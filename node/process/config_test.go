@@ -156,6 +156,7 @@ buckets: {UP: {kind: set, max_value: 9MiB}}
 memory: {block_cache: 1KiB, memtable: 2GiB}
 repair: {bytes_per_second: 0, scrub_pass: 30m}
 collect: {every: 1m, grace: 1s}
+geo: {max_bytes: 1MiB, max_age: 1m}
 hints: {max_bytes: 1KiB, max_age: 5, bytes_per_second: 1KiB}
 log: {level: loud, format: xml}
 `, want: []string{
@@ -193,6 +194,8 @@ log: {level: loud, format: xml}
 			`repair.scrub_pass: must be in 1h..2160h; seen: 30m0s`,
 			`collect.every: must be in 1h..720h, or 0s for none; seen: 1m0s`,
 			`collect.grace: must be in 1m..8760h; seen: 1s`,
+			`geo.max_bytes: must be in 16MiB..896KiB (seven eighths of nats.max_store), or 0 for half of nats.max_store; seen: 1MiB`,
+			`geo.max_age: must be in 10m..720h; seen: 1m0s`,
 			`hints.max_bytes: must be 1MiB or more; seen: 1KiB`,
 			`hints.max_age: must be in 1m..720h; seen: 5ns`,
 			`hints.bytes_per_second: must be 64KiB or more; seen: 1KiB`,

@@ -164,6 +164,18 @@ func (l pendingLog) Append(b geo.Batch, done func(error)) {
 // Wanted is true before there is a log: the pump learns of that from Append.
 func (l pendingLog) Wanted() bool { return !l.up() || l.log.Wanted() }
 
+// State implements geo.Stated.
+func (l pendingLog) State() (geo.LogState, bool) {
+	if !l.up() {
+		return geo.LogState{}, false
+	}
+	stated, ok := l.log.(geo.Stated)
+	if !ok {
+		return geo.LogState{}, false
+	}
+	return stated.State()
+}
+
 func (l pendingLog) Announce(data []byte) error {
 	if !l.up() {
 		return errNotConnected

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/url"
+	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
@@ -88,7 +89,7 @@ func (p *Process) speakNATS(ctx context.Context, to *pending, server *natsd.Serv
 	}
 	log, err := jetstream.NewLog(jetstream.LogConfig{
 		Region: string(p.cfg.Region), Node: string(p.cfg.Node), Replicas: p.natsReplicas(),
-		MaxBytes: int64(p.cfg.NATS.MaxStore) / 2,
+		MaxBytes: p.cfg.logBytes(), MaxAge: time.Duration(p.cfg.Geo.MaxAge),
 	}, nc, p.log.Named("geo-log"))
 	if err != nil {
 		return err

@@ -293,6 +293,10 @@ func (v *validator) upkeep() {
 		span("collect.every", c.Every, time.Hour, 720*time.Hour, "1h..720h, or 0s for none")
 	}
 	span("collect.grace", v.c.Collect.Grace, time.Minute, 8760*time.Hour, "1m..8760h")
+	if g, most := v.c.Geo, v.c.NATS.MaxStore/8*7; g.MaxBytes != 0 && (g.MaxBytes < 16*MiB || g.MaxBytes > most) {
+		v.ps.add("geo.max_bytes", "must be in 16MiB.."+most.String()+" (seven eighths of nats.max_store), or 0 for half of nats.max_store", bare(g.MaxBytes.String()))
+	}
+	span("geo.max_age", v.c.Geo.MaxAge, 10*time.Minute, 720*time.Hour, "10m..720h")
 	size("hints.max_bytes", h.MaxBytes, 1*MiB)
 	span("hints.max_age", h.MaxAge, time.Minute, 720*time.Hour, "1m..720h")
 	size("hints.bytes_per_second", h.BytesPerSecond, 64*KiB)

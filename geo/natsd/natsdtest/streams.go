@@ -31,6 +31,18 @@ func PurgeStream(ctx context.Context, dial Dial, urls []string, stream string) e
 	})
 }
 
+// FillStream puts messages of some size into a stream that mean nothing.
+func FillStream(ctx context.Context, dial Dial, urls []string, subject string, size, messages int) error {
+	return with(ctx, dial, urls, func(js jetstream.JetStream) error {
+		for range messages {
+			if _, err := js.Publish(ctx, subject, make([]byte, size)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // StreamLeader is the name of the server that leads a stream of a cluster.
 func StreamLeader(ctx context.Context, dial Dial, urls []string, stream string) (name string, err error) {
 	err = with(ctx, dial, urls, func(js jetstream.JetStream) error {
