@@ -195,10 +195,12 @@ func (r *roamer) refused(err error) {
 }
 
 // judgeSessions returns what sessions with tokens were promised in vain, unless a
-// disk has lied of the key; without tokens it is only counted.
+// disk has lied of the key, or what is missing was deleted and may be collected: then
+// nothing covers it any more, and it is as absent as if something did. Without tokens
+// it is only counted.
 func (w *World) judgeSessions(with, without *sessionBook) (problems []string, broken int) {
 	for _, b := range sessiontest.Check(with.ops) {
-		if !w.lied(b.Key) {
+		if !w.lied(b.Key) && !w.hist.mayBeForgotten(b.Key, b.Missing) {
 			problems = append(problems, "S1: "+b.String())
 		}
 	}
