@@ -185,8 +185,8 @@ func TestRetryBudget(t *testing.T) {
 	}
 }
 
-// A write of which the outcome is not known is sent again, three times in all,
-// unless it is one of consensus; the error names the request.
+// A write of which the outcome is not known is sent again, three times in all, also
+// one that is decided by consensus; the error names the request.
 func TestUnknownOutcome(t *testing.T) {
 	r, c := start(t, 3)
 	ctx := testContext(t)
@@ -205,7 +205,7 @@ func TestUnknownOutcome(t *testing.T) {
 			t.Errorf("request %v, %v is %v", id, ok, info.RequestID)
 		}
 		_, err = c.Put(ctx, "k", make([]byte, size), client.LocalSerial)
-		if again, _ := total(r); !errors.Is(err, client.ErrUnknownOutcome) || again-after != 1 {
+		if again, _ := total(r); !errors.Is(err, client.ErrUnknownOutcome) || again-after != 3 {
 			t.Errorf("%v after %d serial writes", err, again-after)
 		}
 	}

@@ -126,8 +126,7 @@ func (o *op) identify(cfg *writeConfig) {
 	if o.id = cfg.id; o.id.IsZero() {
 		o.id = NewRequestID()
 	}
-	// What is decided by consensus is not repeated with an id so far.
-	o.repeats = cfg.level != LocalSerial && cfg.level != Serial
+	o.repeats = true
 }
 
 // again is o as a retry. What o has is not changed: an attempt that was given up

@@ -45,3 +45,13 @@ func (r Record) MaxBallot(region uint8) uint64 {
 	}
 	return n
 }
+
+// HasBallots reports whether r shows a version that was decided by consensus.
+func (r Record) HasBallots() bool {
+	for i := range r.Versions {
+		if r.Versions[i].Dot.Actor.IsBallot() {
+			return true
+		}
+	}
+	return false
+}

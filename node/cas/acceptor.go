@@ -1,6 +1,9 @@
 package cas
 
-import "github.com/atolldb/atoll/crdt"
+import (
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+)
 
 // Verb of a Message.
 type Verb uint8
@@ -21,8 +24,12 @@ type Message struct {
 	Verb Verb
 	// Ballot of a Prepare. A Commit has none of its own; see Decided.
 	Ballot Ballot
-	// Proposal of an Accept.
+	// Proposal of an Accept. That of a Prepare has nothing but the ID of the request
+	// of which the proposer asks whether it was carried out.
 	Proposal Proposal
+	// Noted is what this acceptor knows of the proposal's request. It does not
+	// travel.
+	Noted Carried
 	// Next is the ballot that the acceptor of an Accept promises with it.
 	Next Ballot
 	// Unprepared: the proposer remembers the record that the proposal rests on
@@ -63,7 +70,26 @@ type Answer struct {
 	Committed Ballot
 	Accepted  Proposal
 	Record    crdt.Record
+	// Carried is the write that carried out the request of a Prepare, if the acceptor
+	// knows of one. Unsure: it may have forgotten one.
+	Carried Carried
+	Unsure  bool
 }
+
+// Carried says which write carried out a request: its version, zero if that is not
+// known any more, and its event, zero if that is not.
+type Carried struct {
+	Version, Event crdt.Dot
+	Stamp          hlc.Stamp
+	// Doubt: nobody here knows whether that version was decided.
+	Doubt bool
+	// Ended: a retry found that it cannot be carried out, or somebody asked what
+	// became of it; so it never will be.
+	Ended bool
+}
+
+// IsZero reports whether there is none.
+func (c Carried) IsZero() bool { return c.Version.IsZero() && c.Event.IsZero() && !c.Ended }
 
 // Prepare promises b if that is above what was promised, and above min, below
 // which this acceptor may have forgotten promises.
@@ -88,13 +114,29 @@ func (s State) Accept(m *Message, record crdt.Record, min Ballot) (State, Verdic
 	case b < s.Promised || b <= s.Committed:
 		return s, Outbid
 	}
-	if m.Unprepared && !restsOn(m, record) {
+	if m.repeats() || m.Unprepared && (!restsOn(m, record) || s.holdsAnother(&m.Proposal)) {
 		s.Promised = b.after()
 		return s, Changed
 	}
 	s.Promised = max(b, m.Next)
 	s.Accepted = m.Proposal
 	return s, OK
+}
+
+// repeats reports whether the proposal's request was carried out by another one, or
+// may have been as far as its proposer has not asked.
+func (m *Message) repeats() bool {
+	n := &m.Noted
+	if n.Ended { // what was proposed before that is finished all the same
+		return m.Proposal.Dot.N == uint64(m.Proposal.Ballot)
+	}
+	return !n.IsZero() && n.Version != m.Proposal.Dot && (!n.Doubt || m.Unprepared)
+}
+
+// holdsAnother reports whether another attempt of the proposal's request is
+// undecided here. Who has prepared has seen it, or it never will be decided.
+func (s State) holdsAnother(p *Proposal) bool {
+	return !p.ID.IsZero() && s.Accepted.ID == p.ID && s.Accepted.Dot != p.Dot
 }
 
 // restsOn reports whether the proposal covers all that this acceptor holds: then

@@ -25,6 +25,11 @@
 //	    decided no-op that carries the record.
 //	S6  OK is said only of a proposal that was decided, FAILED only of one that
 //	    never will be.
+//	S7  Of the attempts of one request at most one is ever decided, as long as its
+//	    acceptors remember: each that accepted the one that was decided holds it, or
+//	    a note of it in its place (State.Carried). A Prepare asks for both; a
+//	    proposal without a Prepare is refused where either is found. A retry counts
+//	    only acceptors that would remember.
 //
 // An accepted proposal carries the complete record that results, not the new
 // version alone; a no-op carries the record as its proposer saw it.

@@ -2,6 +2,7 @@ package cas
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 
@@ -17,6 +18,9 @@ type bugs struct {
 	readThenWrite bool // read a quorum, judge, write to a quorum
 	forgetful     bool // who lost everything takes part again at once
 	assume        bool // acceptors do not compare records with the assumed one
+	noNotes       bool // of requests whose proposal is overwritten
+	noDoubts      bool // what is covered was decided
+	noKnown       bool // acceptors do not refuse what was carried out
 }
 
 type modelOptions struct {
@@ -40,13 +44,19 @@ type model struct {
 	actors uint32
 	wiped  bool
 	ids    int
-	log    []string
-	stats  modelStats
+	// begun are operations of unknown outcome, which may be tried again; shown are
+	// the versions of a request that were joined anywhere.
+	begun []*modelOp
+	shown map[crdt.RequestID]map[crdt.Dot]bool
+	twice error
+	log   []string
+	stats modelStats
 }
 
 type modelStats struct {
 	done, failed, refused, unknown, reads         int
 	unprepared, changed, crashes, wipes, plainAck int
+	retries, replays                              int
 }
 
 // disk is what a crash leaves.
@@ -55,6 +65,22 @@ type disk struct {
 	rec   crdt.Record
 	min   Ballot
 	count uint64
+	// notes are of requests that were carried out, memory is when they begin.
+	notes  map[crdt.RequestID]Carried
+	memory int64
+}
+
+// note is copied on write: what is durable keeps the one before.
+func (d *disk) note(id crdt.RequestID, c Carried) {
+	if was := d.notes[id]; c.Doubt && !was.IsZero() && !was.Doubt && !was.Ended {
+		return
+	}
+	next := maps.Clone(d.notes)
+	if next == nil {
+		next = map[crdt.RequestID]Carried{}
+	}
+	next[id] = c
+	d.notes = next
 }
 
 type owner struct {
@@ -97,6 +123,10 @@ type modelOp struct {
 	dots       []crdt.Dot   // proposed
 	at         map[int]bool // who has a plain write
 	version    crdt.Dot     // of a plain write
+	request    crdt.RequestID
+	made       int64
+	first      *modelOp // of which it is a retry
+	retry      *Op      // that tries it again
 	open, dead bool
 	// direct: decided by its own Accept, not found and finished.
 	direct bool
@@ -105,7 +135,7 @@ type modelOp struct {
 const ballotRegion = 1
 
 func newModel(opt modelOptions, seed uint64) *model {
-	m := &model{opt: opt, rng: rand.New(rand.NewPCG(seed, 7)), now: 1_000_000, truth: map[crdt.Dot]map[crdt.Dot]bool{}}
+	m := &model{opt: opt, rng: rand.New(rand.NewPCG(seed, 7)), now: 1_000_000, truth: map[crdt.Dot]map[crdt.Dot]bool{}, shown: map[crdt.RequestID]map[crdt.Dot]bool{}}
 	for i := range opt.nodes {
 		o := &owner{id: i, skew: int64(m.rng.IntN(200))}
 		m.nodes = append(m.nodes, o)
@@ -122,6 +152,7 @@ func (m *model) start(o *owner) {
 	o.turn, o.waiting, o.asked, o.ride = o.turn+1000, false, nil, 0
 	if o.op != nil {
 		o.op.dead = true
+		m.mayRetry(o.op)
 		m.say("n%d forgets op %d", o.id, o.op.id)
 	}
 	o.op = nil
@@ -168,7 +199,10 @@ func absent(cur crdt.Record) bool { return len(crdt.Read(cur, crdt.MV, 0).Live) 
 
 // op draws an operation for a node.
 func (m *model) newOp(o *owner) (*modelOp, *Op) {
-	op := &modelOp{id: m.tick(), call: m.tick(), open: true}
+	if len(m.begun) > 0 && m.chance(500) {
+		return m.again()
+	}
+	op := &modelOp{id: m.tick(), call: m.tick(), open: true, made: m.now}
 	m.ops = append(m.ops, op)
 	// One register, whether a region decides for itself or as somebody's home.
 	do := &Op{Actor: crdt.BallotActor(ballotRegion, uint32(m.rng.IntN(3)))}
@@ -187,6 +221,11 @@ func (m *model) newOp(o *owner) (*modelOp, *Op) {
 	default:
 		op.kind = "put"
 	}
+	if !m.chance(200) {
+		op.request = crdt.MakeRequestID(m.now, [10]byte{byte(op.id), byte(op.id >> 8)})
+		do.ID = op.request
+	}
+	op.retry = do
 	do.Write = func(cur crdt.Record, dot crdt.Dot) (crdt.Version, crdt.VV) {
 		past := cur.Context().Seen
 		if !slices.Contains(op.dots, dot) {
@@ -196,6 +235,37 @@ func (m *model) newOp(o *owner) (*modelOp, *Op) {
 		return crdt.Version{Dead: op.kind == "delete", Stamp: cur.MaxStamp() + 1, Value: fmt.Appendf(nil, "%d", op.id)}, past
 	}
 	return op, do
+}
+
+// again is a retry of an operation of unknown outcome.
+func (m *model) again() (*modelOp, *Op) {
+	i := m.rng.IntN(len(m.begun))
+	was := m.begun[i]
+	op := &modelOp{id: m.tick(), kind: was.kind, call: was.call, open: true, expect: was.expect, request: was.request, made: was.made, first: was}
+	m.ops = append(m.ops, op)
+	m.stats.retries++
+	do := *was.retry
+	do.Retry = true
+	do.Write = func(cur crdt.Record, dot crdt.Dot) (crdt.Version, crdt.VV) {
+		if !slices.Contains(op.dots, dot) {
+			op.dots = append(op.dots, dot)
+		}
+		return was.retry.Write(cur, dot)
+	}
+	return op, &do
+}
+
+// joins notes which versions of requests are anywhere.
+func (m *model) joins(p *Proposal) {
+	if p.ID.IsZero() || p.NoOp() {
+		return
+	}
+	if m.shown[p.ID] == nil {
+		m.shown[p.ID] = map[crdt.Dot]bool{}
+	}
+	if m.shown[p.ID][p.Dot] = true; len(m.shown[p.ID]) > 1 {
+		m.twice = fmt.Errorf("twice: request %v was carried out by %v", p.ID, slices.Collect(maps.Keys(m.shown[p.ID])))
+	}
 }
 
 func (m *model) begin(o *owner) {
@@ -216,6 +286,10 @@ func (m *model) step(o *owner, s Step) {
 		o.disk.state = st
 		if p != nil {
 			o.disk.rec = crdt.Join(o.disk.rec, p.Record)
+		}
+		m.joins(s.Chosen)
+		if id := s.Chosen.ID; !id.IsZero() && !s.Chosen.NoOp() {
+			o.disk.note(id, Carried{Version: s.Chosen.Dot})
 		}
 		o.ride, o.ridden = s.Chosen.Ballot, s.Chosen.Record
 		m.say("n%d: %v of %x is decided", o.id, s.Chosen.Dot, s.Chosen.Ballot)
@@ -241,12 +315,7 @@ func (m *model) step(o *owner, s Step) {
 	o.asked = map[int]bool{}
 	a := m.receive(o, &msg)
 	if msg.Verb == Accept && a.Verdict != OK {
-		m.step(o, o.prop.Answer(s.Turn, o.id, false, a, m.ms(o)))
-		for _, x := range m.nodes {
-			if x != o {
-				m.step(o, o.prop.Fail(s.Turn, x.id, false, true, m.ms(o)))
-			}
-		}
+		m.step(o, o.prop.Unsent(s.Turn, &a))
 		return
 	}
 	o.sync()
@@ -284,12 +353,23 @@ func (m *model) rename(o *owner, msg *Message) {
 // receive is an acceptor.
 func (m *model) receive(o *owner, msg *Message) Answer {
 	d := &o.disk
+	was := d.state
 	if msg.Decided != 0 {
 		st, p, _ := d.state.Commit(msg.Decided)
 		d.state = st
 		if p != nil {
 			d.rec = crdt.Join(d.rec, p.Record)
+			if !p.ID.IsZero() && !p.NoOp() {
+				d.note(p.ID, Carried{Version: p.Dot})
+			}
 		}
+	}
+	var carried Carried
+	unsure := false
+	if id := msg.Proposal.ID; !id.IsZero() {
+		carried = d.notes[id]
+		made, _ := id.MadeAt()
+		unsure = made <= d.memory
 	}
 	var v Verdict
 	switch msg.Verb {
@@ -298,6 +378,9 @@ func (m *model) receive(o *owner, msg *Message) Answer {
 	case Accept:
 		c := *msg
 		c.Unprepared = c.Unprepared && !m.opt.bugs.assume
+		if c.Noted = carried; m.opt.bugs.noKnown {
+			c.Noted, c.Proposal.ID = Carried{}, crdt.RequestID{}
+		}
 		d.state, v = d.state.Accept(&c, d.rec, d.min)
 		if v == Changed {
 			m.stats.changed++
@@ -311,7 +394,15 @@ func (m *model) receive(o *owner, msg *Message) Answer {
 			v = Missed
 		}
 	}
-	return d.state.Show(v, d.min, d.rec)
+	if msg.Verb == Accept && v == OK && msg.Proposal.NoOp() && !msg.Proposal.ID.IsZero() && d.notes[msg.Proposal.ID].IsZero() {
+		d.note(msg.Proposal.ID, Carried{Ended: true})
+	}
+	m.keep(d, was)
+	a := d.state.Show(v, d.min, d.rec)
+	if msg.Verb == Prepare {
+		a.Carried, a.Unsure = carried, unsure
+	}
+	return a
 }
 
 func (m *model) end(op *modelOp, out Outcome) {
@@ -321,12 +412,20 @@ func (m *model) end(op *modelOp, out Outcome) {
 	case out.Result == Unknown:
 		op.ret, op.dead = 0, true
 		m.stats.unknown++
+		m.mayRetry(op)
+	case op.first != nil && out.Result == Refused: // of the attempt, not of the request
+		op.ret, op.dead = 0, true
+	case out.Carried != nil:
+		m.stats.replays++
+		m.forget(op)
 	case out.Result == Done && op.kind == "read":
 		m.stats.reads++
 	case out.Result == Done:
 		m.stats.done++
+		m.forget(op)
 	case out.Result == Failed:
 		m.stats.failed++
+		m.forget(op)
 	default:
 		m.stats.refused++
 	}
@@ -373,8 +472,30 @@ func (m *model) plain(o *owner) {
 }
 
 func (m *model) joined(o *owner, r crdt.Record) {
+	was := o.disk.state
 	o.disk.rec = crdt.Join(o.disk.rec, r)
-	o.disk.state = o.disk.state.Learned(o.disk.rec)
+	o.disk.state = was.Learned(o.disk.rec)
+	m.keep(&o.disk, was)
+}
+
+// keep notes what is not held any more.
+func (m *model) keep(d *disk, was State) {
+	p, fate := was.Carried(d.state, d.rec)
+	if fate != Open && !m.opt.bugs.noNotes {
+		d.note(p.ID, Carried{Version: p.Dot, Doubt: fate == Doubtful && !m.opt.bugs.noDoubts})
+	}
+}
+
+// mayRetry has an operation with an id be tried again.
+func (m *model) mayRetry(op *modelOp) {
+	if op.first == nil && !op.request.IsZero() {
+		m.begun = append(m.begun, op)
+	}
+}
+
+// forget ends the retries of a request of which the outcome is known.
+func (m *model) forget(op *modelOp) {
+	m.begun = slices.DeleteFunc(m.begun, func(x *modelOp) bool { return x == op.first })
 }
 
 // deliver one packet.
@@ -455,6 +576,7 @@ func (m *model) wipe(o *owner) {
 		o.disk.min = At(m.now + 500)
 	}
 	o.disk.state = o.disk.state.Learned(o.disk.rec)
+	o.disk.memory = m.now + 1
 	o.sync()
 }
 

@@ -2,13 +2,21 @@ package cas
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/atolldb/atoll/crdt"
 )
 
 // phantoms: what was said never to be written is nowhere.
 func (m *model) phantoms() error {
+	if m.twice != nil {
+		return m.twice
+	}
 	for _, op := range m.ops {
+		if op.first != nil && !op.open && op.outcome.Result == Failed && len(m.shown[op.request]) > 0 {
+			return fmt.Errorf("phantom: %v of the request of op %d, of which a retry had failed", slices.Collect(maps.Keys(m.shown[op.request])), op.id)
+		}
 		if op.open || op.dead || op.outcome.Result != Failed && op.outcome.Result != Refused {
 			continue
 		}
@@ -64,6 +72,9 @@ func (m *model) check() error {
 				continue
 			}
 			e, wrote := b.acked()
+			if wrote && d == e { // two attempts of one request
+				continue
+			}
 			if wrote && a.kind != "plain" && !m.truth[d][e] && !m.truth[e][d] {
 				return fmt.Errorf("fork: %v of op %d and %v of op %d", d, a.id, e, b.id)
 			}

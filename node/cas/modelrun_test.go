@@ -37,6 +37,8 @@ func (s *modelStats) add(o modelStats) {
 	s.crashes += o.crashes
 	s.wipes += o.wipes
 	s.plainAck += o.plainAck
+	s.retries += o.retries
+	s.replays += o.replays
 }
 
 func TestModel(t *testing.T) {
@@ -71,7 +73,7 @@ func TestModel(t *testing.T) {
 				}
 			}
 			t.Logf("%d histories, %d bad, %s: %+v", n, bad, time.Since(began).Round(time.Millisecond), sum)
-			if *flagN == 0 && (sum.done == 0 || sum.failed == 0 || sum.unknown == 0 || sum.unprepared == 0 || sum.changed == 0 && c.opt.plain || sum.crashes == 0 || sum.wipes == 0) {
+			if *flagN == 0 && (sum.done == 0 || sum.failed == 0 || sum.unknown == 0 || sum.unprepared == 0 || sum.changed == 0 && c.opt.plain || sum.crashes == 0 || sum.wipes == 0 || sum.retries == 0 || sum.replays == 0) {
 				t.Errorf("something never happened: %+v", sum)
 			}
 		})

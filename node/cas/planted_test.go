@@ -24,6 +24,10 @@ func TestPlanted(t *testing.T) {
 		{"a promise before a write", false, bugs{readThenWrite: true}},
 		{"who forgot its promises waits them out", false, bugs{forgetful: true}},
 		{"acceptors compare what is assumed", true, bugs{assume: true}},
+		{"who lost its memory does not count for a retry", false, bugs{proposer: NoMemory}},
+		{"a request is noted when its proposal is replaced", false, bugs{noNotes: true}},
+		{"what is covered need not have been decided", false, bugs{noDoubts: true}},
+		{"acceptors refuse what was carried out", false, bugs{noKnown: true}},
 	} {
 		caught := ""
 		n := 0

@@ -10,6 +10,10 @@ type Op struct {
 	// Actor names the version that it writes; zero for the Proposer's own. It is
 	// of the same region.
 	Actor crdt.Actor
+	// ID of the request that it carries out, zero for none. Retry: an earlier
+	// attempt may have been decided, or may yet be; see S7.
+	ID    crdt.RequestID
+	Retry bool
 	// Holds judges the condition by the record; nil for none.
 	Holds func(cur crdt.Record) bool
 	// Write makes the version with that dot and says what its past is; nil for
@@ -51,6 +55,9 @@ type Outcome struct {
 	Record crdt.Record
 	// Version is the dot of a write that is Done.
 	Version crdt.Dot
+	// Carried, of a write that is Done, says that an earlier attempt did it: then
+	// Version is that one's, zero if it is not known any more.
+	Carried *Carried
 	// Contended: others outbid the operation to the end.
 	Contended bool
 }
@@ -148,6 +155,8 @@ const (
 	NoLastCommit Faults = 1 << iota
 	// NoFence answers although something is undecided.
 	NoFence
+	// NoMemory believes who may have forgotten that a request was carried out.
+	NoMemory
 )
 
 // Break leaves rules out. Nothing but tests calls it.
@@ -165,7 +174,7 @@ func (p *Proposer) Forget() { p.promised, p.base = 0, crdt.Record{} }
 func (p *Proposer) Begin(op *Op, row Row, nowMs int64) Step {
 	p.op, p.row = op, row
 	p.attempts, p.mine, p.kept, p.resolved = 1, nil, crdt.Record{}, 0
-	if b := p.promised; b != 0 {
+	if b := p.promised; b != 0 && !op.Retry {
 		return p.judge(p.base, b, true, false, nowMs)
 	}
 	return p.prepare(nowMs)
@@ -184,7 +193,7 @@ func (p *Proposer) prepare(nowMs int64) Step {
 	p.Forget()
 	p.ballot = p.next(nowMs)
 	p.open(preparing)
-	return Step{Send: &Message{Verb: Prepare, Ballot: p.ballot}, Turn: p.turn}
+	return Step{Send: &Message{Verb: Prepare, Ballot: p.ballot, Proposal: Proposal{ID: p.op.ID}}, Turn: p.turn}
 }
 
 func (p *Proposer) next(nowMs int64) Ballot {
@@ -214,6 +223,11 @@ func (p *Proposer) Answer(turn uint64, slot int, second bool, a Answer, nowMs in
 		return p.after(p.tally.Fail(slot, second), nowMs)
 	}
 	if p.phase == preparing {
+		if p.doubts(&a) {
+			// A majority has to know; another one may.
+			p.again = true
+			return p.after(p.tally.Fail(slot, second), nowMs)
+		}
 		p.answers = append(p.answers, a)
 	}
 	return p.after(p.tally.Ack(slot, second), nowMs)
@@ -231,6 +245,23 @@ func (p *Proposer) Fail(turn uint64, slot int, second, refused bool, nowMs int64
 		p.finals.Ack(slot, true)
 	}
 	return p.after(p.tally.Fail(slot, second), nowMs)
+}
+
+// Unsent says that the Accept of that turn went to nobody, since the proposer's own
+// acceptor has refused it, with a, or nil for another reason.
+func (p *Proposer) Unsent(turn uint64, a *Answer) Step {
+	if turn != p.turn || p.phase != accepting {
+		return Step{}
+	}
+	p.again = true
+	if a != nil {
+		p.highest, p.outbid = max(p.highest, a.Promised, a.Committed), true
+	}
+	for i := range p.row.Slots {
+		p.finals.Ack(i, false)
+		p.finals.Ack(i, true)
+	}
+	return p.lost()
 }
 
 func (p *Proposer) after(v quorum.Verdict, nowMs int64) Step {
@@ -294,6 +325,7 @@ func (p *Proposer) end(o Outcome) Step {
 // promisedAll goes on from the answers of a majority that promised the ballot.
 func (p *Proposer) promisedAll(nowMs int64) Step {
 	cur, top := p.kept, Proposal{}
+	var carried *Carried
 	committed, agreed := Ballot(0), true
 	for i := range p.answers {
 		a := &p.answers[i]
@@ -303,8 +335,15 @@ func (p *Proposer) promisedAll(nowMs int64) Step {
 		if a.Accepted.Ballot > top.Ballot {
 			top = a.Accepted
 		}
+		if !a.Carried.IsZero() && !a.Carried.Doubt && !a.Carried.Ended && (carried == nil || carried.Version.IsZero()) {
+			carried = &a.Carried
+		}
 	}
-	agreed = agreed && len(p.kept.Versions) == 0 && len(p.mine) == 0
+	if carried != nil {
+		return p.replay(cur, *carried)
+	}
+	// What an earlier attempt has proposed may be where nobody was asked.
+	agreed = agreed && len(p.kept.Versions) == 0 && len(p.mine) == 0 && (!p.op.Retry || p.faults&NoFence != 0)
 	committed = max(committed, p.resolved, Ballot(cur.MaxBallot(p.actor.Region())))
 	if committed >= p.ballot { // by a proposer of which no acceptor here knew
 		p.highest = max(p.highest, committed)
@@ -315,15 +354,37 @@ func (p *Proposer) promisedAll(nowMs int64) Step {
 		committed = top.Ballot - 1
 	}
 	switch {
+	case !top.NoOp() && p.isOwn(top.ID) && fateOf(cur, top.Dot) == Decided:
+		return p.replay(cur, Carried{Version: top.Dot})
+	case !top.NoOp() && p.isOwn(top.ID) && fateOf(cur, top.Dot) == Doubtful:
+		return p.end(Outcome{Result: Unknown, Record: cur})
 	case top.Ballot <= committed, !top.NoOp() && cur.Covers(top.Dot):
 	case top.NoOp():
 		// It may have been decided, and then what it carries may be here alone.
 		cur = crdt.Join(cur, top.Record)
 	default:
-		finish := Proposal{Ballot: p.ballot, Dot: top.Dot, Record: crdt.Join(cur, top.Record)}
+		finish := Proposal{Ballot: p.ballot, Dot: top.Dot, ID: top.ID, Record: crdt.Join(cur, top.Record)}
 		return p.propose(finish, crdt.Record{}, toFinish, false, nowMs)
 	}
 	return p.judge(cur, p.ballot, false, agreed, nowMs)
+}
+
+// doubts reports whether an acceptor cannot tell if another attempt of the
+// operation's request was decided.
+func (p *Proposer) doubts(a *Answer) bool {
+	if c := &a.Carried; !c.IsZero() {
+		return c.Ended || c.Doubt && !contains(p.mine, c.Version)
+	}
+	return p.op.Retry && a.Unsure && p.faults&NoMemory == 0
+}
+
+// isOwn reports whether id is that of the operation's request.
+func (p *Proposer) isOwn(id crdt.RequestID) bool { return !id.IsZero() && id == p.op.ID }
+
+// replay ends a write that an earlier attempt has done.
+func (p *Proposer) replay(cur crdt.Record, by Carried) Step {
+	p.Forget()
+	return p.end(Outcome{Result: Done, Record: cur, Version: by.Version, Carried: &by})
 }
 
 // judge goes on with the operation itself, unless an earlier proposal of it was
@@ -347,7 +408,11 @@ func (p *Proposer) judge(cur crdt.Record, b Ballot, unprepared, agreed bool, now
 		}
 		v, past := p.op.Write(cur, dot)
 		v.Dot = dot
-		return p.propose(Proposal{Ballot: b, Dot: dot, Record: crdt.Write(cur, past, v)}, cur, toWrite, unprepared, nowMs)
+		return p.propose(Proposal{Ballot: b, Dot: dot, ID: p.op.ID, Record: crdt.Write(cur, past, v)}, cur, toWrite, unprepared, nowMs)
+	}
+	if unprepared && p.op.Write != nil && !p.op.ID.IsZero() {
+		// Perhaps it does not hold since the request was carried out before.
+		return p.prepare(nowMs)
 	}
 	if agreed || p.faults&NoFence != 0 {
 		p.promised, p.base = b, cur // for the next operation
@@ -357,7 +422,11 @@ func (p *Proposer) judge(cur crdt.Record, b Ballot, unprepared, agreed bool, now
 	if p.op.Write != nil {
 		why = toFail
 	}
-	return p.propose(Proposal{Ballot: b, Record: cur}, cur, why, unprepared, nowMs)
+	fence := Proposal{Ballot: b, Record: cur}
+	if p.op.Retry && why == toFail {
+		fence.ID = p.op.ID // of the earlier attempts one may still be on its way
+	}
+	return p.propose(fence, cur, why, unprepared, nowMs)
 }
 
 // answer ends a read, or a write whose condition does not hold.
@@ -396,6 +465,8 @@ func (p *Proposer) chosen(nowMs int64) Step {
 	switch {
 	case p.intent == toRead, p.intent == toFail:
 		s = p.answer(what.Record)
+	case p.intent == toFinish && !contains(p.mine, what.Dot) && p.isOwn(what.ID):
+		s = p.end(Outcome{Result: Done, Record: what.Record, Version: what.Dot, Carried: &Carried{Version: what.Dot}})
 	case p.intent == toWrite, contains(p.mine, what.Dot):
 		s = p.end(Outcome{Result: Done, Record: what.Record, Version: what.Dot})
 	default:

@@ -15,6 +15,9 @@ type Proposal struct {
 	// Dot names the version that it is about; zero for a no-op. Its counter is
 	// that of the ballot that proposed it first.
 	Dot crdt.Dot
+	// ID of the client's request that it carries out, zero for none. A no-op that has
+	// one ends the request: nothing is proposed for it any more.
+	ID crdt.RequestID
 	// Record is the complete record that results; for a no-op, what its
 	// proposer saw.
 	Record crdt.Record
@@ -54,6 +57,47 @@ func (s State) Merge(o State) State {
 	return s.settled()
 }
 
+// Fate of a proposal, as a record tells that holds all that was decided before it.
+type Fate uint8
+
+// The fates.
+const (
+	Open     Fate = iota // it was not decided; if it stands nowhere any more it will not be
+	Decided              // it was
+	Doubtful             // it was, or something else was after it was passed over
+)
+
+// fateOf tells by what is there and in its past. A past names the highest ballot
+// that it covers truly, and all below it only for being below.
+func fateOf(r crdt.Record, d crdt.Dot) Fate {
+	switch n := r.Context().Seen.Get(d.Actor); {
+	case r.Find(d) != nil, n == d.N:
+		return Decided
+	case r.Covers(d):
+		return Doubtful
+	}
+	return Open
+}
+
+// Carried returns the proposal of a request that s held and next does not hold any
+// more, and what became of it, by record, which goes with next, and by what is
+// accepted in its place. Nothing but a note of it can tell that later. There is
+// nothing to be noted of one that is Open.
+func (s State) Carried(next State, record crdt.Record) (Proposal, Fate) {
+	p := s.Accepted
+	if p.NoOp() || p.ID.IsZero() || next.Accepted.Dot == p.Dot {
+		return Proposal{}, Open
+	}
+	f := fateOf(record, p.Dot)
+	if f != Decided && next.Pending() {
+		f = max(f, fateOf(next.Accepted.Record, p.Dot))
+		if fateOf(next.Accepted.Record, p.Dot) == Decided {
+			f = Decided
+		}
+	}
+	return p, f
+}
+
 // Learned takes in a record that was joined here from elsewhere: what it holds
 // or covers is decided, and all before it is passed over.
 func (s State) Learned(r crdt.Record) State {
@@ -79,12 +123,14 @@ func (s State) settled() State {
 
 // The stored form of a State:
 //
-//	1 byte    format, 1
+//	1 byte    format, 2 (1 is the same without request ids)
 //	uvarint   promised
 //	uvarint   committed
 //	uvarint   accepted ballot, 0 for none; and if there is one
 //	  uvarint   the actor of its dot, 0 for a no-op
 //	  uvarint   the counter of its dot, 0 for a no-op
+//	  1 byte    1 if the id of a request follows, else 0
+//	  16 bytes  the id
 //	  uvarint   length of the record's canonical encoding, and that
 //	4 bytes   CRC-32C, big-endian, over the key hash (8 bytes, big-endian) and
 //	          all of the above
@@ -92,7 +138,10 @@ func (s State) settled() State {
 // It is canonical: uvarints are minimal, what is settled is not kept, and
 // nothing accepted is above the promise.
 
-const stateFormat = 1
+const (
+	stateFormat    = 2
+	stateWithoutID = 1
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -124,6 +173,11 @@ func AppendProposal(dst []byte, keyHash uint64, p *Proposal) []byte {
 	}
 	dst = binary.AppendUvarint(dst, uint64(p.Dot.Actor))
 	dst = binary.AppendUvarint(dst, p.Dot.N)
+	if p.ID.IsZero() {
+		dst = append(dst, 0)
+	} else {
+		dst = append(append(dst, 1), p.ID[:]...)
+	}
 	record := crdt.AppendRecord(nil, keyHash, p.Record)
 	dst = binary.AppendUvarint(dst, uint64(len(record)))
 	return append(dst, record...)
@@ -139,7 +193,7 @@ func DecodeState(keyHash uint64, b []byte) (State, error) {
 	if checksum(keyHash, body) != sum {
 		return State{}, fmt.Errorf("%w: checksum", ErrCorrupt)
 	}
-	d := decoder{b: body[1:], bad: body[0] != stateFormat}
+	d := decoder{b: body[1:], old: body[0] == stateWithoutID, bad: body[0] != stateFormat && body[0] != stateWithoutID}
 	s := State{Promised: d.ballot(), Committed: d.ballot()}
 	s.Accepted = d.proposal(keyHash)
 	if d.bad || len(d.b) != 0 || s.Accepted.Ballot > s.Promised ||
@@ -164,6 +218,7 @@ func DecodeProposal(keyHash uint64, b []byte) (Proposal, error) {
 type decoder struct {
 	b   []byte
 	bad bool
+	old bool // stateWithoutID
 }
 
 func (d *decoder) uvarint() uint64 {
@@ -182,6 +237,24 @@ func (d *decoder) ballot() Ballot {
 	return b
 }
 
+// id of a request, zero for none.
+func (d *decoder) id() (id crdt.RequestID) {
+	if d.old || d.bad {
+		return id
+	}
+	if len(d.b) == 0 || d.b[0] > 1 || d.b[0] == 1 && len(d.b) < 17 {
+		d.bad = true
+		return id
+	}
+	has := d.b[0] == 1
+	d.b = d.b[1:]
+	if has {
+		id, d.b = crdt.RequestID(d.b[:16]), d.b[16:]
+		d.bad = id.IsZero()
+	}
+	return id
+}
+
 func (d *decoder) proposal(keyHash uint64) Proposal {
 	p := Proposal{Ballot: d.ballot()}
 	if d.bad || p.Ballot == 0 {
@@ -189,6 +262,7 @@ func (d *decoder) proposal(keyHash uint64) Proposal {
 	}
 	a, n := d.uvarint(), d.uvarint()
 	p.Dot = crdt.Dot{Actor: crdt.Actor(a), N: n}
+	p.ID = d.id()
 	named := a <= 1<<32-1 && p.Dot.Actor.IsBallot() && n > 0 && n <= uint64(p.Ballot)
 	size := d.uvarint()
 	if d.bad || !named && !p.Dot.IsZero() || size > uint64(len(d.b)) {

@@ -35,6 +35,9 @@ func drawState(t *rapid.T) State {
 		s.Accepted = Proposal{Ballot: b, Record: drawRecord(t)}
 		if rapid.Bool().Draw(t, "value") {
 			s.Accepted.Dot = crdt.Dot{Actor: crdt.BallotActor(3, 2), N: rapid.Uint64Range(1, uint64(b)).Draw(t, "dot")}
+			if rapid.Bool().Draw(t, "named") {
+				s.Accepted.ID = crdt.MakeRequestID(rapid.Int64Range(1, 1<<40).Draw(t, "made"), [10]byte{1})
+			}
 		}
 	}
 	return s

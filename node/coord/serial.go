@@ -37,7 +37,11 @@ func (w *write) propose() {
 	c.stats.Serials.Add(1)
 	made := map[crdt.Dot]serialWrite{} // by who acts for the key
 	ahead := false
-	op := cas.Op{Actor: ballotActor(&w.k, w.want.home), Write: func(cur crdt.Record, dot crdt.Dot) (crdt.Version, crdt.VV) {
+	if err := replica.RequestOver(p.RequestID, time.Now()); err != nil {
+		w.done(PutResult{}, c.localError(err))
+		return
+	}
+	op := cas.Op{Actor: ballotActor(&w.k, w.want.home), ID: p.RequestID, Retry: p.Retry, Write: func(cur crdt.Record, dot crdt.Dot) (crdt.Version, crdt.VV) {
 		seen := cur.Context().Seen
 		if w.beside() {
 			seen = w.ctx.Seen
@@ -73,6 +77,8 @@ func (w *write) propose() {
 		switch {
 		case r.Err != nil:
 			w.done(PutResult{}, r.Err)
+		case r.Result == cas.Done && r.Carried != nil:
+			w.done(w.replayed(&r), nil)
 		case r.Result == cas.Done:
 			m := made[r.Version]
 			r.Achieved.Level, r.Achieved.Reached = p.Level, p.Level
@@ -86,13 +92,40 @@ func (w *write) propose() {
 				Detail: "the context shows writes that have not reached this region yet",
 			})
 		case r.Result == cas.Failed && p.Condition.Kind == crdt.Always:
-			w.done(PutResult{}, contextRequired())
+			e := contextRequired()
+			e.certain = true // the owners have said so of the request
+			w.done(PutResult{}, e)
 		case r.Result == cas.Failed:
-			w.done(PutResult{}, c.conditionFailed(&w.k, p.Condition, r.Record, r.Achieved))
+			e := c.conditionFailed(&w.k, p.Condition, r.Record, r.Achieved)
+			e.certain = true
+			w.done(PutResult{}, e)
 		default:
 			w.done(PutResult{}, c.undecided(&w.k, w.want, &r, p.Deadline))
 		}
 	})
+}
+
+// replayed is the answer to an attempt of a request that another one has carried
+// out.
+func (w *write) replayed(r *serialResult) PutResult {
+	c, by := w.c, r.Carried
+	c.stats.Replayed.Add(1)
+	d := by.Version
+	if d.IsZero() {
+		d = by.Event // all that is known of it
+	}
+	ctx := w.ctx.Again(r.Record, d, by.Stamp)
+	res := PutResult{Version: d, Event: by.Event, Stamp: by.Stamp, Replayed: true, Achieved: r.Achieved}
+	if v := r.Record.Find(d); v != nil {
+		res.Stamp = v.Stamp
+	}
+	if !r.Event.IsZero() {
+		res.Event = r.Event
+	}
+	res.Achieved.Level, res.Achieved.Reached = w.p.Level, w.p.Level
+	res.Achieved.atHome(w.k.top.Region)
+	res.Context, res.ContextOmitted = c.handOut(&w.k, ctx)
+	return res
 }
 
 // readThenWrite is a planted bug.
@@ -158,6 +191,9 @@ func (c *Coordinator) undecided(k *key, w want, r *serialResult, deadline time.T
 	}
 	if r.fenced != nil {
 		return c.fenced(r.fenced, out)
+	}
+	if r.ended && out == NotApplied {
+		return c.localError(replica.ErrForbidden)
 	}
 	e := c.unavailable(k, w, len(k.row.Slots)/2+1, 0, out)
 	if r.Contended {

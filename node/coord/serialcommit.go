@@ -68,7 +68,7 @@ func (sk *serialKey) commit(p *cas.Proposal, out *cas.Outcome) {
 	}
 	sk.c.Replica.Serial(replica.SerialStep{
 		Key: round.k.full, KeyHash: round.k.hash, Mint: true,
-		Message: cas.Message{Verb: cas.Commit, Decided: p.Ballot},
+		Message: cas.Message{Verb: cas.Commit, Decided: p.Ballot, Proposal: cas.Proposal{Dot: p.Dot, ID: p.ID}},
 		Decided: func(a replica.SerialAnswer) {
 			record := a.Record
 			if record == nil {
@@ -76,6 +76,9 @@ func (sk *serialKey) commit(p *cas.Proposal, out *cas.Outcome) {
 			}
 			sk.mu.Lock()
 			round.committed, round.event, round.record = true, a.Event, record
+			if !p.NoOp() {
+				round.id = p.ID
+			}
 			time.AfterFunc(tellAfter, func() { sk.tellNow(round) })
 			sk.mu.Unlock()
 			if res.Event = a.Event; a.Event.IsZero() && out != nil && !out.Version.IsZero() {
@@ -149,6 +152,9 @@ func (sk *serialKey) give(round *serialRound, id topology.NodeID) {
 	e := wire.Entry{Key: round.k.full, Record: round.record}
 	if !round.event.IsZero() {
 		e.Dots = []crdt.Dot{round.event}
+		if !round.id.IsZero() {
+			e.IDs = []crdt.EventID{{Dot: round.event, ID: round.id}}
+		}
 	}
 	body := wire.AppendApply(nil, wire.Apply{Entries: []wire.Entry{e}})
 	c.send(id, round.k.top.Epoch, peer.VerbApply, body, time.Now().Add(DefaultTimeout), func(_ []byte, err error) {

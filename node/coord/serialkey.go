@@ -51,8 +51,10 @@ type serialRun struct {
 	op cas.Op
 	// home is the epoch for which it is decided, 0 for the region itself; fenced
 	// says that somebody knows that to be over.
-	home     home.Epoch
-	fenced   error
+	home   home.Epoch
+	fenced error
+	// ended: an acceptor has said that the request is.
+	ended    bool
 	deadline time.Time
 	done     func(serialResult)
 	timer    *time.Timer
@@ -67,8 +69,10 @@ type serialResult struct {
 	Event    crdt.Dot
 	Achieved Achieved
 	Err      *Error
-	// fenced is why an operation that was not decided could not be.
+	// fenced is why an operation that was not decided could not be; ended: its
+	// request will not be carried out any more.
 	fenced error
+	ended  bool
 }
 
 // serialKey is a key at its proposer. The lock is over all of it.
@@ -99,6 +103,7 @@ type serialRound struct {
 	// chosen, and committed here: then event and record are known.
 	committed, told bool
 	event           crdt.Dot
+	id              crdt.RequestID
 	record          []byte
 }
 
@@ -224,7 +229,7 @@ func (sk *serialKey) ends(res serialResult) {
 	r := sk.run
 	sk.run = nil
 	r.timer.Stop()
-	res.fenced = r.fenced
+	res.fenced, res.ended = r.fenced, r.ended
 	sk.todo = append(sk.todo, func() { r.done(res) })
 	sk.next()
 }
@@ -288,7 +293,7 @@ func (sk *serialKey) take(s cas.Step) {
 	} else if s.Outcome != nil {
 		sk.mu.Lock()
 		out := *s.Outcome
-		if out.Result == cas.Done && !out.Version.IsZero() {
+		if out.Result == cas.Done && !out.Version.IsZero() && out.Carried == nil {
 			// Somebody else has committed it, by an event that is not known here: a
 			// session could not be told what it wrote.
 			out.Result = cas.Unknown
@@ -400,22 +405,29 @@ func (sk *serialKey) ask(k *key, epoch home.Epoch, id topology.NodeID, m *cas.Me
 	})
 }
 
+// hears notes why an acceptor will not have the operation that runs.
+func (sk *serialKey) hears(a cas.Answer, err error) {
+	sk.mu.Lock()
+	defer sk.mu.Unlock()
+	switch {
+	case sk.run == nil:
+	case isFenced(err):
+		sk.run.fenced = err
+	case err == nil && a.Carried.Ended, errors.Is(err, replica.ErrForbidden):
+		sk.run.ended = true
+	}
+}
+
 // answered gives an acceptor's answer to the proposer.
 func (sk *serialKey) answered(k *key, turn uint64, slot int, second bool, id topology.NodeID, a cas.Answer, err error) {
 	now := sk.c.HLC.Now()
+	sk.hears(a, err)
 	if err == nil {
 		sk.feed(func(p *cas.Proposer) cas.Step { return p.Answer(turn, slot, second, a, now) })
 		return
 	}
 	// A peer that refuses may still take a copy of the message that comes later.
 	refused := errors.Is(err, peer.ErrNotSent) || id == sk.c.cfg.Self && noEffect(err)
-	if isFenced(err) {
-		sk.mu.Lock()
-		if sk.run != nil {
-			sk.run.fenced = err
-		}
-		sk.mu.Unlock()
-	}
 	fail := func() {
 		sk.feed(func(p *cas.Proposer) cas.Step { return p.Fail(turn, slot, second, refused, now) })
 	}
@@ -467,14 +479,16 @@ func (sk *serialKey) accept(m *cas.Message, turn uint64) {
 			})
 		},
 		Done: func(a replica.SerialAnswer, err error) {
-			sk.answered(&k, turn, self, selfSecond, sk.c.cfg.Self, a.Answer, localRefusal(err))
 			if sent {
+				sk.answered(&k, turn, self, selfSecond, sk.c.cfg.Self, a.Answer, localRefusal(err))
 				return
 			}
-			now := sk.c.HLC.Now()
-			sk.each(&k, func(slot int, second bool, id topology.NodeID) {
-				sk.feed(func(p *cas.Proposer) cas.Step { return p.Fail(turn, slot, second, true, now) })
-			})
+			sk.hears(a.Answer, err)
+			refused := &a.Answer
+			if err != nil {
+				refused = nil
+			}
+			sk.feed(func(p *cas.Proposer) cas.Step { return p.Unsent(turn, refused) })
 		},
 	})
 }

@@ -9,10 +9,6 @@ import (
 // What requests can ask for and no coordinator answers yet is refused: an answer
 // that ignores it would be taken for what it is not.
 
-func unserved(field string) *Error {
-	return invalid(field, "none", "one", field+" is not served yet")
-}
-
 func unservedLevel(l quorum.Level, regions int) *Error {
 	switch {
 	case l.Consensus() && regions > 1:
@@ -32,9 +28,5 @@ func unservedGet(g *Get) *Error {
 }
 
 func unservedPut(p *Put) *Error {
-	switch {
-	case p.Retry && p.Level.Consensus():
-		return unserved("retry")
-	}
 	return unservedLevel(p.Level, p.Regions)
 }

@@ -2,6 +2,7 @@ package nodetest
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -50,6 +51,7 @@ type serialBook struct {
 	keys    map[string]*serialKey
 	current map[[2]int]*serialKey // by region and place
 	n       int
+	replays int
 }
 
 // serialKey is a key and what was done to it.
@@ -184,28 +186,42 @@ func (d *decider) step(node *coord.Coordinator) {
 	}
 	p.Value = []byte(op.value)
 	d.w.serial.begin(k, op)
-	type outcome struct {
-		res coord.PutResult
-		err error
+	if d.rng.IntN(4) > 0 {
+		var chance [10]byte
+		binary.BigEndian.PutUint64(chance[:], d.rng.Uint64())
+		p.RequestID = crdt.MakeRequestID(time.Now().UnixMilli(), chance)
 	}
-	done := make(chan outcome, 1)
-	node.Put(p, func(r coord.PutResult, err error) { done <- outcome{r, err} })
-	var o outcome
-	select {
-	case o = <-done:
-	case <-time.After(30 * time.Second):
-		d.w.t.Errorf("put of %s by %s never answered", k.name, d.name)
-		return
+	var o decided
+	for try := 0; ; try++ {
+		if !d.put(node, k, p, &o) {
+			return
+		}
+		var e *coord.Error
+		if p.RequestID.IsZero() || try == serialTries || !errors.As(o.err, &e) || e.Outcome != coord.Unknown {
+			break
+		}
+		// The same write, through any node; it happens once.
+		time.Sleep(time.Duration(d.rng.IntN(500)) * time.Millisecond)
+		if next := d.coordinator(); next != nil {
+			node = next
+		}
+		p.Retry, p.Deadline = true, time.Now().Add(2*time.Second)
+	}
+	if o.res.Replayed {
+		d.w.serial.replayed()
 	}
 	now := time.Since(d.w.start)
 	var e *coord.Error
 	switch {
 	case o.err == nil:
 		d.w.serial.end(k, op, now, serialDone, "")
+		if o.res.Version.IsZero() {
+			d.w.t.Errorf("write of %s has no version: %+v", k.name, o.res)
+		}
 		if delete(d.last, k.name); !p.Delete {
 			d.last[k.name] = crdt.Version{Dot: o.res.Version, Value: []byte(op.value)}
 		}
-		if o.res.Event.IsZero() || o.res.Event.Actor.IsBallot() {
+		if o.res.Event.IsZero() && !o.res.Replayed || o.res.Event.Actor.IsBallot() {
 			d.w.t.Errorf("write of %s has the event %v", k.name, o.res.Event)
 		}
 		d.w.hist.atQuorum(d.decides(k), k.name, o.res.Version)
@@ -216,6 +232,35 @@ func (d *decider) step(node *coord.Coordinator) {
 	default:
 		d.w.serial.end(k, op, now, serialOpen, "")
 	}
+}
+
+// serialTries is how often a decider repeats a write whose outcome is unknown.
+const serialTries = 3
+
+// decided is what came of a put.
+type decided struct {
+	res coord.PutResult
+	err error
+}
+
+// put reports false if there was no answer.
+func (d *decider) put(node *coord.Coordinator, k *serialKey, p coord.Put, o *decided) bool {
+	done := make(chan decided, 1)
+	node.Put(p, func(r coord.PutResult, err error) { done <- decided{r, err} })
+	select {
+	case *o = <-done:
+		return true
+	case <-time.After(30 * time.Second):
+		d.w.t.Errorf("put of %s by %s never answered", k.name, d.name)
+		return false
+	}
+}
+
+// replayed counts an answer that an earlier attempt had earned.
+func (b *serialBook) replayed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.replays++
 }
 
 // decides is the region that decides for a key when d asks.

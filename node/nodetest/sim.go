@@ -38,9 +38,9 @@ type Report struct {
 	Rounds, RoundsOff, Dropped, Aside uint64
 	// Serial operations at LOCAL_SERIAL and SERIAL, those at SERIAL among them, and
 	// those of unknown outcome.
-	Serial, Homed, SerialUnknown int
-	Problems                     []string
-	Converged                    time.Duration // after the last fault
+	Serial, Homed, SerialUnknown, SerialReplays int
+	Problems                                    []string
+	Converged                                   time.Duration // after the last fault
 }
 
 func (r Report) String() string {
@@ -51,8 +51,8 @@ func (r Report) String() string {
 	if r.SessionOps > 0 {
 		collected += fmt.Sprintf(", %d operations in sessions (%d behind), without tokens %d of %d broke a promise", r.SessionOps, r.SessionBehind, r.LooseBroken, r.LooseOps)
 	}
-	return fmt.Sprintf("seed %d: %v simulated, %d writes (%d acknowledged, %d unknown; %d replayed, %d doubtful), %d reads (%d with siblings), %d by consensus (%d for all regions, %d unknown), converged in %v%s; faults: %s",
-		r.Seed, r.Simulated.Round(time.Second), r.Writes, r.Acked, r.Unknown, r.Replays, r.Doubtful, r.Gets, r.SiblingReads, r.Serial, r.Homed, r.SerialUnknown, r.Converged.Round(time.Millisecond), collected, r.Faults)
+	return fmt.Sprintf("seed %d: %v simulated, %d writes (%d acknowledged, %d unknown; %d replayed, %d doubtful), %d reads (%d with siblings), %d by consensus (%d for all regions, %d unknown, %d replayed), converged in %v%s; faults: %s",
+		r.Seed, r.Simulated.Round(time.Second), r.Writes, r.Acked, r.Unknown, r.Replays, r.Doubtful, r.Gets, r.SiblingReads, r.Serial, r.Homed, r.SerialUnknown, r.SerialReplays, r.Converged.Round(time.Millisecond), collected, r.Faults)
 }
 
 // Simulate runs one history of the given length. It must be called inside a
@@ -148,6 +148,7 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	r.Gets, r.SiblingReads = w.hist.gets, w.hist.siblings
 	r.Conceded, r.Replays, r.Doubtful = w.hist.conceded, w.hist.replays, w.hist.doubtful
 	r.Serial, r.Homed, r.SerialUnknown = w.serial.counts()
+	r.SerialReplays = w.serial.replays
 	return r
 }
 

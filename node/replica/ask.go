@@ -83,12 +83,18 @@ func (o *askOp) Decide(tx storage.Txn) error {
 	if err != nil {
 		return err
 	}
-	if !t.dot.IsZero() {
-		o.known = Known{Dot: t.dot, Stamp: t.stamp}
+	if t.happened() {
+		if o.known = (Known{Dot: t.dot, Stamp: t.stamp}); !t.version.IsZero() {
+			o.known.Dot = t.version
+		}
 		o.known.Record, err = o.r.recordNow(tx, o.KeyHash, o.Key)
 		return err
 	}
 	o.known.Sure = sure(o.ID, o.r.held[p].memory, time.Now())
+	if undecided, err := o.r.undecided(tx, o.KeyHash, o.Key, o.ID); undecided || t.doubt || err != nil {
+		o.known.Sure = false // whoever comes next may yet finish it
+		return err
+	}
 	o.known.Higher = t.ballot > o.Ballot
 	if t.ballot >= o.Ballot {
 		return nil

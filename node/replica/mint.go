@@ -270,6 +270,9 @@ func (o *mintOp) replay(tx storage.Txn) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if t.doubt {
+		return false, ErrFenced
+	}
 	if t.dot.IsZero() {
 		if planted.Bug(planted.ForgetRequest) {
 			return false, nil

@@ -10,6 +10,7 @@ import (
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/internal/planted"
+	"github.com/atolldb/atoll/node/cas"
 	"github.com/atolldb/atoll/node/storage"
 )
 
@@ -19,6 +20,11 @@ import (
 //
 //	'q' id(16) key-hash(8)  -> 1 actor(4) n(8) stamp(8): this event carried it out
 //	                        -> 2 ballot(8): a fence; see ask.go
+//	                        -> 3 actor(4) n(8) stamp(8), actor(4) n(8): this event
+//	                           carried it out, zero if that is not known, as a
+//	                           version that was decided by consensus
+//	                        -> 4 actor(4) n(8): that version was proposed for it, and
+//	                           nobody knows here whether it was decided
 //	'k' partition(2)        -> ms(8): the owner's memory begins then
 //
 // Ids begin with the time of their making, and so do the keys of traces: what is
@@ -63,11 +69,27 @@ type trace struct {
 	dot    crdt.Dot
 	stamp  hlc.Stamp
 	ballot uint64
+	// version that was decided by consensus, or, in doubt, may have been.
+	version crdt.Dot
+	doubt   bool
+}
+
+// happened reports whether the request was carried out.
+func (t *trace) happened() bool { return !t.dot.IsZero() || !t.version.IsZero() && !t.doubt }
+
+// carried is what a proposer hears of it.
+func (t *trace) carried() cas.Carried {
+	if !t.happened() && !t.doubt {
+		return cas.Carried{Ended: t.ballot == Forbid}
+	}
+	return cas.Carried{Version: t.version, Event: t.dot, Stamp: t.stamp, Doubt: t.doubt}
 }
 
 const (
-	traceEvent = 1
-	traceFence = 2
+	traceEvent  = 1
+	traceFence  = 2
+	traceSerial = 3
+	traceDoubt  = 4
 )
 
 func requestKey(dst []byte, keyHash uint64, id crdt.RequestID) []byte {
@@ -78,19 +100,43 @@ func requestKey(dst []byte, keyHash uint64, id crdt.RequestID) []byte {
 func memoryKey(p hashring.Partition) []byte { return partitionKey(spaceMemory, p) }
 
 func (t *trace) encode(dst []byte) []byte {
-	if t.dot.IsZero() {
-		return binary.BigEndian.AppendUint64(append(dst, traceFence), t.ballot)
+	put := func(d crdt.Dot) {
+		dst = binary.BigEndian.AppendUint32(dst, uint32(d.Actor))
+		dst = binary.BigEndian.AppendUint64(dst, d.N)
 	}
-	dst = binary.BigEndian.AppendUint32(append(dst, traceEvent), uint32(t.dot.Actor))
-	dst = binary.BigEndian.AppendUint64(dst, t.dot.N)
-	return binary.BigEndian.AppendUint64(dst, uint64(t.stamp))
+	switch {
+	case t.doubt:
+		dst = append(dst, traceDoubt)
+		put(t.version)
+		return dst
+	case !t.happened():
+		return binary.BigEndian.AppendUint64(append(dst, traceFence), t.ballot)
+	case t.version.IsZero():
+		dst = append(dst, traceEvent)
+	default:
+		dst = append(dst, traceSerial)
+	}
+	put(t.dot)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(t.stamp))
+	if !t.version.IsZero() {
+		put(t.version)
+	}
+	return dst
 }
 
 func decodeTrace(b []byte) (t trace, err error) {
+	dot := func(b []byte) crdt.Dot {
+		return crdt.Dot{Actor: crdt.Actor(binary.BigEndian.Uint32(b)), N: binary.BigEndian.Uint64(b[4:])}
+	}
 	switch {
-	case len(b) == 21 && b[0] == traceEvent:
-		t.dot = crdt.Dot{Actor: crdt.Actor(binary.BigEndian.Uint32(b[1:])), N: binary.BigEndian.Uint64(b[5:])}
+	case len(b) == 21 && b[0] == traceEvent, len(b) == 33 && b[0] == traceSerial:
+		t.dot = dot(b[1:])
 		t.stamp = hlc.Stamp(binary.BigEndian.Uint64(b[13:]))
+		if b[0] == traceSerial {
+			t.version = dot(b[21:])
+		}
+	case len(b) == 13 && b[0] == traceDoubt:
+		t.version, t.doubt = dot(b[1:]), true
 	case len(b) == 9 && b[0] == traceFence:
 		t.ballot = binary.BigEndian.Uint64(b[1:])
 	default:
@@ -117,7 +163,7 @@ func loadTrace(g getter, keyHash uint64, id crdt.RequestID) (trace, error) {
 }
 
 func putTrace(tx storage.Txn, keyHash uint64, id crdt.RequestID, t trace) error {
-	var key, value [32]byte
+	var key, value [40]byte
 	if err := tx.PutFor(requestKey(key[:0], keyHash, id), t.encode(value[:0]), traceLife); err != nil {
 		return fmt.Errorf("remember a request: %w", err)
 	}
@@ -168,6 +214,12 @@ func (it *applyItem) trace(tx storage.Txn) error {
 		if v := it.in.Find(e.Dot); v != nil {
 			t.stamp = v.Stamp
 		}
+		if it.in.HasBallots() {
+			// What is known of the version stays.
+			if was, err := loadTrace(tx, it.keyHash, e.ID); err == nil && was.happened() {
+				t.version, t.stamp = was.version, max(t.stamp, was.stamp)
+			}
+		}
 		if err := putTrace(tx, it.keyHash, e.ID, t); err != nil {
 			return err
 		}
@@ -192,4 +244,12 @@ func sure(id crdt.RequestID, memory int64, now time.Time) bool {
 func requestOver(id crdt.RequestID, now time.Time) bool {
 	made, ok := id.MadeAt()
 	return ok && now.UnixMilli()-made > RequestWindow.Milliseconds()
+}
+
+// RequestOver returns ErrRequestOld for a request that nobody carries out any more.
+func RequestOver(id crdt.RequestID, now time.Time) error {
+	if requestOver(id, now) {
+		return ErrRequestOld
+	}
+	return nil
 }

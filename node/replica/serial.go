@@ -34,7 +34,8 @@ type SerialStep struct {
 	Home    home.Epoch
 	Message cas.Message
 	// Mint: a Commit of what was decided here, by this node's own proposer, so an
-	// event is minted if the record changes by it.
+	// event is minted if the record changes by it. The Message's Proposal then says
+	// which version of which request it is.
 	Mint bool
 	// Expires is when nobody waits for the step any more, zero for never. A
 	// Commit never expires.
@@ -106,10 +107,16 @@ type serialOp struct {
 	effect effect
 	// cleared is the ballot that is pending until this is durable, 0 for none.
 	cleared cas.Ballot
+	// request that is carried out by what was committed, and how; nil for none.
+	request crdt.RequestID
+	by      *trace
 }
 
 func (o *serialOp) Size() int {
 	n := 2*len(o.Key) + 160
+	if !o.Message.Proposal.ID.IsZero() {
+		n += requestRoom
+	}
 	for i := range o.Message.Proposal.Record.Versions {
 		v := &o.Message.Proposal.Record.Versions[i]
 		n += len(v.Value) + len(v.Meta) + 64
@@ -156,6 +163,19 @@ func (o *serialOp) Decide(tx storage.Txn) error {
 	if ms := max(m.Ballot, m.Proposal.Ballot).Millis(); ms > o.r.hlc.Now()+maxAhead.Milliseconds() {
 		return fmt.Errorf("%w, or the proposer's is: its ballot is too far ahead", ErrClockSkew)
 	}
+	if !m.Proposal.ID.IsZero() && m.Verb != cas.Commit {
+		known, err := loadTrace(tx, o.KeyHash, m.Proposal.ID)
+		switch {
+		case err != nil:
+			return err
+		case m.Verb == cas.Prepare:
+			o.answer.Unsure = !sure(m.Proposal.ID, part.memory, time.Now())
+		case known.ballot == Forbid && m.Proposal.Dot.N == uint64(m.Proposal.Ballot):
+			return ErrForbidden // what was proposed before is finished all the same
+		}
+		m.Noted = known.carried()
+		o.answer.Carried = m.Noted
+	}
 	local := shown(stored, part.decided.floors)
 	is, rec := was.Learned(local), local
 	o.effect = effect{part: part}
@@ -173,7 +193,11 @@ func (o *serialOp) Decide(tx storage.Txn) error {
 			verdict = cas.Missed
 		}
 	}
+	carried, unsure := o.answer.Carried, o.answer.Unsure
 	o.answer.Answer = is.Show(verdict, o.r.serial.mins[p], rec)
+	if m.Verb == cas.Prepare {
+		o.answer.Carried, o.answer.Unsure = carried, unsure
+	}
 	if !is.Pending() {
 		o.cleared = o.r.serial.noted(o.Key)
 	}
@@ -202,7 +226,32 @@ func (o *serialOp) commit(is cas.State, local crdt.Record) (cas.State, crdt.Reco
 		o.answer.Event = crdt.Dot{Actor: o.r.minter, N: part.highest(o.r.minter) + 1}
 		o.effect.dots = append(o.effect.dots, o.answer.Event)
 	}
+	o.carries(took)
 	return is, rec
+}
+
+// carries notes which request a commit carries out, by which events.
+func (o *serialOp) carries(took *cas.Proposal) {
+	what := took
+	if what == nil && o.Mint {
+		what = &o.Message.Proposal // it has been joined by another way before
+	}
+	if what == nil || what.ID.IsZero() || what.Dot.IsZero() {
+		return
+	}
+	events := o.Message.Events
+	if !o.answer.Event.IsZero() {
+		events = []crdt.Dot{o.answer.Event}
+	}
+	t := trace{version: what.Dot}
+	if v := what.Record.Find(what.Dot); v != nil {
+		t.stamp = v.Stamp
+	}
+	for _, d := range events {
+		t.dot = d
+		o.effect.ids = append(o.effect.ids, crdt.EventID{Dot: d, ID: what.ID})
+	}
+	o.request, o.by = what.ID, &t
 }
 
 // joined is the record with what was decided in it. The rest of the proposal's
@@ -236,6 +285,14 @@ func (o *serialOp) write(tx storage.Txn, was, is cas.State, stored, rec crdt.Rec
 		o.answer.Record = crdt.AppendRecord(nil, o.KeyHash, rec)
 	}
 	if err := o.r.checkRoom(o.Size() + len(o.answer.Record) + 64*len(o.effect.dots)); err != nil {
+		return err
+	}
+	if m := &o.Message; m.Verb == cas.Accept && o.answer.Verdict == cas.OK && m.Proposal.NoOp() && !m.Proposal.ID.IsZero() && m.Noted.IsZero() {
+		if err := putTrace(tx, o.KeyHash, m.Proposal.ID, trace{ballot: Forbid}); err != nil {
+			return err
+		}
+	}
+	if err := o.r.keepRequest(tx, o.KeyHash, was, is, rec, o.request, o.by); err != nil {
 		return err
 	}
 	if !is.Same(was) {
@@ -284,7 +341,7 @@ func (o *serialOp) Done(err error) {
 		o.r.serial.ended(o.Key, o.cleared)
 	}
 	if o.answer.Event != (crdt.Dot{}) {
-		o.r.outbox.add(o.effect.part.id, crdt.EventID{Dot: o.answer.Event}, o.Key, o.answer.Record)
+		o.r.outbox.add(o.effect.part.id, crdt.EventID{Dot: o.answer.Event, ID: o.request}, o.Key, o.answer.Record)
 	}
 	o.r.stats.Serial.Add(1)
 	if o.answer.Verdict != cas.OK {

@@ -197,6 +197,36 @@ func (r *Replica) putState(tx storage.Txn, keyHash uint64, fullKey []byte, was, 
 	return nil
 }
 
+// undecided reports whether the key has an undecided proposal of that request here.
+func (r *Replica) undecided(tx storage.Txn, keyHash uint64, fullKey []byte, id crdt.RequestID) (bool, error) {
+	if !r.serial.isPending(fullKey) {
+		return false, nil
+	}
+	s, err := r.loadState(tx, keyHash, fullKey)
+	return s.Accepted.ID == id, err
+}
+
+// keepRequest notes what became of the request whose proposal an acceptor does not
+// hold any more; rec is the record now. by, if it is not nil, says more: the
+// proposal was committed just now.
+func (r *Replica) keepRequest(tx storage.Txn, keyHash uint64, was, is cas.State, rec crdt.Record, id crdt.RequestID, by *trace) error {
+	if by == nil {
+		p, fate := was.Carried(is, rec)
+		if fate == cas.Open {
+			return nil
+		}
+		known, err := loadTrace(tx, keyHash, p.ID)
+		if err != nil && !errors.Is(err, storage.ErrCorrupt) || known.happened() {
+			return err
+		}
+		id, by = p.ID, &trace{version: p.Dot, doubt: fate == cas.Doubtful}
+		if v := p.Record.Find(p.Dot); v != nil && !by.doubt {
+			by.stamp = v.Stamp
+		}
+	}
+	return putTrace(tx, keyHash, id, *by)
+}
+
 // learn takes in that the record of a key has become another, otherwise than by
 // its consensus: what was accepted may have been decided elsewhere, or passed
 // over. Keys without anything undecided cost nothing.
@@ -214,6 +244,9 @@ func (r *Replica) learn(tx storage.Txn, keyHash uint64, fullKey []byte, rec crdt
 	is := was.Learned(rec)
 	if is.Same(was) {
 		return nil
+	}
+	if err := r.keepRequest(tx, keyHash, was, is, rec, crdt.RequestID{}, nil); err != nil {
+		return err
 	}
 	return r.putState(tx, keyHash, fullKey, was, is)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/cas"
 	"github.com/atolldb/atoll/node/storage"
@@ -149,6 +150,7 @@ func (o *mergeOp) Decide(tx storage.Txn) error {
 		return err
 	}
 	was, is := make([]cas.State, len(o.items)), make([]cas.State, len(o.items))
+	recs := make([]crdt.Record, len(o.items))
 	for i, it := range o.items {
 		mine, err := o.r.loadState(tx, it.hash, it.key)
 		if err != nil {
@@ -156,13 +158,17 @@ func (o *mergeOp) Decide(tx storage.Txn) error {
 		}
 		was[i], is[i] = mine, mine.Merge(it.theirs)
 		if rec, err := getRecord(tx, it.hash, it.key); err == nil {
-			is[i] = is[i].Learned(shown(rec, part.decided.floors))
+			recs[i] = shown(rec, part.decided.floors)
+			is[i] = is[i].Learned(recs[i])
 		}
 		o.r.serial.tops[o.p] = max(o.r.serial.tops[o.p], is[i].Promised)
 	}
 	for i, it := range o.items {
 		if is[i].Same(was[i]) {
 			continue
+		}
+		if err := o.r.keepRequest(tx, it.hash, was[i], is[i], recs[i], crdt.RequestID{}, nil); err != nil {
+			return err
 		}
 		if err := o.r.putState(tx, it.hash, it.key, was[i], is[i]); err != nil {
 			return err

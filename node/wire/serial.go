@@ -2,6 +2,7 @@ package wire
 
 import (
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/cas"
 	"github.com/atolldb/atoll/node/home"
@@ -16,6 +17,8 @@ import (
 //	dots      the write events that it is
 //	          and unless it is a Commit:
 //	uvarint   epoch of the bucket's home, 0 for what the region decides for itself
+//	          for a Prepare:
+//	bytes     the id of the request that it asks for, empty or 16 bytes
 //	          and for an Accept:
 //	bool      unprepared
 //	uvarint   the ballot to promise with it
@@ -38,6 +41,13 @@ func AppendSerial(dst []byte, m *Serial) []byte {
 	if c.Verb != cas.Commit {
 		w.uvarint(uint64(m.Home))
 	}
+	if c.Verb == cas.Prepare {
+		if id := c.Proposal.ID; id.IsZero() {
+			w.bytes(nil)
+		} else {
+			w.bytes(id[:])
+		}
+	}
 	if c.Verb == cas.Accept {
 		w.bool(c.Unprepared)
 		w.uvarint(uint64(c.Next))
@@ -59,6 +69,12 @@ func DecodeSerial(b []byte) (Serial, error) {
 	}
 	switch c.Verb {
 	case cas.Prepare:
+		if id := r.bytes(); len(id) == 16 {
+			c.Proposal.ID = crdt.RequestID(id)
+			r.bad = r.bad || c.Proposal.ID.IsZero()
+		} else if len(id) != 0 {
+			r.bad = true
+		}
 		r.bad = r.bad || c.Ballot == 0
 	case cas.Accept:
 		c.Unprepared, c.Next = r.bool(), r.ballot()
@@ -76,9 +92,18 @@ func DecodeSerial(b []byte) (Serial, error) {
 	return m, r.end()
 }
 
+// The flags of a SerialAnswer.
+const (
+	answerUnsure  = 1
+	answerCarried = 2
+	answerDoubt   = 4 // only with answerCarried
+	answerEnded   = 8 // also
+)
+
 // AppendSerialAnswer appends an acceptor's answer: a byte for the verdict, and
-// then the promised and the committed ballot, the accepted proposal and the
-// record, if they are shown.
+// then, if they are shown, the promised and the committed ballot, the accepted
+// proposal, what is known of the request (a byte of flags, and with
+// answerCarried its version, event and stamp), and the record.
 func AppendSerialAnswer(dst []byte, keyHash uint64, a *cas.Answer, shows bool) []byte {
 	w := writer{append(dst, byte(a.Verdict))}
 	if !shows {
@@ -87,6 +112,25 @@ func AppendSerialAnswer(dst []byte, keyHash uint64, a *cas.Answer, shows bool) [
 	w.uvarint(uint64(a.Promised))
 	w.uvarint(uint64(a.Committed))
 	w.bytes(cas.AppendProposal(nil, keyHash, &a.Accepted))
+	var flags byte
+	if a.Unsure {
+		flags |= answerUnsure
+	}
+	if !a.Carried.IsZero() {
+		flags |= answerCarried
+		if a.Carried.Doubt {
+			flags |= answerDoubt
+		}
+		if a.Carried.Ended {
+			flags |= answerEnded
+		}
+	}
+	w.byte(flags)
+	if c := &a.Carried; !c.IsZero() {
+		w.dot(c.Version)
+		w.dot(c.Event)
+		w.uint64(uint64(c.Stamp))
+	}
 	if len(a.Record.Versions) > 0 {
 		w.b = crdt.AppendRecord(w.b, keyHash, a.Record)
 	}
@@ -103,6 +147,13 @@ func DecodeSerialAnswer(keyHash uint64, b []byte) (cas.Answer, error) {
 	}
 	a.Promised, a.Committed = r.ballot(), r.ballot()
 	a.Accepted = r.proposal(keyHash)
+	flags := r.byte()
+	a.Unsure = flags&answerUnsure != 0
+	if flags&answerCarried != 0 {
+		a.Carried = cas.Carried{Version: r.dot(), Event: r.dot(), Stamp: hlc.Stamp(r.uint64()), Doubt: flags&answerDoubt != 0, Ended: flags&answerEnded != 0}
+		r.bad = r.bad || a.Carried.IsZero()
+	}
+	r.bad = r.bad || flags > answerUnsure|answerCarried|answerDoubt|answerEnded || flags&(answerDoubt|answerEnded) != 0 && flags&answerCarried == 0
 	if !r.bad && len(r.b) > 0 {
 		rec, err := crdt.DecodeRecord(keyHash, r.b)
 		r.bad = err != nil

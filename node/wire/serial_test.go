@@ -19,8 +19,15 @@ func drawProposal(t *rapid.T) cas.Proposal {
 	p.Record.Versions = []crdt.Version{{Dot: d, Value: drawBytes.Draw(t, "value")}}
 	if rapid.Bool().Draw(t, "write") {
 		p.Dot = d
+		if rapid.Bool().Draw(t, "named") {
+			p.ID = drawID(t)
+		}
 	}
 	return p
+}
+
+func drawID(t *rapid.T) crdt.RequestID {
+	return crdt.MakeRequestID(rapid.Int64Range(1, 1<<40).Draw(t, "made"), [10]byte{rapid.Byte().Draw(t, "chance")})
 }
 
 func drawSerial(t *rapid.T) wire.Serial {
@@ -33,6 +40,9 @@ func drawSerial(t *rapid.T) wire.Serial {
 	}
 	switch c.Verb {
 	case cas.Prepare:
+		if rapid.Bool().Draw(t, "asks") {
+			c.Proposal.ID = drawID(t)
+		}
 		c.Ballot = cas.Ballot(rapid.Uint64Range(1, 1<<60).Draw(t, "ballot"))
 	case cas.Accept:
 		c.Proposal, c.Next = drawProposal(t), cas.Ballot(rapid.Uint64Range(1, 1<<60).Draw(t, "next"))
@@ -57,6 +67,10 @@ func TestSerialRoundTrip(t *testing.T) {
 		}
 		p := drawProposal(t)
 		a := cas.Answer{Verdict: cas.Verdict(rapid.IntRange(1, 4).Draw(t, "verdict")), Promised: 9, Committed: 3, Accepted: p, Record: p.Record}
+		if rapid.Bool().Draw(t, "carried") {
+			a.Carried = cas.Carried{Version: p.Record.Versions[0].Dot, Event: crdt.Dot{Actor: 7, N: 8}, Stamp: 9, Doubt: rapid.Bool().Draw(t, "doubt"), Ended: rapid.Bool().Draw(t, "ended")}
+		}
+		a.Unsure = rapid.Bool().Draw(t, "unsure")
 		hash := hashring.KeyHash(m.Key)
 		for _, shows := range []bool{true, false} {
 			b := wire.AppendSerialAnswer(nil, hash, &a, shows)
