@@ -30,7 +30,40 @@ type serialWrite struct {
 }
 
 // decide runs w at a serial level, here; this node serves the key.
-func (w *write) decide() { w.knowingly(w.propose) }
+func (w *write) decide() {
+	if w.p.Retry && w.want.home == 0 {
+		if others := w.c.tried(&w.k, w.p.TriedIn); len(others) > 0 {
+			w.inquireAfar(others)
+			return
+		}
+	}
+	w.knowingly(w.propose)
+}
+
+// inquireAfar asks those who decide for themselves in other regions, where an
+// earlier attempt was made perhaps, before a retry is decided here: what they have
+// decided is the write, and where they cannot be asked it may be there twice.
+func (w *write) inquireAfar(others []target) {
+	q := &inquiry{
+		c: w.c, k: &w.k, ask: replica.Ask{ID: w.p.RequestID, Ballot: replica.Forbid},
+		enough: func(q *inquiry) bool { return q.happened() },
+	}
+	q.done = func(q *inquiry) {
+		if q.happened() {
+			r := serialResult{Outcome: cas.Outcome{Record: q.record(), Carried: &cas.Carried{Version: q.event.Dot, Stamp: q.event.Stamp}}}
+			res := w.replayed(&r)
+			res.Achieved = Achieved{Level: w.p.Level, Coordinator: w.c.cfg.Self} // it may not be here yet
+			w.done(res, nil)
+			return
+		}
+		if w.doubtful = !q.none(); w.doubtful {
+			w.c.stats.Doubtful.Add(1)
+		}
+		w.knowingly(w.propose)
+	}
+	now := time.Now()
+	q.begin(others, now.Add(min(w.p.Deadline.Sub(now)/3, askPatience)))
+}
 
 func (w *write) propose() {
 	c, p := w.c, &w.p
@@ -83,7 +116,7 @@ func (w *write) propose() {
 			m := made[r.Version]
 			r.Achieved.Level, r.Achieved.Reached = p.Level, p.Level
 			r.Achieved.atHome(w.k.top.Region)
-			res := PutResult{Version: r.Version, Event: r.Event, Stamp: m.stamp, Achieved: r.Achieved}
+			res := PutResult{Version: r.Version, Event: r.Event, Stamp: m.stamp, Achieved: r.Achieved, MaybeDuplicate: w.doubtful}
 			res.Context, res.ContextOmitted = c.handOut(&w.k, m.context)
 			w.done(res, nil)
 		case r.Result == cas.Failed && ahead:
@@ -93,11 +126,11 @@ func (w *write) propose() {
 			})
 		case r.Result == cas.Failed && p.Condition.Kind == crdt.Always:
 			e := contextRequired()
-			e.certain = true // the owners have said so of the request
+			e.certain = !w.doubtful // the owners have said so of the request
 			w.done(PutResult{}, e)
 		case r.Result == cas.Failed:
 			e := c.conditionFailed(&w.k, p.Condition, r.Record, r.Achieved)
-			e.certain = true
+			e.certain = !w.doubtful
 			w.done(PutResult{}, e)
 		default:
 			w.done(PutResult{}, c.undecided(&w.k, w.want, &r, p.Deadline))

@@ -12,6 +12,7 @@ import (
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/quorum"
+	"github.com/atolldb/atoll/node/topology"
 )
 
 var requests atomic.Uint32
@@ -223,6 +224,39 @@ func TestSerialRetryNobodyKnows(t *testing.T) {
 		old := crdt.MakeRequestID(time.Now().Add(-time.Hour).UnixMilli(), [10]byte{1})
 		if _, err := m.put(t, attempted(serialPut("k", "v", ifAbsent), old, false)); err == nil || err.Code != coord.CodeInvalid || err.Field != "request_id" {
 			t.Errorf("%+v", err)
+		}
+	})
+}
+
+// A write that was decided at LOCAL_SERIAL in one region and is tried again in
+// another is the write that it was; where that cannot be asked it may be there twice.
+func TestSerialRetryElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newRegions(t, 2, 3)
+		time.Sleep(11 * time.Minute)
+		a, b := all[0].nodes["an1"], all[1].nodes["bn1"]
+		id := newID()
+		p := serialPut("k", "1", ifAbsent)
+		first := a.mustPut(t, attempted(p, id, false))
+		if res := b.mustPut(t, attempted(p, id, true)); !res.Replayed || res.Version != first.Version {
+			t.Errorf("%+v", res)
+		}
+		if got := all[1].copies(t, "k", "1"); got != 0 {
+			t.Errorf("%d copies", got)
+		}
+		q := attempted(serialPut("k2", "1", ifAbsent), newID(), true)
+		if res := b.mustPut(t, q); res.Replayed || res.MaybeDuplicate {
+			t.Errorf("%+v", res)
+		}
+		cut(all[0], all[1])
+		q = attempted(serialPut("k3", "1", ifAbsent), newID(), true)
+		if res := b.mustPut(t, q); res.Replayed || !res.MaybeDuplicate {
+			t.Errorf("%+v", res)
+		}
+		q = attempted(serialPut("k4", "1", ifAbsent), newID(), true)
+		q.TriedIn = []topology.Region{"b"}
+		if res := b.mustPut(t, q); res.Replayed || res.MaybeDuplicate {
+			t.Errorf("%+v", res)
 		}
 	})
 }

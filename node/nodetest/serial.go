@@ -15,6 +15,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
+	"github.com/atolldb/atoll/node/topology"
 )
 
 // Deciders are clients that read and write at LOCAL_SERIAL, some of them at a
@@ -205,6 +206,7 @@ func (d *decider) step(node *coord.Coordinator) {
 		if next := d.coordinator(); next != nil {
 			node = next
 		}
+		p.TriedIn = []topology.Region{d.w.tops[d.region].Region}
 		p.Retry, p.Deadline = true, time.Now().Add(2*time.Second)
 	}
 	if o.res.Replayed {
