@@ -38,12 +38,6 @@ func TestUnservedIsRefused(t *testing.T) {
 				t.Errorf("put, %s: %v", name, err)
 			}
 		}
-		p := put("k", "v")
-		p.RequestID, p.Retry, p.Level = coord.RequestID{1}, true, quorum.LocalSerial
-		// Of the attempt before, nothing is known.
-		if _, err := a.put(t, p); err == nil || err.Code != coord.CodeInvalid || err.Outcome != coord.Unknown {
-			t.Errorf("put, retry: %v", err)
-		}
 		if got := a.mustGet(t, get("k")); len(got.View.Live) != 0 {
 			t.Errorf("stored: %+v", got.View)
 		}
