@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/atolldb/atoll/internal/planted"
 )
 
 const (
@@ -180,6 +182,10 @@ func (d handler) apply(ctx context.Context, b Batch) error {
 	defer func() { <-d.slots }()
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
+	if planted.Bug(planted.AckBeforeApply) {
+		go func() { _ = d.sink.ApplyRemote(context.WithoutCancel(ctx), d.cfg.Origin, entries) }()
+		return nil
+	}
 	if err := d.sink.ApplyRemote(ctx, d.cfg.Origin, entries); err != nil {
 		return fmt.Errorf("apply %d entries of %s: %w", len(entries), d.cfg.Origin, err)
 	}

@@ -79,6 +79,7 @@ var outcomes = []struct {
 	{client.ErrBadSession, exitUsage, "begin a new session: name another file with --session"},
 	{client.ErrSessionLost, exitPrecondition, "with --accept-loss the session goes on without them"},
 	{client.ErrSessionBehind, exitUnavailable, "wait for the other region, ask another node, or begin a new session"},
+	{client.ErrRegionFenced, exitUnavailable, "use nodes of another region; 'atoll dr status' says which are in service"},
 	{client.ErrStale, exitUnavailable, "wait for the other region, or allow more with --max-staleness"},
 	{client.ErrBadVersion, exitUsage, "read the key again, and give the context of that read"},
 	{client.ErrInvalid, exitUsage, ""},

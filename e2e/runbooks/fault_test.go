@@ -22,10 +22,13 @@ import (
 //	rest R        the clients of a region stop
 //	cut A B       no packet passes between two, both ways
 //	heal          undo all cuts
+//	later D F     the fault F, when D has passed, while commands are run
 func (r *rehearsal) inject(fault string) error {
 	words := strings.Fields(fault)
 	verb, args := words[0], words[1:]
 	switch {
+	case verb == "later" && len(args) > 1:
+		return r.later(args[0], strings.Join(args[1:], " "))
 	case verb == "heal" && len(args) == 0:
 		return r.net.Heal()
 	case verb == "cut" && len(args) == 2:
@@ -122,5 +125,28 @@ func (r *rehearsal) cut(a, b string) error {
 			}
 		}
 	}
+	return nil
+}
+
+// later injects a fault beside the commands. The test waits for it.
+func (r *rehearsal) later(after, fault string) error {
+	d, err := time.ParseDuration(after)
+	if err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-time.After(d):
+		case <-r.ctx.Done():
+			return
+		}
+		r.say("fault, as announced: %s", fault)
+		if err := r.inject(fault); err != nil {
+			r.t.Errorf("inject %q: %v", fault, err)
+		}
+	}()
+	r.t.Cleanup(func() { <-done })
 	return nil
 }

@@ -82,7 +82,7 @@ var table = []row{
 	{path: "node/storage", layer: seam},
 	{path: "node/topology", layer: seam},
 	{path: "node/peer", layer: seam, beside: []string{"node/topology"}},
-	{path: "geo", layer: seam}, // its loops (pump, drain, lag) use only its own seams
+	{path: "geo", layer: seam, beside: []string{"internal/planted"}}, // its loops (pump, drain, lag) use only its own seams
 
 	{path: "node/replica", layer: driver},
 	{path: "node/liveness", layer: driver},

@@ -60,6 +60,14 @@ const (
 	ReadThenWrite = "read-then-write"
 	// ShipToAll ships the records of all buckets to all regions.
 	ShipToAll = "ship-to-all"
+	// NoLevelling moves homes before survivors have the same of a lost region.
+	NoLevelling = "no-levelling"
+	// StaleMap goes by the map of regions that was heard last, old or not.
+	StaleMap = "stale-map"
+	// AckBeforeApply acknowledges what came from another region, and then applies it.
+	AckBeforeApply = "ack-before-apply"
+	// Republish ships what came from other regions once more.
+	Republish = "republish"
 )
 
 // All lists them, with what must catch each.
@@ -89,4 +97,8 @@ var All = []struct{ Name, Breaks string }{
 	{ReadThenWrite, "a condition is judged and the write decided at once"},
 	{SkipFence, "a serial answer waits for what is undecided"},
 	{LastCommit, "what a decision has passed over is dead"},
+	{NoLevelling, "survivors of a region are equal before they go on without it"},
+	{StaleMap, "a map of regions replaces only older ones"},
+	{AckBeforeApply, "what is acknowledged to another region is durable here"},
+	{Republish, "a foreign record is not published again"},
 }

@@ -70,6 +70,10 @@ var direct = map[string]direction{
 	planted.SwitchUnsynced: {"node/handoff", "TestAcceptLoss"},
 	planted.ReuseDropped:   {"node/replica", "TestDropAndRegain"},
 	planted.HideLosses:     {"node/nodetest", "TestLossIsTold"},
+	planted.NoLevelling:    {"node/nodetest", "TestRegionLost"},
+	planted.StaleMap:       {"node/regions", "TestOldMaps"},
+	planted.AckBeforeApply: {"geo", "TestDrainJudgesBatches"},
+	planted.Republish:      {"node/replica", "TestOutboxShipsOwnWritesOnly"},
 }
 
 type direction struct{ pkg, test string }

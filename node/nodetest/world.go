@@ -74,6 +74,9 @@ type Shape struct {
 	// Index, if not 0, is a budget of each node's dot index, in bytes, that is looked
 	// at every few seconds.
 	Index uint64
+	// Beat at which regions compare themselves when nothing makes them; 0 is the
+	// default.
+	Beat time.Duration
 	// Focus, if not nil, takes the place of the faults that the seed draws.
 	Focus *Focus
 }
@@ -226,7 +229,7 @@ func (w *World) Start(m *member) {
 		reply(nil, &peer.Refusal{Code: peer.CodeStopping, Detail: "starting"})
 	})
 	top := w.tops[m.region]
-	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Keys: crdt.Keys{secret}, ScrubPass: 10 * time.Second, Grace: 3 * time.Second,
+	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Keys: crdt.Keys{secret}, ScrubPass: 10 * time.Second, RegionBeat: w.shape.Beat, Grace: 3 * time.Second,
 		Buckets: w.partedBuckets().With(bucket.Definition{Name: homedBucket, Home: w.name(homeRegion)}),
 		Collect: collecting(w.shape.Collect && !w.calm.Load())}
 	if w.shape.Index > 0 {

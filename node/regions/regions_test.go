@@ -241,3 +241,25 @@ func TestBadMessages(t *testing.T) {
 		}
 	})
 }
+
+// What was heard before, from whomever, takes nothing back.
+func TestOldMaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEarth(t, "a", "b", "c")
+		if _, err := e.nodes["a1"].Change(t.Context(), false, set("c", regionmap.Fenced)); err != nil {
+			t.Fatal(err)
+		}
+		old := e.nodes["a1"].Known()
+		if _, err := e.nodes["a1"].Change(t.Context(), false, set("c", regionmap.Rejoining)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		for id, r := range e.nodes {
+			r.Learn(old)
+			r.Learn(regionmap.Known{Map: r.cfg.First})
+			if k := r.Known(); k.Map.N != 2 || k.Map.State("c") != regionmap.Rejoining {
+				t.Errorf("%s goes by version %s", id, k.Map.Version)
+			}
+		}
+	})
+}

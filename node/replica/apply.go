@@ -6,6 +6,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
@@ -343,6 +344,11 @@ func (o *applyOp) Done(err error) {
 			e := &o.items[i].effect
 			if len(e.dots) > 0 || e.delta != 0 {
 				o.r.harden(e)
+			}
+			if planted.Bug(planted.Republish) {
+				for _, d := range e.dots {
+					o.r.outbox.add(e.part.id, crdt.EventID{Dot: d}, o.items[i].Key, o.items[i].encoded)
+				}
 			}
 		}
 		if o.heal != nil {
