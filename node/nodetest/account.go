@@ -2,6 +2,7 @@ package nodetest
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
@@ -105,4 +106,32 @@ func (w *World) accounts(cut [][]linkState) (problems []string) {
 		}
 	}
 	return problems
+}
+
+// unsettled returns "" when no region tells of anything that is missing anywhere, else
+// the first that does.
+func (w *World) unsettled() string {
+	for a := range w.tops {
+		for b := range w.tops {
+			for _, by := range []int{a, b} {
+				if a == b {
+					continue
+				}
+				if r := w.told(by, a, b); !r.Alive || r.Pending+r.Unheld > 0 || r.Unknown+r.Unsure > 0 {
+					return fmt.Sprintf("of %s in %s, %s tells %+v", w.name(a), w.name(b), w.name(by), r)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// reconciled waits until nothing is told to be missing in a World at rest. Whoever has
+// missed a heartbeat has asked by then, or has got a full round.
+func (w *World) reconciled() string {
+	left := w.unsettled()
+	for end := time.Now().Add(2 * time.Minute); left != "" && time.Now().Before(end); left = w.unsettled() {
+		time.Sleep(time.Second)
+	}
+	return left
 }

@@ -135,6 +135,11 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	promised, r.LooseBroken = w.judgeSessions(&with, &without)
 	r.Problems = append(r.Problems, promised...)
 	r.SessionOps, r.SessionBehind, r.LooseOps = len(with.ops)+with.behind, with.behind, len(without.ops)
+	if w.converged() == "" {
+		if left := w.reconciled(); left != "" {
+			r.Problems = append(r.Problems, "A1: said to be missing, and is not: "+left)
+		}
+	}
 	r.Problems = append(r.Problems, w.verify(keys)...)
 	if len(r.Problems) == 0 {
 		r.Problems = append(r.Problems, w.apart(book)...)

@@ -19,6 +19,8 @@
 //	I7   integrity: a read shows only values that were written to that key
 //	I9   bounded: nobody keeps for ever what moved away from it
 //	I10  a dot never names two payloads
+//	A1   accounts: what regions tell to be missing in each other is what is, and
+//	     nothing at the end
 //	L1   operations on a key at LOCAL_SERIAL are linearizable in their region, and
 //	     those at SERIAL everywhere
 //	S1   a session with a token reads its writes, reads and writes
