@@ -22,10 +22,11 @@ import (
 //
 //	partition
 //	length of key,    key     (1..MaxKey bytes)
-//	length of record, record  (0..MaxBody bytes; without one there are dots, no ids)
+//	length of record, record  (0..MaxBody bytes; without one there are dots)
 //	twice the number of dots, plus one if ids follow them
 //	each dot: actor (not 0), counter (not 0)
 //	if so, number of ids, then each: dot, 16 bytes
+//	without a record, its size: that of a claim, or 0 for dots alone, without ids
 //
 // Nothing may follow the last entry. The decoder accepts exactly what the
 // encoder writes, so that equal entries have equal bodies.
@@ -82,7 +83,7 @@ func EncodeBatch(entries []Entry) (data []byte, codec string, err error) {
 		if len(e.Key) == 0 || len(e.Key) > MaxKey {
 			return nil, "", fmt.Errorf("encode entry: key of %d bytes, a key has 1 to %d", len(e.Key), MaxKey)
 		}
-		if len(e.Record) == 0 && (len(e.Dots) == 0 || len(e.IDs) > 0) {
+		if !e.whole() {
 			return nil, "", errors.New("encode entry: neither a record nor dots alone")
 		}
 		data = appendEntry(data, e)
@@ -161,7 +162,10 @@ func decodeBody(body []byte) ([]Entry, error) {
 			Record:    r.bytes(0, MaxBody),
 		}
 		r.events(&e)
-		if r.err == nil && len(e.Record) == 0 && (len(e.Dots) == 0 || len(e.IDs) > 0) {
+		if len(e.Record) == 0 {
+			e.Size = int(r.uvarint(MaxBody))
+		}
+		if r.err == nil && !e.whole() {
 			r.err = errors.New("neither a record nor dots alone")
 		}
 		if r.err != nil {
@@ -193,20 +197,27 @@ func appendEntry(to []byte, e Entry) []byte {
 	for _, d := range e.Dots {
 		dot(d)
 	}
-	if len(e.IDs) == 0 {
-		return to
+	if len(e.IDs) > 0 {
+		to = binary.AppendUvarint(to, uint64(len(e.IDs)))
 	}
-	to = binary.AppendUvarint(to, uint64(len(e.IDs)))
 	for _, id := range e.IDs {
 		dot(id.Dot)
 		to = append(to, id.ID[:]...)
 	}
+	if len(e.Record) == 0 {
+		to = binary.AppendUvarint(to, uint64(e.Size))
+	}
 	return to
+}
+
+// whole reports whether e is a record, a claim of one, or dots alone.
+func (e *Entry) whole() bool {
+	return len(e.Record) > 0 || len(e.Dots) > 0 && (e.Size > 0 || len(e.IDs) == 0)
 }
 
 // entrySize bounds the bytes of e in a body from above.
 func entrySize(e Entry) int {
-	return len(e.Key) + len(e.Record) + 21 + 15*len(e.Dots) + 31*len(e.IDs)
+	return len(e.Key) + len(e.Record) + 26 + 15*len(e.Dots) + 31*len(e.IDs)
 }
 
 // shrinks tells from a sample of the middle of body whether s2 helps.

@@ -17,7 +17,7 @@ import (
 
 func drawEntry() *rapid.Generator[Entry] {
 	return rapid.Custom(func(t *rapid.T) Entry {
-		return Entry{
+		e := Entry{
 			Partition: hashring.Partition(rapid.Uint16().Draw(t, "partition")),
 			Key:       rapid.SliceOfN(rapid.Byte(), 1, 40).Draw(t, "key"),
 			Record:    rapid.SliceOfN(rapid.SampledFrom([]byte("abcd")), 1, 400).Draw(t, "record"),
@@ -34,6 +34,12 @@ func drawEntry() *rapid.Generator[Entry] {
 				}
 			}), 0, 3).Draw(t, "ids"),
 		}
+		if len(e.Dots) > 0 && rapid.IntRange(0, 3).Draw(t, "whole") == 0 {
+			if e.Record, e.Size = nil, rapid.IntRange(0, 1<<20).Draw(t, "size"); e.Size == 0 {
+				e.IDs = nil
+			}
+		}
+		return e
 	})
 }
 
@@ -54,6 +60,9 @@ func TestBatchRoundTrip(t *testing.T) {
 			}
 			if len(entries[i].IDs) == 0 {
 				entries[i].IDs = nil
+			}
+			if len(got[i].Record) == 0 {
+				got[i].Record = nil
 			}
 		}
 		if diff := cmp.Diff(entries, got); diff != "" {
@@ -123,7 +132,9 @@ func TestBatchStrict(t *testing.T) {
 		"trailing":        append(bytes.Clone(good), 0),
 		"long varint":     {1, 0x87, 0, 1, 'k', 1, 'r', 2, 65, 9},
 		"empty key":       {1, 7, 0, 1, 'r', 2, 65, 9, 9},
-		"empty record":    {1, 7, 1, 'k', 0, 2, 65, 9, 9},
+		"empty record":    {1, 7, 1, 'k', 0, 0, 0},
+		"no record, size": {1, 7, 1, 'k', 0, 2, 65, 9},
+		"claim, no dots":  {1, 7, 1, 'k', 0, 0, 9},
 		"no actor":        {1, 7, 1, 'k', 1, 'r', 2, 0, 9},
 		"counter 0":       {1, 7, 1, 'k', 1, 'r', 2, 65, 0},
 		"partition 65536": {1, 0x80, 0x80, 4, 1, 'k', 1, 'r', 2, 65, 9},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,10 @@ type DrainConfig struct {
 	// Sole says that no other node of the region drains this origin. Only
 	// then do missing batch numbers mean anything here.
 	Sole bool
+	// Fetcher gets what is claimed, and ClaimRate bounds how fast, in bytes a
+	// second; 0 does not.
+	Fetcher   Fetcher
+	ClaimRate uint64
 }
 
 // DrainEvents are what a drain tells; nil means nobody listens. They are
@@ -50,6 +55,7 @@ type Drain struct {
 	events DrainEvents
 	logger hclog.Logger
 	slots  chan struct{} // one for each batch being applied
+	claims claims
 	stats  drainCounters
 
 	mu    sync.Mutex
@@ -63,19 +69,23 @@ type DrainStats struct {
 	// Failures are batches that will be delivered again, Poisoned those given
 	// up, Own those of the own region, which must never come.
 	Failures, Poisoned, Own uint64
+	// Claims are large records that were fetched, and their bytes; ClaimFailures
+	// the tries that failed.
+	Claims, ClaimBytes, ClaimFailures uint64
 	// Gaps are the log's own reports, Lost the batch numbers that never came.
 	Gaps, Lost uint64
 }
 
 type drainCounters struct {
-	batches, entries, bytes, failures, poisoned, own, gaps, lost atomic.Uint64
+	batches, entries, bytes, failures, poisoned, own, gaps, lost, claims, claimBytes, claimFailures atomic.Uint64
 }
 
 // NewDrain returns a drain; Run makes it work.
 func NewDrain(cfg DrainConfig, feed Feed, sink Sink, events DrainEvents, logger hclog.Logger) *Drain {
 	return &Drain{
 		cfg: cfg, feed: feed, sink: sink, events: events, logger: logger,
-		slots: make(chan struct{}, maxApplying),
+		slots:  make(chan struct{}, maxApplying),
+		claims: claims{queue: make(chan *claim, maxClaims)},
 	}
 }
 
@@ -88,6 +98,7 @@ func (d *Drain) Stats() DrainStats {
 		Batches: d.stats.batches.Load(), Entries: d.stats.entries.Load(), Bytes: d.stats.bytes.Load(),
 		Failures: d.stats.failures.Load(), Poisoned: d.stats.poisoned.Load(), Own: d.stats.own.Load(),
 		Gaps: d.stats.gaps.Load(), Lost: d.stats.lost.Load(),
+		Claims: d.stats.claims.Load(), ClaimBytes: d.stats.claimBytes.Load(), ClaimFailures: d.stats.claimFailures.Load(),
 	}
 }
 
@@ -99,7 +110,12 @@ func (d *Drain) Run(ctx context.Context) error {
 	if d.cfg.Sole {
 		wg.Go(func() { d.watchHoles(inner) })
 	}
+	// The feed waits for the answers that it was promised: so the lane goes on
+	// until the feed has ended, though what it does ends with ctx.
+	fed := make(chan struct{})
+	wg.Go(func() { d.fetchClaims(ctx, fed) })
 	err := d.feed.Run(ctx, handler{d})
+	close(fed)
 	stop()
 	wg.Wait()
 	if err != nil && ctx.Err() == nil {
@@ -141,8 +157,9 @@ type handler struct{ *Drain }
 // Batch applies one delivery; see FeedHandler.
 func (d handler) Batch(ctx context.Context, b Batch) error {
 	err := d.apply(ctx, b)
+	var later *Later
 	switch {
-	case err == nil:
+	case err == nil, errors.As(err, &later):
 	case errors.Is(err, ErrPoison):
 		d.stats.poisoned.Add(1)
 		d.gap("batch " + b.Header.ID() + " cannot be applied")
@@ -173,6 +190,9 @@ func (d handler) apply(ctx context.Context, b Batch) error {
 	}
 	if len(entries) != b.Header.Count {
 		return fmt.Errorf("batch of %d entries says %d: %w", len(entries), b.Header.Count, ErrPoison)
+	}
+	if slices.ContainsFunc(entries, func(e Entry) bool { return e.Size > 0 }) {
+		return d.later(entries, len(b.Data))
 	}
 	select {
 	case d.slots <- struct{}{}:

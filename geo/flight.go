@@ -55,29 +55,38 @@ func cut(entries []Entry) [][]Entry {
 		entries []Entry
 		size    int
 	}
-	open := map[string]*group{}
-	var order []string // in which groups were opened
+	// Claims share messages with claims only.
+	type lot struct {
+		to     string
+		claims bool
+	}
+	open := map[lot]*group{}
+	var order []lot // in which groups were opened
 	for _, e := range entries {
 		n := entrySize(e)
 		if n > flushBytes {
 			messages = append(messages, []Entry{e})
 			continue
 		}
-		g := open[e.To]
+		at, most := lot{e.To, e.Size > 0}, maxEntries
+		if at.claims {
+			most = claimsPerMessage
+		}
+		g := open[at]
 		if g == nil {
 			g = &group{}
-			open[e.To] = g
-			order = append(order, e.To)
+			open[at] = g
+			order = append(order, at)
 		}
-		if len(g.entries) > 0 && (g.size+n > capBytes || len(g.entries) == maxEntries) {
+		if len(g.entries) > 0 && (g.size+n > capBytes || len(g.entries) == most) {
 			messages = append(messages, g.entries)
 			*g = group{}
 		}
 		g.entries = append(g.entries, e)
 		g.size += n
 	}
-	for _, to := range order {
-		if g := open[to]; len(g.entries) > 0 {
+	for _, at := range order {
+		if g := open[at]; len(g.entries) > 0 {
 			messages = append(messages, g.entries)
 		}
 	}

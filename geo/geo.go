@@ -41,7 +41,10 @@ type Entry struct {
 	Key []byte
 	// Record is the record's canonical encoding, or empty.
 	Record []byte
-	Dots   []crdt.Dot
+	// Size, where there is no record and it is not 0, is how large the record was
+	// when it was shipped: it is to be fetched; see claim.go.
+	Size int
+	Dots []crdt.Dot
 	// IDs say which clients' requests some of the dots carried out.
 	IDs []crdt.EventID
 }
@@ -155,7 +158,8 @@ type Feed interface {
 // FeedHandler is what a feed calls.
 type FeedHandler interface {
 	// Batch handles one delivery: nil acknowledges it, an error asks for it
-	// again later. An error that wraps ErrPoison drops the batch for good.
+	// again later. An error that wraps ErrPoison drops the batch for good. One
+	// that is a *Later puts off the answer, and makes room for others meanwhile.
 	Batch(ctx context.Context, b Batch) error
 	// Announced gets what the other region announced.
 	Announced(data []byte)

@@ -36,6 +36,8 @@ type PumpConfig struct {
 	// Region and Node name the publisher; Incarnation is its actor.
 	Region, Node string
 	Incarnation  crdt.Actor
+	// Claims ships records above ClaimBytes as claims.
+	Claims bool
 	// Nodes tells how many nodes of the region publish now. A lone synced
 	// message costs the log near a millisecond of processor, so the pause in
 	// which updates gather grows with it: 1 ms a node, within 10..50 ms.
@@ -71,6 +73,8 @@ type PumpStats struct {
 	// Batches and Entries the log has confirmed, bytes of their keys and
 	// records, and bytes as sent.
 	Batches, Entries, BytesRaw, BytesWire uint64
+	// Claims are entries shipped as such.
+	Claims uint64
 	// Failures are offers that the log did not confirm; Rewinds the times the
 	// pump started again; Unshippable the entries no message can carry.
 	Failures, Rewinds, Unshippable uint64
@@ -79,7 +83,7 @@ type PumpStats struct {
 }
 
 type pumpCounters struct {
-	batches, entries, bytesRaw, bytesWire, failures, rewinds, unshippable atomic.Uint64
+	batches, entries, bytesRaw, bytesWire, failures, rewinds, unshippable, claims atomic.Uint64
 
 	waiting atomic.Bool
 }
@@ -95,7 +99,7 @@ func (p *Pump) Stats() PumpStats {
 		Batches: p.stats.batches.Load(), Entries: p.stats.entries.Load(),
 		BytesRaw: p.stats.bytesRaw.Load(), BytesWire: p.stats.bytesWire.Load(),
 		Failures: p.stats.failures.Load(), Rewinds: p.stats.rewinds.Load(),
-		Unshippable: p.stats.unshippable.Load(), Waiting: p.stats.waiting.Load(),
+		Unshippable: p.stats.unshippable.Load(), Claims: p.stats.claims.Load(), Waiting: p.stats.waiting.Load(),
 	}
 }
 

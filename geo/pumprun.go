@@ -130,6 +130,13 @@ func (r *pumpRun) peek() bool {
 	}
 	x := &flight{marks: marks}
 	size := 0
+	for i, e := range entries {
+		if r.cfg.Claims && len(e.Record) > ClaimBytes {
+			size += len(e.Record)
+			entries[i] = claimed(e)
+			r.stats.claims.Add(1)
+		}
+	}
 	for _, group := range cut(entries) {
 		raw := 0
 		for _, e := range group {

@@ -66,6 +66,9 @@ type Config struct {
 	ScrubPass time.Duration
 	// RepairBytes that repair fetches in a second; see repair.Config.
 	RepairBytes uint64
+	// ClaimBytes a second at most are fetched of each other region's large records;
+	// 0 does not bound them.
+	ClaimBytes uint64
 	// PruneBeat between looks at the dot index, and IndexBytes, its budget; see
 	// repair.Config.
 	PruneBeat  time.Duration
@@ -258,6 +261,7 @@ func (n *Node) wireGeo() {
 	}
 	top := n.Topology()
 	n.pump = geo.NewPump(geo.PumpConfig{
+		Claims: true,
 		Region: string(top.Region), Node: string(n.cfg.ID), Nodes: func() int { return len(n.Topology().Present()) },
 	}, n.replica.Outbox(), n.deps.GeoLog, n.deps.Logger.Named("pump"))
 	n.herald = geo.NewAnnouncer(geo.AnnouncerConfig{
@@ -280,7 +284,9 @@ func (n *Node) wireGeo() {
 	n.fresh = geo.NewFresh(n.replica, n.mintersOf)
 	n.replica.SetFresh(n.freshness)
 	for _, origin := range origins {
-		n.drains = append(n.drains, geo.NewDrain(geo.DrainConfig{Region: string(top.Region), Origin: origin},
+		n.drains = append(n.drains, geo.NewDrain(geo.DrainConfig{
+			Region: string(top.Region), Origin: origin, Fetcher: fetcher{n}, ClaimRate: n.cfg.ClaimBytes,
+		},
 			n.deps.Feeds[topology.Region(origin)], n.coord, n.drainEvents(origin),
 			n.deps.Logger.Named("drain").With("origin", origin)))
 	}

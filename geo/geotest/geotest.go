@@ -50,6 +50,7 @@ func Cases() []Case {
 		{"at most so many at once", bounded},
 		{"same id twice", sameID},
 		{"for one region", forOneRegion},
+		{"answer later", answerLater},
 		{"announce", announce},
 		{"cut and heal", cutAndHeal},
 		{"wanted while somebody takes", wanted},
@@ -84,6 +85,31 @@ func forOneRegion(t *testing.T, w World) {
 			t.Errorf("batch %d for this region: %v, came: %v", n, mine, !mine)
 		}
 	}
+}
+
+// answerLater: those whose answer is put off do not take the place of others, and
+// are delivered again if it is an error.
+func answerLater(t *testing.T, w World) {
+	answers := make(chan error)
+	h := newHandler(func(b geo.Batch, n int) error {
+		if b.Header.Number <= 40 && n == 1 {
+			return &geo.Later{Done: answers}
+		}
+		return nil
+	})
+	start(t, w.Feed(), h)
+	for n := uint64(1); n <= 80; n++ {
+		appendBatch(t, w.Log(), n)
+	}
+	await(t, h, "those behind", func() bool { return len(h.handled) == 40 })
+	for n := range 40 {
+		var err error
+		if n == 0 {
+			err = errors.New("no, after all")
+		}
+		answers <- err
+	}
+	await(t, h, "one of them again", func() bool { return len(h.handled) == 41 })
 }
 
 func keepHeader(t *testing.T, w World) {

@@ -34,6 +34,29 @@ func (r *feedRun) receive(msg jetstream.Msg) {
 
 func (r *feedRun) handle(msg jetstream.Msg, b geo.Batch) {
 	err := r.on.Batch(r.ctx, b)
+	var later *geo.Later
+	if errors.As(err, &later) {
+		r.handling.Go(func() { r.answer(msg, b, hold(msg, later)) })
+		return
+	}
+	r.answer(msg, b, err)
+}
+
+// hold keeps a message from being delivered anew until its answer is there.
+func hold(msg jetstream.Msg, later *geo.Later) error {
+	beat := time.NewTicker(ackWait / 3)
+	defer beat.Stop()
+	for {
+		select {
+		case err := <-later.Done:
+			return err
+		case <-beat.C:
+			_ = msg.InProgress()
+		}
+	}
+}
+
+func (r *feedRun) answer(msg jetstream.Msg, b geo.Batch, err error) {
 	switch {
 	case err == nil:
 		_ = msg.Ack()

@@ -190,12 +190,22 @@ func (r *run) next() (d delivery, ok bool, gap string, linked bool, changed <-ch
 
 func (r *run) deliver(ctx context.Context, d delivery) {
 	defer func() { <-r.slots }()
-	c, f := r.feed.cloud, r.feed
+	f := r.feed
 	if !sleep(ctx, d.delay) || f.isCut() {
 		r.finish(d, false) // never arrived
 		return
 	}
 	err := r.on.Batch(ctx, d.batch)
+	var later *geo.Later
+	if errors.As(err, &later) {
+		r.wg.Go(func() { r.answer(d, <-later.Done) })
+		return
+	}
+	r.answer(d, err)
+}
+
+func (r *run) answer(d delivery, err error) {
+	c, f := r.feed.cloud, r.feed
 	switch {
 	case f.isCut():
 		r.finish(d, false) // the acknowledgement never arrived

@@ -17,6 +17,7 @@ import (
 // region has exactly the buckets that are in it, clocks are equal everywhere, and
 // a region that is added to a bucket gets it.
 func TestBucketsOfSomeRegions(t *testing.T) {
+	t.Parallel()
 	regions := []topology.Region{"ap", "eu", "us"}
 	f, ctx := start(t, fleet.Config{Regions: regions, Nodes: 1, Partitions: 16})
 	to := map[topology.Region]*client.Client{}

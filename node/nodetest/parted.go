@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/bucket"
 	"github.com/atolldb/atoll/node/coord"
@@ -66,7 +68,11 @@ func (c *client) tenancy(node *coord.Coordinator, d bucket.Definition, book *ten
 	key := fmt.Sprint("t", book.n)
 	book.mu.Unlock()
 	levels := []quorum.Level{quorum.LocalQuorum, quorum.LocalQuorum, quorum.LocalOne, quorum.EachQuorum}
-	p := coord.Put{Bucket: d.Name, Key: []byte(key), Value: []byte("v" + key), Level: levels[c.rng.IntN(len(levels))], Deadline: time.Now().Add(2 * time.Second)}
+	value := "v" + key
+	if c.rng.IntN(8) == 0 {
+		value += strings.Repeat(".", geo.ClaimBytes) // crosses as a claim
+	}
+	p := coord.Put{Bucket: d.Name, Key: []byte(key), Value: []byte(value), Level: levels[c.rng.IntN(len(levels))], Deadline: time.Now().Add(2 * time.Second)}
 	res, err := c.putIn(node, p)
 	here := c.w.name(c.region)
 	var e *coord.Error
@@ -86,7 +92,7 @@ func (c *client) tenancy(node *coord.Coordinator, d bucket.Definition, book *ten
 	}
 	book.mu.Lock()
 	defer book.mu.Unlock()
-	book.acked[string(full)] = "v" + key
+	book.acked[string(full)] = value
 }
 
 func (c *client) putIn(node *coord.Coordinator, p coord.Put) (coord.PutResult, error) {
@@ -160,7 +166,7 @@ func (w *World) apart(book *tenants) (problems []string) {
 				rec, err = crdt.DecodeRecord(hash, b)
 			}
 			if err != nil || len(rec.Versions) != 1 || string(rec.Versions[0].Value) != value {
-				problems = append(problems, fmt.Sprintf("I1: %s lacks acknowledged %q of bucket %s: %v, %d versions", m.id, value, name, err, len(rec.Versions)))
+				problems = append(problems, fmt.Sprintf("I1: %s lacks acknowledged %.20q of bucket %s: %v, %d versions", m.id, value, name, err, len(rec.Versions)))
 			}
 		}
 	}

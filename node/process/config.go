@@ -203,6 +203,11 @@ type Repair struct {
 	// at least. More makes a node whole sooner, and takes more of the others'
 	// disks and links. Default 64 MiB.
 	BytesPerSecond Size `yaml:"bytes_per_second"`
+	// LargeBytesPerSecond that the node fetches of records above 64 KiB from each
+	// other region: 1 MiB or more. They have a lane of their own, so that small
+	// ones do not wait for them. More brings large ones sooner and takes the links'
+	// room. Default 32 MiB.
+	LargeBytesPerSecond Size `yaml:"large_bytes_per_second"`
 	// ScrubPass is how long it takes to read every record back from the disk
 	// once, evenly, again and again: 1h..2160h. A shorter one finds bit rot
 	// sooner, while other owners can still heal it, and reads more. Default
@@ -293,7 +298,7 @@ func Default() Config {
 		Replicas:   3,
 		NATS:       NATS{Mode: NATSEmbedded, MaxStore: 8 * GiB},
 		Memory:     Memory{BlockCache: 64 * MiB, Memtable: 128 * MiB},
-		Repair:     Repair{BytesPerSecond: 64 * MiB, ScrubPass: Duration(7 * 24 * time.Hour), IndexBytes: 1 * GiB},
+		Repair:     Repair{BytesPerSecond: 64 * MiB, LargeBytesPerSecond: 32 * MiB, ScrubPass: Duration(7 * 24 * time.Hour), IndexBytes: 1 * GiB},
 		Collect:    Collect{Every: Duration(24 * time.Hour), Grace: Duration(24 * time.Hour)},
 		Geo:        Geo{MaxAge: Duration(72 * time.Hour)},
 		Hints:      Hints{MaxBytes: 1 * GiB, MaxAge: Duration(3 * time.Hour), BytesPerSecond: 8 * MiB},

@@ -45,7 +45,7 @@ hints: {max_bytes: 2GiB, max_age: 1h30m}
 	want.Regions = []Region{{Name: "eu", ID: 1, Members: []Member{{ID: "n1", Weight: 1, Client: "h:7400", Peer: "h:7401"}}}}
 	want.Buckets = map[string]Bucket{"a.b_c": {Kind: KindLWW, MaxValue: 1 * MiB}, "big": {Kind: KindMV, MaxValue: 2 * MiB}}
 	want.Memory.BlockCache = 32 * MiB
-	want.Repair = Repair{BytesPerSecond: 16 * MiB, ScrubPass: Duration(36 * time.Hour)}
+	want.Repair = Repair{BytesPerSecond: 16 * MiB, ScrubPass: Duration(36 * time.Hour), LargeBytesPerSecond: 32 * MiB, IndexBytes: 1 * GiB}
 	want.Collect = Collect{Every: 0, Grace: Duration(48 * time.Hour)}
 	want.Hints = Hints{MaxBytes: 2 * GiB, MaxAge: Duration(2 * time.Hour), BytesPerSecond: 8 * MiB}
 	want.Listen.Admin, want.Partitions, want.Insecure = "127.0.0.1:9", 64, true

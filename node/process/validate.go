@@ -287,6 +287,7 @@ func (v *validator) upkeep() {
 	}
 	r, h := v.c.Repair, v.c.Hints
 	size("repair.bytes_per_second", r.BytesPerSecond, 1*MiB)
+	size("repair.large_bytes_per_second", r.LargeBytesPerSecond, 1*MiB)
 	size("repair.index_bytes", r.IndexBytes, 1*MiB)
 	span("repair.scrub_pass", r.ScrubPass, time.Hour, 2160*time.Hour, "1h..2160h")
 	if c := v.c.Collect; c.Every != 0 {
