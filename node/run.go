@@ -18,7 +18,7 @@ type loop struct {
 // before them; the replica, which writes the clean-stop marker, is last.
 //
 //	liveness (and that of other regions' nodes), skew, repair, hints, catalog,
-//	keeper, gossip, regions, steer, news,
+//	keeper, gossip, regions, steer, cuts, news,
 //	copier, steward, sweeper, collector, drains
 //	                           ask and apply, nothing depends on them
 //	pump, announcer            the pump ships what is left, within its grace
@@ -33,7 +33,7 @@ func (n *Node) phases() [][]loop {
 		first = append(first, loop{"keeper", n.keeper.Run}, loop{"steward", n.steward.Run}, loop{"news", n.news.Run})
 	}
 	if len(n.deps.Others.All()) > 0 {
-		first = append(first, loop{"liveness afar", n.afar.Run}, loop{"gossip", gossip{n, n.gossips}.Run}, loop{"regions", n.world.Run})
+		first = append(first, loop{"liveness afar", n.afar.Run}, loop{"gossip", gossip{n, n.gossips}.Run}, loop{"regions", n.world.Run}, loop{"cuts", cuts{n, map[string]uint64{}, map[string]uint64{}}.Run})
 	}
 	if n.steer != nil {
 		first = append(first, loop{"steer", n.steer.Run})

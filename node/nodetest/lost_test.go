@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/geo/failover"
 	"github.com/atolldb/atoll/geo/memlog"
 	"github.com/atolldb/atoll/geo/regionmap"
@@ -152,6 +153,10 @@ func (w *World) loseRegion(t *testing.T) uint64 {
 	w.fabric.Partition(w.ids(a), w.ids(c))
 	w.cloud.SetFaults(memlog.Faults{Lose: 1, DelayMin: time.Millisecond, DelayMax: 5 * time.Millisecond})
 	w.toil(time.Second, c)
+	_, token, e := w.say(w.all()[6], coord.Put{Key: []byte("session"), Value: []byte("x"), Level: quorum.LocalQuorum}, session.Begin())
+	if e != nil {
+		t.Fatal(e)
+	}
 	time.Sleep(1200 * time.Millisecond) // it tells all of its clocks
 	had, wrote := w.dotsOf(c, a, b), w.dotsOf(c, c)
 	truth := less(wrote, had)
@@ -196,6 +201,12 @@ func (w *World) loseRegion(t *testing.T) uint64 {
 		}
 	}
 
+	time.Sleep(time.Second)
+	look := coord.Put{Key: []byte("session"), Level: quorum.LocalOne}
+	if _, _, err := w.say(w.all()[0], look, token); err == nil || err.Code != coord.CodeSessionLost {
+		t.Errorf("a session that knows what is missing is told %v", err)
+	}
+
 	// Levels of all regions go on, and the lost one takes nothing when it is back,
 	// until it is counted again.
 	w.toil(2*time.Second, a, b)
@@ -227,6 +238,9 @@ func (w *World) loseRegion(t *testing.T) uint64 {
 		if err := w.putAt(r, "all", quorum.EachQuorum); err != nil {
 			t.Errorf("EACH_QUORUM at %s after the failback: %v", w.name(r), err)
 		}
+	}
+	if _, _, err := w.say(w.all()[0], look, token); err != nil {
+		t.Errorf("a session that knows what came back is told %v", err)
 	}
 	w.toil(2*time.Second, a, b, c)
 	for began := time.Now(); w.converged() != "" && time.Since(began) < 3*time.Minute; {

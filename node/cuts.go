@@ -1,0 +1,68 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/atolldb/atoll/geo/failover"
+	"github.com/atolldb/atoll/geo/regionmap"
+	"github.com/atolldb/atoll/node/topology"
+)
+
+// When a failover has ended, what the survivors have of the lost region is all that is
+// left of it for now: sessions that know more are told so, by every node that hears of
+// it. When the region rejoins, that is withdrawn.
+
+const cutBeat = 200 * time.Millisecond
+
+// cuts does both, as the map of regions says.
+type cuts struct {
+	n *Node
+	// done is the fence of each region's cut that is on the disk, and opened of the
+	// withdrawal.
+	done, opened map[string]uint64
+}
+
+// Run looks at the map until ctx ends.
+func (c cuts) Run(ctx context.Context) error {
+	beat := time.NewTicker(cutBeat)
+	defer beat.Stop()
+	var seen *regionmap.Map
+	for {
+		if m := c.n.world.Known().Map; m != seen && c.follow(m) {
+			seen = m
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-beat.C:
+		}
+	}
+}
+
+// follow does what a map asks for; it reports whether all of it is durable.
+func (c cuts) follow(m *regionmap.Map) bool {
+	o, err := failover.Current(m)
+	if err != nil || o == nil {
+		return true
+	}
+	r := m.Get(o.Region)
+	if r == nil || o.Region == string(c.n.Topology().Region) {
+		return true
+	}
+	switch {
+	case r.State == regionmap.Fenced && o.Kind == failover.Failover && o.Ended && c.done[r.Name] < r.Fence:
+		if err := c.n.replica.CutRegion(topology.RegionID(r.ID), 2*r.Fence); err != nil {
+			c.n.log.Warn("what is left of a lost region is not noted yet, sessions wait for more", "lost", r.Name, "error", err)
+			return false
+		}
+		c.done[r.Name] = r.Fence
+	case r.State != regionmap.Fenced && r.Fence > 0 && c.opened[r.Name] < r.Fence:
+		if err := c.n.replica.OpenRegion(topology.RegionID(r.ID), 2*r.Fence+1); err != nil {
+			c.n.log.Warn("that a region is back is not noted yet, sessions take its writes for lost", "returned", r.Name, "error", err)
+			return false
+		}
+		c.opened[r.Name] = r.Fence
+	}
+	return true
+}
