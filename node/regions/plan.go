@@ -67,7 +67,10 @@ const maxBehind = 10_000
 // Plan looks at everything, and changes nothing.
 func (s *Steer) Plan(ctx context.Context, a Ask) (Plan, error) {
 	p := Plan{Known: s.r.Known(), Ask: s.filled(a)}
-	m := p.Known.Map
+	m := p.Known.Map.Clone()
+	if err := s.admit(m, p.Ask); err != nil {
+		return p, err
+	}
 	if err := failover.Begin(m.Clone(), s.operation(p.Ask, failover.Missing{})); err != nil {
 		return p, err
 	}
@@ -137,6 +140,18 @@ func (s *Steer) operation(a Ask, missing failover.Missing) failover.Operation {
 	}
 }
 
+// admit puts a region that is configured into a map that was decided before it was:
+// it comes into service as one that returns does.
+func (s *Steer) admit(m *regionmap.Map, a Ask) error {
+	if a.Kind != failover.Failback {
+		return nil
+	}
+	if r := s.r.cfg.First.Get(a.Region); r != nil {
+		return m.Add(r.Name, r.ID)
+	}
+	return nil
+}
+
 // Begin begins an operation, whose nodes of this region drive it from then on.
 func (s *Steer) Begin(ctx context.Context, a Ask) (Plan, error) {
 	p, err := s.Plan(ctx, a)
@@ -157,6 +172,9 @@ func (s *Steer) Begin(ctx context.Context, a Ask) (Plan, error) {
 	p.Known, err = s.r.Change(ctx, a.Force, func(m *regionmap.Map) error {
 		if a.Version != 0 && a.Version != m.N+1 {
 			return ErrSeen
+		}
+		if err := s.admit(m, a); err != nil {
+			return err
 		}
 		return failover.Begin(m, s.operation(a, missing))
 	})
