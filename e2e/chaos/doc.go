@@ -19,6 +19,9 @@
 //	    same clients without tokens are shown broken promises, and their number is
 //	    told.
 //
+//	C5  What clients are told at LOCAL_SERIAL, and by clients of two regions at
+//	    SERIAL, is linearizable, key by key (porcupine).
+//
 // What breaks C2 or C3 and is known is listed, with its reason, in known.go: it
 // is printed as such, and a run fails as well when it no longer happens. C1 has
 // no exceptions.
