@@ -132,6 +132,8 @@ var stormLevels = []struct {
 	{client.Quorum, true},
 	{client.EachQuorum, true},
 	{client.All, true},
+	{client.LocalSerial, false},
+	{client.LocalSerial, true},
 }
 
 // storm writes in every way there is, and keeps count of the events that have to
@@ -216,6 +218,9 @@ func (s *storm) blow(w int) {
 	for i := range 4 { // siblings, none twice
 		blind = append(blind, strconv.Itoa(i))
 		s.put(name("blind"), strconv.Itoa(i))
+	}
+	if s.level == client.LocalSerial { // there each replaces what is there
+		blind = blind[len(blind)-1:]
 	}
 	s.holds(name("blind"), blind...)
 	s.put(name("blind"), "over", client.Overwrite())
