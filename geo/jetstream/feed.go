@@ -50,6 +50,8 @@ type FeedConfig struct {
 	Origin, Region, Node string
 	// URLs are servers of the origin region.
 	URLs []string
+	// Access to them.
+	Access Access
 	// Dialer, when not nil, makes the connections.
 	Dialer nats.CustomDialer
 	// Positions keep how far the region has come; nil forgets it with each Run.
@@ -136,12 +138,10 @@ type feedRun struct {
 
 func (r *feedRun) connect() (*nats.Conn, error) {
 	name := fmt.Sprintf("atoll drain %s of %s", r.cfg.Node, r.cfg.Region)
-	opts := append(options(name),
+	c := &complaints{logger: r.logger.With("origin", r.cfg.Origin)}
+	opts := append(append(append(options(name), r.cfg.Access.options()...), c.options()...),
 		nats.DisconnectErrHandler(func(*nats.Conn, error) { r.link(false) }),
 		nats.ReconnectHandler(func(*nats.Conn) { r.look() }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			r.logger.Debug("nats client", "origin", r.cfg.Origin, "error", err)
-		}),
 	)
 	if r.cfg.Dialer != nil {
 		opts = append(opts, nats.SetCustomDialer(r.cfg.Dialer))

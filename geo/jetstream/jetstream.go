@@ -82,11 +82,12 @@ func (b *backoff) level() hclog.Level {
 }
 
 // Dial returns a connection to the servers of a region, for a Log or for
-// whoever else needs one; dialer, when not nil, makes the connections. It does
-// not wait: until a server is found, and whenever none is, what uses the
+// whoever else needs one; dialer, when not nil, makes the connections, and logger
+// is told what a person must mend. It does not wait: until a server is found, and whenever none is, what uses the
 // connection fails and tries again.
-func Dial(name string, servers []string, dialer nats.CustomDialer) (*nats.Conn, error) {
-	opts := options(name)
+func Dial(name string, servers []string, access Access, dialer nats.CustomDialer, logger hclog.Logger) (*nats.Conn, error) {
+	c := &complaints{logger: logger}
+	opts := append(append(options(name), access.options()...), c.options()...)
 	if dialer != nil {
 		opts = append(opts, nats.SetCustomDialer(dialer))
 	}

@@ -1,8 +1,10 @@
 package process
 
 import (
+	"fmt"
 	"time"
 
+	"github.com/atolldb/atoll/geo/jetstream"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -89,15 +91,51 @@ type Region struct {
 	// versions written there. No default.
 	ID topology.RegionID `yaml:"id"`
 	// NATS are the URLs of the region's servers, as they are reached from
-	// here: "nats://host:port". With three or more, what they keep is kept
+	// here: "nats://host:port", or "tls://host:port" where TLS is required, with
+	// "user:password@" before the host if the servers ask for it. With three or more, what they keep is kept
 	// three times. Where the region runs a single server inside its only
 	// member with NATS.Listen, that one need not list itself.
 	NATS []string `yaml:"nats"`
+	// NATSAccess is how this node shows the region's servers who it is, where they
+	// ask. Servers that members run in their processes do not.
+	NATSAccess *NATSAccess `yaml:"nats_access,omitempty"`
 	// Members are the nodes that the region's first start begins with; it
 	// begins when all of them have started. After that the region itself knows
 	// who is in it: they are where others begin to ask, and need not change
 	// when nodes come and go.
 	Members []Member `yaml:"members"`
+}
+
+// NATSAccess names files, which are read at every connect: they can be replaced
+// while the node runs.
+type NATSAccess struct {
+	// Credentials is a file with a user's JWT and seed (nsc generate creds).
+	Credentials string `yaml:"credentials"`
+	// CA is a PEM file with the authorities of the servers' certificates; "" are
+	// those that the machine trusts.
+	CA string `yaml:"ca"`
+	// Cert and Key are PEM files with this node's certificate, where the servers
+	// verify their clients.
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+func (r Region) access() jetstream.Access {
+	if r.NATSAccess == nil {
+		return jetstream.Access{}
+	}
+	a := *r.NATSAccess
+	return jetstream.Access{Credentials: a.Credentials, CA: a.CA, Cert: a.Cert, Key: a.Key}
+}
+
+// checkAccess reads what is needed to reach the regions' NATS.
+func (c *Config) checkAccess() error {
+	for i, r := range c.Regions {
+		if err := r.access().Check(); err != nil {
+			return fmt.Errorf("regions[%d].nats_access: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // Join is what a new node tells of itself. It becomes a member that owns

@@ -174,7 +174,7 @@ log: {level: loud, format: xml}
 			`regions[0].nats: must list the region's NATS servers`,
 			`regions[1].name: must be listed once; seen: "eu"`,
 			`regions[1].id: must be in 1..63; seen: 77`,
-			`regions[1].nats[0]: must be nats://host:port; seen: "http://x"`,
+			`regions[1].nats[0]: must be nats://host:port or tls://host:port; seen: "http://x"`,
 			`regions[1].members[0].client: must be host:port with a port of 1..65535; seen: "h:0"`,
 			`regions[1].members[0].peer: must be host:port with a port of 1..65535; seen: "h"`,
 			`regions[1].members[0].weight: must be in 1..1000; seen: -1`,

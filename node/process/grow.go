@@ -87,7 +87,7 @@ func exportSolo(ctx context.Context, c *Config, log hclog.Logger, to string) (er
 		ended <- nil // told here
 		return err
 	}
-	nc, err := jetstream.Dial("atoll grow", []string{server.ClientURL()}, nil)
+	nc, err := jetstream.Dial("atoll grow", []string{server.ClientURL()}, jetstream.Access{}, nil, log)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo/jetstream"
 	"github.com/atolldb/atoll/node/process"
@@ -22,7 +24,7 @@ import (
 func (f *fleet) store(region int) topology.Store {
 	f.t.Helper()
 	r := f.regions[region]
-	nc, err := jetstream.Dial("test", []string{f.addrs(r.Members[0].ID).NATS}, nil)
+	nc, err := jetstream.Dial("test", []string{f.addrs(r.Members[0].ID).NATS}, jetstream.Access{}, nil, hclog.NewNullLogger())
 	if err != nil {
 		f.t.Fatal(err)
 	}

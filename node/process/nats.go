@@ -64,7 +64,7 @@ func (p *Process) speakNATS(ctx context.Context, to *pending, server *natsd.Serv
 			dialer.own[hostOf(ownURL)] = true
 		}
 	}
-	nc, err := jetstream.Dial("atoll "+string(p.cfg.Node), urls, dialer)
+	nc, err := jetstream.Dial("atoll "+string(p.cfg.Node), urls, p.cfg.own().access(), dialer, p.log.Named("nats"))
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (p *Process) feeds(dialer natsDialer) map[topology.Region]geo.Feed {
 		}
 		feeds[r.Name] = jetstream.NewFeed(jetstream.FeedConfig{
 			Origin: string(r.Name), Region: string(p.cfg.Region), Node: string(p.cfg.Node),
-			URLs: r.NATS, Dialer: dialer, Positions: positions{p.learnedDir()},
+			URLs: r.NATS, Access: r.access(), Dialer: dialer, Positions: positions{p.learnedDir()},
 		}, p.log.Named("feed"))
 	}
 	return feeds

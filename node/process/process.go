@@ -99,6 +99,9 @@ func (p *Process) Run(ctx context.Context) error {
 	if p.ran.Swap(true) {
 		return errors.New("a process runs once")
 	}
+	if err := p.cfg.checkAccess(); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
 	ring, err := loadSecrets(&p.cfg)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/bits"
@@ -158,6 +159,9 @@ func (v *validator) regions() {
 		for j, u := range r.NATS {
 			v.url(fmt.Sprintf("%s.nats[%d]", field, j), u)
 		}
+		if a := r.NATSAccess; a != nil && (a.Cert == "") != (a.Key == "") {
+			v.ps.add(field+".nats_access", "must have both cert and key, or neither", bare(cmp.Or(a.Cert, a.Key)))
+		}
 		if len(r.NATS) == 0 && (len(c.Regions) > 1 || !c.runsAlone()) {
 			v.ps.add(field+".nats", "must list the region's NATS servers", bare("none"))
 		}
@@ -210,12 +214,12 @@ func (v *validator) presented(field string, weight int, client, peer string) {
 
 func (v *validator) url(field, text string) {
 	u, err := url.Parse(text)
-	if err == nil && u.Scheme == "nats" {
+	if err == nil && (u.Scheme == "nats" || u.Scheme == "tls") {
 		if _, ok := splitAddr(u.Host, 1); ok {
 			return
 		}
 	}
-	v.ps.add(field, "must be nats://host:port", redactURL(text))
+	v.ps.add(field, "must be nats://host:port or tls://host:port", redactURL(text))
 }
 
 func (v *validator) nats() {
