@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,6 +47,12 @@ func (s *shelf) Fetch(_ context.Context, origin string, claim geo.Entry) ([]byte
 	return nil, geo.ErrGone
 }
 
+func (s *shelf) times(key string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fetched[key]
+}
+
 // claiming runs a pump and a drain with claims at 1 MiB a second.
 type claiming struct {
 	out   *geotest.Outbox
@@ -54,7 +61,7 @@ type claiming struct {
 	cloud *memlog.Cloud
 	pump  *geo.Pump
 	drain *geo.Drain
-	gaps  []string
+	gaps  chan string
 	stop  func()
 }
 
@@ -62,11 +69,12 @@ func newClaiming(t *testing.T, apply func([]geo.Entry) error) *claiming {
 	c := &claiming{
 		out: geotest.NewOutbox(actor), in: geotest.NewInbox(apply),
 		shelf: &shelf{records: map[string][]byte{}, fetched: map[string]int{}},
+		gaps:  make(chan string, 100),
 		cloud: memlog.New(5, memlog.Faults{DelayMax: 5 * time.Millisecond}),
 	}
 	c.pump = geo.NewPump(geo.PumpConfig{Region: "east", Node: "east-1", Incarnation: actor, Nodes: three, Claims: true}, c.out, c.cloud.Log("east"), hclog.NewNullLogger())
 	c.drain = geo.NewDrain(geo.DrainConfig{Region: "west", Origin: "east", Fetcher: c.shelf, ClaimRate: 1 << 20}, c.cloud.Feed("east", "west"), c.in,
-		geo.DrainEvents{Gap: func(reason string) { c.gaps = append(c.gaps, reason) }}, hclog.NewNullLogger())
+		geo.DrainEvents{Gap: func(reason string) { c.gaps <- reason }}, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = c.pump.Run(ctx) })
@@ -111,8 +119,8 @@ func TestLargeRecordsHoldUpNobody(t *testing.T) {
 		}
 		time.Sleep(80 * time.Second)
 		for i, d := range large {
-			if key := fmt.Sprint("large", i); c.came(d) != 1 || c.shelf.fetched[key] != 1 {
-				t.Errorf("%s came %d times and was fetched %d times", key, c.came(d), c.shelf.fetched[key])
+			if key := fmt.Sprint("large", i); c.came(d) != 1 || c.shelf.times(key) != 1 {
+				t.Errorf("%s came %d times and was fetched %d times", key, c.came(d), c.shelf.times(key))
 			}
 		}
 		if s := c.pump.Stats(); s.BytesWire > 1<<16 || s.Claims != 10 {
@@ -128,35 +136,43 @@ func TestLargeRecordsHoldUpNobody(t *testing.T) {
 // before it is applied; what nobody has is left to the clocks.
 func TestClaimsThatFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		refuse := true
+		var refuse atomic.Bool
+		refuse.Store(true)
 		c := newClaiming(t, func([]geo.Entry) error {
-			if refuse {
+			if refuse.Load() {
 				return errors.New("no quorum")
 			}
 			return nil
 		})
 		defer c.stop()
+		c.shelf.mu.Lock()
 		for range 6 {
 			c.shelf.errs = append(c.shelf.errs, errors.New("the owner is dead"))
 		}
+		c.shelf.mu.Unlock()
 		d := c.large("key")
 		time.Sleep(time.Minute)
-		if c.came(d) != 0 || c.cloud.Backlog("east", "west") != 1 || c.shelf.fetched["key"] < 2 || c.drain.Stats().Failures == 0 {
-			t.Errorf("came %d times, %d batches open, fetched %d times", c.came(d), c.cloud.Backlog("east", "west"), c.shelf.fetched["key"])
+		if c.came(d) != 0 || c.cloud.Backlog("east", "west") != 1 || c.shelf.times("key") < 2 || c.drain.Stats().Failures == 0 {
+			t.Errorf("came %d times, %d batches open, fetched %d times", c.came(d), c.cloud.Backlog("east", "west"), c.shelf.times("key"))
 		}
-		refuse = false
+		refuse.Store(false)
 		time.Sleep(time.Minute)
 		if c.came(d) != 1 || c.cloud.Backlog("east", "west") != 0 {
 			t.Errorf("came %d times, %d batches open", c.came(d), c.cloud.Backlog("east", "west"))
 		}
-		c.gaps = nil
+		for len(c.gaps) > 0 {
+			<-c.gaps
+		}
 		d = c.large("gone")
 		c.shelf.mu.Lock()
 		delete(c.shelf.records, "gone")
 		c.shelf.mu.Unlock()
 		time.Sleep(time.Minute)
-		if c.came(d) != 0 || c.cloud.Backlog("east", "west") != 0 || len(c.gaps) != 1 || !strings.Contains(c.gaps[0], "no owner") {
-			t.Errorf("came %d times, gaps told: %q", c.came(d), c.gaps)
+		if c.came(d) != 0 || c.cloud.Backlog("east", "west") != 0 || len(c.gaps) != 1 {
+			t.Fatalf("came %d times, %d gaps told", c.came(d), len(c.gaps))
+		}
+		if why := <-c.gaps; !strings.Contains(why, "no owner") {
+			t.Error(why)
 		}
 	})
 }
