@@ -119,6 +119,7 @@ func layOut(t *testing.T, name topology.Region, id topology.RegionID, prefix str
 			"strict-lww": {Kind: crdt.LWW, RequireContext: true},
 			"few":        {MaxSiblings: 3, WarnSiblings: 2},
 			"homed":      {Home: "a"},
+			"away":       {Home: "b"},
 			"brief":      {TTL: time.Second},
 		},
 	}
