@@ -28,7 +28,7 @@ func (n *Node) Figures() *admin.Figures {
 		Collect:      n.dead.Report(),
 		CollectOff:   n.dead.Stats().ByReason(),
 		Unreadable:   n.replica.DamagedCount(),
-		Changes:      n.memberChanges(),
+		Map:          n.RegionMap(), Changes: n.memberChanges(),
 
 		BackgroundRate: n.yield.Level(),
 		Hints:          n.hints.Stats(),

@@ -99,6 +99,27 @@ var families = []family{
 			put(number(f.Changes.Running), "running")
 			put(number(f.Changes.Paused), "paused")
 		}),
+	labelled(asGauge, "region_map_version", "The number of the map of regions that this node goes by.", nil,
+		func(f *Figures, put func(float64, ...string)) {
+			if m := f.Map.Map; m != nil {
+				put(number(m.N))
+			}
+		}),
+	labelled(asGauge, "region_map_contested", "1 while two contents of the map of regions have one number: a person has to change it again ('atoll dr status').", nil,
+		func(f *Figures, put func(float64, ...string)) {
+			if f.Map.Map != nil {
+				put(truth(f.Map.Contested))
+			}
+		}),
+	labelled(asGauge, "region_state", "1 for the state of each region by the map: ACTIVE, DRAINING, FENCED, REJOINING or REMOVED.", []string{"of", "state"},
+		func(f *Figures, put func(float64, ...string)) {
+			if f.Map.Map == nil {
+				return
+			}
+			for _, r := range f.Map.Map.Regions {
+				put(1, r.Name, r.State.String())
+			}
+		}),
 	gauge("handoff_copies", "Partitions that are copied to this node.",
 		func(f *Figures) float64 { return number(f.Changes.Copies) }),
 	gauge("background_rate_bytes", "Bytes a second that copies and repair of this node may have now, if they are not bounded otherwise.",

@@ -5,6 +5,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/geo/regionmap"
 	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/collect"
 	"github.com/atolldb/atoll/node/coord"
@@ -53,6 +54,8 @@ type Figures struct {
 	BackgroundRate uint64
 	// Changes of membership.
 	Changes Changes
+	// Map of the regions, as this node knows it; its Map is nil where there is one.
+	Map regionmap.Known
 	// Hints, and what is Owed to whom.
 	Hints   *hint.Stats
 	Owed    []hint.Owed

@@ -145,8 +145,26 @@ func (p *proposal) run(ctx context.Context, edit func(*regionmap.Map) error) (bo
 		}
 		return false, fmt.Errorf("%w: %d of %d regions have taken it, %d are needed; silent: %s", ErrUnknown, accepted, len(voters), need, strings.Join(silent, "; "))
 	}
-	r.Learn(regionmap.Known{Map: next})
+	k := regionmap.Known{Map: next}
+	r.Learn(k)
+	// Who asked for the change may count on others to hear of it, whatever becomes of
+	// this node. If the store does not take it, they find it accepted (finish).
+	if _, err := r.swap(ctx, func(reg regionmap.Register) (regionmap.Register, error) { return reg.Decide(k), nil }); err != nil {
+		r.deps.Log.Debug("the region's store does not take the map of regions", "error", err)
+	}
 	return finish == nil, nil
+}
+
+var errNothing = errors.New("there is nothing to finish")
+
+// finish carries through what somebody else has had accepted and told nobody: it may
+// be decided, and then it has to become known.
+func (r *Regions) finish(ctx context.Context, round uint64) {
+	p := r.propose(round)
+	_, err := p.run(ctx, func(*regionmap.Map) error { return errNothing })
+	if err != nil && !errors.Is(err, errNothing) {
+		r.deps.Log.Debug("a change of the map of regions that others began is not finished", "error", err)
+	}
 }
 
 // ask asks a node of each region, and another one if it does not answer. It returns

@@ -119,6 +119,7 @@ func (r *Regions) Run(ctx context.Context) error {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
 	var kept, told *regionmap.Known
+	var left lingering
 	for {
 		k := r.known.Load()
 		if k != kept && k.Map.N > 0 && r.keep(*k) {
@@ -128,7 +129,7 @@ func (r *Regions) Run(ctx context.Context) error {
 			r.tellAll(*k)
 			told = k
 		}
-		r.sync(ctx)
+		r.sync(ctx, &left)
 		r.ask()
 		select {
 		case <-ctx.Done():
@@ -151,8 +152,17 @@ func (r *Regions) keep(k regionmap.Known) bool {
 	return err == nil
 }
 
+// lingering is what the store has accepted and nobody has decided, and since when.
+type lingering struct {
+	at    regionmap.Ballot
+	since time.Time
+}
+
+// lingers is how long whoever proposes may take.
+const lingers = 3 * time.Second
+
 // sync makes the store of the region and this node know the same.
-func (r *Regions) sync(ctx context.Context) {
+func (r *Regions) sync(ctx context.Context, left *lingering) {
 	if r.deps.Store == nil {
 		return
 	}
@@ -164,6 +174,15 @@ func (r *Regions) sync(ctx context.Context) {
 		return
 	}
 	r.Learn(reg.Decided)
+	switch {
+	case reg.Accepted == nil || reg.Accepted.N <= r.Known().Map.N:
+		*left = lingering{}
+	case left.at != reg.At:
+		*left = lingering{reg.At, time.Now()}
+	case time.Since(left.since) > lingers:
+		left.since = time.Now()
+		r.finish(ctx, reg.Promised.Round)
+	}
 	if k := r.Known(); k.Map.N > 0 && regionmap.News(reg.Decided, k) {
 		_, err := r.swap(ctx, func(reg regionmap.Register) (regionmap.Register, error) { return reg.Decide(k), nil })
 		if err != nil {

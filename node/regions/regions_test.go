@@ -263,3 +263,23 @@ func TestOldMaps(t *testing.T) {
 		}
 	})
 }
+
+// Whoever made a change ends before anybody hears of it: the others find it accepted,
+// and finish it.
+func TestFinish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEarth(t, "a", "b", "c")
+		time.Sleep(time.Second)
+		next := e.nodes["a1"].Known().Map.Clone()
+		if err := next.Set("c", regionmap.Fenced); err != nil {
+			t.Fatal(err)
+		}
+		next.Version = regionmap.Version{N: 1, By: 1}
+		p := e.nodes["a1"].propose(0)
+		for _, kind := range []byte{askPrepare, askAccept} {
+			p.ask(t.Context(), []string{"a", "b"}, kind, regionmap.Register{Promised: p.ballot, At: p.ballot, Accepted: next})
+		}
+		time.Sleep(20 * time.Second)
+		e.all(1, "c", regionmap.Fenced, "a", "b", "c")
+	})
+}

@@ -46,6 +46,7 @@ type Steer struct {
 	stage   [2]uint64 // the operation's id, and its stage
 	kind    failover.Kind
 	barrier [][]*crdt.Clock // of each of the stage's covers
+	nudged  time.Time
 }
 
 // NewSteer returns a driver of the changes of r.
@@ -160,7 +161,11 @@ func (s *Steer) facts(ctx context.Context, m *regionmap.Map, o *failover.Operati
 		}
 	}
 	for i, c := range stage.Covers {
-		f.Lacks = append(f.Lacks, s.lack(ctx, m, o, c, s.barrier[i]))
+		lack := s.lack(ctx, m, o, c, s.barrier[i])
+		if lack.Writes > 0 {
+			s.nudge()
+		}
+		f.Lacks = append(f.Lacks, lack)
 	}
 	if o.Kind == failover.Failover {
 		s.had(ctx, m, o)
@@ -221,10 +226,19 @@ func (s *Steer) begin(ctx context.Context, m *regionmap.Map, o *failover.Operati
 		}
 		barrier = append(barrier, seen)
 	}
-	if !planted.Bug(planted.NoLevelling) {
+	s.nudge()
+	return barrier, nil
+}
+
+// nudgeBeat is how often regions are asked to compare themselves while something is
+// missing: one round may not do, and they have a beat of their own beside it.
+const nudgeBeat = 2 * time.Second
+
+func (s *Steer) nudge() {
+	if time.Since(s.nudged) >= nudgeBeat && !planted.Bug(planted.NoLevelling) {
+		s.nudged = time.Now()
 		s.deps.Compare()
 	}
-	return barrier, nil
 }
 
 // lack counts what is still missing of one cover.

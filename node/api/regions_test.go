@@ -1,0 +1,97 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/atolldb/atoll/geo/failover"
+	"github.com/atolldb/atoll/node/regions"
+	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
+)
+
+// refusing says the same to everything.
+type refusing struct {
+	Regions
+	err   error
+	asked regions.Ask
+}
+
+func (r *refusing) View(context.Context) (RegionsView, error) { return RegionsView{}, r.err }
+func (r *refusing) Abort(context.Context, bool) error         { return r.err }
+func (r *refusing) Plan(_ context.Context, a regions.Ask) (regions.Plan, error) {
+	r.asked = a
+	return regions.Plan{}, r.err
+}
+func (r *refusing) Begin(_ context.Context, a regions.Ask) (regions.Plan, error) {
+	r.asked = a
+	return regions.Plan{Checks: []regions.Check{{Name: "lost", Detail: "it answers"}}}, r.err
+}
+
+// Every error says what it is about, and whether the map may have changed.
+func TestRegionsErrors(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		code codes.Code
+		text string
+	}{
+		{&RegionsError{Detail: "one"}, codes.InvalidArgument, "there is one region"},
+		{fmt.Errorf("%w: no", failover.ErrRefused), codes.InvalidArgument, "operation"},
+		{regions.ErrSeen, codes.InvalidArgument, "look again"},
+		{regions.ErrChecks, codes.InvalidArgument, "lost: it answers"},
+		{regions.ErrNoMajority, codes.Unavailable, "no majority"},
+		{regions.ErrUnknown, codes.Unknown, "not known whether"},
+	} {
+		s := NewRegionsService(nil, &refusing{err: c.err})
+		q := &adminv1.PlanOperationRequest{Kind: "failover", Region: "us"}
+		_, err := s.BeginOperation(t.Context(), &adminv1.BeginOperationRequest{Plan: q})
+		if status.Code(err) != c.code || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%v: %v", c.err, err)
+		}
+		if _, err := s.AbortOperation(t.Context(), &adminv1.AbortOperationRequest{}); err == nil {
+			t.Errorf("%v: abort went through", c.err)
+		}
+		if _, err := s.GetRegions(t.Context(), &adminv1.GetRegionsRequest{}); err == nil {
+			t.Errorf("%v: was shown", c.err)
+		}
+	}
+}
+
+func TestRegionsBadInput(t *testing.T) {
+	r := &refusing{err: errors.New("asked")}
+	s := NewRegionsService(nil, r)
+	long := strings.Repeat("x", 33)
+	for field, q := range map[string]*adminv1.PlanOperationRequest{
+		"kind":   {Kind: "takeover", Region: "us"},
+		"region": {Kind: "failover"},
+		"to":     {Kind: "failover", Region: "us", To: long},
+	} {
+		for what, call := range map[string]func() error{
+			"plan": func() error { _, err := s.PlanOperation(t.Context(), q); return err },
+			"begin": func() error {
+				_, err := s.BeginOperation(t.Context(), &adminv1.BeginOperationRequest{Plan: q})
+				return err
+			},
+		} {
+			if err := call(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "field "+field) {
+				t.Errorf("%s with a bad %s: %v", what, field, err)
+			}
+		}
+	}
+	if _, err := s.BeginOperation(t.Context(), &adminv1.BeginOperationRequest{}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("nothing asked for: %v", err)
+	}
+	if r.asked != (regions.Ask{}) {
+		t.Errorf("bad input got through: %+v", r.asked)
+	}
+	zero := uint64(0)
+	_, _ = s.BeginOperation(t.Context(), &adminv1.BeginOperationRequest{Plan: &adminv1.PlanOperationRequest{Kind: "failback", Region: "us", Force: true}, Version: &zero})
+	if want := (regions.Ask{Kind: failover.Failback, Region: "us", Force: true, Version: 1}); r.asked != want {
+		t.Errorf("asked %+v, not %+v", r.asked, want)
+	}
+}
