@@ -21,6 +21,8 @@ type Floors = wire.Floors
 type Ledger interface {
 	// Actor that the owner mints with now, 0 for none.
 	Actor() crdt.Actor
+	// Former are actors that it minted with before, and never will again.
+	Former() []crdt.Actor
 	Floors(p hashring.Partition) Floors
 	// Promise, Raise and Complete lift a floor; a lower one changes nothing.
 	Promise(p hashring.Partition, floor hlc.Stamp) error
@@ -171,7 +173,7 @@ func (d *Duty) promise(q Ask, w *part, a *Answer) error {
 		return err
 	}
 	// Of after the promise: nothing at or below the floor is minted any more.
-	a.Completed, a.Clock = have.Completed, d.ledger.Clock(q.Partition)
+	a.Completed, a.Clock, a.Former = have.Completed, d.ledger.Clock(q.Partition), d.ledger.Former()
 	return nil
 }
 

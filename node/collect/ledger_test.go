@@ -70,6 +70,7 @@ func (o *owner) sync(p *owner) {
 }
 
 func (o *owner) Actor() crdt.Actor                    { return o.actor }
+func (o *owner) Former() []crdt.Actor                 { return nil }
 func (o *owner) Floors(hashring.Partition) Floors     { return o.floors }
 func (o *owner) Clock(hashring.Partition) *crdt.Clock { return o.clock.Clone() }
 

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
@@ -45,8 +46,9 @@ type Ask struct {
 	// incarnations filled that are no more: nobody had these dots, so nobody ever
 	// acknowledged them. Only in Settle.
 	Had, Void *crdt.Clock
-	// Closed are the actors of Had that no owner mints with any more: what they
-	// made above what is in Had is lost, too. Only in Settle.
+	// Closed are the actors of Had that no owner mints with any more, and former
+	// ones of owners of which Had knows nothing: what they made above what is in Had
+	// is lost, too. Ascending; only in Settle.
 	Closed []crdt.Actor
 }
 
@@ -56,7 +58,7 @@ func (q *Ask) losses() *session.Losses {
 	for _, d := range q.Had.Missing(q.Void) {
 		l.Void.AddSpan(d)
 	}
-	for _, a := range q.Closed { // ascending, as Clock.Actors is
+	for _, a := range q.Closed {
 		l.Ends = append(l.Ends, crdt.Dot{Actor: a, N: q.Had.Max(a)})
 	}
 	return l
@@ -79,6 +81,9 @@ type Answer struct {
 	// what it has received; only of Promise.
 	Completed hlc.Stamp
 	Clock     *crdt.Clock
+	// Former are actors that the owner's node had before, and nobody has any more;
+	// only of Promise.
+	Former []crdt.Actor
 	// Settled says whether the pass is over for this owner; only of Settle. If
 	// not, it is asked again.
 	Settled bool
@@ -104,6 +109,7 @@ type Round struct {
 	from    hlc.Stamp
 	had     *crdt.Clock
 	void    *crdt.Clock
+	former  []crdt.Actor
 	closed  []crdt.Actor
 	// count and digest of the first list.
 	listed        bool
@@ -197,6 +203,7 @@ func (r *Round) Answered(from topology.NodeID, a Answer) {
 		if a.Clock != nil {
 			r.had.Join(a.Clock)
 		}
+		r.former = append(r.former, a.Former...)
 	case Settle:
 		if !a.Settled {
 			return
@@ -288,5 +295,12 @@ func (r *Round) close() (void *crdt.Clock, closed []crdt.Actor) {
 			c.AddSpan(crdt.Dots{Actor: a, Span: crdt.Span{Lo: 1, Hi: r.had.Max(a)}})
 		}
 	}
-	return c, closed
+	// Of these nobody has anything.
+	for _, a := range r.former {
+		if !alive[a] && r.had.Max(a) == 0 {
+			closed = append(closed, a)
+		}
+	}
+	slices.Sort(closed)
+	return c, slices.Compact(closed)
 }

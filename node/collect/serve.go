@@ -56,7 +56,7 @@ func (c *Collector) serve(m *wire.Collect) ([]byte, error) {
 		Floor: m.Floor, From: m.From, Had: m.Had, Void: m.Void, Closed: m.Closed,
 	})
 	out := wire.CollectAnswer{
-		Actor: a.As.Actor, Boot: a.As.Boot, Completed: a.Completed, Clock: a.Clock,
+		Actor: a.As.Actor, Boot: a.As.Boot, Completed: a.Completed, Clock: a.Clock, Former: a.Former,
 		Settled: a.Settled, Count: a.Count, Digest: a.Digest,
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Apart)) {
@@ -156,7 +156,7 @@ func decodeAnswer(b []byte, q Ask) (Answer, []topology.NodeID, error) {
 		apart[l.Bucket] = Listed{l.Count, l.Digest}
 	}
 	return Answer{
-		Round: q.Round, Pass: q.Pass, As: Incarnation{m.Actor, m.Boot}, Completed: m.Completed, Clock: m.Clock,
+		Round: q.Round, Pass: q.Pass, As: Incarnation{m.Actor, m.Boot}, Completed: m.Completed, Clock: m.Clock, Former: m.Former,
 		Settled: m.Settled, Count: m.Count, Digest: m.Digest, Apart: apart,
 	}, takers, nil
 }

@@ -49,21 +49,25 @@ func (w *World) say(m *member, p coord.Put, token []byte) (values []string, next
 // collection on that it is lost: once, at every node of every region; never is it
 // answered as if the write had not been, before it has accepted that.
 func TestLossIsTold(t *testing.T) {
-	for _, regions := range []int{1, 2} {
-		t.Run(fmt.Sprint(regions, " regions"), func(t *testing.T) {
+	for _, c := range []struct {
+		regions int
+		unheard bool
+	}{{1, false}, {2, false}, {1, true}, {2, true}} {
+		regions, unheard := c.regions, c.unheard
+		t.Run(fmt.Sprintf("%d regions, of an incarnation that is unheard of: %v", regions, unheard), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := New(t, 7, Shape{Regions: regions, Nodes: 3, Partitions: 2, Settled: true, Collect: true}, hclog.NewNullLogger())
 				defer w.Close()
 				if !w.settle(t.Context()) {
 					t.Fatal("not whole")
 				}
-				tellsOfLoss(t, w)
+				tellsOfLoss(t, w, unheard)
 			})
 		})
 	}
 }
 
-func tellsOfLoss(t *testing.T, w *World) {
+func tellsOfLoss(t *testing.T, w *World, unheard bool) {
 	key := []byte("k")
 	put := func(value string, level quorum.Level) coord.Put {
 		return coord.Put{Key: key, Value: []byte(value), Overwrite: true, Level: level}
@@ -80,6 +84,14 @@ func tellsOfLoss(t *testing.T, w *World) {
 	}
 	token := must(put("everywhere", quorum.LocalAll), session.Begin())
 	time.Sleep(10 * time.Second)
+	if unheard {
+		// What it writes next is the first of another incarnation.
+		w.Crash(witness)
+		w.Start(witness)
+		if !w.settle(t.Context()) {
+			t.Fatal("not whole")
+		}
+	}
 	var others []topology.NodeID
 	for _, m := range w.all()[1:] {
 		others = append(others, m.id)

@@ -238,6 +238,8 @@ type adoptOp struct {
 	r    *Replica
 	id   topology.Identity
 	done chan error
+	// former actors of this node
+	former []crdt.Actor
 }
 
 func (o *adoptOp) Size() int { return 0 }
@@ -262,6 +264,9 @@ func (o *adoptOp) Decide(tx storage.Txn) error {
 	if err := tx.Put(keyActors, b.Bytes()); err != nil {
 		return fmt.Errorf("write actors: %w", err)
 	}
+	if o.former, err = noteFormer(tx, actors, o.id); err != nil {
+		return err
+	}
 	if err := tx.Delete(keyClean); err != nil {
 		return fmt.Errorf("remove clean-stop marker: %w", err)
 	}
@@ -272,6 +277,7 @@ func (o *adoptOp) Decide(tx storage.Txn) error {
 func (o *adoptOp) Done(err error) {
 	if err == nil {
 		o.r.nonce = o.id.Nonce
+		o.r.former.Store(&o.former)
 		o.r.actor.Store(uint32(o.id.Actor))
 		o.r.outbox.addActor(o.id.Actor)
 	}

@@ -60,6 +60,7 @@ var (
 	keyIdentity = []byte("midentity")
 	keyClean    = []byte("mclean")
 	keyActors   = []byte("mactors")
+	keyFormer   = []byte("mformer")
 )
 
 func recordKey(dst []byte, keyHash uint64, fullKey []byte) []byte {

@@ -73,6 +73,8 @@ type Replica struct {
 	// goroutine touches it; actor is what others see.
 	minter crdt.Actor
 	actor  atomic.Uint32
+	// former actors of this node; see former.go.
+	former atomic.Pointer[[]crdt.Actor]
 	// resume is what the last clean stop left; nil after any other stop.
 	resume *topology.Identity
 	nonce  string

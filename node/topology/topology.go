@@ -157,6 +157,9 @@ func (t *Topology) Clone() *Topology {
 type Identity struct {
 	Actor crdt.Actor
 	Nonce string
+	// Before is the actor that the node had before this one, which nobody has any
+	// more; 0 where that is not known. Only of Allocate.
+	Before crdt.Actor
 }
 
 // ErrNonceSpent says that a node offered a nonce that is not the one handed

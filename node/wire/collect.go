@@ -117,6 +117,8 @@ type CollectAnswer struct {
 	Apart []ListedApart
 	// Takers of the partition in the answering owner's region, by its topology.
 	Takers []string
+	// Former actors of the answering owner.
+	Former []crdt.Actor
 }
 
 // ListedApart is what an owner lists of one bucket.
@@ -145,6 +147,10 @@ func AppendCollectAnswer(dst []byte, m *CollectAnswer) []byte {
 		w.uint64(a.Digest)
 	}
 	w.strings(m.Takers)
+	w.uvarint(uint64(len(m.Former)))
+	for _, a := range m.Former {
+		w.uvarint(uint64(a))
+	}
 	return w.b
 }
 
@@ -160,6 +166,9 @@ func DecodeCollectAnswer(b []byte) (CollectAnswer, error) {
 		m.Apart = append(m.Apart, ListedApart{r.string(), r.uvarint(), r.uint64()})
 	}
 	m.Takers = r.strings()
+	for range r.count(1) {
+		m.Former = append(m.Former, crdt.Actor(r.uint32()))
+	}
 	return m, r.end()
 }
 

@@ -34,7 +34,7 @@ func TestCollect(t *testing.T) {
 			}
 		}
 	}
-	a := wire.CollectAnswer{Actor: 4, Boot: 5, Completed: 6, Clock: &crdt.Clock{}, Settled: true, Count: 7, Digest: 8, Takers: []string{"n1", "n2"}}
+	a := wire.CollectAnswer{Actor: 4, Boot: 5, Completed: 6, Clock: &crdt.Clock{}, Settled: true, Count: 7, Digest: 8, Takers: []string{"n1", "n2"}, Former: []crdt.Actor{1, 1 << 31}}
 	if got, err := wire.DecodeCollectAnswer(wire.AppendCollectAnswer(nil, &a)); err != nil || !reflect.DeepEqual(got, a) {
 		t.Errorf("%+v, %v", got, err)
 	}

@@ -67,6 +67,7 @@ func (r *Registry) Allocate(ctx context.Context, node topology.NodeID, floor crd
 		case have == encode(id):
 			return nil // an unanswered try got through
 		}
+		id.Before = crdt.Actor(have.Actor)
 		return store(ctx, kv, nodeKey(node), encode(id), rev)
 	})
 	if err != nil {

@@ -64,7 +64,10 @@ func (r *Registry) Allocate(ctx context.Context, node topology.NodeID, floor crd
 		return topology.Identity{}, fmt.Errorf("allocate actor for %s: %w", node, err)
 	}
 	r.last = actor.Seq()
-	return r.handOut(node, actor), nil
+	before := r.nodes[node].Actor
+	id := r.handOut(node, actor)
+	id.Before = before
+	return id, nil
 }
 
 // Resume implements topology.Registry.
@@ -74,7 +77,7 @@ func (r *Registry) Resume(ctx context.Context, node topology.NodeID, id topology
 	if err := r.check(ctx); err != nil {
 		return topology.Identity{}, fmt.Errorf("resume actor of %s: %w", node, err)
 	}
-	if have, ok := r.nodes[node]; !ok || have != id {
+	if have, ok := r.nodes[node]; !ok || have.Actor != id.Actor || have.Nonce != id.Nonce {
 		return topology.Identity{}, fmt.Errorf("resume actor %s of %s: %w", id.Actor, node, topology.ErrNonceSpent)
 	}
 	return r.handOut(node, id.Actor), nil

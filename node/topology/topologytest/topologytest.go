@@ -199,6 +199,9 @@ func allocateSpends(t *testing.T, open Open) {
 	ctx, r := within(t), open()
 	old := must(t)(r.Allocate(ctx, "n1", 0))
 	id := must(t)(r.Allocate(ctx, "n1", old.Actor))
+	if id.Before != old.Actor || old.Before != 0 {
+		t.Fatalf("after %+v came %+v", old, id)
+	}
 	if got, err := r.Resume(ctx, "n1", old); !errors.Is(err, topology.ErrNonceSpent) {
 		t.Fatalf("the older actor was resumed: %+v, %v", got, err)
 	}
