@@ -17,7 +17,7 @@ import (
 )
 
 // Two regions of three nodes each with 40 ms between them, one way, all in one
-// process. docs/bench/2026-11-22-region.md has figures.
+// process. docs/bench/2026-11-22-between-regions.md has figures.
 func benchPair(b *testing.B) (f *fleet.Fleet, eu, us *client.Client, ctx context.Context) {
 	f, err := fleet.New(fleet.Config{Regions: []topology.Region{"eu", "us"}, Dir: b.TempDir(), Latency: 40 * time.Millisecond, Memtable: 64 << 20})
 	if err != nil {
