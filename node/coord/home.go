@@ -49,7 +49,7 @@ func (c *Coordinator) findHome(k *key, w *want, away *topology.Region) *Error {
 	case h.Region == "" || h.Epoch == 0:
 		bucket, _ := SplitKey(k.full)
 		e := invalid("level", "a level that needs no home region, such as local-serial", w.level.String(),
-			"the bucket has no home region to decide at this level: name one, as in 'atoll bucket update "+bucket+" --home REGION'")
+			"the bucket has no home region to decide at this level: name one, as in 'atoll bucket set "+bucket+" --home REGION'")
 		e.nowhere = true
 		return e
 	case h.Epoch > home.MaxEpoch:

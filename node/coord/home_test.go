@@ -184,7 +184,7 @@ func TestSerialWithoutHome(t *testing.T) {
 		p := serialPut("k", "v", ifAbsent)
 		p.Level = quorum.Serial
 		_, err := m.put(t, p)
-		if err == nil || err.Code != coord.CodeInvalid || err.Outcome != coord.NotApplied || err.Field != "level" || !strings.Contains(err.Detail, "bucket update default --home") {
+		if err == nil || err.Code != coord.CodeInvalid || err.Outcome != coord.NotApplied || err.Field != "level" || !strings.Contains(err.Detail, "bucket set default --home") {
 			t.Errorf("%+v", err)
 		}
 		g := serialGet("k")
