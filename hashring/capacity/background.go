@@ -25,7 +25,7 @@ func compared(requests, sums, differ, clock float64, partitions int) float64 {
 	}
 	body := requests * compareBytes(sums/requests, partitions)
 	heads := requests * (requestHead + replyHead + 2*frameFixed)
-	reply := requests + sums*differ*(partitionVarint(partitions)+sumFixed+clock)
+	reply := requests + sums*differ*(partitionVarint(partitions)+sumFixed+clock+differFixed)
 	return body + heads + reply
 }
 

@@ -53,7 +53,7 @@ func (in Input) clocks(r Ring) Clocks {
 	n := in.counter() / float64(in.copies())
 	c := Clocks{Actors: own * in.Regions}
 	c.WireBytes = clockBytes(c.Actors, highest, n)
-	c.SnapshotBytes = storedBytes(snapshotFixed-8, 8+c.WireBytes)
+	c.SnapshotBytes = storedBytes(1+2, snapshotFixed-3+c.WireBytes)
 	c.MemoryBytes = 2 * clockMemoryBytes(c.Actors)
 	c.NodeBytes = float64(r.OwnedMax) * c.MemoryBytes
 	if in.others() > 0 {

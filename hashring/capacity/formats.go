@@ -13,9 +13,9 @@ const (
 	// A record's key in the node's store has its space and the key hash in
 	// front of the full key; an index entry's key is space, partition, actor
 	// and counter, its value the digest delta, what is known of
-	// its request, and the full key; a clock
-	// snapshot's key is space and partition, its value the digest and the
-	// clock (node/replica/keys.go).
+	// its request, and the full key; a clock snapshot's key is space and
+	// partition, its value the digest, the clock, and a digest for each bucket:
+	// one, with a name of 6 bytes, is counted (node/replica/keys.go, digests.go).
 	recordKeyFixed  = 1 + 8
 	indexKeySize    = 1 + 2 + 4 + 8
 	indexValueFixed = 8 + 1
@@ -23,7 +23,7 @@ const (
 	// hashes that is nearly all; entries of the index share the store's space,
 	// their own, partition, actor and the upper half of the counter.
 	indexShared   = 1 + 1 + 2 + 4 + 4
-	snapshotFixed = 1 + 2 + 8
+	snapshotFixed = 1 + 2 + 8 + 1 + (1 + 6 + 8)
 	// A request's id, in the index and on the way; its trace has space, key hash
 	// and id as its key, and kind, dot and stamp as its value, and ends after
 	// so many seconds (node/replica/requests.go). On the wire the id stands with
@@ -55,13 +55,14 @@ const (
 	actorMemory = 4 + 4 + 8 + 24
 	// A partition beside its clocks, in an owner's memory, with its places in
 	// lists and maps of peers.
-	partitionMemory = 800
+	partitionMemory = 880
 
-	// A sum of a partition beside its number: clock and digest in short
-	// (node/wire). A request's head is id, verb, epoch, timeout and length, a
+	// A sum of a partition beside its number: clock and digest in short; one that
+	// differs says besides that there are no floors and no losses (node/wire). A request's head is id, verb, epoch, timeout and length, a
 	// reply's id, 0 and length (node/peer); around both are the fields of the
 	// link's message, gRPC's and HTTP/2's.
 	sumFixed    = 8 + 8
+	differFixed = 1 + 1
 	requestHead = 3 + 1 + 1 + 2 + 2
 	replyHead   = 3 + 1 + 1
 	frameFixed  = 3 + 5 + 9
@@ -181,7 +182,7 @@ func clockMemoryBytes(actors int) float64 { return clockMemory + actorMemory*flo
 
 // compareBytes is the body of a request that compares so many partitions.
 func compareBytes(sums float64, partitions int) float64 {
-	return uvarint(sums) + sums*(partitionVarint(partitions)+sumFixed)
+	return uvarint(sums) + sums*(partitionVarint(partitions)+sumFixed) + 1 // within one region
 }
 
 // heartbeatBytes is a heartbeat with so many clocks of the given size, before

@@ -197,7 +197,7 @@ func TestPartitionMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := replica.Config{Node: "n1", Topology: alone(t, partitions), DigestSeed: 7}
-	snapshot := crdt.AppendClock(make([]byte, 8), clockOf(actors, 1000, 5_000_000))
+	snapshot := append(crdt.AppendClock(make([]byte, 8), clockOf(actors, 1000, 5_000_000)), 0) // no buckets
 	for p := range partitions {
 		if err := tx.Put(binary.BigEndian.AppendUint16([]byte{'s'}, uint16(p)), snapshot); err != nil {
 			t.Fatal(err)
