@@ -144,6 +144,9 @@ func (r *rehearsal) conclude() {
 		failed += l.t.Tally.Failed()
 	}
 	regions := r.Regions()
+	if err := r.eventually(healTime, r.equal); err != nil {
+		r.t.Errorf("regions are not equal after %v: %v", healTime, err)
+	}
 	for _, region := range regions {
 		var up []*deployment.Node
 		for _, n := range r.Region(region) {
@@ -182,4 +185,29 @@ func (r *rehearsal) whole(ctx context.Context, region string) error {
 		}
 	}
 	return r.Settled(ctx, region)
+}
+
+// equal compares the regions that run, whose first nodes own everything: what links
+// tell is as old as the last heartbeat.
+func (r *rehearsal) equal(ctx context.Context) error {
+	type sum struct{ clocks, data uint64 }
+	var first *sum
+	for _, region := range r.Regions() {
+		for _, n := range r.Region(region) {
+			if !n.Running() || len(r.Regions()) == 1 {
+				continue
+			}
+			own, _, err := r.Status(ctx, n)
+			if err != nil {
+				return err
+			}
+			s := sum{own.GetClockDigest(), own.GetDataDigest()}
+			if first == nil {
+				first = &s
+			} else if *first != s {
+				return fmt.Errorf("%s has %x, others %x", n.ID, s, *first)
+			}
+		}
+	}
+	return nil
 }
