@@ -57,9 +57,6 @@ var ErrChecks = errors.New("checks do not hold; force goes over them")
 // ErrSeen says that the map is not the one that was shown.
 var ErrSeen = errors.New("the map of regions has changed since it was shown: look again")
 
-// recent is how old a heartbeat of a live region is at most.
-const recent = 5 * time.Second
-
 // maxBehind is how many writes may be under way when a switchover begins: it waits
 // for them with writes stopped.
 const maxBehind = 10_000
