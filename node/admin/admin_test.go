@@ -45,7 +45,7 @@ func full() *admin.Figures {
 		Incoming:    []geo.LagReport{{Origin: "us", Alive: true, HeartbeatAge: 300 * time.Millisecond, Pending: 12, PendingAge: 2 * time.Second}},
 		Outgoing:    []geo.LagReport{{Destination: "us", Alive: true, Pending: 13, Unheld: 14, Unknown: 2}},
 
-		ConvergedAsOf: map[topology.Region]time.Time{"us": {}},
+		ConvergedAsOf: map[topology.Region]time.Time{"us": {}}, NeedFullSync: []topology.Region{"us"},
 
 		CompleteAsOf: map[topology.Region]time.Time{"us": time.UnixMilli(1_700_000_000_500)},
 		Asking:       map[topology.NodeID]admin.Link{"n2": {Up: true, MessagesOut: 21, BytesIn: 22}},
