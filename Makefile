@@ -63,7 +63,8 @@ sim: ## Run N= simulated worlds and models from SEED=
 
 .PHONY: sim-world
 sim-world:
-	$(GOTEST) $(RACEFLAG) -count=1 -timeout 60m -v ./node/nodetest -run '^TestSim' -sim.seed=$(SEED) -sim.n=$(N)
+	$(GOTEST) $(RACEFLAG) -count=1 -timeout 60m -v ./node/nodetest -run '^Test(Sim.*|RegionLost|Parted|Accounts)$$' -sim.seed=$(SEED) -sim.n=$(N) \
+	  -lost.n=$$(( ($(N) * 2 + 2) / 3 )) -sim.parted=$$(( ($(N) + 9) / 10 )) -account.n=$$(( ($(N) + 9) / 10 ))
 
 .PHONY: sim-model
 sim-model:

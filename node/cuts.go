@@ -47,11 +47,13 @@ func (c cuts) follow(m *regionmap.Map) bool {
 		return true
 	}
 	r := m.Get(o.Region)
-	if r == nil || o.Region == string(c.n.Topology().Region) {
+	if r == nil {
 		return true
 	}
+	// A region cuts nothing off itself, but withdraws, as all do, what others have.
+	own := o.Region == string(c.n.Topology().Region)
 	switch {
-	case r.State == regionmap.Fenced && o.Kind == failover.Failover && o.Ended && c.done[r.Name] < r.Fence:
+	case !own && r.State == regionmap.Fenced && o.Kind == failover.Failover && o.Ended && c.done[r.Name] < r.Fence:
 		if err := c.n.replica.CutRegion(topology.RegionID(r.ID), 2*r.Fence); err != nil {
 			c.n.log.Warn("what is left of a lost region is not noted yet, sessions wait for more", "lost", r.Name, "error", err)
 			return false
