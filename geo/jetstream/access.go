@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"sync"
@@ -69,14 +70,22 @@ func (a Access) options() (opts []nats.Option) {
 // tellEvery is how often the same trouble with a connection is told.
 const tellEvery = 30 * time.Second
 
+// doubtAfter is how many attempts in a row a server must end, without a reason,
+// before it is told: one that stops or is overloaded does so, too.
+const doubtAfter = 5
+
 // complaints tells an operator what a person has to mend: servers that refuse
 // this client, or are not who they should be. It does not tell that nobody
-// answers: that passes, and shows elsewhere.
+// answers: that passes, and shows elsewhere. There is one for each connection.
 type complaints struct {
 	logger hclog.Logger
 
-	mu   sync.Mutex
-	last time.Time
+	mu sync.Mutex
+	nc *nats.Conn // from when it was first made, or first failed
+	// refusal and doubt are when the last was told of.
+	refusal, doubt time.Time
+	doubts         int
+	doubted        time.Time
 }
 
 func (c *complaints) options() []nats.Option {
@@ -86,19 +95,65 @@ func (c *complaints) options() []nats.Option {
 		// Else the client would give up for good after the second refusal, and
 		// whoever mends the cause would have to restart the node.
 		nats.IgnoreAuthErrorAbort(),
+		nats.ConnectHandler(func(nc *nats.Conn) {
+			c.mu.Lock()
+			c.nc = nc
+			c.mu.Unlock()
+		}),
+		nats.CustomReconnectDelay(func(int) time.Duration {
+			c.again()
+			return reconnectWait + rand.N(reconnectWait)
+		}),
+	}
+}
+
+// again tells why the last attempt failed. The client calls its handlers for what
+// fails before the first byte comes from a server, and for the very first attempt;
+// of a later one that the server ends, or whose certificate does not do, it keeps
+// the error and calls nobody.
+func (c *complaints) again() {
+	c.mu.Lock()
+	nc := c.nc
+	c.mu.Unlock()
+	if nc == nil {
+		return
+	}
+	if err := nc.LastError(); err != nil {
+		c.tell(nc, err)
 	}
 }
 
 func (c *complaints) tell(nc *nats.Conn, err error) {
-	level := hclog.Debug
-	if refused(err) {
-		c.mu.Lock()
-		if now := time.Now(); now.Sub(c.last) >= tellEvery {
-			c.last, level = now, hclog.Warn
+	c.logger.Log(c.level(nc, err, time.Now()), "trouble with a nats server", "connection", nc.Opts.Name, "error", err)
+}
+
+// level is a warning for refusals and for repeated doubts, each every tellEvery. A
+// server that does not like a certificate ends a connection which, in TLS 1.3, the
+// client takes for made: its reason is lost when the client meets the end first. So
+// a doubt that was told must not keep back a reason that is known later.
+func (c *complaints) level(nc *nats.Conn, err error, now time.Time) hclog.Level {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nc = nc
+	told := &c.refusal
+	if !refused(err) {
+		if now.Sub(c.doubted) > tellEvery {
+			c.doubts = 0
 		}
-		c.mu.Unlock()
+		if !errors.Is(err, nats.ErrTLS) {
+			return hclog.Debug
+		}
+		c.doubts, c.doubted = c.doubts+1, now
+		if c.doubts < doubtAfter {
+			return hclog.Debug
+		}
+		told = &c.doubt
 	}
-	c.logger.Log(level, "trouble with a nats server", "connection", nc.Opts.Name, "error", err)
+	if now.Sub(*told) < tellEvery {
+		return hclog.Debug
+	}
+	*told = now
+	return hclog.Warn
 }
 
 // refused says that trying again will not help.

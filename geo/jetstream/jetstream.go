@@ -98,14 +98,16 @@ func Dial(name string, servers []string, access Access, dialer nats.CustomDialer
 	return nc, nil
 }
 
+// reconnectWait is the least pause before the servers are tried again; up to as
+// much is added at random.
+const reconnectWait = 500 * time.Millisecond
+
 // options for every connection: for ever in search of a server, and soon aware
 // of a silent one.
 func options(name string) []nats.Option {
 	return []nats.Option{
 		nats.Name(name),
 		nats.MaxReconnects(-1),
-		nats.ReconnectWait(500 * time.Millisecond),
-		nats.ReconnectJitter(500*time.Millisecond, 500*time.Millisecond),
 		nats.RetryOnFailedConnect(true),
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(2),
