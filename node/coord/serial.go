@@ -148,6 +148,11 @@ func (w *write) replayed(r *serialResult) PutResult {
 		d = by.Event // all that is known of it
 	}
 	ctx := w.ctx.Again(r.Record, d, by.Stamp)
+	if by.Version.IsZero() && !r.Record.Covers(d) {
+		// It is the event of a version that its ballot names, which nobody told:
+		// no condition on it would ever hold.
+		d = crdt.Dot{}
+	}
 	res := PutResult{Version: d, Event: by.Event, Stamp: by.Stamp, Replayed: true, Achieved: r.Achieved}
 	if v := r.Record.Find(d); v != nil {
 		res.Stamp = v.Stamp

@@ -217,16 +217,18 @@ func (d *decider) step(node *coord.Coordinator) {
 	switch {
 	case o.err == nil:
 		d.w.serial.end(k, op, now, serialDone, "")
-		if o.res.Version.IsZero() {
+		if o.res.Version.IsZero() && !o.res.Replayed {
 			d.w.t.Errorf("write of %s has no version: %+v", k.name, o.res)
 		}
-		if delete(d.last, k.name); !p.Delete {
+		if delete(d.last, k.name); !p.Delete && !o.res.Version.IsZero() {
 			d.last[k.name] = crdt.Version{Dot: o.res.Version, Value: []byte(op.value)}
 		}
 		if o.res.Event.IsZero() && !o.res.Replayed || o.res.Event.Actor.IsBallot() {
 			d.w.t.Errorf("write of %s has the event %v", k.name, o.res.Event)
 		}
-		d.w.hist.atQuorum(d.decides(k), k.name, o.res.Version)
+		if !o.res.Version.IsZero() {
+			d.w.hist.atQuorum(d.decides(k), k.name, o.res.Version)
+		}
 	case errors.As(o.err, &e) && e.Code == coord.CodeConditionFailed:
 		d.w.serial.end(k, op, now, serialFailed, d.shown(k, e.Current))
 	case errors.As(o.err, &e) && e.Outcome == coord.NotApplied:
