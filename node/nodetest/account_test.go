@@ -14,7 +14,7 @@ import (
 	"github.com/atolldb/atoll/node/api"
 )
 
-var accountN = flag.Int("account.n", 3, "number of seeds in which what is missing is counted")
+var accountN = flag.Int("account.n", seeds(6), "number of seeds in which what is missing is counted")
 
 // The pending writes that regions tell of are those that are missing, by brute
 // force, whatever was cut, healed and restarted: of puts, deletes, overwrites,

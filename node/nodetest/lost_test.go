@@ -24,7 +24,7 @@ import (
 	"github.com/atolldb/atoll/node/regions"
 )
 
-var lostN = flag.Int("lost.n", 3, "number of seeds in which a region is lost and comes back")
+var lostN = flag.Int("lost.n", seeds(8), "number of seeds in which a region is lost and comes back")
 
 // Three regions; the third one dies in the middle of its fan-out: the first has some
 // of what it wrote, the second has not, and some was told of and reached nobody. What

@@ -12,9 +12,9 @@ import (
 
 var (
 	simSeed    = flag.Uint64("sim.seed", 1, "first seed")
-	simN       = flag.Int("sim.n", 4, "number of seeds")
+	simN       = flag.Int("sim.n", seeds(8), "number of seeds")
 	simCollect = flag.Uint64("sim.collect", 3, "collect tombstones in every n-th seed, 0 for none")
-	simParted  = flag.Int("sim.parted", 2, "number of seeds with buckets that not every region has")
+	simParted  = flag.Int("sim.parted", seeds(4), "number of seeds with buckets that not every region has")
 	simLog     = flag.String("sim.log", "off", "log level of the nodes")
 )
 

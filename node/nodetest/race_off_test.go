@@ -1,0 +1,6 @@
+//go:build !race
+
+package nodetest
+
+// seeds is how many Worlds of a sort a test looks at by itself.
+func seeds(n int) int { return n }
