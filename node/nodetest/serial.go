@@ -1,11 +1,13 @@
 package nodetest
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -368,6 +370,24 @@ var register = porcupine.Model{
 	},
 }
 
+// tell lists the operations in the order of their calls.
+func (k *serialKey) tell() string {
+	var b strings.Builder
+	for _, op := range slices.SortedFunc(slices.Values(k.ops), func(a, b *serialOp) int { return cmp.Compare(a.call, b.call) }) {
+		what := "write " + strconv.Quote(op.value)
+		switch {
+		case op.read:
+			what = "read"
+		case op.absent:
+			what += " if absent"
+		case op.expect != "":
+			what += " if " + strconv.Quote(op.expect)
+		}
+		fmt.Fprintf(&b, "  c%d %v - %v %s: %s, saw %q\n", op.who, op.call, op.ret, what, [...]string{"unknown", "done", "condition failed", "not applied"}[op.outcome], op.saw)
+	}
+	return b.String()
+}
+
 // linearizable judges all keys of which no disk has taken back what it had
 // acknowledged without a sign.
 func (w *World) linearizable() (problems []string) {
@@ -390,7 +410,7 @@ func (w *World) linearizable() (problems []string) {
 		switch porcupine.CheckOperationsTimeout(register, ops, 0) {
 		case porcupine.Ok:
 		case porcupine.Illegal:
-			problems = append(problems, fmt.Sprintf("L1: the %d operations on %s are not linearizable", len(ops), name))
+			problems = append(problems, fmt.Sprintf("L1: the %d operations on %s are not linearizable:\n%s", len(ops), name, k.tell()))
 		case porcupine.Unknown:
 			problems = append(problems, fmt.Sprintf("L1: the %d operations on %s were not judged", len(ops), name))
 		}
