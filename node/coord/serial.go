@@ -218,10 +218,12 @@ func (c *Coordinator) shown(k *key, e *Error) *Error {
 	return e
 }
 
-// undecided is an operation that came to no result.
+// undecided is an operation that came to no result. Where an acceptor knows of its
+// request, who sent that twice without saying so must not hear that it was not
+// applied.
 func (c *Coordinator) undecided(k *key, w want, r *serialResult, deadline time.Time) *Error {
 	out := NotApplied
-	if r.Result == cas.Unknown {
+	if r.Result == cas.Unknown || r.carried {
 		out = Unknown
 	}
 	if r.Contended {

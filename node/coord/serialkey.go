@@ -53,8 +53,10 @@ type serialRun struct {
 	// says that somebody knows that to be over.
 	home   home.Epoch
 	fenced error
-	// ended: an acceptor has said that the request is.
+	// ended: an acceptor has said that the request is; carried: that it was, or may
+	// have been, carried out.
 	ended    bool
+	carried  bool
 	deadline time.Time
 	done     func(serialResult)
 	timer    *time.Timer
@@ -70,9 +72,10 @@ type serialResult struct {
 	Achieved Achieved
 	Err      *Error
 	// fenced is why an operation that was not decided could not be; ended: its
-	// request will not be carried out any more.
-	fenced error
-	ended  bool
+	// request will not be carried out any more; carried: it may have been before.
+	fenced  error
+	ended   bool
+	carried bool
 }
 
 // serialKey is a key at its proposer. The lock is over all of it.
@@ -229,7 +232,7 @@ func (sk *serialKey) ends(res serialResult) {
 	r := sk.run
 	sk.run = nil
 	r.timer.Stop()
-	res.fenced, res.ended = r.fenced, r.ended
+	res.fenced, res.ended, res.carried = r.fenced, r.ended, r.carried
 	sk.todo = append(sk.todo, func() { r.done(res) })
 	sk.next()
 }
@@ -405,7 +408,8 @@ func (sk *serialKey) ask(k *key, epoch home.Epoch, id topology.NodeID, m *cas.Me
 	})
 }
 
-// hears notes why an acceptor will not have the operation that runs.
+// hears notes why an acceptor will not have the operation that runs, and whether it
+// knows of its request.
 func (sk *serialKey) hears(a cas.Answer, err error) {
 	sk.mu.Lock()
 	defer sk.mu.Unlock()
@@ -415,6 +419,8 @@ func (sk *serialKey) hears(a cas.Answer, err error) {
 		sk.run.fenced = err
 	case err == nil && a.Carried.Ended, errors.Is(err, replica.ErrForbidden):
 		sk.run.ended = true
+	case err == nil && !a.Carried.IsZero():
+		sk.run.carried = true
 	}
 }
 

@@ -173,6 +173,25 @@ func TestSerialRetryFinishes(t *testing.T) {
 	})
 }
 
+// Who sends a request again and does not say that it is a retry is not told that it
+// was not applied, where somebody knows better.
+func TestSerialSentTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, 3)
+		owners := r.owners("default", "k")
+		p := attempted(serialPut("k", "1", ifAbsent), newID(), false)
+		first := owners[0].mustPut(t, p)
+		for _, m := range owners[1:] {
+			r.kill(m.id)
+			r.believe(m.id, false)
+		}
+		p.Deadline = time.Now().Add(300 * time.Millisecond)
+		if _, err := owners[0].put(t, p); err == nil || err.Outcome != coord.Unknown {
+			t.Errorf("%v, and then %+v", first.Version, err)
+		}
+	})
+}
+
 // That a retry's condition does not hold ends the request: an attempt that was
 // held up until it would hold again does nothing.
 func TestSerialRetryEnds(t *testing.T) {
