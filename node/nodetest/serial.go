@@ -75,6 +75,8 @@ type serialOp struct {
 	expect    string // only if this one is there
 	outcome   serialOutcome
 	saw       string // by a read, or a condition that did not hold
+	// tries tells of the attempts of a write, one each.
+	tries []string
 }
 
 type serialOutcome uint8
@@ -199,6 +201,7 @@ func (d *decider) step(node *coord.Coordinator) {
 		if !d.put(node, k, p, &o) {
 			return
 		}
+		op.tries = append(op.tries, d.story(&p, answer{res: o.res, err: o.err}))
 		var e *coord.Error
 		if p.RequestID.IsZero() || try == serialTries || !errors.As(o.err, &e) || e.Outcome != coord.Unknown {
 			break
@@ -384,6 +387,11 @@ func (k *serialKey) tell() string {
 			what += " if " + strconv.Quote(op.expect)
 		}
 		fmt.Fprintf(&b, "  c%d %v - %v %s: %s, saw %q\n", op.who, op.call, op.ret, what, [...]string{"unknown", "done", "condition failed", "not applied"}[op.outcome], op.saw)
+		if op.outcome == serialOpen || op.outcome == serialNothing || len(op.tries) > 1 {
+			for _, try := range op.tries {
+				fmt.Fprintf(&b, "      %s\n", try)
+			}
+		}
 	}
 	return b.String()
 }
@@ -396,6 +404,7 @@ func (w *World) linearizable() (problems []string) {
 			continue
 		}
 		k := w.serial.keys[name]
+		problems = append(problems, k.denied()...)
 		var ops []porcupine.Operation
 		for _, op := range k.ops {
 			ret := int64(op.ret)
@@ -413,6 +422,20 @@ func (w *World) linearizable() (problems []string) {
 			problems = append(problems, fmt.Sprintf("L1: the %d operations on %s are not linearizable:\n%s", len(ops), name, k.tell()))
 		case porcupine.Unknown:
 			problems = append(problems, fmt.Sprintf("L1: the %d operations on %s were not judged", len(ops), name))
+		}
+	}
+	return problems
+}
+
+// denied are the values that somebody saw although their writer was told that they
+// were not written.
+func (k *serialKey) denied() (problems []string) {
+	for _, op := range k.ops {
+		if op.read || op.value == "" || op.outcome != serialNothing {
+			continue
+		}
+		if slices.ContainsFunc(k.ops, func(other *serialOp) bool { return other.saw == op.value }) {
+			problems = append(problems, fmt.Sprintf("L1: %s shows %q, which was reported as not applied:\n%s", k.name, op.value, k.tell()))
 		}
 	}
 	return problems

@@ -12,7 +12,9 @@ import (
 // Everything must bear that but two kinds of forwarded writes: one without a
 // request id would be minted twice, and so would one that the first copy's
 // receiver refused or forgot in a crash, and somebody else has then. So a copy is delivered only of
-// a write with an id, and after the first one was answered as done.
+// a write with an id, and after the first one was answered as done. A copy that did
+// not find that out is not answered: that it was not applied is true of the copy,
+// and its sender, who knows of one write only, would take it for that.
 
 // twice are the forwarded writes that a node has got, by the address of the body,
 // which all copies share.
@@ -35,7 +37,7 @@ func (t *twice) meet(req *peer.Request, reply peer.Done) (peer.Done, func(func()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if f := t.seen[body]; f != nil {
-		return reply, func(carryOut func()) { t.after(f, carryOut) }
+		return ofCopy(reply), func(carryOut func()) { t.after(f, carryOut) }
 	}
 	m, err := wire.DecodeForward(req.Body)
 	if req.Verb == peer.VerbHomePut {
@@ -54,6 +56,20 @@ func (t *twice) meet(req *peer.Request, reply peer.Done) (peer.Done, func(func()
 	}, nil
 }
 
+// ofCopy is how a copy is answered.
+func ofCopy(reply peer.Done) peer.Done {
+	return func(b []byte, err error) {
+		if err == nil && isDone(b) {
+			reply(b, nil)
+		}
+	}
+}
+
+func isDone(b []byte) bool {
+	m, err := wire.DecodeForwarded(b)
+	return err == nil && m.Failed == nil
+}
+
 // after carries a copy out if, and when, the first one is done.
 func (t *twice) after(f *forwarded, carryOut func()) {
 	t.mu.Lock()
@@ -70,10 +86,7 @@ func (t *twice) after(f *forwarded, carryOut func()) {
 func (t *twice) answer(f *forwarded, b []byte, err error) {
 	t.mu.Lock()
 	f.answered = true
-	if err == nil {
-		m, bad := wire.DecodeForwarded(b)
-		f.done = bad == nil && m.Failed == nil
-	}
+	f.done = err == nil && isDone(b)
 	waiting := f.waiting
 	f.waiting = nil
 	if !f.done {
