@@ -27,7 +27,6 @@ PLANTED_MAX ?= 2000
 # Worlds also for bugs that take them hundreds of seeds, and have a test of their own.
 PLANTED_RARE ?= true
 N ?= 200
-KNOWN ?= 0
 FUZZTIME ?= 10s
 BENCH ?= .
 BENCHTIME ?= 1s
@@ -65,7 +64,7 @@ sim: ## Run N= simulated worlds and models from SEED=
 .PHONY: sim-world
 sim-world:
 	$(GOTEST) $(RACEFLAG) -count=1 -timeout 60m -v ./node/nodetest -run '^Test(Sim.*|RegionLost|Parted|Accounts)$$' -sim.seed=$(SEED) -sim.n=$(N) \
-	  -lost.n=$$(( ($(N) * 2 + 2) / 3 )) -sim.parted=$$(( ($(N) + 9) / 10 )) -account.n=$$(( ($(N) + 9) / 10 )) -sim.known=$(KNOWN)
+	  -lost.n=$$(( ($(N) * 2 + 2) / 3 )) -sim.parted=$$(( ($(N) + 9) / 10 )) -account.n=$$(( ($(N) + 9) / 10 ))
 
 .PHONY: sim-model
 sim-model:
