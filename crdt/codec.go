@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"slices"
 
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/internal/strict"
 )
 
 // The canonical encoding of a record: the same bytes on disk, between nodes
@@ -129,8 +131,8 @@ func (d *decoder) holes() []uint64 {
 	holes := make([]uint64, n)
 	var last uint64
 	for i := range holes {
-		diff := d.uvarint()
-		d.bad = d.bad || diff == 0 || last+diff < last
+		diff := d.Uvarint()
+		d.Bad = d.Bad || diff == 0 || last+diff < last
 		last += diff
 		holes[i] = last
 	}
@@ -180,36 +182,36 @@ func DecodeRecord(keyHash uint64, b []byte) (Record, error) {
 	if checksum(keyHash, body) != sum {
 		return Record{}, fmt.Errorf("%w: record checksum", ErrCorrupt)
 	}
-	d := decoder{b: body}
+	d := decoder{strict.Reader{B: body}}
 	r := d.record()
-	if d.bad || len(d.b) != 0 {
+	if d.Bad || len(d.B) != 0 {
 		return Record{}, fmt.Errorf("%w: record structure", ErrCorrupt)
 	}
 	return r, nil
 }
 
 func (d *decoder) record() Record {
-	if d.byte() != recordFormat {
-		d.bad = true
+	if d.Byte() != recordFormat {
+		d.Bad = true
 		return Record{}
 	}
 	n := d.count(1)
 	actors := make([]Actor, n)
 	var last uint64
 	for i := range actors {
-		diff := d.uvarint()
+		diff := d.Uvarint()
 		last += diff
 		if diff == 0 || diff > 1<<32-1 || last > 1<<32-1 {
-			d.bad = true
+			d.Bad = true
 			return Record{}
 		}
 		actors[i] = Actor(last)
 	}
 	used := make([]bool, n)
 	actor := func() Actor {
-		i := d.uvarint()
+		i := d.Uvarint()
 		if i >= uint64(len(actors)) {
-			d.bad = true
+			d.Bad = true
 			return 0
 		}
 		used[i] = true
@@ -220,115 +222,61 @@ func (d *decoder) record() Record {
 	for i := range r.Versions {
 		v := &r.Versions[i]
 		d.version(v, actor)
-		if d.bad || i > 0 && r.Versions[i-1].Dot.Compare(v.Dot) >= 0 {
-			d.bad = true
+		if d.Bad || i > 0 && r.Versions[i-1].Dot.Compare(v.Dot) >= 0 {
+			d.Bad = true
 			return Record{}
 		}
 	}
 	if slices.Contains(used, false) {
-		d.bad = true
+		d.Bad = true
 	}
 	for i := range r.Versions {
 		// No past holds its own version's dot, so any cover is another's.
-		d.bad = d.bad || coveredBy(r.Versions, r.Versions[i].Dot)
+		d.Bad = d.Bad || coveredBy(r.Versions, r.Versions[i].Dot)
 	}
 	return r
 }
 
 func (d *decoder) version(v *Version, actor func() Actor) {
-	v.Dot = Dot{actor(), d.uvarint()}
-	v.Stamp = hlc.Stamp(d.uint64())
-	flags := d.byte()
+	v.Dot = Dot{actor(), d.Uvarint()}
+	v.Stamp = hlc.Stamp(d.Uint64())
+	flags := d.Byte()
 	v.Dead = flags&flagDead != 0
 	if flags&flagExpiry != 0 {
-		v.Expiry = int64(d.uvarint())
-		d.bad = d.bad || v.Expiry <= 0
+		v.Expiry = int64(d.Uvarint())
+		d.Bad = d.Bad || v.Expiry <= 0
 	}
 	if flags&flagMeta != 0 {
-		v.Meta = d.bytes()
-		d.bad = d.bad || len(v.Meta) == 0
+		v.Meta = d.Bytes(math.MaxInt)
+		d.Bad = d.Bad || len(v.Meta) == 0
 	}
 	if n := d.count(2); n > 0 {
 		v.Past = make(VV, n)
 		for i := range v.Past {
-			e := Entry{Actor: actor(), N: d.uvarint()}
+			e := Entry{Actor: actor(), N: d.Uvarint()}
 			if e.Actor == v.Dot.Actor {
 				if e.N >= v.Dot.N {
-					d.bad = true
+					d.Bad = true
 				}
 				e.N = v.Dot.N - e.N
-				d.bad = d.bad || e.N == v.Dot.N
+				d.Bad = d.Bad || e.N == v.Dot.N
 			}
 			if flags&flagHoles != 0 {
 				e.Holes = d.holes()
 			}
 			v.Past[i] = e
 		}
-		d.bad = d.bad || !v.Past.valid()
+		d.Bad = d.Bad || !v.Past.valid()
 	}
-	d.bad = d.bad || flags&flagHoles != 0 && !v.Past.hasHoles()
+	d.Bad = d.Bad || flags&flagHoles != 0 && !v.Past.hasHoles()
 	if !v.Dead {
-		v.Value = d.bytes()
+		v.Value = d.Bytes(math.MaxInt)
 	}
-	d.bad = d.bad || v.Dot.N == 0 || v.Dot.N > MaxN || flags&^(flagDead|flagExpiry|flagMeta|flagHoles) != 0
+	d.Bad = d.Bad || v.Dot.N == 0 || v.Dot.N > MaxN || flags&^(flagDead|flagExpiry|flagMeta|flagHoles) != 0
 }
 
-// decoder reads strictly: the first violation sets bad, after which every
-// read gives zero.
-type decoder struct {
-	b   []byte
-	bad bool
-}
-
-func (d *decoder) byte() byte {
-	if d.bad || len(d.b) == 0 {
-		d.bad = true
-		return 0
-	}
-	c := d.b[0]
-	d.b = d.b[1:]
-	return c
-}
-
-func (d *decoder) uint64() uint64 {
-	if d.bad || len(d.b) < 8 {
-		d.bad = true
-		return 0
-	}
-	n := binary.BigEndian.Uint64(d.b)
-	d.b = d.b[8:]
-	return n
-}
-
-func (d *decoder) uvarint() uint64 {
-	if d.bad {
-		return 0
-	}
-	n, size := binary.Uvarint(d.b)
-	if size <= 0 || size > 1 && d.b[size-1] == 0 {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[size:]
-	return n
-}
+// decoder reads strictly; values alias what it reads.
+type decoder struct{ strict.Reader }
 
 // count reads a number of elements that take at least size bytes each.
-func (d *decoder) count(size int) int {
-	n := d.uvarint()
-	if d.bad || n > uint64(len(d.b)/size) {
-		d.bad = true
-		return 0
-	}
-	return int(n)
-}
-
-func (d *decoder) bytes() []byte {
-	n := d.count(1)
-	if d.bad {
-		return nil
-	}
-	out := d.b[:n:n]
-	d.b = d.b[n:]
-	return out
-}
+func (d *decoder) count(size int) int { return d.Count(math.MaxInt, size) }

@@ -3,6 +3,8 @@ package crdt
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/atolldb/atoll/internal/strict"
 )
 
 // The encoding of a clock:
@@ -43,18 +45,18 @@ func AppendClock(dst []byte, c *Clock) []byte {
 
 // DecodeClock decodes what AppendClock wrote and returns the bytes after it.
 func DecodeClock(b []byte) (*Clock, []byte, error) {
-	d := decoder{b: b}
+	d := decoder{strict.Reader{B: b}}
 	c := d.clock()
-	if d.bad {
+	if d.Bad {
 		return nil, nil, fmt.Errorf("%w: clock", ErrCorrupt)
 	}
-	return c, d.b, nil
+	return c, d.B, nil
 }
 
 func (d *decoder) clock() *Clock {
 	c := &Clock{}
-	if d.byte() != clockFormat {
-		d.bad = true
+	if d.Byte() != clockFormat {
+		d.Bad = true
 		return c
 	}
 	n := d.count(3)
@@ -64,20 +66,20 @@ func (d *decoder) clock() *Clock {
 	var last uint64
 	for i := range c.actors {
 		x := &c.actors[i]
-		diff := d.uvarint()
+		diff := d.Uvarint()
 		last += diff
 		x.actor = Actor(last)
-		x.base = d.uvarint()
+		x.base = d.Uvarint()
 		spans := d.count(2)
-		if d.bad || diff == 0 || diff > 1<<32-1 || last > 1<<32-1 || x.base > MaxN || x.base == 0 && spans == 0 {
-			d.bad = true
+		if d.Bad || diff == 0 || diff > 1<<32-1 || last > 1<<32-1 || x.base > MaxN || x.base == 0 && spans == 0 {
+			d.Bad = true
 			return c
 		}
 		at := x.base
 		for range spans {
-			gap, length := d.uvarint(), d.uvarint()
+			gap, length := d.Uvarint(), d.Uvarint()
 			if gap > MaxN || length > MaxN || at+gap+2+length > MaxN {
-				d.bad = true
+				d.Bad = true
 				return c
 			}
 			lo := at + gap + 2

@@ -8,6 +8,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/internal/strict"
 )
 
 // The encoding of a context, as clients hold it:
@@ -74,27 +75,27 @@ func DecodeContext(keys Keys, fullKey, b []byte) (Context, error) {
 		return Context{}, fmt.Errorf("%w: malformed", ErrBadContext)
 	}
 	body, tag := b[:len(b)-TagSize], b[len(b)-TagSize:]
-	d := decoder{b: body[1:]}
-	if d.uint64() != xxhash.Sum64(fullKey) {
+	d := decoder{strict.Reader{B: body[1:]}}
+	if d.Uint64() != xxhash.Sum64(fullKey) {
 		return Context{}, ErrForeignContext
 	}
 	if !keys.Verify(tag, contextPurpose, fullKey, body) {
 		return Context{}, fmt.Errorf("%w: not authentic", ErrBadContext)
 	}
-	c := Context{Stamp: hlc.Stamp(d.uint64())}
+	c := Context{Stamp: hlc.Stamp(d.Uint64())}
 	if n := d.count(3); n > 0 {
 		c.Seen = make(VV, n)
 		var last uint64
 		for i := range c.Seen {
-			last += d.uvarint()
+			last += d.Uvarint()
 			if last > 1<<32-1 {
-				d.bad = true
+				d.Bad = true
 				break
 			}
-			c.Seen[i] = Entry{Actor: Actor(last), N: d.uvarint(), Holes: d.holes()}
+			c.Seen[i] = Entry{Actor: Actor(last), N: d.Uvarint(), Holes: d.holes()}
 		}
 	}
-	if d.bad || len(d.b) != 0 || !c.Seen.valid() {
+	if d.Bad || len(d.B) != 0 || !c.Seen.valid() {
 		return Context{}, fmt.Errorf("%w: malformed", ErrBadContext)
 	}
 	return c, nil

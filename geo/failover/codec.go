@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/internal/strict"
 )
 
 // The encoding of an operation, as it stands in the map of regions:
@@ -67,74 +68,40 @@ func (m *Missing) append(dst []byte) []byte {
 
 // Decode decodes an operation, or returns ErrMalformed.
 func Decode(b []byte) (*Operation, error) {
-	d := decoder{b: b}
-	if d.byte() != format {
+	d := decoder{strict.Reader{B: b}}
+	if d.Byte() != format {
 		return nil, ErrMalformed
 	}
-	o := &Operation{ID: d.uvarint(), Kind: Kind(d.byte())}
+	o := &Operation{ID: d.Uvarint(), Kind: Kind(d.Byte())}
 	for _, to := range []*string{&o.Region, &o.To, &o.By} {
-		*to = d.string()
+		*to = string(d.Bytes(64))
 	}
-	flags := d.byte()
+	flags := d.Byte()
 	o.Forced, o.Aborted, o.Ended = flags&1 != 0, flags&2 != 0, flags&4 != 0
-	d.bad = d.bad || flags > 7
-	o.Stage = d.byte()
+	d.Bad = d.Bad || flags > 7
+	o.Stage = d.Byte()
 	for _, to := range []*uint64{&o.Began, &o.Since, &o.Closed} {
-		*to = d.uvarint()
+		*to = d.Uvarint()
 	}
 	o.Missing, o.Had = d.missing(), d.missing()
-	if d.bad || len(d.b) > 0 || int(o.Stage) >= len(Stages(o.Kind)) {
+	if d.Bad || len(d.B) > 0 || int(o.Stage) >= len(Stages(o.Kind)) {
 		return nil, ErrMalformed
 	}
 	return o, nil
 }
 
 func (d *decoder) missing() (m Missing) {
-	counted := d.byte()
-	m.Counted, m.Writes, m.HeardMs = counted == 1, d.uvarint(), d.uvarint()
-	n := d.uvarint()
-	d.bad = d.bad || counted > 1 || n > MaxSpans || n > uint64(len(d.b)/4)
-	for i := uint64(0); i < n && !d.bad; i++ {
-		p, actor := d.uvarint(), d.uvarint()
-		s := Span{Partition: uint32(p), Dots: crdt.Dots{Actor: crdt.Actor(actor), Span: crdt.Span{Lo: d.uvarint(), Hi: d.uvarint()}}}
-		d.bad = d.bad || p > 1<<32-1 || actor > 1<<32-1 || s.Dots.Lo == 0 || s.Dots.Lo > s.Dots.Hi
+	counted := d.Byte()
+	m.Counted, m.Writes, m.HeardMs = counted == 1, d.Uvarint(), d.Uvarint()
+	n := d.Uvarint()
+	d.Bad = d.Bad || counted > 1 || n > MaxSpans || n > uint64(len(d.B)/4)
+	for i := uint64(0); i < n && !d.Bad; i++ {
+		p, actor := d.Uvarint(), d.Uvarint()
+		s := Span{Partition: uint32(p), Dots: crdt.Dots{Actor: crdt.Actor(actor), Span: crdt.Span{Lo: d.Uvarint(), Hi: d.Uvarint()}}}
+		d.Bad = d.Bad || p > 1<<32-1 || actor > 1<<32-1 || s.Dots.Lo == 0 || s.Dots.Lo > s.Dots.Hi
 		m.Spans = append(m.Spans, s)
 	}
 	return m
 }
 
-type decoder struct {
-	b   []byte
-	bad bool
-}
-
-func (d *decoder) byte() byte {
-	if d.bad || len(d.b) == 0 {
-		d.bad = true
-		return 0
-	}
-	c := d.b[0]
-	d.b = d.b[1:]
-	return c
-}
-
-func (d *decoder) uvarint() uint64 {
-	n, size := binary.Uvarint(d.b)
-	if d.bad || size <= 0 || size > 1 && d.b[size-1] == 0 {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[size:]
-	return n
-}
-
-func (d *decoder) string() string {
-	n := d.uvarint()
-	if d.bad || n > 64 || n > uint64(len(d.b)) {
-		d.bad = true
-		return ""
-	}
-	s := string(d.b[:n])
-	d.b = d.b[n:]
-	return s
-}
+type decoder struct{ strict.Reader }

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+
+	"github.com/atolldb/atoll/internal/strict"
 )
 
 // The encodings. A map, whose equal contents have equal bytes:
@@ -108,117 +110,65 @@ func EncodeRegister(r Register) []byte {
 func DecodeRegister(b []byte) (Register, error) {
 	d := open(b)
 	r := Register{Promised: d.ballot(), At: d.ballot()}
-	if d.flags(1) == 1 {
+	if d.Flags(1) == 1 {
 		r.Accepted = d.theMap()
 	} else if r.At != (Ballot{}) {
-		d.bad = true
+		d.Bad = true
 	}
 	r.Decided = d.known()
 	return r, d.end()
 }
 
-type decoder struct {
-	b   []byte
-	bad bool
-}
+type decoder struct{ strict.Reader }
 
 func open(b []byte) *decoder {
 	n := len(b) - 4
 	if n < 1 || b[0] != format || crc32.Checksum(b[:n], castagnoli) != binary.LittleEndian.Uint32(b[n:]) {
-		return &decoder{bad: true}
+		return &decoder{strict.Reader{Bad: true}}
 	}
-	return &decoder{b: b[1:n]}
+	return &decoder{strict.Reader{B: b[1:n]}}
 }
 
 func (d *decoder) end() error {
-	if d.bad || len(d.b) > 0 {
+	if !d.Whole() {
 		return ErrMalformed
 	}
 	return nil
 }
 
-func (d *decoder) byte() byte {
-	if d.bad || len(d.b) == 0 {
-		d.bad = true
-		return 0
-	}
-	c := d.b[0]
-	d.b = d.b[1:]
-	return c
-}
-
-func (d *decoder) flags(known byte) byte {
-	f := d.byte()
-	d.bad = d.bad || f&^known != 0
-	return f
-}
-
-func (d *decoder) uvarint() uint64 {
-	n, size := binary.Uvarint(d.b)
-	if d.bad || size <= 0 || size > 1 && d.b[size-1] == 0 {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[size:]
-	return n
-}
-
-func (d *decoder) bytes(most int) []byte {
-	n := d.uvarint()
-	if d.bad || n > uint64(most) || n > uint64(len(d.b)) {
-		d.bad = true
-		return nil
-	}
-	out := d.b[:n]
-	d.b = d.b[n:]
-	return out
-}
-
-// count of things that take at least so many bytes each.
-func (d *decoder) count(most, least int) int {
-	n := d.uvarint()
-	if n > uint64(most) || n > uint64(len(d.b)/least) {
-		d.bad = true
-	}
-	if d.bad {
-		return 0
-	}
-	return int(n)
-}
-
 func (d *decoder) ballot() Ballot {
-	b := Ballot{Round: d.uvarint(), By: d.byte()}
-	nonce := d.uvarint()
-	d.bad = d.bad || nonce > 1<<32-1
+	b := Ballot{Round: d.Uvarint(), By: d.Byte()}
+	nonce := d.Uvarint()
+	d.Bad = d.Bad || nonce > 1<<32-1
 	b.Nonce = uint32(nonce)
 	return b
 }
 
 func (d *decoder) known() Known {
-	f := d.flags(3)
+	f := d.Flags(3)
 	k := Known{Contested: f&2 != 0}
 	if f&1 != 0 {
 		k.Map = d.theMap()
 	} else if k.Contested {
-		d.bad = true
+		d.Bad = true
 	}
 	return k
 }
 
 func (d *decoder) theMap() *Map {
-	m := &Map{Version: Version{N: d.uvarint()}}
-	m.Forced, m.By = d.flags(1) == 1, d.byte()
-	for range d.count(MaxRegions, 4) {
-		m.Regions = append(m.Regions, Region{Name: string(d.bytes(MaxName)), ID: d.byte(), State: State(d.byte()), Fence: d.uvarint()})
+	m := &Map{Version: Version{N: d.Uvarint()}}
+	m.Forced, m.By = d.Flags(1) == 1, d.Byte()
+	for range d.Count(MaxRegions, 4) {
+		m.Regions = append(m.Regions, Region{Name: string(d.Bytes(MaxName)), ID: d.Byte(), State: State(d.Byte()), Fence: d.Uvarint()})
 	}
-	for range d.count(MaxHomes, 3) {
-		m.Homes = append(m.Homes, Home{Bucket: string(d.bytes(MaxBucket)), Region: string(d.bytes(MaxName)), Epoch: d.uvarint()})
+	for range d.Count(MaxHomes, 3) {
+		m.Homes = append(m.Homes, Home{Bucket: string(d.Bytes(MaxBucket)), Region: string(d.Bytes(MaxName)), Epoch: d.Uvarint()})
 	}
-	if op := d.bytes(MaxOperation); len(op) > 0 {
+	if op := d.Bytes(MaxOperation); len(op) > 0 {
 		m.Operation = append([]byte(nil), op...)
 	}
-	if !d.bad && m.Check() != nil {
-		d.bad = true
+	if !d.Bad && m.Check() != nil {
+		d.Bad = true
 	}
 	return m
 }

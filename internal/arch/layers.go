@@ -60,7 +60,8 @@ type row struct {
 // that brings it. Rows of packages that do not exist yet do no harm.
 var table = []row{
 	{path: "crdt/hlc", layer: pure},
-	{path: "crdt", layer: pure, beside: []string{"crdt/hlc"}},
+	{path: "internal/strict", layer: pure},
+	{path: "crdt", layer: pure, beside: []string{"crdt/hlc", "internal/strict"}},
 	{path: "crdt/session", layer: pure, beside: []string{"crdt", "crdt/hlc"}},
 	{path: "crdt/session/sessiontest", layer: pure, beside: []string{"crdt"}},
 	{path: "crdt/model", layer: tooling}, // draws from math/rand; tests and make sim use it
@@ -68,21 +69,21 @@ var table = []row{
 	{path: "hashring/capacity", layer: pure, beside: []string{"hashring"}},
 	{path: "node/quorum", layer: pure},
 	{path: "node/quorum/leveltest", layer: pure, beside: []string{"node/quorum"}},
-	{path: "node/cas", layer: pure, beside: []string{"crdt", "crdt/hlc", "node/quorum"}},
-	{path: "node/bucket", layer: pure, beside: []string{"crdt", "crdt/hlc", "node/quorum"}},
+	{path: "node/cas", layer: pure, beside: []string{"crdt", "crdt/hlc", "internal/strict", "node/quorum"}},
+	{path: "node/bucket", layer: pure, beside: []string{"crdt", "crdt/hlc", "internal/strict", "node/quorum"}},
 	{path: "node/keyring", layer: pure, beside: []string{"crdt"}},
 	{path: "node/home", layer: pure},
 	{path: "node/verify", layer: pure},
 	{path: "node/wire", layer: pure, beside: []string{"crdt", "crdt/hlc", "crdt/session", "hashring", "node/cas", "node/home"}},
 	{path: "node/hotkey", layer: pure},
 	{path: "node/overload", layer: pure},
-	{path: "geo/regionmap", layer: pure},
-	{path: "geo/failover", layer: pure, beside: []string{"geo/regionmap", "crdt"}},
+	{path: "geo/regionmap", layer: pure, beside: []string{"internal/strict"}},
+	{path: "geo/failover", layer: pure, beside: []string{"geo/regionmap", "crdt", "internal/strict"}},
 
 	{path: "node/storage", layer: seam},
 	{path: "node/topology", layer: seam},
 	{path: "node/peer", layer: seam, beside: []string{"node/topology"}},
-	{path: "geo", layer: seam, beside: []string{"internal/planted"}}, // its loops (pump, drain, lag) use only its own seams
+	{path: "geo", layer: seam, beside: []string{"internal/pause", "internal/planted"}}, // its loops (pump, drain, lag) use only its own seams
 
 	{path: "node/replica", layer: driver},
 	{path: "node/liveness", layer: driver},
@@ -128,6 +129,8 @@ var table = []row{
 
 	// The switch for bugs planted on purpose: constants, unless a build tag is set.
 	{path: "internal/planted", layer: seam},
+	// Waiting that a context ends.
+	{path: "internal/pause", layer: seam},
 	{path: "internal/...", layer: tooling},
 }
 

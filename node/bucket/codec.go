@@ -6,6 +6,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/internal/strict"
 	"github.com/atolldb/atoll/node/quorum"
 )
 
@@ -86,68 +87,39 @@ func appendString(dst []byte, s string) []byte {
 
 // DecodeTable decodes a table, whose definitions are all in order.
 func DecodeTable(b []byte) (Table, error) {
-	d := decoder{b: b}
+	d := decoder{strict.Reader{B: b}}
 	if d.take(1)[0] != tableFormat {
 		return nil, ErrMalformed
 	}
-	n := d.uvarint()
+	n := d.Uvarint()
 	if n > uint64(len(b))/8 {
 		return nil, ErrMalformed
 	}
 	var t Table
 	for range n {
 		def := d.definition()
-		if d.bad || def.Check() != nil || len(t) > 0 && t[len(t)-1].Name >= def.Name {
+		if d.Bad || def.Check() != nil || len(t) > 0 && t[len(t)-1].Name >= def.Name {
 			return nil, ErrMalformed
 		}
 		t = append(t, def)
 	}
-	if d.bad || len(d.b) > 0 {
+	if d.Bad || len(d.B) > 0 {
 		return nil, ErrMalformed
 	}
 	return t, nil
 }
 
-type decoder struct {
-	b   []byte
-	bad bool
-}
+type decoder struct{ strict.Reader }
 
 // take returns n bytes, zeros when there are too few.
 func (d *decoder) take(n int) []byte {
-	if d.bad || n > len(d.b) {
-		d.bad = true
-		return make([]byte, min(n, 16))
+	if b := d.Take(n); b != nil {
+		return b
 	}
-	out := d.b[:n]
-	d.b = d.b[n:]
-	return out
+	return make([]byte, n)
 }
 
-func (d *decoder) uvarint() uint64 {
-	n, size := binary.Uvarint(d.b)
-	if size <= 0 || size > 1 && d.b[size-1] == 0 {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[size:]
-	return n
-}
-
-func (d *decoder) small() uint32 {
-	n := d.uvarint()
-	d.bad = d.bad || n > 1<<32-1
-	return uint32(n)
-}
-
-func (d *decoder) string() string {
-	n := d.uvarint()
-	if n > MaxName {
-		d.bad = true
-		return ""
-	}
-	return string(d.take(int(n)))
-}
+func (d *decoder) string() string { return string(d.Bytes(MaxName)) }
 
 func (d *decoder) policy() quorum.Policy {
 	b := d.take(4)
@@ -158,19 +130,19 @@ func (d *decoder) definition() Definition {
 	var def Definition
 	def.Name = d.string()
 	flags := d.take(1)[0]
-	d.bad = d.bad || flags&^flagsKnown != 0
+	d.Bad = d.Bad || flags&^flagsKnown != 0
 	if flags&flagLWW != 0 {
 		def.Kind = crdt.LWW
 	}
 	def.Deleted, def.Sloppy, def.RequireContext = flags&flagDeleted != 0, flags&flagSloppy != 0, flags&flagContext != 0
-	def.Revision = d.uvarint()
+	def.Revision = d.Uvarint()
 	def.Stamp = hlc.Stamp(binary.BigEndian.Uint64(d.take(8)))
 	def.Reads, def.Writes = d.policy(), d.policy()
-	def.WarnSiblings, def.MaxSiblings, def.MaxValue = d.small(), d.small(), d.small()
-	def.TTL = d.uvarint()
-	n := d.uvarint()
-	d.bad = d.bad || n > maxRegions
-	for i := uint64(0); i < n && !d.bad; i++ {
+	def.WarnSiblings, def.MaxSiblings, def.MaxValue = d.Uint32(), d.Uint32(), d.Uint32()
+	def.TTL = d.Uvarint()
+	n := d.Uvarint()
+	d.Bad = d.Bad || n > maxRegions
+	for i := uint64(0); i < n && !d.Bad; i++ {
 		def.Regions = append(def.Regions, d.string())
 	}
 	def.Home = d.string()

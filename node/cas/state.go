@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/internal/strict"
 )
 
 // Proposal is what one ballot proposes.
@@ -193,10 +194,10 @@ func DecodeState(keyHash uint64, b []byte) (State, error) {
 	if checksum(keyHash, body) != sum {
 		return State{}, fmt.Errorf("%w: checksum", ErrCorrupt)
 	}
-	d := decoder{b: body[1:], old: body[0] == stateWithoutID, bad: body[0] != stateFormat && body[0] != stateWithoutID}
+	d := decoder{strict.Reader{B: body[1:], Bad: body[0] != stateFormat && body[0] != stateWithoutID}, body[0] == stateWithoutID}
 	s := State{Promised: d.ballot(), Committed: d.ballot()}
 	s.Accepted = d.proposal(keyHash)
-	if d.bad || len(d.b) != 0 || s.Accepted.Ballot > s.Promised ||
+	if d.Bad || len(d.B) != 0 || s.Accepted.Ballot > s.Promised ||
 		s.Pending() && s.Accepted.Ballot <= s.Committed {
 		return State{}, fmt.Errorf("%w: structure", ErrCorrupt)
 	}
@@ -206,71 +207,59 @@ func DecodeState(keyHash uint64, b []byte) (State, error) {
 // DecodeProposal decodes what AppendProposal wrote for the same key hash, and
 // nothing behind it.
 func DecodeProposal(keyHash uint64, b []byte) (Proposal, error) {
-	d := decoder{b: b}
+	d := decoder{Reader: strict.Reader{B: b}}
 	p := d.proposal(keyHash)
-	if d.bad || len(d.b) != 0 {
+	if d.Bad || len(d.B) != 0 {
 		return Proposal{}, fmt.Errorf("%w: proposal", ErrCorrupt)
 	}
 	return p, nil
 }
 
-// decoder reads strictly: the first violation sets bad.
 type decoder struct {
-	b   []byte
-	bad bool
+	strict.Reader
 	old bool // stateWithoutID
 }
 
-func (d *decoder) uvarint() uint64 {
-	n, size := binary.Uvarint(d.b)
-	if d.bad || size <= 0 || size > 1 && d.b[size-1] == 0 {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[size:]
-	return n
-}
-
 func (d *decoder) ballot() Ballot {
-	b := Ballot(d.uvarint())
-	d.bad = d.bad || b > MaxBallot
+	b := Ballot(d.Uvarint())
+	d.Bad = d.Bad || b > MaxBallot
 	return b
 }
 
 // id of a request, zero for none.
 func (d *decoder) id() (id crdt.RequestID) {
-	if d.old || d.bad {
+	if d.old || d.Bad {
 		return id
 	}
-	if len(d.b) == 0 || d.b[0] > 1 || d.b[0] == 1 && len(d.b) < 17 {
-		d.bad = true
+	if len(d.B) == 0 || d.B[0] > 1 || d.B[0] == 1 && len(d.B) < 17 {
+		d.Bad = true
 		return id
 	}
-	has := d.b[0] == 1
-	d.b = d.b[1:]
+	has := d.B[0] == 1
+	d.B = d.B[1:]
 	if has {
-		id, d.b = crdt.RequestID(d.b[:16]), d.b[16:]
-		d.bad = id.IsZero()
+		id, d.B = crdt.RequestID(d.B[:16]), d.B[16:]
+		d.Bad = id.IsZero()
 	}
 	return id
 }
 
 func (d *decoder) proposal(keyHash uint64) Proposal {
 	p := Proposal{Ballot: d.ballot()}
-	if d.bad || p.Ballot == 0 {
+	if d.Bad || p.Ballot == 0 {
 		return p
 	}
-	a, n := d.uvarint(), d.uvarint()
+	a, n := d.Uvarint(), d.Uvarint()
 	p.Dot = crdt.Dot{Actor: crdt.Actor(a), N: n}
 	p.ID = d.id()
 	named := a <= 1<<32-1 && p.Dot.Actor.IsBallot() && n > 0 && n <= uint64(p.Ballot)
-	size := d.uvarint()
-	if d.bad || !named && !p.Dot.IsZero() || size > uint64(len(d.b)) {
-		d.bad = true
+	size := d.Uvarint()
+	if d.Bad || !named && !p.Dot.IsZero() || size > uint64(len(d.B)) {
+		d.Bad = true
 		return p
 	}
-	r, err := crdt.DecodeRecord(keyHash, d.b[:size:size])
-	d.bad = err != nil
-	p.Record, d.b = r, d.b[size:]
+	r, err := crdt.DecodeRecord(keyHash, d.B[:size:size])
+	d.Bad = err != nil
+	p.Record, d.B = r, d.B[size:]
 	return p
 }
