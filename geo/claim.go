@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 // A large record does not travel by the log. Its message carries a *claim*: the key,
@@ -138,7 +140,7 @@ func (d *Drain) redeem(ctx context.Context, c *claim) error {
 func (d *Drain) fetch(ctx context.Context, e Entry) ([]byte, error) {
 	var last error
 	for try := range fetchTries {
-		if !wait(ctx, max(time.Until(d.claims.free), time.Duration(try)*fetchPause)) {
+		if !pause.For(ctx, max(time.Until(d.claims.free), time.Duration(try)*fetchPause)) {
 			return nil, ctx.Err()
 		}
 		fetching, cancel := context.WithTimeout(ctx, fetchTimeout)
@@ -161,19 +163,4 @@ func (d *Drain) fetch(ctx context.Context, e Entry) ([]byte, error) {
 		return nil, fmt.Errorf("fetch a large record of %s: %w: %w", d.cfg.Origin, ErrPoison, last)
 	}
 	return nil, fmt.Errorf("fetch a large record of %s: %w", d.cfg.Origin, last)
-}
-
-// wait returns false when ctx ended first.
-func wait(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 const (
@@ -191,7 +192,7 @@ func (r *run) next() (d delivery, ok bool, gap string, linked bool, changed <-ch
 func (r *run) deliver(ctx context.Context, d delivery) {
 	defer func() { <-r.slots }()
 	f := r.feed
-	if !sleep(ctx, d.delay) || f.isCut() {
+	if !pause.For(ctx, d.delay) || f.isCut() {
 		r.finish(d, false) // never arrived
 		return
 	}
@@ -248,7 +249,7 @@ func (r *run) listen(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case a := <-r.inbox:
-			if sleep(ctx, time.Until(a.at)) && !r.feed.isCut() {
+			if pause.For(ctx, time.Until(a.at)) && !r.feed.isCut() {
 				r.on.Announced(a.data)
 			}
 		}
@@ -259,19 +260,4 @@ func (f *Feed) isCut() bool {
 	f.cloud.mu.Lock()
 	defer f.cloud.mu.Unlock()
 	return f.cloud.cut[link{f.origin, f.dst}]
-}
-
-// sleep waits d and returns false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

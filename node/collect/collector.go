@@ -228,17 +228,6 @@ func (c *Collector) rest(ctx context.Context, d time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-func (c *Collector) sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
-
 // due returns the floor to propose, and whether it is time to.
 func (c *Collector) due(p hashring.Partition) (hlc.Stamp, bool) {
 	at := c.deps.Now() - c.cfg.Grace.Milliseconds()

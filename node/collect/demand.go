@@ -8,6 +8,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 // MinGrace bounds how young a delete may be when it is collected on demand: it
@@ -92,7 +93,7 @@ func (c *Collector) serveDemand(ctx context.Context) {
 			}
 			d = c.advance(d, next)
 			if i < len(mine)-1 {
-				c.sleep(ctx, c.cfg.Pause)
+				pause.For(ctx, c.cfg.Pause)
 			}
 		}
 		if d != nil && ctx.Err() == nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
@@ -124,7 +125,7 @@ func (c *Collector) round(ctx context.Context, p hashring.Partition, floor hlc.S
 			why.Detail = pass.String() + ": " + why.Detail
 			return r, why
 		}
-		c.sleep(ctx, c.cfg.Step)
+		pause.For(ctx, c.cfg.Step)
 	}
 	return r, r.Off()
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/yield"
@@ -81,7 +82,7 @@ func (c *Copier) Run(ctx context.Context) error {
 				})
 			}
 		}
-		if !sleep(ctx, c.cfg.Beat) {
+		if !pause.For(ctx, c.cfg.Beat) {
 			return nil
 		}
 	}

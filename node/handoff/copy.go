@@ -9,6 +9,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/session"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
@@ -61,7 +62,7 @@ func (k *copying) run(ctx context.Context) {
 		k.mu.Lock()
 		k.waits = why
 		k.mu.Unlock()
-		if !sleep(ctx, k.c.cfg.Beat) {
+		if !pause.For(ctx, k.c.cfg.Beat) {
 			return
 		}
 	}

@@ -97,15 +97,3 @@ type Replica interface {
 	Scan(wire.Scan) (wire.Page, error)
 	Drop(p hashring.Partition, done func(error))
 }
-
-// sleep waits for d, or returns false when ctx ends first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -42,7 +43,7 @@ func (s *Steward) Run(ctx context.Context) error {
 	}()
 	for {
 		rest := s.turn(asking)
-		if !sleep(ctx, rest) {
+		if !pause.For(ctx, rest) {
 			return nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/api"
 )
 
@@ -91,7 +92,7 @@ func (w *World) busy(length time.Duration) {
 	if w.rng.IntN(2) == 0 {
 		m := w.someNode()
 		w.Crash(m)
-		sleep(ctx, time.Duration(w.rng.IntN(4000))*time.Millisecond)
+		pause.For(ctx, time.Duration(w.rng.IntN(4000))*time.Millisecond)
 		w.Start(m)
 	}
 	work.Wait()

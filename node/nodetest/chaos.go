@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/geo/memlog"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/peer/memnet"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -52,7 +53,7 @@ func (w *World) chaos(ctx context.Context) {
 	if f := w.shape.Focus; f != nil {
 		w.noise = f.noise
 		w.fabric.SetAll(f.noise)
-		for sleep(ctx, time.Duration(w.rng.Int64N(int64(f.every)))) {
+		for pause.For(ctx, time.Duration(w.rng.Int64N(int64(f.every)))) {
 			f.faults[w.rng.IntN(len(f.faults))](w, ctx)
 		}
 		return
@@ -87,7 +88,7 @@ func (w *World) chaos(ctx context.Context) {
 		weights[i] = w.rng.IntN(4)
 	}
 	weights[w.rng.IntN(len(weights))]++
-	for sleep(ctx, time.Duration(200+w.rng.IntN(3000))*time.Millisecond) {
+	for pause.For(ctx, time.Duration(200+w.rng.IntN(3000))*time.Millisecond) {
 		total := 0
 		for _, x := range weights {
 			total += x
@@ -99,15 +100,6 @@ func (w *World) chaos(ctx context.Context) {
 				break
 			}
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
 	}
 }
 
@@ -126,7 +118,7 @@ func (w *World) crashOne(ctx context.Context) {
 	m := w.someNode()
 	w.faults.crashes++
 	w.Crash(m)
-	sleep(ctx, time.Duration(w.rng.IntN(4000))*time.Millisecond)
+	pause.For(ctx, time.Duration(w.rng.IntN(4000))*time.Millisecond)
 	w.Start(m)
 }
 
@@ -134,7 +126,7 @@ func (w *World) restartOne(ctx context.Context) {
 	m := w.someNode()
 	w.faults.restarts++
 	w.Stop(m)
-	sleep(ctx, time.Duration(w.rng.IntN(2000))*time.Millisecond)
+	pause.For(ctx, time.Duration(w.rng.IntN(2000))*time.Millisecond)
 	w.Start(m)
 }
 
@@ -149,7 +141,7 @@ func (w *World) cutNodes(ctx context.Context) {
 	if w.rng.IntN(2) == 0 {
 		w.fabric.Cut(b.id, a.id)
 	}
-	sleep(ctx, time.Duration(w.rng.IntN(6000))*time.Millisecond)
+	pause.For(ctx, time.Duration(w.rng.IntN(6000))*time.Millisecond)
 	w.fabric.Heal(a.id, b.id)
 	w.fabric.Heal(b.id, a.id)
 }
@@ -164,7 +156,7 @@ func (w *World) cutRegions(ctx context.Context) {
 	w.fabric.Partition(w.ids(a), w.ids(b))
 	w.cloud.Cut(w.name(a), w.name(b), true)
 	w.cloud.Cut(w.name(b), w.name(a), true)
-	sleep(ctx, time.Duration(w.rng.IntN(10000))*time.Millisecond)
+	pause.For(ctx, time.Duration(w.rng.IntN(10000))*time.Millisecond)
 	w.fabric.HealAll()
 	w.cloud.Cut(w.name(a), w.name(b), false)
 	w.cloud.Cut(w.name(b), w.name(a), false)
@@ -269,7 +261,7 @@ func (w *World) wipeWitness(ctx context.Context) {
 	away, witness := ids[0], w.member(ids[1])
 	w.fabric.Partition([]topology.NodeID{away}, ids[1:])
 	w.faults.cuts++
-	if !sleep(ctx, 2*time.Second) {
+	if !pause.For(ctx, 2*time.Second) {
 		w.fabric.HealAll()
 		return
 	}
@@ -285,11 +277,11 @@ func (w *World) wipeWitness(ctx context.Context) {
 
 // settle waits until the World is whole again, as far as repair can tell.
 func (w *World) settle(ctx context.Context) bool {
-	if !sleep(ctx, 15*time.Second) { // a pass of the scrub
+	if !pause.For(ctx, 15*time.Second) { // a pass of the scrub
 		return false
 	}
 	for range 120 {
-		if !sleep(ctx, time.Second) {
+		if !pause.For(ctx, time.Second) {
 			return false
 		}
 		if w.converged() == "" {

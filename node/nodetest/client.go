@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
 )
@@ -43,7 +44,7 @@ func (c *client) run(ctx context.Context) {
 	}
 	for ctx.Err() == nil {
 		c.step(ctx)
-		sleep(ctx, time.Millisecond+time.Duration(c.rng.Int64N(int64(think))))
+		pause.For(ctx, time.Millisecond+time.Duration(c.rng.Int64N(int64(think))))
 	}
 }
 

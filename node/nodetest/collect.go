@@ -8,6 +8,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/collect"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/wire"
@@ -52,7 +53,7 @@ func (w *World) sleepers(ctx context.Context, keys []string, rng interface{ IntN
 		at    time.Time
 	}
 	var asleep []message
-	for sleep(ctx, time.Duration(100+rng.IntN(400))*time.Millisecond) {
+	for pause.For(ctx, time.Duration(100+rng.IntN(400))*time.Millisecond) {
 		members := w.all()
 		m := members[rng.IntN(len(members))]
 		up := m.running.Load()

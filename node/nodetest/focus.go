@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/peer/memnet"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -36,7 +37,7 @@ func (w *World) flicker(ctx context.Context) {
 	m := w.someNode()
 	w.faults.crashes++
 	w.Crash(m)
-	sleep(ctx, time.Duration(w.rng.IntN(20))*time.Millisecond)
+	pause.For(ctx, time.Duration(w.rng.IntN(20))*time.Millisecond)
 	w.Start(m)
 }
 
@@ -98,7 +99,7 @@ func (w *World) deafen(ctx context.Context) {
 	if w.commit(ctx, region, topology.Weight{Nodes: []topology.NodeID{mover}, Weight: weight}) {
 		w.faults.sways++
 	}
-	sleep(ctx, time.Duration(200+w.rng.IntN(1500))*time.Millisecond)
+	pause.For(ctx, time.Duration(200+w.rng.IntN(1500))*time.Millisecond)
 	// In the middle of its move the mover is not reached either by who leads.
 	cut = nil
 	for _, m := range w.all() {
@@ -107,7 +108,7 @@ func (w *World) deafen(ctx context.Context) {
 		}
 	}
 	defer w.cut(cut)()
-	sleep(ctx, time.Duration(w.rng.IntN(3000))*time.Millisecond)
+	pause.For(ctx, time.Duration(w.rng.IntN(3000))*time.Millisecond)
 }
 
 // cut cuts links and returns what mends them.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
 )
@@ -32,7 +33,7 @@ func (w *World) fullOne(ctx context.Context) {
 	w.faults.fullDisks++
 	m.disk.Fill(roomLeft)
 	defer m.disk.Drain()
-	sleep(ctx, time.Duration(w.rng.IntN(5000))*time.Millisecond)
+	pause.For(ctx, time.Duration(w.rng.IntN(5000))*time.Millisecond)
 	switch w.rng.IntN(4) {
 	case 0:
 		w.crashOne(ctx)
@@ -41,7 +42,7 @@ func (w *World) fullOne(ctx context.Context) {
 	case 2: // to the last byte: that ends the process, until there is room
 		w.faults.crashes++
 		m.disk.Fill(0)
-		sleep(ctx, time.Duration(w.rng.IntN(3000))*time.Millisecond)
+		pause.For(ctx, time.Duration(w.rng.IntN(3000))*time.Millisecond)
 		w.Crash(m)
 		m.disk.Drain()
 		w.Start(m)
@@ -49,7 +50,7 @@ func (w *World) fullOne(ctx context.Context) {
 		w.faults.crashes++
 		w.Crash(m)
 		w.Start(m)
-		sleep(ctx, time.Duration(w.rng.IntN(3000))*time.Millisecond)
+		pause.For(ctx, time.Duration(w.rng.IntN(3000))*time.Millisecond)
 	}
 }
 
@@ -67,7 +68,7 @@ func (w *World) fullOwner(ctx context.Context) {
 	w.faults.fullDisks++
 	m.disk.Fill(roomLeft)
 	defer m.disk.Drain()
-	if !sleep(ctx, noticed) {
+	if !pause.For(ctx, noticed) {
 		return
 	}
 	p := w.prober(region)
@@ -76,7 +77,7 @@ func (w *World) fullOwner(ctx context.Context) {
 			w.hist.found("I8: with the disk of %s full a write of %s at a quorum failed: %v", m.id, p.key, err)
 			break
 		}
-		if !sleep(ctx, 50*time.Millisecond) {
+		if !pause.For(ctx, 50*time.Millisecond) {
 			return
 		}
 	}
@@ -91,7 +92,7 @@ func (w *World) fullOwner(ctx context.Context) {
 			w.hist.found("I8: %v after its disk has room %s has not caught up: %s", caughtUpIn, m.id, left)
 			return
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !pause.For(ctx, 100*time.Millisecond) {
 			return
 		}
 	}
@@ -117,7 +118,7 @@ func (w *World) fullRegion(ctx context.Context) {
 		w.member(id).disk.Fill(roomLeft)
 	}
 	p := w.prober(region)
-	if p.write(false); !sleep(ctx, noticed) {
+	if p.write(false); !pause.For(ctx, noticed) {
 		return
 	}
 	for range 10 {
@@ -131,7 +132,7 @@ func (w *World) fullRegion(ctx context.Context) {
 			w.hist.found("I8: with all disks of a region full a read of %s at a quorum failed: %v", p.key, err)
 			break
 		}
-		if !sleep(ctx, 50*time.Millisecond) {
+		if !pause.For(ctx, 50*time.Millisecond) {
 			return
 		}
 	}
@@ -142,7 +143,7 @@ func (w *World) fullRegion(ctx context.Context) {
 			w.hist.found("I8: %v after the disks have room writes of %s are refused", takenIn, p.key)
 			return
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !pause.For(ctx, 100*time.Millisecond) {
 			return
 		}
 	}

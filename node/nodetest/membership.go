@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -69,7 +70,7 @@ func (w *World) leftovers() string {
 	for _, m := range w.all() {
 		if up := m.running.Load(); up != nil {
 			if left := up.node.Replica().Leftovers(); len(left) > 0 {
-				return fmt.Sprintf("%s still holds %v", m.id, left)
+				return fmt.Sprintf("%s still holds %v: %v", m.id, left, up.node.Kept())
 			}
 		}
 	}
@@ -192,7 +193,7 @@ func (w *World) replaceOne(ctx context.Context) {
 	}
 	w.faults.replaced++
 	if w.rng.IntN(2) == 0 {
-		sleep(ctx, time.Duration(w.rng.IntN(20000))*time.Millisecond)
+		pause.For(ctx, time.Duration(w.rng.IntN(20000))*time.Millisecond)
 		dead.gone.Store(false)
 		w.Start(dead)
 	}
@@ -208,6 +209,6 @@ func (w *World) storeOutage(ctx context.Context) {
 		return
 	}
 	store.SetDown(true)
-	sleep(ctx, time.Duration(w.rng.IntN(8000))*time.Millisecond)
+	pause.For(ctx, time.Duration(w.rng.IntN(8000))*time.Millisecond)
 	store.SetDown(false)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/bucket"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
@@ -53,7 +54,7 @@ func (w *World) tenant(i, region int, book *tenants) func(ctx context.Context) {
 	c := w.client(i, region, nil)
 	defs := w.partedBuckets()
 	return func(ctx context.Context) {
-		for sleep(ctx, time.Duration(1+c.rng.IntN(150))*time.Millisecond) {
+		for pause.For(ctx, time.Duration(1+c.rng.IntN(150))*time.Millisecond) {
 			if node := c.coordinator(); node != nil {
 				c.tenancy(node, defs[c.rng.IntN(len(defs))], book)
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
 	"github.com/atolldb/atoll/node/topology"
@@ -155,7 +156,7 @@ func (w *World) decider(i, region int) *decider {
 }
 
 func (d *decider) run(ctx context.Context) {
-	for sleep(ctx, time.Duration(1+d.rng.IntN(150))*time.Millisecond) {
+	for pause.For(ctx, time.Duration(1+d.rng.IntN(150))*time.Millisecond) {
 		if node := d.coordinator(); node != nil {
 			d.step(node)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/crdt/session/sessiontest"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
 )
@@ -80,7 +81,7 @@ func (r *roamer) session() string { return fmt.Sprint(r.name, ".", r.n) }
 
 // run works until ctx ends.
 func (r *roamer) run(ctx context.Context) {
-	for sleep(ctx, time.Duration(1+r.rng.IntN(100))*time.Millisecond) {
+	for pause.For(ctx, time.Duration(1+r.rng.IntN(100))*time.Millisecond) {
 		r.region = r.rng.IntN(len(r.w.tops))
 		node := r.coordinator()
 		if node == nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
 )
@@ -41,7 +42,7 @@ func (s *solo) next() {
 
 // run works until ctx ends.
 func (s *solo) run(ctx context.Context) {
-	for sleep(ctx, time.Duration(1+s.rng.IntN(200))*time.Millisecond) {
+	for pause.For(ctx, time.Duration(1+s.rng.IntN(200))*time.Millisecond) {
 		s.write(len(s.last.bytes) > 0 && s.rng.IntN(5) == 0)
 	}
 }

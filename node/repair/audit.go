@@ -7,6 +7,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 // auditChunk is how many partitions a repair looks at before it reports.
@@ -66,7 +67,7 @@ func (a *audit) all(ctx context.Context) error {
 		complete = complete && skipped == 0
 		a.r.heal(ctx, chunk, a.counts)
 		a.r.task.through(len(chunk), skipped, len(a.r.damaged(chunk)))
-		if !sleep(ctx, rest(time.Since(began), a.r.Busy())) {
+		if !pause.For(ctx, rest(time.Since(began), a.r.Busy())) {
 			return ctx.Err()
 		}
 	}

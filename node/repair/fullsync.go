@@ -26,10 +26,10 @@ const partialPause = time.Minute
 // pauses of full syncs.
 type pauses struct {
 	mu    sync.Mutex
-	until map[pause]time.Time
+	until map[standstill]time.Time
 }
 
-type pause struct {
+type standstill struct {
 	id topology.NodeID
 	p  hashring.Partition
 }
@@ -38,17 +38,17 @@ func (s *pauses) begin(id topology.NodeID, p hashring.Partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.until == nil {
-		s.until = map[pause]time.Time{}
+		s.until = map[standstill]time.Time{}
 	}
 	now := time.Now()
-	maps.DeleteFunc(s.until, func(_ pause, t time.Time) bool { return t.Before(now) })
-	s.until[pause{id, p}] = now.Add(partialPause)
+	maps.DeleteFunc(s.until, func(_ standstill, t time.Time) bool { return t.Before(now) })
+	s.until[standstill{id, p}] = now.Add(partialPause)
 }
 
 func (s *pauses) over(id topology.NodeID, p hashring.Partition) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !time.Now().Before(s.until[pause{id, p}])
+	return !time.Now().Before(s.until[standstill{id, p}])
 }
 
 // fullSync joins all records of p at l, and then the clock that l had before

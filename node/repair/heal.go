@@ -7,6 +7,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
@@ -22,7 +23,7 @@ const healers = 4
 // healLoop fetches what this node's disk cannot give any more, as soon as it is
 // known.
 func (r *Repairer) healLoop(ctx context.Context) {
-	for sleep(ctx, r.jitter(r.cfg.Beat)) {
+	for pause.For(ctx, r.jitter(r.cfg.Beat)) {
 		if r.Replica.DamagedCount() > 0 {
 			r.heal(ctx, nil, nil)
 		}

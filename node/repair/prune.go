@@ -10,13 +10,14 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/topology"
 )
 
 // pruneLoop looks each PruneBeat which dots everybody has.
 func (r *Repairer) pruneLoop(ctx context.Context) {
 	pruned := map[hashring.Partition]*crdt.Clock{}
-	for sleep(ctx, r.jitter(r.cfg.PruneBeat)) {
+	for pause.For(ctx, r.jitter(r.cfg.PruneBeat)) {
 		r.prune(ctx, pruned)
 	}
 }
@@ -74,7 +75,7 @@ func (r *Repairer) giveUp(ctx context.Context, shares shares, parts []hashring.P
 		pruned[p] = base
 		r.unwaited.gave(p, base)
 		r.stats.Prunings.Add(1)
-		if !sleep(ctx, rest(time.Since(began), r.Busy())) {
+		if !pause.For(ctx, rest(time.Since(began), r.Busy())) {
 			return
 		}
 	}

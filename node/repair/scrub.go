@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 // scrubLoop recounts one partition after the other, evenly over ScrubPass.
@@ -14,7 +15,7 @@ func (r *Repairer) scrubLoop(ctx context.Context) {
 	last := hashring.Partition(math.MaxUint16)
 	for {
 		parts := r.parts(r.Topology())
-		if !sleep(ctx, max(r.cfg.ScrubPass/time.Duration(max(len(parts), 1)), time.Millisecond)) {
+		if !pause.For(ctx, max(r.cfg.ScrubPass/time.Duration(max(len(parts), 1)), time.Millisecond)) {
 			return
 		}
 		if len(parts) > 0 {
@@ -51,17 +52,5 @@ func (r *Repairer) recount(ctx context.Context, p hashring.Partition, task *Coun
 	case differed:
 		r.count(task, 1, recountsWrong)
 		r.Log.Warn("records of a partition were not what was written: peers will show what is missing", "partition", int(p))
-	}
-}
-
-// sleep reports false when ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/wire"
 )
@@ -104,7 +105,7 @@ func (r *Repairer) satisfy(ctx context.Context, p hashring.Partition) {
 			sources.Go(func() { r.fetchWanted(ctx, p, list) })
 		}
 		sources.Wait()
-		if r.Replica.Missing(p, missing) != nil && !sleep(ctx, wantedPause) {
+		if r.Replica.Missing(p, missing) != nil && !pause.For(ctx, wantedPause) {
 			return
 		}
 	}
@@ -162,7 +163,7 @@ func (r *Repairer) sources(p hashring.Partition, missing *crdt.Clock) [][]link {
 // fetchWanted asks one after the other until nothing wanted is missing.
 func (r *Repairer) fetchWanted(ctx context.Context, p hashring.Partition, from []link) {
 	for i, l := range from {
-		if l.region != "" && i == 0 && !r.firstLive(r.Topology(), p) && !sleep(ctx, afterFirst) {
+		if l.region != "" && i == 0 && !r.firstLive(r.Topology(), p) && !pause.For(ctx, afterFirst) {
 			return
 		}
 		if !r.lacking(p) {

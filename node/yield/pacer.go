@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 // Pacer spreads the bytes of one sort of background work over time. Who has
@@ -49,7 +51,7 @@ const slice = 50 * time.Millisecond
 func (p *Pacer) Pay(ctx context.Context, n int, most func() uint64) error {
 	bill, wait := p.charge(n, p.Governor.Rate(most()))
 	for wait > 0 {
-		if !sleep(ctx, min(wait, slice)) {
+		if !pause.For(ctx, min(wait, slice)) {
 			return ctx.Err()
 		}
 		wait = p.left(bill, p.Governor.Rate(most()))
@@ -87,15 +89,4 @@ func (p *Pacer) wait(bill, n float64, rate uint64) time.Duration {
 	p.due.pass(now, perSecond)
 	p.due.owed += n
 	return max(p.due.after(bill, perSecond), p.Governor.held(now))
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/cmd/atoll/dump"
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 const (
@@ -270,7 +271,7 @@ func (in *Intake) gather(lane <-chan line, next line, batch []line) ([]line, lin
 // not applied open.
 func (in *Intake) write(ctx context.Context, batch []line) bool {
 	began := time.Now()
-	for pause := minPause; ; pause = min(2*pause, maxPause) {
+	for backoff := minPause; ; backoff = min(2*backoff, maxPause) {
 		if ctx.Err() != nil {
 			return false
 		}
@@ -298,7 +299,7 @@ func (in *Intake) write(ctx context.Context, batch []line) bool {
 			in.stop(last)
 			return false
 		}
-		wait(ctx, pause/2+rand.N(pause/2))
+		pause.For(ctx, backoff/2+rand.N(backoff/2))
 	}
 }
 

@@ -3,6 +3,8 @@ package intake
 import (
 	"context"
 	"time"
+
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 // pacer spreads lines evenly over time. After a delay it catches up for at
@@ -27,19 +29,5 @@ func (p *pacer) wait(ctx context.Context) bool {
 		p.start, p.n = now, 1
 		return ctx.Err() == nil
 	}
-	return wait(ctx, due.Sub(now))
-}
-
-func wait(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return pause.For(ctx, due.Sub(now))
 }

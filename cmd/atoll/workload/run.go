@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 // Config of a run.
@@ -157,7 +159,7 @@ func (s *state) client(ctx context.Context, id int) {
 			continue
 		}
 		if failed++; s.Rate == 0 {
-			sleep(ctx, min(time.Millisecond<<min(failed, 10), maxFailPause))
+			pause.For(ctx, min(time.Millisecond<<min(failed, 10), maxFailPause))
 		}
 	}
 }
@@ -188,7 +190,7 @@ func (s *state) nextDue(ctx context.Context) (time.Time, bool) {
 	}
 	wait := time.Until(due)
 	if wait > 0 {
-		if !sleep(ctx, wait) {
+		if !pause.For(ctx, wait) {
 			return due, false
 		}
 		if n >= s.warm {
@@ -218,15 +220,4 @@ func (s *state) late(d time.Duration) {
 	s.mu.Lock()
 	record(&s.pacing, d)
 	s.mu.Unlock()
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
