@@ -404,6 +404,10 @@ func (n *Node) Coordinator() *coord.Coordinator { return n.coord }
 // Replica is the node's own state.
 func (n *Node) Replica() *replica.Replica { return n.replica }
 
+// Kept says why this node still has partitions that it has given away, of those that
+// it should have deleted by now.
+func (n *Node) Kept() map[hashring.Partition]error { return n.sweeper.Kept() }
+
 // Hints that this node keeps for others.
 func (n *Node) Hints() *hint.Hints { return n.hints }
 

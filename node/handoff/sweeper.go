@@ -3,10 +3,15 @@ package handoff
 import (
 	"context"
 	"fmt"
+	"maps"
+	"sync"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/wire"
@@ -20,23 +25,39 @@ type Sweeper struct {
 	cfg  Config
 	deps Deps
 	pace yield.Pacer
-	left map[hashring.Partition]leftover
+	left map[hashring.Partition]leftover // of Run's goroutine
+
+	mu   sync.Mutex
+	kept map[hashring.Partition]error
 }
 
-// leftover is since when a partition has been one, without another change.
+// leftover is since when a partition has been one, without another change, and
+// whether it was told of.
 type leftover struct {
 	since topology.Epoch
 	seen  time.Time
+	told  bool
 }
+
+// longKept is after how many times Grace a leftover is worth a warning.
+const longKept = 20
 
 // NewSweeper returns a sweeper.
 func NewSweeper(cfg Config, deps Deps) *Sweeper {
-	return &Sweeper{cfg: cfg.filled(), deps: deps, pace: yield.Pacer{Governor: deps.Yield}, left: map[hashring.Partition]leftover{}}
+	return &Sweeper{cfg: cfg.filled(), deps: deps, pace: yield.Pacer{Governor: deps.Yield}, left: map[hashring.Partition]leftover{}, kept: map[hashring.Partition]error{}}
+}
+
+// Kept says why partitions that were given away are still there, of those whose
+// time had come.
+func (s *Sweeper) Kept() map[hashring.Partition]error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.kept)
 }
 
 // Run sweeps until ctx ends.
 func (s *Sweeper) Run(ctx context.Context) error {
-	for sleep(ctx, s.cfg.Grace/4) {
+	for pause.For(ctx, s.cfg.Grace/4) {
 		top := s.deps.Replica.Topology()
 		left := map[hashring.Partition]leftover{}
 		for _, p := range s.deps.Replica.Leftovers() {
@@ -47,16 +68,26 @@ func (s *Sweeper) Run(ctx context.Context) error {
 			left[p] = l
 		}
 		s.left = left
+		kept := map[hashring.Partition]error{}
 		for p, l := range left {
 			if time.Since(l.seen) < s.cfg.Grace || ctx.Err() != nil {
 				continue
 			}
 			if why := s.sweep(ctx, top, p); why != nil {
-				s.deps.Log.Debug("a partition that was given away is kept for now", "partition", int(p), "error", why)
+				kept[p] = why
+				level := hclog.Debug
+				if !l.told && time.Since(l.seen) > longKept*s.cfg.Grace {
+					level, l.told = hclog.Warn, true
+					left[p] = l
+				}
+				s.deps.Log.Log(level, "a partition that was given away is kept for now", "partition", int(p), "error", why)
 				continue
 			}
 			s.deps.Log.Info("deleted a partition that was given away", "partition", int(p))
 		}
+		s.mu.Lock()
+		s.kept = kept
+		s.mu.Unlock()
 	}
 	return nil
 }

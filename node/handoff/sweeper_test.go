@@ -80,6 +80,9 @@ func leftoversAreGiven(t *testing.T, pruned, spoiled bool) {
 			if !slices.Contains(n4.Leftovers(), p) {
 				t.Error("what cannot be read was deleted")
 			}
+			if why := w.nodes["n4"].run.Load().sweeper.Kept(); why[p] == nil {
+				t.Errorf("why it was not deleted: %v", why)
+			}
 			if w.nodes["n1"].run.Load().Clock(p).Contains(v.Dot) {
 				t.Error("an owner speaks for a write that it was not given")
 			}

@@ -53,6 +53,7 @@ type member struct {
 type run struct {
 	*replica.Replica
 	copier  *handoff.Copier
+	sweeper *handoff.Sweeper
 	view    *handoff.View
 	steward *handoff.Steward
 	wire    peer.Transport
@@ -149,7 +150,7 @@ func (m *member) start() {
 	r.view = handoff.NewView(cfg, deps, r.copier)
 	r.steward = handoff.NewSteward(cfg, deps, m.w.store, r.copier)
 	r.made.Store(true)
-	sweeper := handoff.NewSweeper(cfg, deps)
+	r.sweeper = handoff.NewSweeper(cfg, deps)
 	keeper := topology.NewKeeper(topology.KeeperConfig{Store: m.w.store, Current: r.Topology, Adopt: r.adopt, Logger: hclog.NewNullLogger()})
 	repairer := repair.New(repair.Config{Self: m.id}, repair.Deps{
 		Replica: r.Replica, Transport: r.wire, Topology: r.Topology, Alive: m.w.alive,
@@ -161,7 +162,7 @@ func (m *member) start() {
 	below, stopReplica := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	for name, loop := range map[string]func(context.Context) error{
-		"copier": r.copier.Run, "steward": r.steward.Run, "sweeper": sweeper.Run, "keeper": keeper.Run, "repair": repairer.Run,
+		"copier": r.copier.Run, "steward": r.steward.Run, "sweeper": r.sweeper.Run, "keeper": keeper.Run, "repair": repairer.Run,
 	} {
 		loops.Go(func() {
 			if err := loop(ctx); err != nil {
