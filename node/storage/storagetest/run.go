@@ -236,7 +236,7 @@ func arguments(t *testing.T, s Store) {
 	copy(key, "KEY")
 	copy(value, "VALUE")
 	must(t, tx.Delete(key))
-	copy(key, "XXX")
+	copy(key, "NEW")
 	want(t, tx, b("key"), b("value"))
 	must(t, tx.Commit())
 	got, err := e.Get(b("key"))
