@@ -1,6 +1,7 @@
 package geo
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -62,6 +63,13 @@ const maxTicksAhead = 256
 // NewFresh returns a Fresh that has heard nothing.
 func NewFresh(clocks Clocks, minters func(origin string, p hashring.Partition) []string) *Fresh {
 	return &Fresh{clocks: clocks, minters: minters, nodes: map[freshNode]*told{}}
+}
+
+// Drop forgets what a region told.
+func (f *Fresh) Drop(origin string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.nodes, func(n freshNode, _ *told) bool { return n.origin == origin })
 }
 
 // Heard takes a heartbeat, which may come more than once and in any order.

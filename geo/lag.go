@@ -35,7 +35,7 @@ type Lag struct {
 
 // LagConfig says who counts.
 type LagConfig struct {
-	// Region and RegionID are the own ones, Others the other regions.
+	// Region and RegionID are the own ones, Others the other regions to begin with.
 	Region   string
 	RegionID uint8
 	Others   []string
@@ -93,12 +93,30 @@ func NewLag(now time.Time, cfg LagConfig, clocks Clocks) *Lag {
 	}
 	l := &Lag{cfg: cfg, clocks: clocks, links: make(map[string]*link)}
 	for _, r := range cfg.Others {
-		l.links[r] = &link{
-			said: said{nodes: map[string]*saidNode{}, since: now},
-			in:   map[hashring.Partition]*tally{}, out: map[hashring.Partition]*tally{},
-		}
+		l.Add(now, r)
 	}
 	return l
+}
+
+// Add counts for one more region from now on; one that is counted for is left as it
+// is.
+func (l *Lag) Add(now time.Time, region string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.links[region] != nil {
+		return
+	}
+	l.links[region] = &link{
+		said: said{nodes: map[string]*saidNode{}, since: now},
+		in:   map[hashring.Partition]*tally{}, out: map[hashring.Partition]*tally{},
+	}
+}
+
+// Drop forgets a region, and refuses its heartbeats.
+func (l *Lag) Drop(region string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.links, region)
 }
 
 // Heard takes a heartbeat that came at now. It reports whether its node is to be

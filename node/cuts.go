@@ -21,6 +21,8 @@ type cuts struct {
 	// done is the fence of each region's cut that is on the disk, and opened of the
 	// withdrawal.
 	done, opened map[string]uint64
+	// removed are the regions of whose removal the cut is on the disk, by number.
+	removed map[uint8]bool
 }
 
 // Run looks at the map until ctx ends.
@@ -42,12 +44,23 @@ func (c cuts) Run(ctx context.Context) error {
 
 // follow does what a map asks for; it reports whether all of it is durable.
 func (c cuts) follow(m *regionmap.Map) bool {
+	for _, r := range m.Regions { // of what was removed nothing more comes
+		fence := max(r.Fence, 1)
+		if r.State != regionmap.Removed || r.ID == uint8(c.n.Topology().RegionID) || c.removed[r.ID] {
+			continue
+		}
+		if err := c.n.replica.CutRegion(topology.RegionID(r.ID), 2*fence); err != nil {
+			c.n.log.Warn("what is left of a removed region is not noted yet, sessions wait for more", "removed", r.Name, "error", err)
+			return false
+		}
+		c.removed[r.ID] = true
+	}
 	o, err := failover.Current(m)
 	if err != nil || o == nil {
 		return true
 	}
 	r := m.Get(o.Region)
-	if r == nil {
+	if r == nil || r.State == regionmap.Removed {
 		return true
 	}
 	// A region cuts nothing off itself, but withdraws, as all do, what others have.

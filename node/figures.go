@@ -52,9 +52,9 @@ func (n *Node) Figures() *admin.Figures {
 			}
 		}
 	}
-	if len(n.drains) > 0 {
+	if drains := n.abroad.drains(); len(drains) > 0 {
 		f.Drains = map[topology.Region]geo.DrainStats{}
-		for _, d := range n.drains {
+		for _, d := range drains {
 			f.Drains[topology.Region(d.Origin())] = d.Stats()
 		}
 	}

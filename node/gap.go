@@ -29,7 +29,7 @@ func (n *Node) onGap(origin topology.Region) func(string) {
 
 // serveGap takes the word of a node of this region.
 func (n *Node) serveGap(req peer.Request, reply peer.Done) {
-	if n.deps.Feeds[topology.Region(req.Body)] == nil {
+	if n.deps.Others.Get(topology.Region(req.Body)) == nil {
 		reply(nil, &peer.Refusal{Code: peer.CodeInvalid, Detail: "this node knows of no such region"})
 		return
 	}

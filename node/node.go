@@ -126,7 +126,7 @@ type Node struct {
 	repair  *repair.Repairer
 	hints   *hint.Hints
 	pump    *geo.Pump
-	drains  []*geo.Drain
+	abroad  *abroad // nil where there is one region
 	herald  *geo.Announcer
 	world   *regions.Regions // nil where there is one region
 	steer   *regions.Steer   // nil where there is one region, or no store
@@ -268,28 +268,14 @@ func (n *Node) wireGeo() {
 		Region: string(top.Region), Node: string(n.cfg.ID), RegionID: uint8(top.RegionID), EntryBytes: n.entryBytes,
 		Changed: n.changed,
 	}, n.replica, n.deps.GeoLog, n.deps.Logger.Named("announcer"))
-	var origins []string
-	for _, t := range n.deps.Others.All() {
-		if n.deps.Feeds[t.Region] != nil {
-			origins = append(origins, string(t.Region))
-		}
-	}
-	if len(origins) == 0 {
-		return
-	}
 	n.lag = geo.NewLag(time.Now(), geo.LagConfig{
-		Region: string(top.Region), RegionID: uint8(top.RegionID), Others: origins,
+		Region: string(top.Region), RegionID: uint8(top.RegionID),
 		Owners: n.mintersOf, EntryBytes: n.entryBytes,
 	}, n.replica)
 	n.fresh = geo.NewFresh(n.replica, n.mintersOf)
 	n.replica.SetFresh(n.freshness)
-	for _, origin := range origins {
-		n.drains = append(n.drains, geo.NewDrain(geo.DrainConfig{
-			Region: string(top.Region), Origin: origin, Fetcher: fetcher{n}, ClaimRate: n.cfg.ClaimBytes,
-		},
-			n.deps.Feeds[topology.Region(origin)], n.coord, n.drainEvents(origin),
-			n.deps.Logger.Named("drain").With("origin", origin)))
-	}
+	n.abroad = newAbroad(n)
+	n.abroad.follow(n.RegionMap().Map)
 }
 
 // wireHandoff makes what carries out the moves of the topology.
@@ -373,6 +359,9 @@ func (n *Node) applyRemote(ctx context.Context, origin string, entries []wire.En
 // Handle serves a peer's request. It is a peer.Handler.
 func (n *Node) Handle(from topology.NodeID, req peer.Request, reply peer.Done) {
 	n.overtaken(from, req.Epoch)
+	if n.refusesRemoved(from, req, reply) {
+		return
+	}
 	reply = n.felt(req, reply)
 	switch {
 	case n.replica.HandleFrom(from, req, reply):

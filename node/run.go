@@ -19,7 +19,7 @@ type loop struct {
 //
 //	liveness (and that of other regions' nodes), skew, repair, hints, catalog,
 //	keeper, gossip, regions, steer, cuts, news,
-//	copier, steward, sweeper, collector, drains
+//	copier, steward, sweeper, collector, abroad (the drains)
 //	                           ask and apply, nothing depends on them
 //	pump, announcer            the pump ships what is left, within its grace
 //	replica                    the committer, and the clean-stop marker
@@ -32,14 +32,14 @@ func (n *Node) phases() [][]loop {
 	if n.keeper != nil {
 		first = append(first, loop{"keeper", n.keeper.Run}, loop{"steward", n.steward.Run}, loop{"news", n.news.Run})
 	}
-	if len(n.deps.Others.All()) > 0 {
-		first = append(first, loop{"liveness afar", n.afar.Run}, loop{"gossip", gossip{n, n.gossips}.Run}, loop{"regions", n.world.Run}, loop{"cuts", cuts{n, map[string]uint64{}, map[string]uint64{}}.Run})
+	if n.world != nil {
+		first = append(first, loop{"liveness afar", n.afar.Run}, loop{"gossip", gossip{n, n.gossips}.Run}, loop{"regions", n.world.Run}, loop{"cuts", cuts{n, map[string]uint64{}, map[string]uint64{}, map[uint8]bool{}}.Run})
 	}
 	if n.steer != nil {
 		first = append(first, loop{"steer", n.steer.Run})
 	}
-	for _, d := range n.drains {
-		first = append(first, loop{"drain", duty{n, d}.Run})
+	if n.abroad != nil {
+		first = append(first, loop{"abroad", n.abroad.Run})
 	}
 	out := [][]loop{first}
 	if n.pump != nil {

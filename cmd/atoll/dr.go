@@ -113,7 +113,7 @@ func (q *drFlags) planFor(kind, region string) *adminv1.PlanOperationRequest {
 func drPlanCommand() *cobra.Command {
 	q := &drFlags{}
 	cmd := &cobra.Command{
-		Use:   "plan switchover|failover|failback REGION",
+		Use:   "plan switchover|failover|failback|remove REGION",
 		Short: "Show what an operation would do, and what keeps it from that",
 		Long: `Show what an operation on REGION would do, and change nothing: the checks, the stages,
 and the writes that are missing. The exit code is 4 when a check does not hold.`,
@@ -281,7 +281,7 @@ func drAbortCommand() *cobra.Command {
 		Short: "End what is under way, or turn it back",
 		Long: `End the operation that is under way, as long as homes have not moved. A region that was
 only draining is ACTIVE at once; one that was fenced comes back as by 'atoll dr
-failback'. A failback cannot be aborted.`,
+failback'; one that was to be removed stays as it was. A failback cannot be aborted.`,
 		Example: "  atoll dr abort",
 		Args:    cobra.NoArgs,
 	}

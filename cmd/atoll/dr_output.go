@@ -97,9 +97,11 @@ func missingTable(w io.Writer, kind string, m *adminv1.MissingWrites) error {
 		what = "writes came late"
 	case "switchover":
 		what = "writes have still to arrive"
+	case "remove":
+		what = "writes are known to be missing, and lost for good with the region"
 	}
 	text := fmt.Sprintf("%d %s\n", m.Writes, what)
-	if kind == "failover" {
+	if kind == "failover" || kind == "remove" && m.Writes > 0 {
 		text += fmt.Sprintf("the region was heard last %s before; what it took after that cannot be known\n", millisText(int64(m.HeardMs)))
 	}
 	if _, err := io.WriteString(w, text); err != nil || len(m.Runs) == 0 {

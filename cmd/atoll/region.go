@@ -16,11 +16,11 @@ import (
 func regionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "region",
-		Short: "Show what regions lack of each other, and compare them",
+		Short: "Show what regions lack of each other, compare them, and remove them",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(regionLagCommand(), regionVerifyCommand())
+	cmd.AddCommand(regionLagCommand(), regionVerifyCommand(), regionRemoveCommand())
 	return cmd
 }
 

@@ -161,7 +161,7 @@ func TestRefusals(t *testing.T) {
 
 func drawOperation(t *rapid.T) *Operation {
 	o := &Operation{
-		ID: rapid.Uint64().Draw(t, "id"), Kind: Kind(rapid.IntRange(1, 3).Draw(t, "kind")),
+		ID: rapid.Uint64().Draw(t, "id"), Kind: Kind(rapid.IntRange(1, len(kindNames)).Draw(t, "kind")),
 		Region: "eu", To: rapid.StringN(0, 10, 30).Draw(t, "to"), By: "us",
 		Forced: rapid.Bool().Draw(t, "forced"), Aborted: rapid.Bool().Draw(t, "aborted"), Ended: rapid.Bool().Draw(t, "ended"),
 		Began: rapid.Uint64().Draw(t, "began"), Since: 2, Closed: 3,
@@ -275,7 +275,7 @@ func TestDiagrams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range []Kind{Switchover, Failover, Failback} {
+	for _, k := range []Kind{Switchover, Failover, Failback, Remove} {
 		if want := "```text\n" + Diagram(k) + "```\n"; !strings.Contains(string(text), want) {
 			t.Errorf("docs/dr.md has not the picture of %s:\n%s", k, want)
 		}

@@ -84,9 +84,13 @@ func Begin(m *regionmap.Map, o Operation) error {
 		return refuse("there is no region %q", o.Region)
 	case o.By == o.Region:
 		return refuse("it is about region %s, and has to be asked of another one", o.Region)
-	case o.Kind != Failback && !state.Counts():
+	case state == regionmap.Removed:
+		return refuse("region %s was removed, for good: one of its name comes in as a new region, with another number", o.Region)
+	case o.Kind == Remove && state.Counts():
+		return refuse("region %s is %s: take it out of service first, by a switchover, or by a failover if it is lost", o.Region, state)
+	case o.Kind != Failback && o.Kind != Remove && !state.Counts():
 		return refuse("region %s is %s already", o.Region, state)
-	case o.Kind == Failback && state != regionmap.Fenced && state != regionmap.Rejoining && state != regionmap.Removed:
+	case o.Kind == Failback && state != regionmap.Fenced && state != regionmap.Rejoining:
 		return refuse("region %s is %s, there is nothing to come back from", o.Region, state)
 	}
 	left := 0
@@ -192,6 +196,11 @@ func Abort(m *regionmap.Map, now uint64) error {
 		return refuse("%s is %s, from where there is no way back but to its end", o.Kind, o.At().Name)
 	}
 	o.Aborted, o.Since = true, now
+	if o.Kind == Remove { // it stays what it was
+		o.Ended, o.Closed = true, now
+		m.Operation = o.Append(nil)
+		return nil
+	}
 	if m.State(o.Region) == regionmap.Fenced {
 		o.Kind, o.Stage = Failback, 0
 		return o.enter(m)

@@ -16,9 +16,10 @@ const (
 	Switchover Kind = 1
 	Failover   Kind = 2
 	Failback   Kind = 3
+	Remove     Kind = 4
 )
 
-var kindNames = map[Kind]string{Switchover: "switchover", Failover: "failover", Failback: "failback"}
+var kindNames = map[Kind]string{Switchover: "switchover", Failover: "failover", Failback: "failback", Remove: "remove"}
 
 func (k Kind) String() string {
 	if s, ok := kindNames[k]; ok {
@@ -97,6 +98,12 @@ func Stages(k Kind) []Stage {
 			{Name: "counting", State: regionmap.Draining, Aware: true, Strict: true, Covers: []Cover{{Of: Others, At: Subject}}, Doing: "everybody counts it again"},
 			{Name: "active", State: regionmap.Active, Last: true, Doing: "it serves"},
 		}
+	case Remove:
+		return []Stage{
+			{Name: "levelling", Covers: []Cover{{Of: Others, At: Others, Own: true}}, Abort: true, Doing: "those that stay give each other what only some of them have of it"},
+			{Name: "removing", State: regionmap.Removed, Homes: true, Aware: true, Doing: "nobody asks the region, keeps anything for it, or serves it any more"},
+			{Name: "removed", Last: true, Doing: "it is gone for good"},
+		}
 	}
 	return nil
 }
@@ -156,6 +163,9 @@ func (s Stage) guards() (out []string) {
 // abortText is where an abort leads: a region that was never fenced is active again
 // at once, another one comes back by failback.
 func abortText(k Kind, stage int) string {
+	if k == Remove {
+		return "the region stays as it was"
+	}
 	if slices.ContainsFunc(Stages(k)[:stage+1], func(s Stage) bool { return s.State == regionmap.Fenced }) {
 		return "failback"
 	}

@@ -18,7 +18,8 @@
 //
 // Invariants:
 //
-//	J1  Stream and consumers are file-backed and never deleted from here.
+//	J1  Stream and consumers are file-backed and never deleted from here, but for the
+//	    consumer of a region that was removed (Log.Release).
 //	J2  A stream has an id in its metadata; one made anew has another.
 //	J3  A consumer made anew, a stream made anew, and a stream that has lost
 //	    what was not acknowledged (its beginning, its end, or something between)

@@ -62,6 +62,10 @@ type Log struct {
 	appended atomic.Uint64
 	unwanted atomic.Bool
 	state    atomic.Pointer[geo.LogState]
+	// released are the consumers of regions that were removed; look asks for a look
+	// at the consumers now, one is enough.
+	released atomic.Pointer[[]string]
+	look     chan struct{}
 }
 
 var (
@@ -86,7 +90,7 @@ func NewLog(cfg LogConfig, nc *nats.Conn, logger hclog.Logger) (*Log, error) {
 	}
 	return &Log{
 		cfg: cfg, nc: nc, js: js, logger: logger,
-		missing: make(chan struct{}, 1), ready: make(chan struct{}),
+		missing: make(chan struct{}, 1), ready: make(chan struct{}), look: make(chan struct{}, 1),
 	}, nil
 }
 

@@ -72,13 +72,16 @@ func (l *Log) watchTakers(ctx context.Context) {
 		if !l.Wanted() || !t.idle() {
 			beat = doubtBeat
 		}
+		asked := false
 		select {
 		case <-ctx.Done():
 			return
+		case <-l.look:
+			asked = true
 		case <-time.After(beat):
 		}
 		appended := l.appended.Load()
-		if appended == looked && l.Wanted() && time.Since(at) < lookBeat {
+		if !asked && appended == looked && l.Wanted() && time.Since(at) < lookBeat {
 			continue
 		}
 		at = time.Now()
@@ -124,6 +127,7 @@ func (l *Log) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error) 
 	if err := list.Err(); err != nil {
 		return nil, fmt.Errorf("list consumers: %w", err)
 	}
+	all = l.release(ctx, stream, all)
 	info := stream.CachedInfo()
 	state := &geo.LogState{
 		Batches: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: uint64(max(info.Config.MaxBytes, 0)),

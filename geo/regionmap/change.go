@@ -11,13 +11,12 @@ import (
 // version to whoever makes the change.
 
 // allowed are the states that may follow one. FENCED follows all but REMOVED: a
-// region can be lost at any time.
+// region can be lost at any time. Nothing follows REMOVED (R5).
 var allowed = map[State][]State{
 	Active:    {Draining, Fenced, Removed},
 	Draining:  {Active, Fenced, Removed},
 	Fenced:    {Rejoining, Removed},
 	Rejoining: {Draining, Active, Fenced, Removed},
-	Removed:   {Rejoining},
 }
 
 // Set brings a region into a state. A region that is fenced rises its fence number.
@@ -39,13 +38,17 @@ func (m *Map) Set(name string, s State) error {
 	return nil
 }
 
-// Add puts a region in, REJOINING; one that is there already is left as it is.
+// Add puts a region in, REJOINING; one that is there already is left as it is. A
+// name that only removed regions have had makes a new one, of another number.
 func (m *Map) Add(name string, id uint8) error {
-	if m.Get(name) != nil {
+	if r := m.Get(name); r != nil && r.State != Removed {
 		return nil
 	}
-	if i := slices.IndexFunc(m.Regions, func(r Region) bool { return r.ID == id }); i >= 0 {
-		return fmt.Errorf("number %d is that of region %s", id, m.Regions[i].Name)
+	if r := m.ByID(id); r != nil {
+		if r.State == Removed {
+			return fmt.Errorf("number %d is that of region %s, which was removed: a new region needs a number that none ever had", id, r.Name)
+		}
+		return fmt.Errorf("number %d is that of region %s", id, r.Name)
 	}
 	m.Regions = append(m.Regions, Region{Name: name, ID: id, State: Rejoining})
 	slices.SortFunc(m.Regions, func(a, b Region) int { return cmp.Compare(a.ID, b.ID) })

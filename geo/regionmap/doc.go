@@ -18,6 +18,9 @@
 //	R3  A region's fence number and the epoch of a home only rise.
 //	R4  Number 0 is what nodes were configured with. It is never stored, told or
 //	    contested.
+//	R5  A region that is REMOVED stays so, and its number is never given again: what
+//	    was written there has it in its names. Its name may be: that is another
+//	    region (an incarnation), and at most one of a name is not REMOVED.
 //
 // A region that is not ACTIVE or DRAINING is not counted: nobody waits for it, and
 // no level asks for it. A region that the map does not know is not counted either.

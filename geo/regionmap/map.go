@@ -105,14 +105,32 @@ type Map struct {
 	Operation []byte
 }
 
-// Get returns a region, nil for one that the map does not know.
+// Get returns a region, nil for one that the map does not know: of several of one
+// name the one that is not REMOVED, or else the one of the highest number.
 func (m *Map) Get(name string) *Region {
+	var found *Region
 	for i := range m.Regions {
-		if m.Regions[i].Name == name {
+		if r := &m.Regions[i]; r.Name == name && (found == nil || found.State == Removed) {
+			found = r
+		}
+	}
+	return found
+}
+
+// ByID returns the region of a number, nil for one that the map does not know.
+func (m *Map) ByID(id uint8) *Region {
+	for i := range m.Regions {
+		if m.Regions[i].ID == id {
 			return &m.Regions[i]
 		}
 	}
 	return nil
+}
+
+// Gone reports whether the region of a number was removed.
+func (m *Map) Gone(id uint8) bool {
+	r := m.ByID(id)
+	return r != nil && r.State == Removed
 }
 
 // State of a region, 0 for one that the map does not know.
@@ -170,12 +188,12 @@ func (m *Map) Check() error {
 	if n := len(m.Regions); n == 0 || n > MaxRegions {
 		return bad("%d regions", n)
 	}
-	seen := map[string]bool{}
+	seen, live := map[string]bool{}, map[string]bool{}
 	for i, r := range m.Regions {
 		switch {
 		case r.Name == "" || len(r.Name) > MaxName:
 			return bad("a region's name of %d bytes", len(r.Name))
-		case seen[r.Name]:
+		case live[r.Name] && r.State != Removed:
 			return bad("region %q is there twice", r.Name)
 		case r.ID == 0 || r.ID > MaxRegions:
 			return bad("region %q has the number %d", r.Name, r.ID)
@@ -185,6 +203,7 @@ func (m *Map) Check() error {
 			return bad("region %q is in no state", r.Name)
 		}
 		seen[r.Name] = true
+		live[r.Name] = live[r.Name] || r.State != Removed
 	}
 	if len(m.Homes) > MaxHomes {
 		return bad("%d homes", len(m.Homes))

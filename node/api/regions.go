@@ -101,7 +101,7 @@ func missingWrites(m *failover.Missing) *adminv1.MissingWrites {
 func asked(q *adminv1.PlanOperationRequest) (regions.Ask, error) {
 	kind, ok := failover.ParseKind(q.GetKind())
 	if !ok {
-		return regions.Ask{}, invalid("kind", "no such operation", "switchover, failover or failback", q.GetKind())
+		return regions.Ask{}, invalid("kind", "no such operation", "switchover, failover, failback or remove", q.GetKind())
 	}
 	for _, f := range []struct {
 		field, name string

@@ -10,7 +10,8 @@ import (
 // not wait for it, and what it took could be missing everywhere else. What it minted
 // before goes on its way. Local reads are served, as old as they may be; who cannot
 // take that asks for a level that leaves the region, or for fresh answers.
-func (c *Coordinator) uncountedHere(own topology.Region) *Error {
+func (c *Coordinator) uncountedHere(top *topology.Topology) *Error {
+	own := top.Region
 	if !c.uncounted(own) {
 		return nil
 	}
@@ -28,4 +29,21 @@ func (c *Coordinator) uncounted(region topology.Region) bool {
 	}
 	m := c.Map().Map
 	return m != nil && m.N > 0 && !m.Counts(string(region))
+}
+
+// goneHere refuses everything that clients ask of a region that was removed: nobody
+// gives it anything any more, so what it has is older by the hour. A region of its
+// name may have come in since, of another number.
+func (c *Coordinator) goneHere(top *topology.Topology) *Error {
+	if c.Map == nil {
+		return nil
+	}
+	m := c.Map().Map
+	if m == nil || m.N == 0 || !m.Gone(uint8(top.RegionID)) {
+		return nil
+	}
+	return &Error{
+		Code: CodeRegionFenced, Outcome: NotApplied, RetryAfterMs: 1000,
+		Detail: fmt.Sprintf("region %s (number %d) was removed by version %s of the map of regions: ask another one", top.Region, top.RegionID, m.Version),
+	}
 }

@@ -35,6 +35,9 @@ func (c *Coordinator) key(bucket string, k []byte, system bool) (key, *Error) {
 	if bucket == "" {
 		bucket = DefaultBucket
 	}
+	if e := c.goneHere(c.Topology()); e != nil && !system {
+		return key{}, e
+	}
 	b, ok := c.bucket(bucket, system)
 	if !ok {
 		return key{}, &Error{Code: CodeNoBucket, Detail: "no such bucket", Field: "bucket", Limit: "a bucket that exists", Seen: clip(bucket)}

@@ -88,7 +88,7 @@ func (c *Coordinator) prepare(p Put) (*write, *Error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = c.uncountedHere(k.top.Region); err != nil {
+	if err = c.uncountedHere(k.top); err != nil {
 		return nil, err
 	}
 	if limit := k.bucket.maxValue(); len(p.Value) > limit {

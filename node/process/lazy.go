@@ -176,6 +176,16 @@ func (l pendingLog) State() (geo.LogState, bool) {
 	return stated.State()
 }
 
+// Release implements geo.Releasing: the node says it again and again.
+func (l pendingLog) Release(regions []string) {
+	if !l.up() {
+		return
+	}
+	if r, ok := l.log.(geo.Releasing); ok {
+		r.Release(regions)
+	}
+}
+
 func (l pendingLog) Announce(data []byte) error {
 	if !l.up() {
 		return errNotConnected

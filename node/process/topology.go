@@ -71,7 +71,8 @@ func (w *world) find(id topology.NodeID) (seed, bool) {
 			return seed{t.Region, m.PeerAddr}, m.State != topology.Left
 		}
 	}
-	for _, t := range w.others.All() {
+	// A region that was removed may still ask, to be told.
+	for _, t := range append(w.others.All(), w.others.Gone()...) {
 		if m := t.Member(id); m != nil {
 			return seed{t.Region, m.PeerAddr}, m.State != topology.Left
 		}

@@ -37,7 +37,8 @@ type Plan struct {
 	Ask    Ask
 	Checks []Check
 	// Missing is, for a failover, what the survivors were told of and do not have; for
-	// a switchover, what the others still have to get; for a failback nothing yet.
+	// a switchover, what the others still have to get; for a removal, what is lost for
+	// good with the region; for a failback nothing yet.
 	Missing failover.Missing
 }
 
@@ -64,6 +65,9 @@ const maxBehind = 10_000
 // Plan looks at everything, and changes nothing.
 func (s *Steer) Plan(ctx context.Context, a Ask) (Plan, error) {
 	p := Plan{Known: s.r.Known(), Ask: s.filled(a)}
+	if p.Known.Map.Gone(uint8(s.r.cfg.ID)) {
+		return p, fmt.Errorf("%w: this region was removed: ask another one", failover.ErrRefused)
+	}
 	m := p.Known.Map.Clone()
 	if err := s.admit(m, p.Ask); err != nil {
 		return p, err
@@ -96,6 +100,8 @@ func (s *Steer) Plan(ctx context.Context, a Ask) (Plan, error) {
 			}
 		}
 		add(p.Missing.Counted && p.Missing.Writes <= maxBehind, "behind", "%d writes have still to arrive, counted: %v; at most %d", p.Missing.Writes, p.Missing.Counted, maxBehind)
+	case failover.Remove:
+		s.checkRemove(ctx, m, &p, subject, others, add)
 	case failover.Failback:
 		add(subject, "alive", "nodes of %s answer: %v", a.Region, subject)
 	}
@@ -163,7 +169,7 @@ func (s *Steer) Begin(ctx context.Context, a Ask) (Plan, error) {
 		return p, ErrChecks
 	}
 	missing := p.Missing
-	if a.Kind != failover.Failover {
+	if a.Kind != failover.Failover && a.Kind != failover.Remove {
 		missing = failover.Missing{}
 	}
 	p.Known, err = s.r.Change(ctx, a.Force, func(m *regionmap.Map) error {

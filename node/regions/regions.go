@@ -102,6 +102,9 @@ func (r *Regions) Learn(k regionmap.Known) bool {
 			continue
 		}
 		own := next.Map.State(string(r.cfg.Region))
+		if me := next.Map.ByID(uint8(r.cfg.ID)); me != nil {
+			own = me.State
+		}
 		r.deps.Log.Info("the map of regions has changed", "version", next.Map.Version.String(), "contested", next.Contested, "this-region", own.String())
 		if next.Contested && !old.Contested {
 			r.deps.Log.Error("two contents of the map of regions have one number: consensus of all regions stops until somebody changes the map again", "version", next.Map.Version.String())

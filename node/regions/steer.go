@@ -31,6 +31,8 @@ type SteerDeps struct {
 	Homes func(region string) []string
 	// Nodes of a region that have not left it.
 	Nodes func(region string) []topology.NodeID
+	// Kept are the buckets that no region keeps but this one.
+	Kept func(region string) []string
 	// Compare has this region's nodes compare themselves with other regions at once.
 	Compare func()
 }

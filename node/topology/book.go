@@ -7,13 +7,16 @@ import (
 )
 
 // Book has the newest known topology of each region that a node knows of, its
-// own one left out, which the replica keeps. The regions are fixed when it is
-// made; their topologies are learned anew. A nil Book knows of none. It is safe
+// own one left out, which the replica keeps. Their topologies are learned anew; the
+// regions come and go with the map of regions. A nil Book knows of none. It is safe
 // for concurrent use, and reads never wait.
 type Book struct {
 	// known by region; the map is replaced, never changed.
 	known atomic.Pointer[map[Region]*Topology]
 	newer chan struct{}
+
+	// gone are those that were retired, by number; replaced, too.
+	gone atomic.Pointer[map[RegionID]*Topology]
 }
 
 // NewBook returns one that begins with these, one of each region.
@@ -24,7 +27,68 @@ func NewBook(first ...*Topology) *Book {
 	}
 	b := &Book{newer: make(chan struct{}, 1)}
 	b.known.Store(&m)
+	b.gone.Store(&map[RegionID]*Topology{})
 	return b
+}
+
+// Retire takes a region out, for good: it is among Gone from then on.
+func (b *Book) Retire(r Region) {
+	for {
+		old := b.known.Load()
+		t := (*old)[r]
+		if t == nil {
+			return
+		}
+		next := maps.Clone(*old)
+		delete(next, r)
+		if !b.known.CompareAndSwap(old, &next) {
+			continue
+		}
+		for {
+			old := b.gone.Load()
+			next := maps.Clone(*old)
+			next[t.RegionID] = t
+			if b.gone.CompareAndSwap(old, &next) {
+				return
+			}
+		}
+	}
+}
+
+// Gone are those of the regions that were retired, by number.
+func (b *Book) Gone() []*Topology {
+	if b == nil {
+		return nil
+	}
+	gone := *b.gone.Load()
+	out := make([]*Topology, 0, len(gone))
+	for _, id := range slices.Sorted(maps.Keys(gone)) {
+		out = append(out, gone[id])
+	}
+	return out
+}
+
+// LeftWith returns the region that was retired and had a node among its members; ""
+// for a node that there is in a region of the book, and for one that is not known.
+func (b *Book) LeftWith(id NodeID) Region {
+	if b == nil {
+		return ""
+	}
+	gone := *b.gone.Load()
+	if len(gone) == 0 { // as nearly always; it is asked for each request
+		return ""
+	}
+	for _, t := range *b.known.Load() {
+		if t.Member(id) != nil {
+			return ""
+		}
+	}
+	for _, t := range gone {
+		if t.Member(id) != nil {
+			return t.Region
+		}
+	}
+	return ""
 }
 
 // Learn takes t if it is of a region in the book and newer; it reports whether

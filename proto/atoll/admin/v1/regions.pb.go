@@ -216,7 +216,8 @@ type RegionState struct {
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Id    uint32                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
 	// State is ACTIVE, DRAINING, FENCED, REJOINING or REMOVED. Only the first two are
-	// counted by levels of several regions, and take writes.
+	// counted by levels of several regions, and take writes. A region that is REMOVED
+	// stays so; another one may have its name, with another id.
 	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	// Fence is how often it was fenced.
 	Fence         uint64 `protobuf:"varint,4,opt,name=fence,proto3" json:"fence,omitempty"`
@@ -345,7 +346,7 @@ func (x *RegionHome) GetEpoch() uint64 {
 type RegionOperation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Kind is switchover, failover or failback.
+	// Kind is switchover, failover, failback or remove.
 	Kind   string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Region string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
 	// To is the region that gets the homes, and by the one that drives.
@@ -366,7 +367,8 @@ type RegionOperation struct {
 	SinceMs  uint64 `protobuf:"varint,14,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
 	ClosedMs uint64 `protobuf:"varint,15,opt,name=closed_ms,json=closedMs,proto3" json:"closed_ms,omitempty"`
 	// Missing: of a failover, writes that survivors were told of and did not have when it
-	// began; of a failback, those that came late.
+	// began; of a removal, those that are lost for good; of a failback, those that came
+	// late.
 	Missing       *MissingWrites `protobuf:"bytes,16,opt,name=missing,proto3" json:"missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -657,7 +659,7 @@ func (x *MissingRun) GetLast() uint64 {
 
 type PlanOperationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Kind is switchover, failover or failback.
+	// Kind is switchover, failover, failback or remove.
 	Kind   string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Region string `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
 	// To gets the homes of the region; empty is the region that is asked.

@@ -1,0 +1,57 @@
+package failover
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/atolldb/atoll/geo/regionmap"
+)
+
+// A region is removed when it is out of service, by a majority that has what any of
+// them has of it; afterwards nothing can be done with it.
+func TestRemove(t *testing.T) {
+	m := three()
+	remove := Operation{Kind: Remove, Region: "ap", To: "eu", By: "eu", Since: 5}
+	if err := Begin(m.Clone(), remove); !errors.Is(err, ErrRefused) {
+		t.Errorf("a region in service: %v", err)
+	}
+	if err := m.Set("ap", regionmap.Fenced); err != nil {
+		t.Fatal(err)
+	}
+	if err := Begin(m, remove); err != nil {
+		t.Fatal(err)
+	}
+	aborted := m.Clone()
+	if err := Abort(aborted, 9); err != nil || aborted.State("ap") != regionmap.Fenced || !current(t, aborted).Ended {
+		t.Errorf("abort: %v, %s", err, aborted.State("ap"))
+	}
+	o := current(t, m)
+	lacking := enough(o)
+	lacking.Lacks[0].Writes = 1
+	if went, err := Advance(m.Clone(), o, lacking); went || err != nil {
+		t.Errorf("removed before survivors have the same: %v", err)
+	}
+	for want := regionmap.Removed; !current(t, m).Ended; m.N++ {
+		o := current(t, m)
+		if went, err := Advance(m, o, enough(o)); !went || err != nil {
+			t.Fatalf("stays %s: %v", o.At().Name, err)
+		}
+		if got := m.State("ap"); got != want {
+			t.Errorf("%s: %s", current(t, m).At().Name, got)
+		}
+		if err := Abort(m.Clone(), 9); !errors.Is(err, ErrRefused) {
+			t.Errorf("there is a way back from %s: %v", current(t, m).At().Name, err)
+		}
+	}
+	if n := len(m.Voters()); n != 2 {
+		t.Errorf("%d voters", n)
+	}
+	for _, k := range []Kind{Switchover, Failover, Failback, Remove} {
+		if err := Begin(m.Clone(), Operation{Kind: k, Region: "ap", To: "eu", By: "eu", Forced: true}); !errors.Is(err, ErrRefused) {
+			t.Errorf("%s of a removed region: %v", k, err)
+		}
+	}
+	if err := Begin(m.Clone(), Operation{Kind: Switchover, Region: "eu", To: "ap", By: "us"}); !errors.Is(err, ErrRefused) {
+		t.Errorf("homes to a removed region: %v", err)
+	}
+}
