@@ -8,8 +8,8 @@ import (
 
 // uncountedHere refuses writes in a region that the map of regions does not count: others do
 // not wait for it, and what it took could be missing everywhere else. What it minted
-// before goes on its way. Local reads are served, as old as they may be; who cannot
-// take that asks for a level that leaves the region, or for fresh answers.
+// before goes on its way. Local reads are served, as old as they may be, unless it was
+// removed (goneHere); who cannot take that asks for a level that leaves the region, or for fresh answers.
 func (c *Coordinator) uncountedHere(top *topology.Topology) *Error {
 	own := top.Region
 	if !c.uncounted(own) {

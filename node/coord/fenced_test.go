@@ -23,7 +23,7 @@ func mapped(all []*region, name string, s regionmap.State) {
 }
 
 // A region that is not counted is not waited for, and takes no writes; local reads go
-// on. One that is only DRAINING does all.
+// on, but where the region is REMOVED. One that is only DRAINING does all.
 func TestFenced(t *testing.T) {
 	for state, counts := range map[regionmap.State]bool{
 		regionmap.Active: true, regionmap.Draining: true,
@@ -39,7 +39,11 @@ func TestFenced(t *testing.T) {
 				if refused := err != nil && err.Code == coord.CodeRegionFenced && err.Outcome == coord.NotApplied; refused == counts {
 					t.Errorf("a write there: %v", err)
 				}
-				if got := all[2].nodes["cn2"].mustGet(t, get("k")); len(got.View.Live) == 0 {
+				if state == regionmap.Removed {
+					if _, err := all[2].nodes["cn2"].get(t, get("k")); err == nil || err.Code != coord.CodeRegionFenced {
+						t.Errorf("a local read there: %v", err)
+					}
+				} else if got := all[2].nodes["cn2"].mustGet(t, get("k")); len(got.View.Live) == 0 {
 					t.Error("a local read there found nothing")
 				}
 
