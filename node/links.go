@@ -19,10 +19,14 @@ const lagTimeout = time.Second
 type lagAnswer struct {
 	In, Out      []geo.LagReport
 	CompleteAsOf map[topology.Region]time.Time
+	// Node that answers, and the regions that its index does not keep anything for
+	// any more.
+	Node         topology.NodeID
+	NeedFullSync []topology.Region `json:",omitempty"`
 }
 
 func (n *Node) lagAnswer() *lagAnswer {
-	a := &lagAnswer{CompleteAsOf: n.completeAsOf()}
+	a := &lagAnswer{CompleteAsOf: n.completeAsOf(), Node: n.cfg.ID, NeedFullSync: n.repair.NeedFullSync()}
 	a.In, a.Out = n.Lag()
 	return a
 }
@@ -94,7 +98,10 @@ func sumLag(region topology.Region, shares []*lagAnswer) []api.Link {
 	known := map[string]bool{}
 	for _, s := range shares {
 		for _, r := range s.Out {
-			add(r)
+			l := add(r)
+			if slices.Contains(s.NeedFullSync, topology.Region(r.Destination)) {
+				l.NeedFullSync = append(l.NeedFullSync, s.Node)
+			}
 		}
 		for _, r := range s.In {
 			l := add(r)
@@ -109,6 +116,7 @@ func sumLag(region topology.Region, shares []*lagAnswer) []api.Link {
 	}
 	out := make([]api.Link, 0, len(links))
 	for _, l := range links {
+		slices.Sort(l.NeedFullSync)
 		out = append(out, *l)
 	}
 	return out

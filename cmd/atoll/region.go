@@ -24,10 +24,10 @@ func regionCommand() *cobra.Command {
 	return cmd
 }
 
-// lagLimits are what --max-pending and --max-age allow; 0 for everything.
+// lagLimits are what --max-pending, --max-unheld and --max-age allow; 0 for everything.
 type lagLimits struct {
-	pending uint64
-	age     time.Duration
+	pending, unheld uint64
+	age             time.Duration
 }
 
 func regionLagCommand() *cobra.Command {
@@ -40,8 +40,8 @@ func regionLagCommand() *cobra.Command {
 		Long: `Show, for each pair of regions, which writes of the one are missing in the other,
 as the nodes of either count them: the origin by what the destination last said,
 the destination by what the origin last said. The exit code is 8 when a link is
-dead, a figure is not known or over what --max-pending and --max-age allow, or a
-node does not answer; standard error says why.
+dead, a figure is not known or over what --max-pending, --max-unheld and
+--max-age allow, a region needs a full sync, or a node does not answer; standard error says why.
 
   LINK     alive: a heartbeat of the other region came within 2.5 s; else DEAD,
            and the figures are those of its last word
@@ -49,7 +49,9 @@ node does not answer; standard error says why.
   PENDING  writes that no owner at the destination has, exactly. "?" follows where
            some partitions are not counted: nobody was heard of them since the
            nodes were started; "~" where a heartbeat was missed, for a moment: then
-           there may be less, or at the destination more
+           there may be less, or at the destination more; "!" where the origin's
+           index keeps no more of them (repair.index_bytes): the destination needs a
+           full sync, unless the log brings everything
   OLDEST   for how long the oldest of them has been known to be missing
   BYTES    what they take, as an estimate from above
   UNHELD   writes that some owner at the destination lacks, as the origin sees it
@@ -62,6 +64,7 @@ node does not answer; standard error says why.
 	q.serverFlags(cmd, defaultTimeout)
 	cmd.Flags().BoolVar(&watch, "watch", false, "look every two seconds, until Ctrl-C")
 	cmd.Flags().Uint64Var(&limits.pending, "max-pending", 0, "more pending `WRITES` than this are degraded; 0 for any number")
+	cmd.Flags().Uint64Var(&limits.unheld, "max-unheld", 0, "more `WRITES` that some owner lacks are degraded; 0 for any number")
 	cmd.Flags().DurationVar(&limits.age, "max-age", 0, "pending writes that are older are degraded; 0 for any age")
 	out := formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -138,6 +141,9 @@ func lagTable(w io.Writer, r *adminv1.RegionLagResponse, now time.Time) error {
 		} else if l.UnsurePartitions > 0 {
 			pending += " ~"
 		}
+		if len(l.NeedsFullSync) > 0 {
+			pending += " !"
+		}
 		if l.SeenBy == l.Origin {
 			unheld = fmt.Sprint(l.Unheld)
 		} else if complete = "?"; l.CompleteAsOfMs > 0 {
@@ -169,8 +175,14 @@ func lagging(r *adminv1.RegionLagResponse, limits lagLimits) []string {
 		case l.UnknownPartitions > 0:
 			bad = append(bad, fmt.Sprintf("%s%d partitions are not counted: nobody in region %s was heard of them", at, l.UnknownPartitions, other))
 		}
+		if len(l.NeedsFullSync) > 0 {
+			bad = append(bad, fmt.Sprintf("%sregion %s needs a full sync with %s", at, other, list(l.NeedsFullSync)))
+		}
 		if limits.pending > 0 && l.Pending > limits.pending {
 			bad = append(bad, fmt.Sprintf("%s%d writes are pending", at, l.Pending))
+		}
+		if limits.unheld > 0 && l.Unheld > limits.unheld {
+			bad = append(bad, fmt.Sprintf("%s%d writes are not at every owner in %s", at, l.Unheld, other))
 		}
 		if limits.age > 0 && l.OldestMs > limits.age.Milliseconds() {
 			bad = append(bad, at+"a write is pending for "+millisText(l.OldestMs))

@@ -106,14 +106,18 @@ func siblingCommand(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func linkCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: link SECONDS PENDING")
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: link SECONDS PENDING [NODE that has given the region up]...")
+	}
+	var given []topology.NodeID
+	for _, id := range args[2:] {
+		given = append(given, topology.NodeID(id))
 	}
 	seconds, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	pending, err := strconv.ParseUint(args[1], 10, 64)
 	ts.Check(err)
-	regionOf(ts).SetLag(api.Lag{Links: []api.Link{{SeenBy: "eu", LagReport: geo.LagReport{
+	regionOf(ts).SetLag(api.Lag{Links: []api.Link{{SeenBy: "eu", NeedFullSync: given, LagReport: geo.LagReport{
 		Origin: "eu", Destination: "us", Heard: true, Alive: seconds < 3, HeartbeatAge: time.Duration(seconds) * time.Second,
 		Pending: pending, PendingBytes: 1024 * pending, PendingAge: time.Duration(pending) * time.Second, Unheld: pending,
 	}}}})

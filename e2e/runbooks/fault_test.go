@@ -3,10 +3,15 @@
 package runbooks
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/e2e/chaos/deployment"
 	"github.com/atolldb/atoll/e2e/chaos/machine"
 )
@@ -20,6 +25,7 @@ import (
 //	stop X        stop in order
 //	pause D       let time pass
 //	rest R        the clients of a region stop
+//	burst R N     N writes of new, long keys in a region, as fast as it takes them
 //	cut A B       no packet passes between two, both ways
 //	heal          undo all cuts
 //	later D F     the fault F, when D has passed, while commands are run
@@ -33,6 +39,8 @@ func (r *rehearsal) inject(fault string) error {
 		return r.net.Heal()
 	case verb == "cut" && len(args) == 2:
 		return r.cut(args[0], args[1])
+	case verb == "burst" && len(args) == 2:
+		return r.burst(args[0], args[1])
 	case len(args) != 1:
 		return fmt.Errorf("no such fault")
 	case verb == "pause":
@@ -61,6 +69,32 @@ func (r *rehearsal) inject(fault string) error {
 	}
 	return nil
 }
+
+// burst writes many keys. They are long, so that the index of what another region
+// lacks grows fast.
+func (r *rehearsal) burst(region, count string) error {
+	n, err := strconv.Atoi(count)
+	c := r.clients[region]
+	if err != nil || c == nil {
+		return fmt.Errorf("burst REGION NUMBER: %q %q", region, count)
+	}
+	var next atomic.Int64
+	errs := make([]error, 4*workers)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() {
+			for k := next.Add(1); k <= int64(n) && errs[i] == nil; k = next.Add(1) {
+				key := fmt.Sprintf("burst/%d/%s", k, strings.Repeat("x", burstKey))
+				_, errs[i] = c.Put(r.ctx, key, []byte("x"), client.LocalQuorum, client.Overwrite())
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// burstKey is how long the keys of a burst are, about.
+const burstKey = 500
 
 func act(n *deployment.Node, verb string) error {
 	switch verb {

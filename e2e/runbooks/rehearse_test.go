@@ -96,6 +96,7 @@ func begin(t *testing.T, b *book.Book) *rehearsal {
 	prefix := filepath.Base(r.dir)
 	r.Deployment, err = deployment.New(deployment.Config{
 		Binary: shared.binary, Dir: r.dir, Regions: b.Regions, Nodes: b.Nodes, Partitions: 64, Network: r.net,
+		Lines:   b.Config,
 		NewDisk: func(node string) (*machine.Disk, error) { return shared.run.Directory(prefix + "-" + node) },
 	})
 	r.must(err)

@@ -26,7 +26,7 @@ func (s *ClusterService) RegionLag(ctx context.Context, _ *adminv1.RegionLagRequ
 			Alive: l.Alive, Heard: l.Heard, HeartbeatAgeMs: l.HeartbeatAge.Milliseconds(),
 			Pending: l.Pending, PendingBytes: l.PendingBytes, OldestMs: l.PendingAge.Milliseconds(),
 			Unheld: l.Unheld, UnknownPartitions: uint32(l.Unknown), UnsurePartitions: uint32(l.Unsure),
-			CompleteAsOfMs: unixMillis(l.CompleteAsOf),
+			CompleteAsOfMs: unixMillis(l.CompleteAsOf), NeedsFullSync: names(l.NeedFullSync),
 		})
 	}
 	return res, nil

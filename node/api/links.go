@@ -32,6 +32,9 @@ type Link struct {
 	// CompleteAsOf is up to when the destination has everything, by the origin's
 	// clocks; zero for not known, and for what the origin sees.
 	CompleteAsOf time.Time
+	// NeedFullSync are the nodes of the origin whose index keeps no more what the
+	// destination lacks; none for what the destination sees.
+	NeedFullSync []topology.NodeID
 }
 
 // VerifyScope says what is compared.

@@ -21,6 +21,7 @@ func TestRegionLag(t *testing.T) {
 				Origin: "eu", Destination: "us", Alive: true, Heard: true, HeartbeatAge: time.Second,
 				Pending: 3, PendingAge: 2 * time.Second, PendingBytes: 300, Unheld: 4, Unknown: 5, Unsure: 6,
 			},
+			NeedFullSync: []topology.NodeID{"eu-1", "eu-3"},
 		}, {SeenBy: "eu", LagReport: geo.LagReport{Origin: "eu", Destination: "us"}}},
 		Silent: []topology.NodeID{"us-2"},
 	}}
@@ -33,6 +34,7 @@ func TestRegionLag(t *testing.T) {
 		Links: []*adminv1.RegionLink{{
 			Origin: "eu", Destination: "us", SeenBy: "us", Alive: true, Heard: true, HeartbeatAgeMs: 1000,
 			Pending: 3, OldestMs: 2000, PendingBytes: 300, Unheld: 4, UnknownPartitions: 5, UnsurePartitions: 6, CompleteAsOfMs: 1_700_000_000_000,
+			NeedsFullSync: []string{"eu-1", "eu-3"},
 		}, {Origin: "eu", Destination: "us", SeenBy: "eu"}},
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {

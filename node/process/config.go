@@ -257,6 +257,11 @@ type Repair struct {
 	// record, and the metric atoll_region_needs_full_sync says so before. More
 	// lets a region be away for longer and takes disk. Default 1 GiB.
 	IndexBytes Size `yaml:"index_bytes"`
+	// IndexEvery is the time between two looks at that index: which writes all
+	// regions have by now, whose entries go, and whether the rest is above its
+	// budget: 1s..1h. It may pass its budget by what is written in between. More
+	// often reads more: all of the index each time. Default 10m.
+	IndexEvery Duration `yaml:"index_every"`
 }
 
 // Collect says when the marks of deletes (tombstones) are taken off the disks:
@@ -336,7 +341,7 @@ func Default() Config {
 		Replicas:   3,
 		NATS:       NATS{Mode: NATSEmbedded, MaxStore: 8 * GiB},
 		Memory:     Memory{BlockCache: 64 * MiB, Memtable: 128 * MiB},
-		Repair:     Repair{BytesPerSecond: 64 * MiB, LargeBytesPerSecond: 32 * MiB, ScrubPass: Duration(7 * 24 * time.Hour), IndexBytes: 1 * GiB},
+		Repair:     Repair{BytesPerSecond: 64 * MiB, LargeBytesPerSecond: 32 * MiB, ScrubPass: Duration(7 * 24 * time.Hour), IndexBytes: 1 * GiB, IndexEvery: Duration(10 * time.Minute)},
 		Collect:    Collect{Every: Duration(24 * time.Hour), Grace: Duration(24 * time.Hour)},
 		Geo:        Geo{MaxAge: Duration(72 * time.Hour)},
 		Hints:      Hints{MaxBytes: 1 * GiB, MaxAge: Duration(3 * time.Hour), BytesPerSecond: 8 * MiB},

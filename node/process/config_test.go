@@ -45,7 +45,7 @@ hints: {max_bytes: 2GiB, max_age: 1h30m}
 	want.Regions = []Region{{Name: "eu", ID: 1, Members: []Member{{ID: "n1", Weight: 1, Client: "h:7400", Peer: "h:7401"}}}}
 	want.Buckets = map[string]Bucket{"a.b_c": {Kind: KindLWW, MaxValue: 1 * MiB}, "big": {Kind: KindMV, MaxValue: 2 * MiB}}
 	want.Memory.BlockCache = 32 * MiB
-	want.Repair = Repair{BytesPerSecond: 16 * MiB, ScrubPass: Duration(36 * time.Hour), LargeBytesPerSecond: 32 * MiB, IndexBytes: 1 * GiB}
+	want.Repair = Repair{BytesPerSecond: 16 * MiB, ScrubPass: Duration(36 * time.Hour), LargeBytesPerSecond: 32 * MiB, IndexBytes: 1 * GiB, IndexEvery: Duration(10 * time.Minute)}
 	want.Collect = Collect{Every: 0, Grace: Duration(48 * time.Hour)}
 	want.Hints = Hints{MaxBytes: 2 * GiB, MaxAge: Duration(2 * time.Hour), BytesPerSecond: 8 * MiB}
 	want.Listen.Admin, want.Partitions, want.Insecure = "127.0.0.1:9", 64, true
@@ -154,7 +154,7 @@ regions:
 nats: {mode: borrowed, max_store: 1MiB, cluster: {listen: x, routes: ["r:0"]}}
 buckets: {UP: {kind: set, max_value: 9MiB}}
 memory: {block_cache: 1KiB, memtable: 2GiB}
-repair: {bytes_per_second: 0, scrub_pass: 30m}
+repair: {bytes_per_second: 0, scrub_pass: 30m, index_every: 100ms}
 collect: {every: 1m, grace: 1s}
 geo: {max_bytes: 1MiB, max_age: 1m}
 hints: {max_bytes: 1KiB, max_age: 5, bytes_per_second: 1KiB}
@@ -191,6 +191,7 @@ log: {level: loud, format: xml}
 			`memory.block_cache: must be 1MiB or more; seen: 1KiB`,
 			`memory.memtable: must be in 8MiB..1GiB; seen: 2GiB`,
 			`repair.bytes_per_second: must be 1MiB or more; seen: 0B`,
+			`repair.index_every: must be in 1s..1h; seen: 100ms`,
 			`repair.scrub_pass: must be in 1h..2160h; seen: 30m0s`,
 			`collect.every: must be in 1h..720h, or 0s for none; seen: 1m0s`,
 			`collect.grace: must be in 1m..8760h; seen: 1s`,

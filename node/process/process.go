@@ -206,7 +206,7 @@ func (p *Process) makeNode(n natsParts, first *topology.Topology, ring keyring.R
 	cfg := node.Config{
 		ID: p.cfg.Node, Topology: first,
 		Keys: ring.Keys, DigestSeed: ring.Seed, Buckets: p.cfg.floor(), TwoAcks: !p.cfg.LoneWrites, Version: p.cfg.Version,
-		ScrubPass: time.Duration(p.cfg.Repair.ScrubPass), RepairBytes: uint64(p.cfg.Repair.BytesPerSecond), IndexBytes: uint64(p.cfg.Repair.IndexBytes), ClaimBytes: uint64(p.cfg.Repair.LargeBytesPerSecond),
+		ScrubPass: time.Duration(p.cfg.Repair.ScrubPass), RepairBytes: uint64(p.cfg.Repair.BytesPerSecond), IndexBytes: uint64(p.cfg.Repair.IndexBytes), PruneBeat: time.Duration(p.cfg.Repair.IndexEvery), ClaimBytes: uint64(p.cfg.Repair.LargeBytesPerSecond),
 		Hints: p.cfg.hintConfig(), Collect: p.cfg.collectConfig(),
 		Committer: storage.CommitterConfig{
 			Watermark: watermark(p.cfg.Memory),

@@ -293,6 +293,7 @@ func (v *validator) upkeep() {
 	size("repair.bytes_per_second", r.BytesPerSecond, 1*MiB)
 	size("repair.large_bytes_per_second", r.LargeBytesPerSecond, 1*MiB)
 	size("repair.index_bytes", r.IndexBytes, 1*MiB)
+	span("repair.index_every", r.IndexEvery, time.Second, time.Hour, "1s..1h")
 	span("repair.scrub_pass", r.ScrubPass, time.Hour, 2160*time.Hour, "1h..2160h")
 	if c := v.c.Collect; c.Every != 0 {
 		span("collect.every", c.Every, time.Hour, 720*time.Hour, "1h..720h, or 0s for none")

@@ -31,6 +31,8 @@ type Config struct {
 	// Partitions of the key space.
 	Partitions int
 	Network    machine.Network
+	// Lines are put into every node's configuration.
+	Lines []string
 	// NewDisk makes a node's disk.
 	NewDisk func(name string) (*machine.Disk, error)
 }
@@ -193,6 +195,9 @@ nats:
   max_store: %s
 `, n.ID, n.Region, n.DataDir(), d.secret(), d.cfg.Partitions, !d.cfg.Network.Loopback(),
 		n.listen("client"), n.listen("peer"), n.listen("admin"), memtable, maxStore)
+	for _, l := range d.cfg.Lines {
+		fmt.Fprintln(&joins, l)
+	}
 	if n.late {
 		fmt.Fprintf(&joins, "join: {rack: %s, client: %q, peer: %q}\n", n.rack, n.Addr("client"), n.Addr("peer"))
 	}

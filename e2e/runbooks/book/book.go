@@ -24,6 +24,8 @@ type Book struct {
 	// Regions and Nodes of each that a rehearsal starts.
 	Regions []string
 	Nodes   int
+	// Config are lines for every node's configuration.
+	Config []string
 	// After is the runbook that was followed before, "" for none.
 	After string
 	// Faults are injected, in order, before the first command.
@@ -115,6 +117,8 @@ func (p *parser) field(key, value string) (err error) {
 		b.Regions = strings.Fields(value)
 	case "nodes":
 		b.Nodes, err = strconv.Atoi(value)
+	case "config":
+		b.Config = append(b.Config, value)
 	case "after":
 		b.After = value
 	case "fault":

@@ -12,6 +12,7 @@ const good = `---
 runbook: x
 regions: eu us
 nodes: 1
+config: repair: {index_every: 1s}
 fault: kill eu-1
 fault: kill us-1
 serving: us
@@ -57,7 +58,8 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(b.Steps) != 3 || len(b.Faults) != 2 || b.RTO != 5*time.Second || b.Env["LOST"] != "eu" || len(b.Regions) != 2 {
+	if len(b.Steps) != 3 || len(b.Faults) != 2 || b.RTO != 5*time.Second || b.Env["LOST"] != "eu" || len(b.Regions) != 2 ||
+		len(b.Config) != 1 || b.Config[0] != "repair: {index_every: 1s}" {
 		t.Errorf("read as %+v", b)
 	}
 	s := b.Steps[0]

@@ -4648,8 +4648,13 @@ type RegionLink struct {
 	// heard, for a moment: the origin may count more than is missing, and the
 	// destination less.
 	UnsurePartitions uint32 `protobuf:"varint,13,opt,name=unsure_partitions,json=unsurePartitions,proto3" json:"unsure_partitions,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Needs_full_sync are the nodes of the origin whose index passed its budget
+	// (repair.index_bytes) and keeps no more what the destination lacks, until that has
+	// everything: what the log does not bring is found by comparing whole partitions.
+	// As the origin sees it only.
+	NeedsFullSync []string `protobuf:"bytes,14,rep,name=needs_full_sync,json=needsFullSync,proto3" json:"needs_full_sync,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegionLink) Reset() {
@@ -4771,6 +4776,13 @@ func (x *RegionLink) GetUnsurePartitions() uint32 {
 		return x.UnsurePartitions
 	}
 	return 0
+}
+
+func (x *RegionLink) GetNeedsFullSync() []string {
+	if x != nil {
+		return x.NeedsFullSync
+	}
+	return nil
 }
 
 type RegionVerifyRequest struct {
@@ -5357,7 +5369,7 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x11RegionLagResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x120\n" +
 	"\x05links\x18\x02 \x03(\v2\x1a.atoll.admin.v1.RegionLinkR\x05links\x12\x16\n" +
-	"\x06silent\x18\x03 \x03(\tR\x06silent\"\xb0\x03\n" +
+	"\x06silent\x18\x03 \x03(\tR\x06silent\"\xd8\x03\n" +
 	"\n" +
 	"RegionLink\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12 \n" +
@@ -5373,7 +5385,8 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	" \x01(\x04R\x06unheld\x12-\n" +
 	"\x12unknown_partitions\x18\v \x01(\rR\x11unknownPartitions\x12)\n" +
 	"\x11complete_as_of_ms\x18\f \x01(\x03R\x0ecompleteAsOfMs\x12+\n" +
-	"\x11unsure_partitions\x18\r \x01(\rR\x10unsurePartitions\"^\n" +
+	"\x11unsure_partitions\x18\r \x01(\rR\x10unsurePartitions\x12&\n" +
+	"\x0fneeds_full_sync\x18\x0e \x03(\tR\rneedsFullSync\"^\n" +
 	"\x13RegionVerifyRequest\x12\f\n" +
 	"\x01a\x18\x01 \x01(\tR\x01a\x12\f\n" +
 	"\x01b\x18\x02 \x01(\tR\x01b\x12\x12\n" +
