@@ -14,9 +14,9 @@
 // Invariants:
 //
 //	C1  What the node knows of a bucket never becomes older.
-//	C2  A change is told to be made only when a quorum of owners has it. With
-//	    Config.Serial no other change of the region was made since it was
-//	    read; what another region changed at the same time is merged.
+//	C2  A change is told to be made only when a majority of the owners has decided
+//	    it, and no other change of the region was made since it was read; what
+//	    another region changed at the same time is merged.
 //	C3  Refresh answers with what a read found that began after it was asked.
 //
 // Run owns the one goroutine. Refreshes run on those of the coordinator and on
@@ -45,11 +45,6 @@ import (
 type Config struct {
 	// Floor are the buckets that are there where the store does not say otherwise.
 	Floor bucket.Table
-	// Serial has the owners of the region decide about changes together. Otherwise
-	// the one that takes them decides: of two changes at the same time one is
-	// refused, unless they meet different owners because nodes come and go. Then
-	// the later one holds.
-	Serial bool
 	// Beat is how often the store is asked; 0 is 1 s.
 	Beat time.Duration
 }

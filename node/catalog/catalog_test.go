@@ -103,7 +103,7 @@ func (r *region) node(t *testing.T, disk *memstore.Disk, floor ...bucket.Definit
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { engine.Close() })
-	c, err := New(Config{Floor: floor, Serial: true}, Deps{
+	c, err := New(Config{Floor: floor}, Deps{
 		Get: r.get, Put: r.put, Regions: func() []string { return []string{"eu", "us"} },
 		Beside: engine, HLC: r.clock, Chance: func() float64 { return 0.5 }, Log: hclog.NewNullLogger(),
 	})

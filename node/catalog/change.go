@@ -105,10 +105,7 @@ func (c *Catalog) change(ctx context.Context, asked bucket.Definition, f step) (
 func (c *Catalog) write(ctx context.Context, t bucket.Table, token []byte) error {
 	p := coord.Put{
 		Bucket: coord.SystemBucket, Key: []byte(tableKey), Value: bucket.AppendTable(nil, t), Context: token,
-		Level: quorum.LocalQuorum, System: true, Deadline: deadline(ctx), Condition: crdt.Condition{Kind: crdt.IfContext},
-	}
-	if c.cfg.Serial {
-		p.Level = quorum.LocalSerial
+		Level: quorum.LocalSerial, System: true, Deadline: deadline(ctx), Condition: crdt.Condition{Kind: crdt.IfContext},
 	}
 	ch := make(chan error, 1)
 	c.deps.Put(p, func(_ coord.PutResult, err error) { ch <- err })
