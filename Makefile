@@ -27,6 +27,8 @@ PLANTED_MAX ?= 2000
 # Worlds also for bugs that take them hundreds of seeds, and have a test of their own.
 PLANTED_RARE ?= true
 N ?= 200
+# Operations by consensus that serial-proof has porcupine judge.
+OPS ?= 1000000
 FUZZTIME ?= 10s
 BENCH ?= .
 BENCHTIME ?= 1s
@@ -63,8 +65,12 @@ sim: ## Run N= simulated worlds and models from SEED=
 
 .PHONY: sim-world
 sim-world:
-	$(GOTEST) $(RACEFLAG) -count=1 -timeout 60m -v ./node/nodetest -run '^Test(Sim.*|RegionLost|Parted|Accounts)$$' -sim.seed=$(SEED) -sim.n=$(N) \
+	$(GOTEST) $(RACEFLAG) -count=1 -timeout 60m -v ./node/nodetest -run '^Test(Sim.*|RegionLost|Parted|Accounts|SerialProof)$$' -sim.seed=$(SEED) -sim.n=$(N) -proof.ops=$$(( $(N) * 200 )) \
 	  -lost.n=$$(( ($(N) * 2 + 2) / 3 )) -sim.parted=$$(( ($(N) + 9) / 10 )) -account.n=$$(( ($(N) + 9) / 10 ))
+
+.PHONY: serial-proof
+serial-proof: ## Judge OPS= conditional writes and serial reads of Worlds full of them, from SEED=
+	$(GOTEST) $(RACEFLAG) -count=1 -timeout 60m -v ./node/nodetest -run '^TestSerialProof$$' -sim.seed=$(SEED) -proof.ops=$(OPS)
 
 .PHONY: sim-model
 sim-model:

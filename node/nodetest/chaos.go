@@ -17,7 +17,7 @@ type faultCount struct {
 	crashes, restarts, wipes, rollbacks, lostRecords, corrupted int
 	cuts, regionCuts, logLosses, skews                          int
 	joins, drains, replaced, storeOutages                       int
-	sways, deaf                                                 int
+	sways, deaf, pauses                                         int
 	// backups are those of the rollbacks that put back a whole data directory.
 	backups int
 	// fullDisks are disks that others filled; caughtUp counts owners that were seen
@@ -34,7 +34,7 @@ func (f faultCount) String() string {
 		{"crashes", f.crashes}, {"clean restarts", f.restarts}, {"wipes", f.wipes}, {"rollbacks", f.rollbacks}, {"backups put back", f.backups},
 		{"lost records", f.lostRecords}, {"unreadable records", f.corrupted}, {"cuts", f.cuts}, {"region cuts", f.regionCuts}, {"log losses", f.logLosses}, {"skews", f.skews},
 		{"joins", f.joins}, {"drains", f.drains}, {"replaced", f.replaced}, {"store outages", f.storeOutages},
-		{"weights", f.sways}, {"old topologies", f.deaf}, {"full disks", f.fullDisks}, {"caught up", f.caughtUp}, {"taking writes again", f.refilled},
+		{"weights", f.sways}, {"old topologies", f.deaf}, {"pauses", f.pauses}, {"full disks", f.fullDisks}, {"caught up", f.caughtUp}, {"taking writes again", f.refilled},
 	} {
 		if c.n > 0 {
 			fmt.Fprintf(&b, "%s %d, ", c.name, c.n)
@@ -277,6 +277,10 @@ func (w *World) wipeWitness(ctx context.Context) {
 
 // settle waits until the World is whole again, as far as repair can tell.
 func (w *World) settle(ctx context.Context) bool {
+	if f := w.shape.Focus; f != nil && f.deciders > 0 {
+		w.resting.Add(1)
+		defer w.resting.Add(-1)
+	}
 	if !pause.For(ctx, 15*time.Second) { // a pass of the scrub
 		return false
 	}

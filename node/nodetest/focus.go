@@ -26,6 +26,9 @@ type Focus struct {
 	// is how long one waits between two operations at most.
 	keys, clients int
 	think         time.Duration
+	// deciders are how many each region has, which work on so many contested keys
+	// at a time.
+	deciders, contested int
 	// sync is how long every disk takes at most.
 	sync  time.Duration
 	noise memnet.Faults

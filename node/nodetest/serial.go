@@ -1,18 +1,14 @@
 package nodetest
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/anishathalye/porcupine"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/internal/pause"
@@ -27,10 +23,11 @@ import (
 // judged by porcupine, key by key (L1).
 
 const (
-	// serialKeys are used at a time in a region. A key is used for so many
-	// operations and so many unknown outcomes, which the checker has to place
-	// anywhere.
+	// serialKeys are used at a time by the deciders of a region, of which there are
+	// serialClients. A key is used for so many operations and so many unknown
+	// outcomes, which the checker has to place anywhere.
 	serialKeys    = 2
+	serialClients = 3
 	serialOps     = 200
 	serialUnknown = 8
 )
@@ -56,6 +53,8 @@ type serialBook struct {
 	current map[[2]int]*serialKey // by region and place
 	n       int
 	replays int
+	// What porcupine said, by operations and by keys.
+	judged, illegal, undecided int
 }
 
 // serialKey is a key and what was done to it.
@@ -149,15 +148,22 @@ type decider struct {
 	id   int
 	n    int
 	last map[string]crdt.Version // that it saw, by key
+	// keys that are used at a time, and how long it waits at most.
+	keys  int
+	think time.Duration
 }
 
 func (w *World) decider(i, region int) *decider {
-	return &decider{client: w.client(i, region, nil), id: i, last: map[string]crdt.Version{}}
+	d := &decider{client: w.client(i, region, nil), id: i, last: map[string]crdt.Version{}, keys: serialKeys, think: 150 * time.Millisecond}
+	if f := w.shape.Focus; f != nil {
+		d.keys, d.think = f.contested, f.think
+	}
+	return d
 }
 
 func (d *decider) run(ctx context.Context) {
-	for pause.For(ctx, time.Duration(1+d.rng.IntN(150))*time.Millisecond) {
-		if node := d.coordinator(); node != nil {
+	for pause.For(ctx, time.Millisecond+time.Duration(d.rng.Int64N(int64(d.think)))) {
+		if node := d.coordinator(); node != nil && d.w.resting.Load() == 0 {
 			d.step(node)
 		}
 	}
@@ -168,7 +174,7 @@ func (d *decider) step(node *coord.Coordinator) {
 	if d.rng.IntN(5) < 2 {
 		region = -1
 	}
-	k := d.w.serial.pick(region, d.rng.IntN(serialKeys))
+	k := d.w.serial.pick(region, d.rng.IntN(d.keys))
 	op := &serialOp{who: d.id, call: time.Since(d.w.start)}
 	draw := d.rng.IntN(10)
 	if draw < 3 {
@@ -350,105 +356,4 @@ func (h *history) fork(key string, live []crdt.Version) {
 		dots = append(dots, live[i].Dot)
 	}
 	h.problem("L1: %s, which only consensus writes, has siblings: %v", key, dots)
-}
-
-// register is what the operations mean one after the other: at most one value.
-// An operation of unknown outcome may take effect at any time after its call,
-// also after everything else.
-var register = porcupine.Model{
-	Init: func() any { return "" },
-	Step: func(state, input, _ any) (bool, any) {
-		cur, op := state.(string), input.(*serialOp)
-		holds := !(op.absent && cur != "") && !(op.expect != "" && cur != op.expect)
-		switch {
-		case op.read:
-			return op.saw == cur, cur
-		case op.outcome == serialFailed:
-			return !holds && op.saw == cur, cur
-		case op.outcome == serialDone && !holds:
-			return false, cur
-		case !holds:
-			return true, cur
-		}
-		return true, op.value
-	},
-}
-
-// tell lists the operations in the order of their calls.
-func (k *serialKey) tell() string {
-	var b strings.Builder
-	for _, op := range slices.SortedFunc(slices.Values(k.ops), func(a, b *serialOp) int { return cmp.Compare(a.call, b.call) }) {
-		what := "write " + strconv.Quote(op.value)
-		switch {
-		case op.read:
-			what = "read"
-		case op.absent:
-			what += " if absent"
-		case op.expect != "":
-			what += " if " + strconv.Quote(op.expect)
-		}
-		fmt.Fprintf(&b, "  c%d %v - %v %s: %s, saw %q\n", op.who, op.call, op.ret, what, [...]string{"unknown", "done", "condition failed", "not applied"}[op.outcome], op.saw)
-		if op.outcome == serialOpen || op.outcome == serialNothing || len(op.tries) > 1 {
-			for _, try := range op.tries {
-				fmt.Fprintf(&b, "      %s\n", try)
-			}
-		}
-	}
-	return b.String()
-}
-
-// linearizable judges all keys of which no disk has taken back what it had
-// acknowledged without a sign.
-func (w *World) linearizable() (problems []string) {
-	for _, name := range w.serial.names() {
-		if w.lied(name) {
-			continue
-		}
-		k := w.serial.keys[name]
-		problems = append(problems, k.denied()...)
-		var ops []porcupine.Operation
-		for _, op := range k.ops {
-			ret := int64(op.ret)
-			switch {
-			case op.outcome == serialNothing, op.read && op.outcome == serialOpen:
-				continue
-			case op.outcome == serialOpen:
-				ret = 1 << 60
-			}
-			ops = append(ops, porcupine.Operation{ClientId: op.who, Input: op, Call: int64(op.call), Return: ret})
-		}
-		switch porcupine.CheckOperationsTimeout(register, ops, 0) {
-		case porcupine.Ok:
-		case porcupine.Illegal:
-			problems = append(problems, fmt.Sprintf("L1: the %d operations on %s are not linearizable:\n%s", len(ops), name, k.tell()))
-		case porcupine.Unknown:
-			problems = append(problems, fmt.Sprintf("L1: the %d operations on %s were not judged", len(ops), name))
-		}
-	}
-	return problems
-}
-
-// denied are the values that somebody saw although their writer was told that they
-// were not written.
-func (k *serialKey) denied() (problems []string) {
-	for _, op := range k.ops {
-		if op.read || op.value == "" || op.outcome != serialNothing {
-			continue
-		}
-		if slices.ContainsFunc(k.ops, func(other *serialOp) bool { return other.saw == op.value }) {
-			problems = append(problems, fmt.Sprintf("L1: %s shows %q, which was reported as not applied:\n%s", k.name, op.value, k.tell()))
-		}
-	}
-	return problems
-}
-
-func (b *serialBook) names() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var out []string
-	for name := range b.keys {
-		out = append(out, name)
-	}
-	slices.Sort(out)
-	return out
 }

@@ -39,8 +39,12 @@ type Report struct {
 	// Serial operations at LOCAL_SERIAL and SERIAL, those at SERIAL among them, and
 	// those of unknown outcome.
 	Serial, Homed, SerialUnknown, SerialReplays int
-	Problems                                    []string
-	Converged                                   time.Duration // after the last fault
+	// Judged are those on which porcupine gave its verdict: not reads that failed, what was
+	// not applied, and keys of which a disk took something back. Illegal keys are
+	// not linearizable, and Undecided ones were given up.
+	Judged, Illegal, Undecided int
+	Problems                   []string
+	Converged                  time.Duration // after the last fault
 }
 
 func (r Report) String() string {
@@ -69,9 +73,9 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	}
 	ctx, stop := context.WithTimeout(context.Background(), length)
 	defer stop()
-	clients, deciders := 3, 3 // of each region
+	clients, deciders := 3, serialClients // of each region
 	if f := shape.Focus; f != nil {
-		clients, deciders = f.clients, 0
+		clients, deciders = f.clients, f.deciders
 	}
 	var work sync.WaitGroup
 	for i := range clients * shape.Regions {
@@ -82,7 +86,7 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 		s := w.solo(clients*shape.Regions+r, r)
 		work.Go(func() { s.run(ctx) })
 		for i := range deciders {
-			d := w.decider((clients+1)*shape.Regions+3*r+i, r)
+			d := w.decider((clients+1)*shape.Regions+deciders*r+i, r)
 			work.Go(func() { d.run(ctx) })
 		}
 	}
@@ -154,6 +158,7 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	r.Conceded, r.Replays, r.Doubtful = w.hist.conceded, w.hist.replays, w.hist.doubtful
 	r.Serial, r.Homed, r.SerialUnknown = w.serial.counts()
 	r.SerialReplays = w.serial.replays
+	r.Judged, r.Illegal, r.Undecided = w.serial.judged, w.serial.illegal, w.serial.undecided
 	return r
 }
 

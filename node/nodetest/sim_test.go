@@ -32,6 +32,7 @@ func judgeWorld(t *testing.T, seed uint64, r Report) {
 func TestSim(t *testing.T) {
 	began := time.Now()
 	var simulated time.Duration
+	var verdict verdicts
 	for i := range *simN {
 		seed := *simSeed + uint64(i)
 		shape := Shape{Regions: 1 + int(seed%2), Nodes: 3 + int(seed/2%2), Partitions: 8, Churn: seed%5 == 0, Sessions: seed%4 < 2, Collect: *simCollect > 0 && seed%*simCollect == 0}
@@ -41,8 +42,10 @@ func TestSim(t *testing.T) {
 			r = Simulate(t, seed, shape, time.Minute, log)
 		})
 		simulated += r.Simulated
+		verdict.add(r)
 		judgeWorld(t, seed, r)
 	}
+	t.Log(verdict)
 	t.Logf("%d seeds, %v simulated in %v (%.0fx)", *simN, simulated.Round(time.Second), time.Since(began).Round(time.Millisecond),
 		simulated.Seconds()/time.Since(began).Seconds())
 }

@@ -103,6 +103,9 @@ type World struct {
 	start  time.Time
 	faults faultCount
 	noise  memnet.Faults // on all links, while faults are injected
+	// resting counts who waits for the World to be at rest: while somebody does,
+	// deciders do nothing, if there are many.
+	resting atomic.Int32
 	// probers were made; see full.go.
 	probers int
 	// calm: no rounds of collection are begun any more.
