@@ -45,6 +45,9 @@ type Message struct {
 	Events  []crdt.Dot
 }
 
+// Highest of the ballots that the message asks to promise or to accept.
+func (m *Message) Highest() Ballot { return max(m.Ballot, m.Proposal.Ballot, m.Next) }
+
 // Verdict of an acceptor.
 type Verdict uint8
 

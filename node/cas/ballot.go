@@ -8,6 +8,10 @@ type Ballot uint64
 
 const proposerBits = 16
 
+// MaxAhead is how far ahead of its clock, in milliseconds, an acceptor takes a
+// ballot: what is promised once cannot be taken back.
+const MaxAhead = 400
+
 // MaxBallot is the highest that is accepted from anybody; see crdt.MaxN.
 const MaxBallot Ballot = crdt.MaxN
 
@@ -16,6 +20,9 @@ func At(ms int64) Ballot { return Ballot(ms) << proposerBits }
 
 // Millis since 1970.
 func (b Ballot) Millis() int64 { return int64(b >> proposerBits) }
+
+// TooFar reports whether acceptors refuse it, where it is nowMs.
+func (b Ballot) TooFar(nowMs int64) bool { return b.Millis() > nowMs+MaxAhead }
 
 // Next is a ballot of the proposer's above b, of now if that is above it.
 func (b Ballot) Next(nowMs int64, proposer uint16) Ballot {

@@ -315,7 +315,7 @@ func (m *model) step(o *owner, s Step) {
 	o.asked = map[int]bool{}
 	a := m.receive(o, &msg)
 	if msg.Verb == Accept && a.Verdict != OK {
-		m.step(o, o.prop.Unsent(s.Turn, &a))
+		m.step(o, o.prop.Unsent(s.Turn, &a, m.ms(o)))
 		return
 	}
 	o.sync()

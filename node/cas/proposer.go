@@ -214,7 +214,7 @@ func (p *Proposer) Answer(turn uint64, slot int, second bool, a Answer, nowMs in
 	if turn != p.turn || p.phase != preparing && p.phase != accepting {
 		return Step{}
 	}
-	p.highest = max(p.highest, a.Promised, a.Committed)
+	p.sees(&a, nowMs)
 	if a.Verdict != OK {
 		p.again, p.outbid = true, true
 		// A moving slot cannot accept once one of its nodes will not.
@@ -233,6 +233,17 @@ func (p *Proposer) Answer(turn uint64, slot int, second bool, a Answer, nowMs in
 	return p.after(p.tally.Ack(slot, second), nowMs)
 }
 
+// sees goes above what an acceptor has promised, but where no acceptor would follow:
+// one that has promised what is far in the future, when its clock was wrong, takes
+// no part until then, and the others decide.
+func (p *Proposer) sees(a *Answer, nowMs int64) {
+	for _, b := range []Ballot{a.Promised, a.Committed} {
+		if !b.TooFar(nowMs) {
+			p.highest = max(p.highest, b)
+		}
+	}
+}
+
 // Fail says that a node of a slot will not answer the message of that turn;
 // refused, that it cannot have done, and will never do, what the message asks.
 func (p *Proposer) Fail(turn uint64, slot int, second, refused bool, nowMs int64) Step {
@@ -249,13 +260,14 @@ func (p *Proposer) Fail(turn uint64, slot int, second, refused bool, nowMs int64
 
 // Unsent says that the Accept of that turn went to nobody, since the proposer's own
 // acceptor has refused it, with a, or nil for another reason.
-func (p *Proposer) Unsent(turn uint64, a *Answer) Step {
+func (p *Proposer) Unsent(turn uint64, a *Answer, nowMs int64) Step {
 	if turn != p.turn || p.phase != accepting {
 		return Step{}
 	}
 	p.again = true
 	if a != nil {
-		p.highest, p.outbid = max(p.highest, a.Promised, a.Committed), true
+		p.sees(a, nowMs)
+		p.outbid = true
 	}
 	for i := range p.row.Slots {
 		p.finals.Ack(i, false)

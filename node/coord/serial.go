@@ -108,6 +108,9 @@ func (w *write) propose() {
 	}
 	c.serial(w.k, op, w.want.home, p.Deadline, func(r serialResult) {
 		switch {
+		case r.Err != nil && r.Err.again && !w.forwarded:
+			w.refused = r.Err
+			w.route(w.at + 1)
 		case r.Err != nil:
 			w.done(PutResult{}, r.Err)
 		case r.Result == cas.Done && r.Carried != nil:

@@ -55,8 +55,11 @@ type serialRun struct {
 	fenced error
 	// ended: an acceptor has said that the request is; carried: that it was, or may
 	// have been, carried out.
-	ended    bool
-	carried  bool
+	ended   bool
+	carried bool
+	// barred: this node cannot decide it, since its clock is off, or was; see
+	// serialclock.go.
+	barred   bool
 	deadline time.Time
 	done     func(serialResult)
 	timer    *time.Timer
@@ -198,6 +201,11 @@ func (sk *serialKey) next() {
 		sk.ends(serialResult{Err: e})
 		return
 	}
+	if sk.c.Replica.Skewed() {
+		sk.run.barred = true
+		sk.ends(serialResult{Outcome: cas.Outcome{Result: cas.Refused}})
+		return
+	}
 	if err := sk.c.decides(&sk.k, sk.run.home); err != nil {
 		sk.run.fenced = err
 		sk.ends(serialResult{Outcome: cas.Outcome{Result: cas.Refused}})
@@ -233,6 +241,9 @@ func (sk *serialKey) ends(res serialResult) {
 	sk.run = nil
 	r.timer.Stop()
 	res.fenced, res.ended, res.carried = r.fenced, r.ended, r.carried
+	if r.barred && res.Err == nil && res.Result == cas.Refused && !r.ended && !r.carried && r.fenced == nil {
+		res.Err = sk.c.localError(replica.ErrClockSkew)
+	}
 	sk.todo = append(sk.todo, func() { r.done(res) })
 	sk.next()
 }
@@ -310,6 +321,8 @@ func (sk *serialKey) take(s cas.Step) {
 	case s.Again:
 		sk.again()
 	case s.Send == nil:
+	case outOfReach(s.Send.Highest(), sk.c.HLC.Now()):
+		sk.bar(s.Send.Verb, s.Turn)
 	case s.Send.Verb == cas.Prepare:
 		sk.prepare(s.Send, s.Turn)
 	default:
@@ -325,7 +338,7 @@ func (sk *serialKey) again() {
 		sk.mu.Unlock()
 		return
 	}
-	if r.fenced != nil { // it stays so
+	if r.fenced != nil || r.barred { // it stays so
 		sk.step(sk.prop.Expire())
 		sk.mu.Unlock()
 		return
@@ -344,6 +357,9 @@ func (sk *serialKey) again() {
 		var s cas.Step
 		if err := sk.c.decides(&sk.k, r.home); err != nil {
 			r.fenced = err
+			s = sk.prop.Expire()
+		} else if sk.c.Replica.Skewed() {
+			r.barred = true
 			s = sk.prop.Expire()
 		} else if sk.k.place(sk.c.cfg.Self) < 0 || sk.c.Replica.Actor() != sk.actor {
 			s = sk.prop.Expire() // somebody else proposes from here on
@@ -428,6 +444,9 @@ func (sk *serialKey) hears(a cas.Answer, err error) {
 func (sk *serialKey) answered(k *key, turn uint64, slot int, second bool, id topology.NodeID, a cas.Answer, err error) {
 	now := sk.c.HLC.Now()
 	sk.hears(a, err)
+	if err == nil && id == sk.c.cfg.Self {
+		sk.ownPromise(&a, now)
+	}
 	if err == nil {
 		sk.feed(func(p *cas.Proposer) cas.Step { return p.Answer(turn, slot, second, a, now) })
 		return
@@ -489,12 +508,15 @@ func (sk *serialKey) accept(m *cas.Message, turn uint64) {
 				sk.answered(&k, turn, self, selfSecond, sk.c.cfg.Self, a.Answer, localRefusal(err))
 				return
 			}
+			now := sk.c.HLC.Now()
 			sk.hears(a.Answer, err)
 			refused := &a.Answer
 			if err != nil {
 				refused = nil
+			} else {
+				sk.ownPromise(refused, now)
 			}
-			sk.feed(func(p *cas.Proposer) cas.Step { return p.Unsent(turn, refused) })
+			sk.feed(func(p *cas.Proposer) cas.Step { return p.Unsent(turn, refused, now) })
 		},
 	})
 }

@@ -140,6 +140,9 @@ func (r *Replica) Abandon() { r.abandoned.Store(true) }
 // far from its peers', and returns what held before.
 func (r *Replica) SetSkewed(skewed bool) (was bool) { return r.skewed.Swap(skewed) }
 
+// Skewed reports whether minting is forbidden for that.
+func (r *Replica) Skewed() bool { return r.skewed.Load() }
+
 func (r *Replica) submit(op storage.Op) {
 	if r.stopping.Load() {
 		op.Done(ErrStopping)

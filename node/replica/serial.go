@@ -160,7 +160,7 @@ func (o *serialOp) Decide(tx storage.Txn) error {
 		}
 		return err
 	}
-	if ms := max(m.Ballot, m.Proposal.Ballot).Millis(); ms > o.r.hlc.Now()+maxAhead.Milliseconds() {
+	if m.Highest().TooFar(o.r.hlc.Now()) {
 		return fmt.Errorf("%w, or the proposer's is: its ballot is too far ahead", ErrClockSkew)
 	}
 	if !m.Proposal.ID.IsZero() && m.Verb != cas.Commit {

@@ -96,6 +96,11 @@ func TestSerialIsDurable(t *testing.T) {
 		if _, err := p.serial(k, true, accept(proposal(cas.At(time.Now().UnixMilli()+1000), "far", nil))); !errors.Is(err, replica.ErrClockSkew) {
 			t.Errorf("a ballot of the future: %v", err)
 		}
+		next := accept(proposal(cas.At(time.Now().UnixMilli()), "far", nil))
+		next.Next = cas.At(time.Now().UnixMilli() + 1000)
+		if _, err := p.serial(k, true, next); !errors.Is(err, replica.ErrClockSkew) {
+			t.Errorf("a promise of a ballot of the future: %v", err)
+		}
 		p.crash(false)
 	})
 }

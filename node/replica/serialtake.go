@@ -27,10 +27,8 @@ import (
 // nobody may have it promise what is far in the future.
 
 const (
-	// maxAhead is how far ahead of this node's clock a ballot may be.
-	maxAhead = 400 * time.Millisecond
 	// forgotten is how far ahead of its clock a node starts that forgot what it
-	// promised: further than maxAhead.
+	// promised: further than cas.MaxAhead.
 	forgotten = 500 * time.Millisecond
 	// takeBytes bounds a page.
 	takeBytes = 256 << 10
