@@ -36,6 +36,7 @@ func (n *Node) Figures() *admin.Figures {
 		Commits:        n.replica.Commits(),
 	}
 	f.Incoming, f.Outgoing = n.Lag()
+	f.ClockAhead, f.ClockOff = n.Clock()
 	f.CompleteAsOf, f.ConvergedAsOf = n.completeAsOf(), n.convergedAsOf()
 	f.PartitionsPrimary, f.OpenGaps = n.shares()
 	known, at := n.buckets.Known()

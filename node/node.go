@@ -146,9 +146,11 @@ type Node struct {
 	news    *news
 	asking  asking
 	// hot counts keys, once somebody does.
-	hot     atomic.Pointer[func(int) hotkey.Report]
-	gap     chan struct{}
-	started time.Time // by New: peers may ask for the status before Run
+	hot atomic.Pointer[func(int) hotkey.Report]
+	gap chan struct{}
+	// clockAhead in nanoseconds; see Clock.
+	clockAhead atomic.Int64
+	started    time.Time // by New: peers may ask for the status before Run
 }
 
 // New opens the node's state. Nothing runs before Run, except that peers'

@@ -33,6 +33,7 @@ func (m skewMonitor) Run(ctx context.Context) error {
 	for {
 		offsets := m.offsets(ctx)
 		off := typical(offsets)
+		m.n.clockAhead.Store(int64(-off))
 		skewed := off > hlc.MaxAhead || off < -hlc.MaxAhead
 		if was := m.n.replica.SetSkewed(skewed); was != skewed {
 			if skewed {
@@ -47,6 +48,12 @@ func (m skewMonitor) Run(ctx context.Context) error {
 		case <-beat.C:
 		}
 	}
+}
+
+// Clock returns how far this node's clock was ahead of its peers' when they were
+// asked last, and whether that is so much that it mints nothing.
+func (n *Node) Clock() (ahead time.Duration, off bool) {
+	return time.Duration(n.clockAhead.Load()), n.replica.Skewed()
 }
 
 // offsets returns how far ahead of this node the clocks of reachable peers are,

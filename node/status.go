@@ -33,6 +33,7 @@ func (n *Node) report() report {
 		Epoch:           n.Topology().Epoch, PartitionsBehind: n.replica.BehindCount(),
 		Leftovers: len(n.replica.Leftovers()), Unreadable: uint64(n.replica.DamagedCount()),
 	}
+	s.ClockAhead, s.ClockOff = n.Clock()
 	for _, o := range n.hints.Owed() {
 		s.Hints += uint64(o.Count)
 		s.HintBytes += uint64(o.Bytes)

@@ -19,8 +19,8 @@ func statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show the nodes of the region and what it lacks of others",
 		Long: `Show the nodes of the region, and its links from other regions. The exit code
-is 8 when a node or a link is down or not ready, or a record is unreadable, and
-standard error says why.
+is 8 when a node or a link is down or not ready, a record is unreadable, or a clock
+is off, and standard error says why.
 
   ST        U up, D down: it did not answer. Then N normal; J joining: it
             starts, catches up, or has registered and owns nothing yet; L leaving:
@@ -81,6 +81,9 @@ func degraded(st *adminv1.GetStatusResponse) []string {
 		if n.Unreadable > 0 {
 			bad = append(bad, fmt.Sprintf("node %s cannot read %d records; 'atoll repair' fetches them from other owners", n.Id, n.Unreadable))
 		}
+		if n.ClockOff {
+			bad = append(bad, fmt.Sprintf("node %s has a clock that is %s other nodes': it takes no writes until that is right; see its time synchronisation", n.Id, aheadText(n.ClockAheadMs)))
+		}
 		if len(n.PeersDown) > 0 {
 			bad = append(bad, fmt.Sprintf("node %s does not reach %s", n.Id, strings.Join(n.PeersDown, ", ")))
 		}
@@ -94,6 +97,14 @@ func degraded(st *adminv1.GetStatusResponse) []string {
 		}
 	}
 	return bad
+}
+
+// aheadText says by how much a clock differs, behind which the others are named.
+func aheadText(ms int64) string {
+	if ms < 0 {
+		return millisText(-ms) + " behind"
+	}
+	return millisText(ms) + " ahead of"
 }
 
 // neverHeard says that the age of the last heartbeat is that of the node: one

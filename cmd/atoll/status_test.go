@@ -118,6 +118,15 @@ func TestStatus(t *testing.T) {
 			nil, "node n1 does not reach n2, n3",
 		},
 		{
+			"clock ahead", func(st *adminv1.GetStatusResponse) { st.Nodes[1].ClockAheadMs, st.Nodes[1].ClockOff = 30_012, true }, exitDegraded,
+			nil, "node n2 has a clock that is 30s ahead of other nodes': it takes no writes",
+		},
+		{
+			"clock behind", func(st *adminv1.GetStatusResponse) { st.Nodes[1].ClockAheadMs, st.Nodes[1].ClockOff = -251, true }, exitDegraded,
+			nil, "node n2 has a clock that is 251ms behind other nodes': it takes no writes",
+		},
+		{"clock right", func(st *adminv1.GetStatusResponse) { st.Nodes[1].ClockAheadMs = -249 }, exitOK, nil, ""},
+		{
 			"link", func(st *adminv1.GetStatusResponse) { st.Links[0].Alive = false; st.Links[0].HeartbeatAgeMs = 7000 }, exitDegraded,
 			[]string{"us n1 NO 7s 5 1m1s 2.0 KiB"}, "node n1 hears nothing from region us for 7s",
 		},

@@ -28,10 +28,14 @@ type Figures struct {
 	// yet.
 	PartitionsBehind, Leftovers int
 	// OpenGaps are dots that the clocks lack below their highest.
-	OpenGaps  uint64
-	PeersDown []topology.NodeID
-	Coord     *coord.Stats
-	Repair    *repair.Stats
+	OpenGaps uint64
+	// ClockAhead of those of the region's other nodes, and ClockOff while that is so
+	// much that the node mints nothing.
+	ClockAhead time.Duration
+	ClockOff   bool
+	PeersDown  []topology.NodeID
+	Coord      *coord.Stats
+	Repair     *repair.Stats
 	// Waiting operations, for what their sessions know.
 	Waiting int
 	// OnDemand is the repair that somebody asked for last.

@@ -70,6 +70,8 @@ type NodeStatus struct {
 	Leftovers                          int            // partitions held and not owned any more
 	Hints, HintBytes                   uint64         // that wait here for owners that were away
 	Unreadable                         uint64         // records spoiled by the disk and not repaired yet
+	ClockAhead                         time.Duration  // of the other nodes' clocks
+	ClockOff                           bool           // by so much that the node mints nothing
 }
 
 // LinkStatus is what this region lacks of another one, by one node's account.

@@ -94,6 +94,8 @@ type Stats struct {
 	// ManySiblings counts reads that showed as many as the bucket warns of, and
 	// ContextsOmitted answers whose context was too large.
 	ManySiblings, ContextsOmitted atomic.Uint64
+	// ManySiblingWrites counts writes that left as many as the bucket warns of.
+	ManySiblingWrites atomic.Uint64
 	// Missed counts applies that an owner did not confirm: anti-entropy will
 	// find them.
 	Missed atomic.Uint64

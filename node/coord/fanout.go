@@ -335,7 +335,9 @@ func (r *round) conclude(v quorum.Verdict) {
 		f.end(PutResult{}, share, f.c.unavailable(&r.k, f.want, r.tally.Need(), yes, outcome))
 		return
 	}
-	a.ManySiblings = f.minted.Versions >= r.k.bucket.warnSiblings()
+	if a.ManySiblings = f.minted.Versions >= r.k.bucket.warnSiblings(); a.ManySiblings {
+		f.c.stats.ManySiblingWrites.Add(1)
+	}
 	res := PutResult{
 		Version:  f.minted.Dot,
 		Event:    f.minted.Dot,

@@ -87,7 +87,17 @@ func (p *Process) checks() []admin.Check {
 		check("topology", false, checkPeers),
 		check("geo link", false, checkGeo),
 		check("disk", false, checkDisk),
+		check("clock", false, checkClock),
 	}
+}
+
+// checkClock is no reason to take a node out of service: it serves reads, and what
+// clients write through it others decide.
+func checkClock(n *node.Node) error {
+	if ahead, off := n.Clock(); off {
+		return fmt.Errorf("%s ahead of the other nodes': this one takes no writes", ahead.Round(time.Millisecond))
+	}
+	return nil
 }
 
 func checkPeers(n *node.Node) error {

@@ -915,7 +915,13 @@ type NodeStatus struct {
 	HintBytes uint64 `protobuf:"varint,23,opt,name=hint_bytes,json=hintBytes,proto3" json:"hint_bytes,omitempty"`
 	// Unreadable counts records that the disk spoiled and that were not repaired
 	// yet.
-	Unreadable    uint64 `protobuf:"varint,24,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	Unreadable uint64 `protobuf:"varint,24,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	// Clock_ahead_ms is how far the node's clock is ahead of those of the region's
+	// other nodes (their median); negative when it is behind.
+	ClockAheadMs int64 `protobuf:"varint,25,opt,name=clock_ahead_ms,json=clockAheadMs,proto3" json:"clock_ahead_ms,omitempty"`
+	// Clock_off: by so much that the node takes no writes of clients until its clock
+	// is right. Other owners take them.
+	ClockOff      bool `protobuf:"varint,26,opt,name=clock_off,json=clockOff,proto3" json:"clock_off,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1116,6 +1122,20 @@ func (x *NodeStatus) GetUnreadable() uint64 {
 		return x.Unreadable
 	}
 	return 0
+}
+
+func (x *NodeStatus) GetClockAheadMs() int64 {
+	if x != nil {
+		return x.ClockAheadMs
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetClockOff() bool {
+	if x != nil {
+		return x.ClockOff
+	}
+	return false
 }
 
 // LinkStatus is what this region lacks of another one; four separate figures.
@@ -5067,7 +5087,7 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x120\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x1a.atoll.admin.v1.NodeStatusR\x05nodes\x120\n" +
-	"\x05links\x18\x04 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"\xeb\x05\n" +
+	"\x05links\x18\x04 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"\xae\x06\n" +
 	"\n" +
 	"NodeStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -5102,7 +5122,9 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"hint_bytes\x18\x17 \x01(\x04R\thintBytes\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x18 \x01(\x04R\n" +
-	"unreadable\"\xd4\x01\n" +
+	"unreadable\x12$\n" +
+	"\x0eclock_ahead_ms\x18\x19 \x01(\x03R\fclockAheadMs\x12\x1b\n" +
+	"\tclock_off\x18\x1a \x01(\bR\bclockOff\"\xd4\x01\n" +
 	"\n" +
 	"LinkStatus\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x14\n" +
