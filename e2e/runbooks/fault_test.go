@@ -28,6 +28,7 @@ import (
 //	burst R N     N writes of new, long keys in a region, as fast as it takes them
 //	cut A B       no packet passes between two, both ways
 //	heal          undo all cuts
+//	skew X D      X's clock is ahead by D, whole seconds, or behind by -D; 0s: right
 //	later D F     the fault F, when D has passed, while commands are run
 func (r *rehearsal) inject(fault string) error {
 	words := strings.Fields(fault)
@@ -41,6 +42,8 @@ func (r *rehearsal) inject(fault string) error {
 		return r.cut(args[0], args[1])
 	case verb == "burst" && len(args) == 2:
 		return r.burst(args[0], args[1])
+	case verb == "skew" && len(args) == 2:
+		return r.skew(args[0], args[1])
 	case len(args) != 1:
 		return fmt.Errorf("no such fault")
 	case verb == "pause":
@@ -157,6 +160,26 @@ func (r *rehearsal) cut(a, b string) error {
 			if err := r.net.Cut(y.ID, x.ID); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+func (r *rehearsal) skew(name, by string) error {
+	if err := shared.missing[machine.Skewing]; err != nil {
+		r.t.Skipf("NOT RUN: no clock can be set here: %v", err)
+	}
+	d, err := time.ParseDuration(by)
+	if err != nil {
+		return err
+	}
+	nodes, err := r.named(name, false)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if err := machine.SkewClock(n.Pid(), d); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -245,11 +245,20 @@ func (r *rehearsal) step(s *book.Step) error {
 	return err
 }
 
-// run runs a command where clients are. What is done on a node's machine, by
-// 'ssh NODE sudo systemctl start|stop atoll', is done to its process.
+// onMachine is what 'ssh NODE sudo COMMAND' does to the node's process.
+var onMachine = map[string]string{
+	"systemctl start atoll": "start NODE",
+	"systemctl stop atoll":  "stop NODE",
+	"chronyc makestep":      "skew NODE 0s",
+}
+
+// run runs a command where clients are. What is done on a node's machine is done to
+// its process.
 func (r *rehearsal) run(ctx context.Context, command string) (output string, code int, err error) {
-	if words := strings.Fields(r.expand(command)); len(words) == 6 && words[0] == "ssh" && words[2] == "sudo" && words[3] == "systemctl" && words[5] == "atoll" {
-		return "", 0, r.inject(words[4] + " " + words[1])
+	if words := strings.Fields(r.expand(command)); len(words) > 3 && words[0] == "ssh" && words[2] == "sudo" {
+		if fault := onMachine[strings.Join(words[3:], " ")]; fault != "" {
+			return "", 0, r.inject(strings.Replace(fault, "NODE", words[1], 1))
+		}
 	}
 	cmd := exec.CommandContext(ctx, "bash", "-c", command)
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(shared.binary)+":"+os.Getenv("PATH"))

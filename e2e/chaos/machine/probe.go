@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 )
 
 // Ability is something that a fault needs.
@@ -20,6 +21,7 @@ const (
 	Cloning    Ability = "xfs with reflinks"                // power cut
 	Injecting  Ability = "strace injection"                 // sync errors
 	Throttling Ability = "blkio throttle"                   // slow disk
+	Skewing    Ability = "clocks of processes"              // a clock that is off; needs no root
 )
 
 // Probe tries everything out and returns, for what this machine cannot do, why.
@@ -44,7 +46,21 @@ func (r *Run) Probe() map[Ability]error {
 			missing[p.ability] = err
 		}
 	}
+	if err := trySkew(); err != nil {
+		missing[Skewing] = err
+	}
 	return missing
+}
+
+func trySkew() error {
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	err := SkewClock(cmd.Process.Pid, time.Second)
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait() // it tells the signal
+	return err
 }
 
 func root() error {
