@@ -49,6 +49,8 @@ type order struct {
 	Sums *sumsOrder `json:",omitempty"`
 	// Clocks asks about those of partitions.
 	Clocks *clockOrder `json:",omitempty"`
+	// Settle asks to settle what is undecided.
+	Settle bool `json:",omitempty"`
 }
 
 type repairOrder struct {
@@ -65,6 +67,8 @@ type answer struct {
 	Lag       *lagAnswer      `json:",omitempty"`
 	Sums      []partSum       `json:",omitempty"`
 	Clocks    *clockAnswer    `json:",omitempty"`
+	// Undecided is what a Settle left.
+	Undecided *int `json:",omitempty"`
 }
 
 type repairAnswer struct {
@@ -90,7 +94,7 @@ func (n *Node) serveOperate(req peer.Request, reply peer.Done) {
 		b, err := json.Marshal(a)
 		reply(b, err)
 	}
-	if o.Aside != nil || o.Forget != nil || o.Sums != nil { // it reads or writes the store
+	if o.Aside != nil || o.Forget != nil || o.Sums != nil || o.Settle { // it reads or writes the store, or waits
 		go do()
 		return
 	}
@@ -111,6 +115,10 @@ func (n *Node) obey(o order) (answer, error) {
 	if o.Sums != nil {
 		sums, err := n.partSums(*o.Sums)
 		return answer{Sums: sums}, err
+	}
+	if o.Settle {
+		left, err := n.settleHere()
+		return answer{Undecided: &left}, err
 	}
 	if o.Clocks != nil {
 		return answer{Clocks: n.obeyClocks(*o.Clocks)}, nil

@@ -189,7 +189,7 @@ func (n *Node) wireSteer() {
 	}
 	n.steer = regions.NewSteer(n.world, regions.SteerDeps{
 		Leads: n.steward.Leads, Clocks: n.clocksOf, Told: n.toldOf, Nodes: n.nodesOf, Compare: n.compareAll,
-		Kept: n.keptOnlyIn,
+		Kept: n.keptOnlyIn, Settle: n.settleIn,
 		Homes: func(region string) (out []string) {
 			table, _ := n.buckets.Known()
 			for i := range table {

@@ -15,6 +15,8 @@
 //	    comes back by the stages of failback in any case, so that it is counted again
 //	    only when it has what the others took without it.
 //	F3  A region is counted by all nodes that answer before it is ACTIVE.
+//	F4  Homes leave a region that lives only when nothing that was proposed there is
+//	    undecided any more, and what was decided is in the others.
 //
 // The picture of the stages in docs/dr.md is made from the table here; a test holds
 // them equal.

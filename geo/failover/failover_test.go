@@ -28,7 +28,7 @@ func current(t *testing.T, m *regionmap.Map) *Operation {
 
 // enough are facts by which every guard holds.
 func enough(o *Operation) *Facts {
-	f := &Facts{Now: o.Since + 1}
+	f := &Facts{Now: o.Since + 1, Undecided: Lack{Known: o.At().Settled}}
 	for range o.At().Covers {
 		f.Lacks = append(f.Lacks, Lack{Known: true})
 	}
@@ -43,7 +43,7 @@ func TestLines(t *testing.T) {
 		kind   Kind
 		states string
 	}{
-		{Switchover, "DRAINING FENCED FENCED FENCED"},
+		{Switchover, "DRAINING FENCED FENCED FENCED FENCED"},
 		{Failback, "REJOINING REJOINING DRAINING ACTIVE"},
 		{Failover, "FENCED FENCED FENCED"},
 		{Failback, "REJOINING REJOINING DRAINING ACTIVE"},
@@ -67,6 +67,14 @@ func TestLines(t *testing.T) {
 						f.Lacks[len(f.Lacks)-1].Writes = 1
 					}
 					return len(f.Lacks) > 0
+				},
+				"a proposal is undecided": func(f *Facts) bool {
+					f.Undecided.Writes = 1
+					return o.At().Settled
+				},
+				"nobody says what is undecided": func(f *Facts) bool {
+					f.Undecided = Lack{}
+					return o.At().Settled
 				},
 				"nothing is counted": func(f *Facts) bool {
 					f.Lacks = nil

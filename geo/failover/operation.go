@@ -52,6 +52,8 @@ type Facts struct {
 	// where; nil while that is not known, with Why.
 	Lacks []Lack
 	Why   string
+	// Undecided is, for a stage that settles, how many proposals are undecided there.
+	Undecided Lack
 }
 
 // Lack is what is missing for a cover.
@@ -149,6 +151,13 @@ func (o *Operation) Waits(f *Facts) string {
 		if silent := f.Silent[o.Region]; s.Strict && len(silent) > 0 {
 			why = append(why, fmt.Sprintf("no answer from %s of %s", strings.Join(silent, ", "), o.Region))
 		}
+	}
+	switch {
+	case !s.Settled:
+	case !f.Undecided.Known:
+		why = append(why, "not known what is undecided: "+f.Undecided.Detail)
+	case f.Undecided.Writes > 0:
+		why = append(why, fmt.Sprintf("%d proposals are undecided", f.Undecided.Writes))
 	}
 	for i := range s.Covers {
 		switch {

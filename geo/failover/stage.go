@@ -67,6 +67,8 @@ type Stage struct {
 	// Aware: all nodes that answer know of the map; Strict: the subject's all answer.
 	Aware, Strict bool
 	Covers        []Cover
+	// Settled: no owner in the subject holds a proposal at SERIAL that is undecided.
+	Settled bool
 	// Last: there is nothing to wait for any more.
 	Last bool
 	// Abort is whether it can be taken back from here.
@@ -82,6 +84,7 @@ func Stages(k Kind) []Stage {
 		return []Stage{
 			{Name: "draining", State: regionmap.Draining, Aware: true, Abort: true, Doing: "clients move to other regions"},
 			{Name: "fencing", State: regionmap.Fenced, Aware: true, Strict: true, Abort: true, Doing: "every node of the region refuses writes"},
+			{Name: "settling", Settled: true, Abort: true, Doing: "what is proposed there and not decided is finished or passed over"},
 			{Name: "catching-up", Covers: []Cover{{Of: Subject, At: Others, Own: true}}, Abort: true, Doing: "the others get what it has taken"},
 			{Name: "moved", Homes: true, Last: true, Doing: "homes are moved; the region is out of service"},
 		}
@@ -140,6 +143,9 @@ func (s Stage) guards() (out []string) {
 		out = append(out, "all nodes of the region, and all others that answer, know of it")
 	case s.Aware:
 		out = append(out, "all nodes that answer know of it")
+	}
+	if s.Settled {
+		out = append(out, "all nodes of the region hold nothing undecided")
 	}
 	whose := func(own bool) string {
 		if own {

@@ -62,6 +62,8 @@ const (
 	ShipToAll = "ship-to-all"
 	// NoLevelling moves homes before survivors have the same of a lost region.
 	NoLevelling = "no-levelling"
+	// NoSettling moves homes away although something is undecided there.
+	NoSettling = "no-settling"
 	// StaleMap goes by the map of regions that was heard last, old or not.
 	StaleMap = "stale-map"
 	// AckBeforeApply acknowledges what came from another region, and then applies it.
@@ -98,6 +100,7 @@ var All = []struct{ Name, Breaks string }{
 	{SkipFence, "a serial answer waits for what is undecided"},
 	{LastCommit, "what a decision has passed over is dead"},
 	{NoLevelling, "survivors of a region are equal before they go on without it"},
+	{NoSettling, "nothing is undecided in a home when it moves by a switchover"},
 	{StaleMap, "a map of regions replaces only older ones"},
 	{AckBeforeApply, "what is acknowledged to another region is durable here"},
 	{Republish, "a foreign record is not published again"},

@@ -19,6 +19,9 @@ type Op struct {
 	// Write makes the version with that dot and says what its past is; nil for
 	// a read. It is called again for each proposal of the operation.
 	Write func(cur crdt.Record, dot crdt.Dot) (crdt.Version, crdt.VV)
+	// Settle, of a read: it is answered only behind a decided no-op, so that what any
+	// acceptor holds is finished or passed over, also where nobody was asked.
+	Settle bool
 }
 
 // Row is how the slots of the key's partition vote.
@@ -426,7 +429,7 @@ func (p *Proposer) judge(cur crdt.Record, b Ballot, unprepared, agreed bool, now
 		// Perhaps it does not hold since the request was carried out before.
 		return p.prepare(nowMs)
 	}
-	if agreed || p.faults&NoFence != 0 {
+	if agreed && !p.op.Settle || p.faults&NoFence != 0 {
 		p.promised, p.base = b, cur // for the next operation
 		return p.answer(cur)
 	}

@@ -113,8 +113,8 @@ func (c *Coordinator) handleHomePut(req peer.Request, reply peer.Done) {
 		if e == nil && (w.away != "" || w.want.home != m.Home) {
 			e = c.fenced(c.notHome(&w.k, m.Home), NotApplied)
 		}
-		if e != nil {
-			answer(PutResult{}, e)
+		if e != nil { // the asker takes it for what became of the request
+			answer(PutResult{}, e.ofRequest(&p))
 			return
 		}
 		c.stats.Puts.Add(1)

@@ -170,8 +170,12 @@ func (c *Coordinator) serveRegionRead(req peer.Request, reply peer.Done) {
 		out := wire.RegionReply{Share: wire.Share{Yes: uint32(len(a.Replicas)), Needed: uint32(a.Needed), Owners: owners}}
 		if e != nil {
 			out.Share = wire.Share{Yes: uint32(min(e.Acks, n-1)), Needed: uint32(n), Owners: owners, Code: uint8(e.Code), Detail: e.Error()}
-		} else if len(rec.Versions) > 0 {
-			out.Record = crdt.AppendRecord(nil, k.hash, rec)
+		} else {
+			// What went through the key's consensus does not name who took part.
+			out.Yes = max(out.Yes, out.Needed)
+			if len(rec.Versions) > 0 {
+				out.Record = crdt.AppendRecord(nil, k.hash, rec)
+			}
 		}
 		reply(wire.AppendRegionReply(nil, &out), nil)
 	}

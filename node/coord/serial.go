@@ -371,6 +371,19 @@ func (c *Coordinator) handleSerialRead(req peer.Request, reply peer.Done) {
 	})
 }
 
+// Settle has what this node holds of proposals for a key, of which it is a server,
+// finished or passed over, for whatever home they were made. done is called once,
+// whether that came to an end or not: what is left is found at the replica.
+func (c *Coordinator) Settle(fullKey []byte, deadline time.Time, done func()) {
+	k := key{full: fullKey, hash: hashring.KeyHash(fullKey)}
+	k.resolve(c.Topology())
+	if k.place(c.cfg.Self) < 0 {
+		done()
+		return
+	}
+	c.serial(k, cas.Op{Settle: true}, 0, deadline, func(serialResult) { done() })
+}
+
 // serialOnly reports whether l runs through the key's consensus.
 func serialOnly(w want) bool { return w.count == 0 && w.level.Consensus() }
 

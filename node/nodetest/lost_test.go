@@ -115,9 +115,15 @@ func (w *World) ops(region int) api.Regions {
 // carryOut begins an operation and waits for its end.
 func (w *World) carryOut(t *testing.T, a regions.Ask) failover.Operation {
 	t.Helper()
+	return w.carryOutBy(t, 0, a)
+}
+
+// carryOutBy asks a node of region by.
+func (w *World) carryOutBy(t *testing.T, by int, a regions.Ask) failover.Operation {
+	t.Helper()
 	var err error
 	for range 60 {
-		if _, err = w.ops(0).Begin(t.Context(), a); err == nil {
+		if _, err = w.ops(by).Begin(t.Context(), a); err == nil {
 			break
 		}
 		time.Sleep(time.Second)
@@ -128,7 +134,7 @@ func (w *World) carryOut(t *testing.T, a regions.Ask) failover.Operation {
 	// Whoever drives is lost at once, half of the time: another node goes on.
 	if w.rng.IntN(2) == 0 {
 		for _, m := range w.all() {
-			if up := m.running.Load(); m.region == 0 && up != nil && m.ear.leads.Load() {
+			if up := m.running.Load(); m.region == by && up != nil && m.ear.leads.Load() {
 				w.Crash(m)
 				defer w.Start(m)
 				break
@@ -137,7 +143,7 @@ func (w *World) carryOut(t *testing.T, a regions.Ask) failover.Operation {
 	}
 	var v api.RegionsView
 	for range 600 {
-		if v, err = w.ops(0).View(t.Context()); err == nil && v.Operation != nil && v.Operation.Kind == a.Kind && v.Operation.Ended {
+		if v, err = w.ops(by).View(t.Context()); err == nil && v.Operation != nil && v.Operation.Kind == a.Kind && v.Operation.Ended {
 			return *v.Operation
 		}
 		time.Sleep(100 * time.Millisecond)

@@ -71,6 +71,7 @@ var direct = map[string]direction{
 	planted.ReuseDropped:   {"node/replica", "TestDropAndRegain"},
 	planted.HideLosses:     {"node/nodetest", "TestLossIsTold"},
 	planted.NoLevelling:    {"node/nodetest", "TestRegionLost"},
+	planted.NoSettling:     {"node/nodetest", "TestUndecidedMoves"},
 	planted.StaleMap:       {"node/regions", "TestOldMaps"},
 	planted.AckBeforeApply: {"geo", "TestDrainJudgesBatches"},
 	planted.Republish:      {"node/replica", "TestOutboxShipsOwnWritesOnly"},

@@ -151,6 +151,8 @@ type decider struct {
 	// keys that are used at a time, and how long it waits at most.
 	keys  int
 	think time.Duration
+	// homely: it works at SERIAL alone, wherever the home is by now.
+	homely bool
 }
 
 func (w *World) decider(i, region int) *decider {
@@ -171,7 +173,7 @@ func (d *decider) run(ctx context.Context) {
 
 func (d *decider) step(node *coord.Coordinator) {
 	region := d.region
-	if d.rng.IntN(5) < 2 {
+	if d.homely || d.rng.IntN(5) < 2 {
 		region = -1
 	}
 	k := d.w.serial.pick(region, d.rng.IntN(d.keys))
@@ -238,7 +240,7 @@ func (d *decider) step(node *coord.Coordinator) {
 		if o.res.Event.IsZero() && !o.res.Replayed || o.res.Event.Actor.IsBallot() {
 			d.w.t.Errorf("write of %s has the event %v", k.name, o.res.Event)
 		}
-		if !o.res.Version.IsZero() {
+		if !o.res.Version.IsZero() && !d.homely {
 			d.w.hist.atQuorum(d.decides(k), k.name, o.res.Version)
 		}
 	case errors.As(o.err, &e) && e.Code == coord.CodeConditionFailed:
@@ -289,7 +291,7 @@ func (d *decider) decides(k *serialKey) int {
 
 // level at which d works on a key: in the home region one is as good as the other.
 func (d *decider) level(k *serialKey) quorum.Level {
-	if bucketOf(k.name) == homedBucket && (d.region != homeRegion || d.rng.IntN(2) == 0) {
+	if bucketOf(k.name) == homedBucket && (d.homely || d.region != homeRegion || d.rng.IntN(2) == 0) {
 		return quorum.Serial
 	}
 	return quorum.LocalSerial
@@ -299,7 +301,7 @@ func (d *decider) level(k *serialKey) quorum.Level {
 // must show at least what was acknowledged before (Q2).
 func (d *decider) read(node *coord.Coordinator, k *serialKey, op *serialOp) {
 	g := coord.Get{Bucket: bucketOf(k.name), Key: []byte(k.name), Level: d.level(k), Deadline: time.Now().Add(2 * time.Second)}
-	if d.rng.IntN(4) == 0 && d.decides(k) == d.region {
+	if d.rng.IntN(4) == 0 && d.decides(k) == d.region && !d.homely {
 		g.Level = quorum.LocalQuorum
 	}
 	owed := slices.Clone(d.w.hist.owed(d.region, k.name))

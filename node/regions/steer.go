@@ -35,6 +35,10 @@ type SteerDeps struct {
 	Kept func(region string) []string
 	// Compare has this region's nodes compare themselves with other regions at once.
 	Compare func()
+	// Settle has all nodes of a region finish, or pass over, the proposals that they
+	// hold and do not know to be decided, and returns how many are left. It is an
+	// error if one of them does not answer.
+	Settle func(ctx context.Context, region string) (left int, err error)
 }
 
 // Steer drives operations on regions. Run owns its goroutine.
@@ -146,6 +150,9 @@ func (s *Steer) facts(ctx context.Context, m *regionmap.Map, o *failover.Operati
 	if stage.Aware {
 		f.Unaware, f.Silent = s.aware(ctx, m, o)
 	}
+	if stage.Settled {
+		f.Undecided = s.settle(ctx, o.Region)
+	}
 	if len(stage.Covers) == 0 {
 		return f
 	}
@@ -173,6 +180,18 @@ func (s *Steer) facts(ctx context.Context, m *regionmap.Map, o *failover.Operati
 		s.had(ctx, m, o)
 	}
 	return f
+}
+
+// settle has a region settle what is undecided there.
+func (s *Steer) settle(ctx context.Context, region string) failover.Lack {
+	if planted.Bug(planted.NoSettling) {
+		return failover.Lack{Known: true}
+	}
+	left, err := s.deps.Settle(ctx, region)
+	if err != nil {
+		return failover.Lack{Detail: err.Error()}
+	}
+	return failover.Lack{Known: true, Writes: uint64(left)}
 }
 
 func idOf(m *regionmap.Map, region string) uint8 {

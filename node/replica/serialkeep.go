@@ -157,6 +157,35 @@ func (r *Replica) SerialPending(fullKey []byte) bool { return r.serial.isPending
 // SerialPendingCount is how many such keys there are.
 func (r *Replica) SerialPendingCount() int { return int(r.serial.count.Load()) }
 
+// SerialUndecided are up to limit such keys, after all steps have been taken that were
+// queued before: with what this node knows now of the homes of buckets, nothing joins
+// them for a home that it takes no part in any more.
+func (r *Replica) SerialUndecided(limit int) ([][]byte, error) {
+	queued := make(chan error, 1)
+	r.submit(&barrierOp{queued})
+	if err := <-queued; err != nil {
+		return nil, fmt.Errorf("wait for the steps that were queued: %w", err)
+	}
+	r.serial.mu.Lock()
+	defer r.serial.mu.Unlock()
+	var out [][]byte
+	for k := range r.serial.pending {
+		if len(out) == limit {
+			break
+		}
+		out = append(out, []byte(k))
+	}
+	return out, nil
+}
+
+// barrierOp changes nothing; it is done when all before it is.
+type barrierOp struct{ done chan error }
+
+func (o *barrierOp) Size() int                { return 0 }
+func (o *barrierOp) Decided()                 {}
+func (o *barrierOp) Decide(storage.Txn) error { return nil }
+func (o *barrierOp) Done(err error)           { o.done <- err }
+
 func (r *Replica) loadState(g getter, keyHash uint64, fullKey []byte) (cas.State, error) {
 	var buf [128]byte
 	b, err := g.Get(serialKey(buf[:0], keyHash, fullKey))
