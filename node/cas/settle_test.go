@@ -41,8 +41,7 @@ func TestSettle(t *testing.T) {
 			}
 			return states[to].Show(v, 0, records[to])
 		}
-		var run func(p *Proposer, s Step, reach func(what string, to int) (arrives, later bool)) *Outcome
-		run = func(p *Proposer, s Step, reach func(string, int) (bool, bool)) *Outcome {
+		run := func(p *Proposer, s Step, reach func(what string, to int) (arrives, later bool)) *Outcome {
 			for {
 				if c := s.Chosen; c != nil {
 					for to := range slots {
