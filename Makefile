@@ -157,9 +157,9 @@ breaking: ## Fail if proto/ breaks what the last release promised
 	  else set -x; $(BUF) breaking --against ".git#tag=$$tag"; fi
 
 .PHONY: deps
-deps: ## Install what make chaos needs beside Go, git and make (Debian; as root)
+deps: ## Install what make chaos and make runbooks need beside Go, git and make (Debian; as root)
 	@missing=; \
-	  for pair in ip:iproute2 nft:nftables strace:strace mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount; do \
+	  for pair in jq:jq ip:iproute2 nft:nftables strace:strace mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mount:mount; do \
 	    PATH=$$PATH:/usr/sbin:/sbin command -v "$${pair%%:*}" >/dev/null || missing+=" $${pair#*:}"; done; \
 	  if [ -z "$$missing" ]; then echo 'nothing to install'; \
 	  elif [ "$$(id -u)" -ne 0 ]; then echo "not root: install$$missing by hand"; \

@@ -12,23 +12,42 @@ import (
 
 func siblingsCommand() *cobra.Command {
 	var q request
+	var m mostSiblings
 	cmd := &cobra.Command{
-		Use:   "siblings KEY",
-		Short: "Show all concurrent versions of a key",
+		Use:   "siblings [KEY]",
+		Short: "Show all concurrent versions of a key, or the keys that have most",
 		Long: `Show all versions of a key that no other supersedes: one row when there is no
 conflict. The number in the first column, or the version, is what 'atoll
 resolve --pick' takes. Values are quoted and cut; -o json has them whole, but for
 those that the node left out because all together are more than 1 MiB: 'atoll get
---version' prints one.`,
+--version' prints one.
+
+Without KEY, show the keys of the region that have most versions, in the bucket or
+in all of them. Every record is read for that, at a quorum, so in a large region it
+takes minutes; what does not have --min versions stays on the nodes. REGIONS says in
+how many regions the versions were written, WRITERS by how many nodes: siblings of one
+region come from clients that write without having read ('atoll put' without --after),
+those of several may come from a cut between them.`,
 		Example: `  atoll siblings cart/42
-  atoll siblings cart/42 -o json | jq -r '.siblings[].value'`,
-		Args: cobra.ExactArgs(1),
+  atoll siblings cart/42 -o json | jq -r '.siblings[].value'
+  atoll siblings --bucket carts -n 5
+  atoll siblings --min 32 -o json | jq -r '.keys[].key'`,
+		Args: cobra.MaximumNArgs(1),
 	}
 	q.serverFlags(cmd, defaultTimeout)
 	q.bucketFlag(cmd)
 	q.readFlags(cmd)
 	out := formatFlag(cmd, "table", "json")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runSiblings(cmd, &q, out, args[0]) }
+	m.flags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return m.run(cmd, &q, out)
+		}
+		if err := onlyWithoutKey(cmd, "limit", "min"); err != nil {
+			return err
+		}
+		return runSiblings(cmd, &q, out, args[0])
+	}
 	return cmd
 }
 

@@ -26,6 +26,8 @@ import (
 //	pause D       let time pass
 //	rest R        the clients of a region stop
 //	burst R N     N writes of new, long keys in a region, as fast as it takes them
+//	storm R B/K N a client of the region adds R-1 ... R-N to a key without reading it
+//	make B        a bucket with no policy of its own
 //	cut A B       no packet passes between two, both ways
 //	heal          undo all cuts
 //	skew X D      X's clock is ahead by D, whole seconds, or behind by -D; 0s: right
@@ -42,6 +44,8 @@ func (r *rehearsal) inject(fault string) error {
 		return r.cut(args[0], args[1])
 	case verb == "burst" && len(args) == 2:
 		return r.burst(args[0], args[1])
+	case verb == "storm" && len(args) == 3:
+		return r.storm(args[0], args[1], args[2])
 	case verb == "skew" && len(args) == 2:
 		return r.skew(args[0], args[1])
 	case len(args) != 1:
@@ -53,6 +57,9 @@ func (r *rehearsal) inject(fault string) error {
 		}
 		r.pause(d)
 		return nil
+	case verb == "make":
+		_, err := r.clients[r.Regions()[0]].Buckets().Create(r.ctx, client.BucketInfo{Name: args[0]})
+		return err
 	case verb == "rest":
 		l := r.loads[args[0]]
 		if l == nil {
@@ -94,6 +101,28 @@ func (r *rehearsal) burst(region, count string) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// storm writes a key of a bucket as a client does that has not read it. What is
+// refused since there are too many siblings is what such a client sees.
+func (r *rehearsal) storm(region, name, count string) error {
+	bucket, key, ok := strings.Cut(name, "/")
+	n, err := strconv.Atoi(count)
+	if !ok || err != nil || len(r.Region(region)) == 0 {
+		return fmt.Errorf("storm REGION BUCKET/KEY NUMBER: %q %q %q", region, name, count)
+	}
+	c, err := client.Open(r.ctx, r.Target(region), client.DialOptions(r.DialOptions()...), client.Bucket(bucket))
+	if err != nil {
+		return err
+	}
+	defer c.Close() //nolint:errcheck // all is answered
+	for i := range n {
+		_, err := c.Put(r.ctx, key, fmt.Appendf(nil, "%s-%d", region, i+1))
+		if err != nil && !errors.Is(err, client.ErrTooManySiblings) {
+			return err
+		}
+	}
+	return nil
 }
 
 // burstKey is how long the keys of a burst are, about.

@@ -260,6 +260,9 @@ func (r *rehearsal) run(ctx context.Context, command string) (output string, cod
 			return "", 0, r.inject(strings.Replace(fault, "NODE", words[1], 1))
 		}
 	}
+	if _, err := exec.LookPath("jq"); err != nil && strings.Contains(command, "jq ") {
+		r.t.Skip("NOT RUN: jq is not installed: make deps")
+	}
 	cmd := exec.CommandContext(ctx, "bash", "-c", command)
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(shared.binary)+":"+os.Getenv("PATH"))
 	for name, value := range r.env() {

@@ -109,7 +109,10 @@ func (s *ClusterService) Export(q *adminv1.ExportRequest, stream adminv1.Cluster
 		return err
 	}
 	err := s.cluster.Export(stream.Context(), q.Bucket, func(r ExportedRecord) error {
-		rec, n := exportRecord(r)
+		if len(r.Record.Versions) < int(q.MinVersions) {
+			return nil
+		}
+		rec, n := exportRecord(r, q.NoValues)
 		if size+n > exportMessage {
 			if err := flush(); err != nil {
 				return err
@@ -129,7 +132,7 @@ func (s *ClusterService) Export(q *adminv1.ExportRequest, stream adminv1.Cluster
 }
 
 // exportRecord also returns about how many bytes the record takes.
-func exportRecord(r ExportedRecord) (*adminv1.ExportRecord, int) {
+func exportRecord(r ExportedRecord, noValues bool) (*adminv1.ExportRecord, int) {
 	out := &adminv1.ExportRecord{
 		Bucket: r.Bucket, Key: r.Key,
 		Versions: make([]*adminv1.ExportVersion, len(r.Record.Versions)),
@@ -139,8 +142,14 @@ func exportRecord(r ExportedRecord) (*adminv1.ExportRecord, int) {
 		v := &r.Record.Versions[i]
 		out.Versions[i] = &adminv1.ExportVersion{
 			Actor: uint32(v.Dot.Actor), N: v.Dot.N, Stamp: uint64(v.Stamp),
-			Deleted: v.Dead, ExpiresAt: v.Expiry, Value: v.Value, Past: past(v.Past),
+			Deleted: v.Dead, ExpiresAt: v.Expiry, Past: past(v.Past),
 		}
+		if noValues {
+			out.Versions[i].Size = uint64(len(v.Value))
+			size += 40 + 12*len(v.Past)
+			continue
+		}
+		out.Versions[i].Value = v.Value
 		size += 40 + len(v.Value) + 12*len(v.Past)
 	}
 	return out, size

@@ -94,7 +94,7 @@ func (s *ClusterService) ListAside(ctx context.Context, q *adminv1.ListAsideRequ
 	}
 	res := &adminv1.ListAsideResponse{More: more}
 	for _, e := range entries {
-		rec, _ := exportRecord(ExportedRecord{Bucket: e.Bucket, Key: e.Key, Record: e.Record})
+		rec, _ := exportRecord(ExportedRecord{Bucket: e.Bucket, Key: e.Key, Record: e.Record}, false)
 		res.Entries = append(res.Entries, &adminv1.AsideEntry{Id: e.ID, Partition: uint32(e.Partition), Record: rec})
 	}
 	return res, nil

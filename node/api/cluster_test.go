@@ -116,6 +116,47 @@ func TestExportStreamsAllInBatches(t *testing.T) {
 	}
 }
 
+// Of records with siblings alone, without their values, only sizes travel.
+func TestExportOfSiblings(t *testing.T) {
+	r := apitest.NewRegion(t, 3)
+	c := adminv1.NewClusterClient(dial(t, r.Nodes[0]))
+	for i, key := range []string{"one", "two", "three"} {
+		for j := range i + 1 {
+			r.Store.Blind("", key, crdt.MakeActor(uint32(j+1), 1), "12345")
+		}
+	}
+	for least, want := range []int{3, 3, 2, 1, 0} {
+		s, err := c.Export(testContext(t), &adminv1.ExportRequest{MinVersions: uint32(least), NoValues: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for {
+			msg, err := s.Recv()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, rec := range msg.Records {
+				got++
+				if len(rec.Versions) < least {
+					t.Errorf("%s has %d versions, fewer than %d", rec.Key, len(rec.Versions), least)
+				}
+				for _, v := range rec.Versions {
+					if len(v.Value) != 0 || v.Size != 5 || v.Stamp == 0 || v.Actor == 0 {
+						t.Errorf("%s: %v", rec.Key, v)
+					}
+				}
+			}
+		}
+		if got != want {
+			t.Errorf("with %d versions: %d records, not %d", least, got, want)
+		}
+	}
+}
+
 // fixed is a Cluster that answers what it was given.
 type fixed struct {
 	top *topology.Topology

@@ -1359,7 +1359,11 @@ func (x *LocateResponse) GetEpoch() uint64 {
 type ExportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Bucket to export; empty for all.
-	Bucket        string `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	Bucket string `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	// Min_versions leaves out records with fewer.
+	MinVersions uint32 `protobuf:"varint,2,opt,name=min_versions,json=minVersions,proto3" json:"min_versions,omitempty"`
+	// No_values leaves out what was written; see ExportVersion.size.
+	NoValues      bool `protobuf:"varint,3,opt,name=no_values,json=noValues,proto3" json:"no_values,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1399,6 +1403,20 @@ func (x *ExportRequest) GetBucket() string {
 		return x.Bucket
 	}
 	return ""
+}
+
+func (x *ExportRequest) GetMinVersions() uint32 {
+	if x != nil {
+		return x.MinVersions
+	}
+	return 0
+}
+
+func (x *ExportRequest) GetNoValues() bool {
+	if x != nil {
+		return x.NoValues
+	}
+	return false
 }
 
 type ExportResponse struct {
@@ -1507,14 +1525,16 @@ func (x *ExportRecord) GetVersions() []*ExportVersion {
 
 // ExportVersion is one version, tombstones included.
 type ExportVersion struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Actor         uint32                 `protobuf:"varint,1,opt,name=actor,proto3" json:"actor,omitempty"`
-	N             uint64                 `protobuf:"varint,2,opt,name=n,proto3" json:"n,omitempty"`
-	Stamp         uint64                 `protobuf:"varint,3,opt,name=stamp,proto3" json:"stamp,omitempty"`
-	Deleted       bool                   `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
-	ExpiresAt     int64                  `protobuf:"varint,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	Value         []byte                 `protobuf:"bytes,6,opt,name=value,proto3" json:"value,omitempty"`
-	Past          []*PastEntry           `protobuf:"bytes,7,rep,name=past,proto3" json:"past,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Actor     uint32                 `protobuf:"varint,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	N         uint64                 `protobuf:"varint,2,opt,name=n,proto3" json:"n,omitempty"`
+	Stamp     uint64                 `protobuf:"varint,3,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	Deleted   bool                   `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	ExpiresAt int64                  `protobuf:"varint,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	Value     []byte                 `protobuf:"bytes,6,opt,name=value,proto3" json:"value,omitempty"`
+	Past      []*PastEntry           `protobuf:"bytes,7,rep,name=past,proto3" json:"past,omitempty"`
+	// Size of the value in bytes, where values are left out; 0 otherwise.
+	Size          uint64 `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1596,6 +1616,13 @@ func (x *ExportVersion) GetPast() []*PastEntry {
 		return x.Past
 	}
 	return nil
+}
+
+func (x *ExportVersion) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
 }
 
 // PastEntry says that the actor's writes of the key up to n were seen, all but
@@ -5141,15 +5168,17 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\bkey_hash\x18\x01 \x01(\x04R\akeyHash\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x16\n" +
 	"\x06owners\x18\x03 \x03(\tR\x06owners\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"'\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"g\n" +
 	"\rExportRequest\x12\x16\n" +
-	"\x06bucket\x18\x01 \x01(\tR\x06bucket\"H\n" +
+	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12!\n" +
+	"\fmin_versions\x18\x02 \x01(\rR\vminVersions\x12\x1b\n" +
+	"\tno_values\x18\x03 \x01(\bR\bnoValues\"H\n" +
 	"\x0eExportResponse\x126\n" +
 	"\arecords\x18\x01 \x03(\v2\x1c.atoll.admin.v1.ExportRecordR\arecords\"s\n" +
 	"\fExportRecord\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x129\n" +
-	"\bversions\x18\x03 \x03(\v2\x1d.atoll.admin.v1.ExportVersionR\bversions\"\xc7\x01\n" +
+	"\bversions\x18\x03 \x03(\v2\x1d.atoll.admin.v1.ExportVersionR\bversions\"\xdb\x01\n" +
 	"\rExportVersion\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\f\n" +
 	"\x01n\x18\x02 \x01(\x04R\x01n\x12\x14\n" +
@@ -5158,7 +5187,8 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\x05 \x01(\x03R\texpiresAt\x12\x14\n" +
 	"\x05value\x18\x06 \x01(\fR\x05value\x12-\n" +
-	"\x04past\x18\a \x03(\v2\x19.atoll.admin.v1.PastEntryR\x04past\"E\n" +
+	"\x04past\x18\a \x03(\v2\x19.atoll.admin.v1.PastEntryR\x04past\x12\x12\n" +
+	"\x04size\x18\b \x01(\x04R\x04size\"E\n" +
 	"\tPastEntry\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\f\n" +
 	"\x01n\x18\x02 \x01(\x04R\x01n\x12\x14\n" +
