@@ -124,17 +124,26 @@ func (s *muteStream) RecvMsg(msg any) error {
 var stormLevels = []struct {
 	client.Level
 	told bool
+	from topology.Region
 }{
-	{client.LocalTwo, false},
-	{client.LocalQuorum, false},
-	{client.LocalQuorum, true},
-	{client.LocalAll, false},
-	{client.Quorum, true},
-	{client.EachQuorum, true},
-	{client.All, true},
-	{client.LocalSerial, false},
-	{client.LocalSerial, true},
+	{client.LocalTwo, false, "eu"},
+	{client.LocalQuorum, false, "eu"},
+	{client.LocalQuorum, true, "eu"},
+	{client.LocalAll, false, "eu"},
+	{client.Quorum, true, "eu"},
+	{client.EachQuorum, true, "eu"},
+	{client.All, true, "eu"},
+	{client.LocalSerial, false, "eu"},
+	{client.LocalSerial, true, "eu"},
+	{client.Serial, false, stormHome},
+	{client.Serial, true, "us"},
 }
+
+// stormBucket has stormHome as its home.
+const (
+	stormBucket = "storm"
+	stormHome   = "eu"
+)
 
 // storm writes in every way there is, and keeps count of the events that have to
 // come of it.
@@ -188,7 +197,11 @@ func (s *storm) del(name string, opts ...client.WriteOption) client.Version {
 // holds fails unless the key has exactly these values, each once.
 func (s *storm) holds(name string, want ...string) {
 	s.t.Helper()
-	obj, err := s.c.Get(s.ctx, s.key(name), client.LocalAll)
+	level := client.LocalAll
+	if s.level == client.Serial { // the home may be elsewhere
+		level = client.Serial
+	}
+	obj, err := s.c.Get(s.ctx, s.key(name), level)
 	if err != nil && !errors.Is(err, client.ErrNotFound) && !errors.Is(err, client.ErrSiblings) {
 		s.t.Errorf("%v: %s: %v", s.level, name, err)
 		return
@@ -219,7 +232,7 @@ func (s *storm) blow(w int) {
 		blind = append(blind, strconv.Itoa(i))
 		s.put(name("blind"), strconv.Itoa(i))
 	}
-	if s.level == client.LocalSerial { // there each replaces what is there
+	if s.level == client.LocalSerial || s.level == client.Serial { // there each replaces what is there
 		blind = blind[len(blind)-1:]
 	}
 	s.holds(name("blind"), blind...)
@@ -257,10 +270,18 @@ func (s *storm) blow(w int) {
 // write finds exactly that.
 func TestRetryStorm(t *testing.T) {
 	f, ctx := start(t, fleet.Config{Regions: []topology.Region{"eu", "us"}})
+	operator, err := client.Open(ctx, strings.Join(f.Endpoints(stormHome), ","))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer operator.Close() //nolint:errcheck // nothing is under way
+	if _, err := operator.Buckets().Create(ctx, client.BucketInfo{Name: stormBucket, Home: stormHome}); err != nil {
+		t.Fatal(err)
+	}
 	for i, level := range stormLevels {
-		t.Run(fmt.Sprintf("%v told %v", level, level.told), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%v told %v from %s", level, level.told, level.from), func(t *testing.T) {
 			network := &mute{told: level.told}
-			c, err := client.Open(ctx, strings.Join(f.Endpoints("eu"), ","), network.options(), client.HedgeWrites(40*time.Millisecond), client.Timeout(20*time.Second))
+			c, err := client.Open(ctx, strings.Join(f.Endpoints(level.from), ","), network.options(), client.Bucket(stormBucket), client.HedgeWrites(40*time.Millisecond), client.Timeout(20*time.Second))
 			if err != nil {
 				t.Fatal(err)
 			}
