@@ -22,6 +22,7 @@ type client struct {
 	region int
 	rng    *rand.Rand
 	keys   []string
+	levels []quorum.Level // of writes
 	// held is the last context by key and what it covers.
 	held map[string]token
 }
@@ -32,7 +33,7 @@ type token struct {
 }
 
 func (w *World) client(i, region int, keys []string) *client {
-	return &client{w: w, name: fmt.Sprint("c", i), region: region, keys: keys, held: map[string]token{},
+	return &client{w: w, name: fmt.Sprint("c", i), region: region, keys: keys, levels: writeLevels, held: map[string]token{},
 		rng: rand.New(rand.NewPCG(w.seed, uint64(100+i)))}
 }
 
@@ -73,6 +74,16 @@ func (c *client) step(ctx context.Context) {
 			c.put(ctx, node, key, t, true)
 		}
 	}
+}
+
+// reached counts the regions that a write's answer tells of.
+func reached(a *coord.Achieved) (n int) {
+	for _, r := range a.Regions {
+		if r.State == coord.RegionReached {
+			n++
+		}
+	}
+	return n
 }
 
 // coordinator returns a running node of the region, or nil.
@@ -125,7 +136,7 @@ func (c *client) put(ctx context.Context, node *coord.Coordinator, key string, t
 	if deletes && len(t.bytes) == 0 {
 		return // without a context a delete reads by itself, and we would not know what
 	}
-	level := writeLevels[c.rng.IntN(len(writeLevels))]
+	level := c.levels[c.rng.IntN(len(c.levels))]
 	p := coord.Put{Key: []byte(key), Context: t.bytes, Level: level, Delete: deletes, Sloppy: c.rng.IntN(8) == 0, Deadline: time.Now().Add(2 * time.Second)}
 	wr := c.w.hist.begin(key, deletes, maps.Clone(t.seen), fmt.Sprintf("%s at %v", c.name, time.Since(c.w.start)))
 	p.Value = []byte(wr.value)
@@ -139,6 +150,7 @@ func (c *client) put(ctx context.Context, node *coord.Coordinator, key string, t
 	case o.err == nil:
 		// A hint is on the disk of one stand-in, and no quorum of owners has it.
 		wr.single = level == quorum.LocalOne || len(o.res.Achieved.Hinted) > 0
+		wr.wide = level == quorum.EachQuorum && reached(&o.res.Achieved) > 1
 		c.w.hist.end(wr, acked, o.res.Version)
 		if !wr.single {
 			c.w.hist.atQuorum(o.region, key, o.res.Version)

@@ -25,6 +25,8 @@ type write struct {
 	status status
 	// single: acknowledged when one disk had it, and lost with that disk.
 	single bool
+	// wide: acknowledged by several regions.
+	wide bool
 	// shown are the dots under which it was seen; maybe: an answer said that
 	// there may be another.
 	shown []crdt.Dot
@@ -63,6 +65,8 @@ type history struct {
 	doubtful int
 	// acknowledged writes at a quorum, by region and key, in that order.
 	quorum map[regionKey][]crdt.Dot
+	// gone are dots of acknowledged writes that were lost with all disks of a region.
+	gone map[partitionDot]bool
 	// solos are the keys with a single writer; see solo.go.
 	solos []string
 }
@@ -125,7 +129,7 @@ func (h *history) meets(key string, owed []crdt.Dot, seen crdt.VV, who string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, d := range owed {
-		if !seen.Covers(d) && !h.mayBeForgotten(key, d) {
+		if !seen.Covers(d) && !h.isGone(key, d) && !h.mayBeForgotten(key, d) {
 			h.problem("Q2: a quorum read of %s by %s missed %v, which was acknowledged before", key, who, d)
 		}
 	}
@@ -208,7 +212,7 @@ func (h *history) final(key string, rec crdt.Record, lied, wiped bool) {
 		}
 		for d := range w.seen {
 			maybe[d] = true
-			if w.status == acked {
+			if w.status == acked && !h.isGone(key, w.dot) && (!wiped || !w.single || rec.Covers(w.dot)) {
 				replaced[d] = w
 			}
 		}
@@ -218,8 +222,8 @@ func (h *history) final(key string, rec crdt.Record, lied, wiped bool) {
 			continue
 		}
 		live := rec.Find(w.dot) != nil
-		if !live && wiped && w.single {
-			continue // LOCAL_ONE promises no more than one disk
+		if !live && (wiped && w.single || h.isGone(key, w.dot)) {
+			continue // LOCAL_ONE promises no more than one disk, and no local level more than one region
 		}
 		switch {
 		case !live && lied:

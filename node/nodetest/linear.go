@@ -179,7 +179,7 @@ const never = time.Duration(1 << 60)
 // acknowledged without a sign.
 func (w *World) linearizable() (problems []string) {
 	for _, name := range w.serial.names() {
-		if w.lied(name) {
+		if w.lied(name) || w.doubted(name) != "" {
 			continue
 		}
 		k := w.serial.keys[name]

@@ -74,7 +74,8 @@ type serialOp struct {
 	absent    bool   // only if there is none
 	expect    string // only if this one is there
 	outcome   serialOutcome
-	saw       string // by a read, or a condition that did not hold
+	dot       crdt.Dot // of a write that is acknowledged
+	saw       string   // by a read, or a condition that did not hold
 	// tries tells of the attempts of a write, one each.
 	tries []string
 }
@@ -230,6 +231,7 @@ func (d *decider) step(node *coord.Coordinator) {
 	var e *coord.Error
 	switch {
 	case o.err == nil:
+		op.dot = o.res.Version
 		d.w.serial.end(k, op, now, serialDone, "")
 		if o.res.Version.IsZero() && !o.res.Replayed {
 			d.w.t.Errorf("write of %s has no version: %+v", k.name, o.res)
@@ -240,7 +242,7 @@ func (d *decider) step(node *coord.Coordinator) {
 		if o.res.Event.IsZero() && !o.res.Replayed || o.res.Event.Actor.IsBallot() {
 			d.w.t.Errorf("write of %s has the event %v", k.name, o.res.Event)
 		}
-		if !o.res.Version.IsZero() && !d.homely {
+		if !o.res.Version.IsZero() && !d.roams(k) {
 			d.w.hist.atQuorum(d.decides(k), k.name, o.res.Version)
 		}
 	case errors.As(o.err, &e) && e.Code == coord.CodeConditionFailed:
@@ -289,9 +291,14 @@ func (d *decider) decides(k *serialKey) int {
 	return d.region
 }
 
+// roams reports whether the home of a key may move.
+func (d *decider) roams(k *serialKey) bool {
+	return d.homely || d.w.shape.Disasters && bucketOf(k.name) == homedBucket
+}
+
 // level at which d works on a key: in the home region one is as good as the other.
 func (d *decider) level(k *serialKey) quorum.Level {
-	if bucketOf(k.name) == homedBucket && (d.homely || d.region != homeRegion || d.rng.IntN(2) == 0) {
+	if bucketOf(k.name) == homedBucket && (d.roams(k) || d.region != homeRegion || d.rng.IntN(2) == 0) {
 		return quorum.Serial
 	}
 	return quorum.LocalSerial
@@ -301,7 +308,7 @@ func (d *decider) level(k *serialKey) quorum.Level {
 // must show at least what was acknowledged before (Q2).
 func (d *decider) read(node *coord.Coordinator, k *serialKey, op *serialOp) {
 	g := coord.Get{Bucket: bucketOf(k.name), Key: []byte(k.name), Level: d.level(k), Deadline: time.Now().Add(2 * time.Second)}
-	if d.rng.IntN(4) == 0 && d.decides(k) == d.region && !d.homely {
+	if d.rng.IntN(4) == 0 && d.decides(k) == d.region && !d.roams(k) {
 		g.Level = quorum.LocalQuorum
 	}
 	owed := slices.Clone(d.w.hist.owed(d.region, k.name))
@@ -343,7 +350,7 @@ func (d *decider) shown(k *serialKey, r *coord.GetResult) string {
 		d.w.mu.Lock()
 		lied := d.w.faults.rollbacks > 0 || d.w.lost[string(fullKey(k.name))]
 		d.w.mu.Unlock()
-		if !lied {
+		if !lied && d.w.doubted(k.name) == "" {
 			d.w.hist.fork(k.name, live)
 		}
 		return string(live[0].Value)

@@ -201,7 +201,7 @@ func (r *roamer) refused(err error) {
 // it is only counted.
 func (w *World) judgeSessions(with, without *sessionBook) (problems []string, broken int) {
 	for _, b := range sessiontest.Check(with.ops) {
-		if !w.lied(b.Key) && !w.hist.mayBeForgotten(b.Key, b.Missing) {
+		if !w.lied(b.Key) && !w.hist.wasLost(b.Key, b.Missing) && !w.hist.mayBeForgotten(b.Key, b.Missing) {
 			problems = append(problems, "S1: "+b.String())
 		}
 	}

@@ -44,7 +44,10 @@ type Report struct {
 	// not linearizable, and Undecided ones were given up.
 	Judged, Illegal, Undecided int
 	Problems                   []string
-	Converged                  time.Duration // after the last fault
+	// Counts of what befell regions, by kind, and the Story of it.
+	Counts    map[string]int
+	Story     []string
+	Converged time.Duration // after the last fault
 }
 
 func (r Report) String() string {
@@ -196,8 +199,9 @@ func (w *World) heal() {
 			}
 		}
 	}
-	for _, s := range w.stores {
+	for r, s := range w.stores {
 		s.SetDown(false)
+		w.cloud.Outage(w.name(r), false)
 	}
 	for _, m := range w.all() {
 		m.disk.Drain()

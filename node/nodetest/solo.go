@@ -122,7 +122,7 @@ func (h *history) alone(key string, rec crdt.Record) {
 	for _, w := range h.writes {
 		switch {
 		case w.key != key || w.status == refused:
-		case w.status != acked:
+		case w.status != acked || h.isGone(key, w.dot):
 			return
 		default:
 			last = w

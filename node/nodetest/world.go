@@ -19,6 +19,13 @@
 //	I7   integrity: a read shows only values that were written to that key
 //	I9   bounded: nobody keeps for ever what moved away from it
 //	I10  a dot never names two payloads
+//	D1   what a failover prints as missing is missing, and all that was told of is
+//	D2   when a failover has ended survivors have the same of the lost region
+//	D3   what comes late with a region is what was missing without it
+//	F1   who knows that its region is fenced takes no write
+//	M1   nobody's map of regions goes back
+//	M2   operations on regions end, and all nodes by one map
+//	R2   a map is contested only after force, or when a store lost its state
 //	A1   accounts: what regions tell to be missing in each other is what is, and
 //	     nothing at the end
 //	L1   operations on a key at LOCAL_SERIAL are linearizable in their region, and
@@ -31,6 +38,7 @@
 package nodetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -79,6 +87,8 @@ type Shape struct {
 	// Beat at which regions compare themselves when nothing makes them; 0 is the
 	// default.
 	Beat time.Duration
+	// Disasters befall whole regions; see disaster.go.
+	Disasters bool
 	// Focus, if not nil, takes the place of the faults that the seed draws.
 	Focus *Focus
 }
@@ -108,6 +118,8 @@ type World struct {
 	resting atomic.Int32
 	// probers were made; see full.go.
 	probers int
+	// disasters, if not nil, are under way.
+	disasters *disasters
 	// calm: no rounds of collection are begun any more.
 	calm atomic.Bool
 	// lost are the full keys of records that a disk lost silently. A minter
@@ -131,6 +143,21 @@ type member struct {
 	// running is nil while the node is down.
 	running  atomic.Pointer[run]
 	forwards twice
+	// kept is the map of regions on the node's disk.
+	kept atomic.Pointer[[]byte]
+}
+
+func (m *member) keep(b []byte) error {
+	b = bytes.Clone(b)
+	m.kept.Store(&b)
+	return nil
+}
+
+func (m *member) recall() ([]byte, error) {
+	if b := m.kept.Load(); b != nil {
+		return *b, nil
+	}
+	return nil, nil
 }
 
 type run struct {
@@ -242,6 +269,7 @@ func (w *World) Start(m *member) {
 	}
 	deps := node.Deps{
 		Engine: engine, Registry: m.registry, Store: m.ear, RegionStore: w.stores[m.region], Transport: transport,
+		RecallRegions: m.recall, KeepRegions: m.keep,
 		HLC:    hlc.New(func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }),
 		Rand:   rand.New(rand.NewPCG(w.rng.Uint64(), 2)),
 		Logger: w.log.With("on", string(m.id)),
