@@ -65,8 +65,12 @@ sim: ## Run N= simulated worlds and models from SEED=
 
 .PHONY: sim-world
 sim-world:
-	$(GOTEST) $(RACEFLAG) -count=1 -timeout 60m -v ./node/nodetest -run '^Test(Sim.*|RegionLost|Parted|Accounts|SerialProof)$$' -sim.seed=$(SEED) -sim.n=$(N) -proof.ops=$$(( $(N) * 200 )) \
-	  -lost.n=$$(( ($(N) * 2 + 2) / 3 )) -sim.parted=$$(( ($(N) + 9) / 10 )) -account.n=$$(( ($(N) + 9) / 10 ))
+	$(GOTEST) $(RACEFLAG) -count=1 -timeout 60m -v ./node/nodetest -run '^Test(Sim.*|RegionLost|RegionEmptied|Disasters|Parted|Accounts|SerialProof)$$' -sim.seed=$(SEED) -sim.n=$(N) -proof.ops=$$(( $(N) * 200 )) \
+	  -lost.n=$$(( ($(N) * 2 + 2) / 3 )) -disaster.n=$$(( ($(N) * 2 + 2) / 3 )) -sim.parted=$$(( ($(N) + 9) / 10 )) -account.n=$$(( ($(N) + 9) / 10 ))
+
+.PHONY: sim-disasters
+sim-disasters: ## Run N= simulated worlds from SEED= in which things happen to whole regions
+	$(GOTEST) $(RACEFLAG) -count=1 -timeout 60m -v ./node/nodetest -run '^TestDisasters$$' -sim.seed=$(SEED) -disaster.n=$(N)
 
 .PHONY: serial-proof
 serial-proof: ## Judge OPS= conditional writes and serial reads of Worlds full of them, from SEED=

@@ -232,7 +232,7 @@ func (r *run) finish(d delivery, handled bool) {
 		k := s.consumers[r.feed.dst]
 		delete(k.flying, d.seq)
 		switch {
-		case handled:
+		case handled, !s.has(d.seq):
 			delete(k.tries, d.seq)
 		case d.seq < s.first:
 			k.pending = "fell off the log"

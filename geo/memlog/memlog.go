@@ -10,7 +10,7 @@
 // Invariants:
 //
 //	M1  A batch that was confirmed, and neither lost by a fault nor by
-//	    Truncate or Recreate, is delivered to each destination until a handler
+//	    Truncate, LoseTail or Recreate, is delivered to each destination until a handler
 //	    has returned nil for it, and at least once.
 //	M2  What was handled is remembered per destination, not per Feed: a new
 //	    Feed of the same pair goes on where the last one stopped.
@@ -84,6 +84,9 @@ type stream struct {
 	announced int
 }
 
+// has reports whether a batch is there, or was and is not wanted any more.
+func (s *stream) has(seq int) bool { return seq < s.first+len(s.batches) }
+
 type stored struct {
 	at   time.Time
 	data []byte
@@ -122,6 +125,27 @@ func (c *Cloud) Truncate(region string, keep int) {
 		s.batches = slices.Clone(s.batches[n:])
 		for _, k := range s.consumers {
 			k.fellOff(s.first)
+		}
+	})
+}
+
+// LoseTail drops the last n batches of region's log, as one does whose servers had
+// not synced them. A destination that had got them is told nothing: it goes on where
+// it was, and so passes over as many of those that come next.
+func (c *Cloud) LoseTail(region string, n int) {
+	c.change(func() {
+		s := c.stream(region)
+		left := max(len(s.batches)-n, 0)
+		for _, b := range s.batches[left:] {
+			delete(s.ids, b.Header.ID())
+		}
+		s.batches = slices.Clone(s.batches[:left])
+		for _, k := range s.consumers {
+			for seq := range k.again {
+				if !s.has(seq) {
+					delete(k.again, seq)
+				}
+			}
 		}
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo/memlog"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/peer/memnet"
 )
 
@@ -92,7 +93,7 @@ func (d *disasters) another(rng *rand.Rand, than int) int {
 
 // links breaks ways between regions, and mends them.
 func (d *disasters) links(ctx context.Context, rng *rand.Rand) {
-	for sleep(ctx, time.Duration(200+rng.IntN(3000))*time.Millisecond) {
+	for pause.For(ctx, time.Duration(200+rng.IntN(3000))*time.Millisecond) {
 		a := rng.IntN(len(d.w.tops))
 		var broken [][2]int
 		kind := [...]string{"cut both ways", "cut one way", "log cut", "region cut off"}[rng.IntN(4)]
@@ -115,7 +116,7 @@ func (d *disasters) links(ctx context.Context, rng *rand.Rand) {
 				d.cutWay(l, 1)
 			}
 		}
-		sleep(ctx, time.Duration(300+rng.IntN(5000))*time.Millisecond)
+		pause.For(ctx, time.Duration(300+rng.IntN(5000))*time.Millisecond)
 		for _, l := range broken {
 			d.cutLog(l, -1)
 			if kind != "log cut" {
@@ -153,7 +154,7 @@ func (d *disasters) cutWay(l [2]int, by int) {
 // nodes.
 func (d *disasters) strike(ctx context.Context, rng *rand.Rand) {
 	w := d.w
-	for sleep(ctx, time.Duration(200+rng.IntN(2500))*time.Millisecond) {
+	for pause.For(ctx, time.Duration(200+rng.IntN(2500))*time.Millisecond) {
 		r := rng.IntN(len(w.tops))
 		name := w.name(r)
 		switch n := rng.IntN(16); {
@@ -163,7 +164,7 @@ func (d *disasters) strike(ctx context.Context, rng *rand.Rand) {
 			m := w.member(w.ids(r)[rng.IntN(w.shape.Nodes)])
 			d.note("node crashed", "%s", m.id)
 			w.Crash(m)
-			sleep(ctx, time.Duration(rng.IntN(1500))*time.Millisecond)
+			pause.For(ctx, time.Duration(rng.IntN(1500))*time.Millisecond)
 			w.Start(m)
 		case n < 8:
 			d.note("log made anew", "%s", name)
@@ -179,12 +180,12 @@ func (d *disasters) strike(ctx context.Context, rng *rand.Rand) {
 		case n < 13:
 			d.note("log full", "%s", name)
 			w.cloud.Outage(name, true)
-			sleep(ctx, time.Duration(300+rng.IntN(3000))*time.Millisecond)
+			pause.For(ctx, time.Duration(300+rng.IntN(3000))*time.Millisecond)
 			w.cloud.Outage(name, false)
 		case n < 15:
 			d.note("metadata out", "%s", name)
 			w.stores[r].SetDown(true)
-			sleep(ctx, time.Duration(300+rng.IntN(4000))*time.Millisecond)
+			pause.For(ctx, time.Duration(300+rng.IntN(4000))*time.Millisecond)
 			w.stores[r].SetDown(false)
 		default:
 			d.note("metadata lost", "%s", name)
@@ -216,7 +217,7 @@ func (d *disasters) kill(ctx context.Context, rng *rand.Rand, r int) {
 	}
 	if rng.IntN(2) == 0 { // what it writes meanwhile is told of, and on its way
 		w.cloud.Outage(w.name(r), true)
-		sleep(ctx, time.Duration(300+rng.IntN(1500))*time.Millisecond)
+		pause.For(ctx, time.Duration(300+rng.IntN(1500))*time.Millisecond)
 	}
 	d.note([...]string{"region killed", "region killed, a disk wiped", "region killed, all disks wiped"}[kept], "%s", w.name(r))
 	d.mu.Lock()
@@ -234,7 +235,7 @@ func (d *disasters) kill(ctx context.Context, rng *rand.Rand, r int) {
 	for _, m := range nodes {
 		w.Crash(m)
 	}
-	sleep(ctx, time.Duration(1200+rng.IntN(7000))*time.Millisecond)
+	pause.For(ctx, time.Duration(1200+rng.IntN(7000))*time.Millisecond)
 	switch kept {
 	case keptMost:
 		d.wipe(nodes[rng.IntN(len(nodes))])
@@ -262,7 +263,7 @@ func (d *disasters) kill(ctx context.Context, rng *rand.Rand, r int) {
 	for _, m := range nodes {
 		w.Start(m)
 		if rng.IntN(3) == 0 {
-			sleep(ctx, time.Duration(rng.IntN(500))*time.Millisecond)
+			pause.For(ctx, time.Duration(rng.IntN(500))*time.Millisecond)
 		}
 	}
 	d.tell("%s is back", w.name(r))
@@ -285,7 +286,7 @@ func (d *disasters) whole(ctx context.Context, r int) bool {
 	for _, m := range d.w.nodes[r*d.w.shape.Nodes:][:d.w.shape.Nodes] {
 		missing := d.w.clocks(m)
 		for end := time.Now().Add(4 * time.Second); missing() != "" || m.running.Load().node.Replica().BehindCount() > 0; {
-			if time.Now().After(end) || !sleep(ctx, 100*time.Millisecond) {
+			if time.Now().After(end) || !pause.For(ctx, 100*time.Millisecond) {
 				return false
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/quorum"
 )
 
@@ -44,7 +45,7 @@ func SimulateDisasters(t testing.TB, seed uint64, shape Shape, length time.Durat
 	for i, run := range []func(context.Context, *rand.Rand){d.strike, d.links, d.operator, d.probe} {
 		work.Go(func() {
 			// Everything is well for a while, so that there is something to lose.
-			if sleep(ctx, 2*time.Second) {
+			if pause.For(ctx, 2*time.Second) {
 				run(ctx, chance(1+uint64(i)))
 			}
 		})
@@ -108,6 +109,7 @@ func SimulateDisasters(t testing.TB, seed uint64, shape Shape, length time.Durat
 	r.Replays, r.Doubtful = w.hist.replays, w.hist.doubtful
 	r.Serial, r.Homed, r.SerialUnknown = w.serial.counts()
 	r.SerialReplays = w.serial.replays
+	r.Judged, r.Illegal, r.Undecided = w.serial.judged, w.serial.illegal, w.serial.undecided
 	r.Counts, r.Story, r.Faults = d.count, d.story, countsOf(d.count)
 	return r
 }

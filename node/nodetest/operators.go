@@ -14,6 +14,7 @@ import (
 	"github.com/atolldb/atoll/geo/failover"
 	"github.com/atolldb/atoll/geo/regionmap"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/regions"
 )
@@ -44,7 +45,7 @@ type promised struct {
 
 // operator acts until ctx ends.
 func (d *disasters) operator(ctx context.Context, rng *rand.Rand) {
-	for sleep(ctx, time.Duration(200+rng.IntN(2500))*time.Millisecond) {
+	for pause.For(ctx, time.Duration(200+rng.IntN(2500))*time.Millisecond) {
 		by := rng.IntN(len(d.w.tops))
 		m := d.someUp(rng, by)
 		if m == nil {
@@ -104,7 +105,7 @@ func (d *disasters) split(ctx context.Context, rng *rand.Rand, a int) {
 		d.cutLog(l, 1)
 		d.cutWay(l, 1)
 	}
-	sleep(ctx, time.Duration(rng.IntN(2000))*time.Millisecond)
+	pause.For(ctx, time.Duration(rng.IntN(2000))*time.Millisecond)
 	var both sync.WaitGroup
 	for _, x := range [][2]int{{a, b}, {b, a}} {
 		if m := d.someUp(rng, x[0]); m != nil {
@@ -114,7 +115,7 @@ func (d *disasters) split(ctx context.Context, rng *rand.Rand, a int) {
 		}
 	}
 	both.Wait()
-	sleep(ctx, time.Duration(rng.IntN(3000))*time.Millisecond)
+	pause.For(ctx, time.Duration(rng.IntN(3000))*time.Millisecond)
 	for _, l := range [][2]int{{a, b}, {b, a}} {
 		d.cutLog(l, -1)
 		d.cutWay(l, -1)
@@ -124,7 +125,7 @@ func (d *disasters) split(ctx context.Context, rng *rand.Rand, a int) {
 // drill brings the region back as soon as it is out.
 func (d *disasters) drill(ctx context.Context, m *member, ask regions.Ask) {
 	for range 40 {
-		if !sleep(ctx, 250*time.Millisecond) {
+		if !pause.For(ctx, 250*time.Millisecond) {
 			return
 		}
 		up := m.running.Load()
@@ -369,7 +370,7 @@ func (d *disasters) watch(ctx context.Context) {
 	last := map[*run]regionmap.Known{}
 	ended := map[opID]bool{}
 	contested := map[uint64]bool{}
-	for sleep(ctx, 50*time.Millisecond) {
+	for pause.For(ctx, 50*time.Millisecond) {
 		for _, m := range d.w.all() {
 			up := m.running.Load()
 			if up == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo/failover"
 	"github.com/atolldb/atoll/geo/regionmap"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
 	"github.com/atolldb/atoll/node/regions"
@@ -116,7 +117,7 @@ func (d *disasters) waitFor(o *failover.Operation) error {
 // knows that it is in service says nothing of a fence.
 func (d *disasters) probe(ctx context.Context, rng *rand.Rand) {
 	levels := []quorum.Level{quorum.LocalOne, quorum.LocalQuorum, quorum.LocalSerial, quorum.EachQuorum}
-	for n := 0; sleep(ctx, time.Duration(50+rng.IntN(200))*time.Millisecond); n++ {
+	for n := 0; pause.For(ctx, time.Duration(50+rng.IntN(200))*time.Millisecond); n++ {
 		m := d.someUp(rng, rng.IntN(len(d.w.tops)))
 		if m == nil {
 			continue
