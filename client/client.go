@@ -28,9 +28,12 @@ type Client struct {
 	session *sessionState // nil for none
 }
 
-// Open connects to the region that target belongs to: host:port of one or more
-// of its nodes, separated by commas. It returns when one of them has told the
-// topology, within ctx, or 5 s when that has no deadline.
+// Open connects to the nodes at target: host:port of one or more, separated by
+// commas, of one region or of several. It returns when one of them has told the
+// topology, within ctx, or 5 s when that has no deadline. From then on the client
+// finds all nodes by itself, and goes where the map of regions says: see Region,
+// Fallback and Pin. Nodes of more than one region in target let it begin, too, while
+// one of them is lost.
 func Open(ctx context.Context, target string, opts ...Option) (*Client, error) {
 	c := newClient(newConfig(opts))
 	c.cluster.connect = connector(&c.config)
@@ -49,7 +52,11 @@ func Open(ctx context.Context, target string, opts ...Option) (*Client, error) {
 		e.cause = err
 		return fail(e)
 	}
-	if err := c.cluster.refresh(ctx); err != nil {
+	err := c.cluster.refresh(ctx)
+	if bad := c.cluster.placed(); bad != nil && (err == nil || bad.Reason == "INVALID") {
+		return fail(bad)
+	}
+	if err != nil {
 		e := fromStatus(err, false, false)
 		e.cause = err
 		return fail(e)
@@ -74,6 +81,7 @@ func New(cc grpc.ClientConnInterface, opts ...Option) *Client {
 
 func newClient(cfg config) *Client {
 	c := &Client{config: cfg, bucket: cfg.bucket, cluster: newCluster(), budget: newBudget()}
+	c.cluster.follow = newFollower(&cfg)
 	c.backs = newWriteBacks()
 	if !cfg.noSession {
 		c.session = newSessionState()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,8 @@ type cluster struct {
 	view   atomic.Pointer[view]
 	kick   chan struct{} // capacity 1: refresh the topology soon
 
+	follow *follower
+
 	calls  callPool
 	active atomic.Int64  // calls in links, about
 	stir   chan struct{} // capacity 1: there are calls again
@@ -54,6 +57,7 @@ type cluster struct {
 func newCluster() *cluster {
 	c := &cluster{
 		kick: make(chan struct{}, 1), stir: make(chan struct{}, 1), nodes: make(map[string]*node),
+		follow: newFollower(&config{}),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
@@ -96,11 +100,13 @@ func (c *cluster) nodeAt(addr string) (*node, error) {
 
 // addNode is called with mu held.
 func (c *cluster) addNode(addr string, cc grpc.ClientConnInterface, end func() error) *node {
-	n := &node{addr: addr, cc: cc, close: end, link: newLink(cc, func(up bool) {
-		if !up {
+	n := &node{addr: addr, cc: cc, close: end}
+	n.link = newLink(cc, func(up bool) {
+		if v := c.view.Load(); !up && (v == nil || slices.Contains(v.nodes, n)) {
 			c.refreshSoon()
 		}
-	})}
+	})
+	n.link.heardMap = c.heardMap
 	c.nodes[addr] = n
 	return n
 }
@@ -203,20 +209,56 @@ func (c *cluster) sweepAll() {
 	}
 }
 
-// refresh asks nodes in random order for the topology until one answers.
+// refresh asks nodes of the region in random order for the topology until one
+// answers, and goes to another region if the map of regions says so.
 func (c *cluster) refresh(ctx context.Context) error {
+	var err error
+	if c.lost() {
+		c.askElsewhere(ctx)
+		if c.settle(ctx) == nil && !c.lost() {
+			return nil
+		}
+	}
+	if err = c.refreshHere(ctx); err != nil && c.view.Load() != nil {
+		c.askElsewhere(ctx)
+	}
+	if c.view.Load() == nil {
+		return err
+	}
+	if gone := c.settle(ctx); gone != nil && c.follow.pin {
+		return gone
+	}
+	return err
+}
+
+// lost reports whether no node of the region is live.
+func (c *cluster) lost() bool {
+	v := c.view.Load()
+	return v != nil && v.region != "" && !slices.ContainsFunc(v.nodes, func(n *node) bool { return n.link.live() })
+}
+
+// refreshHere learns the topology of the region, of any as long as there is none.
+func (c *cluster) refreshHere(ctx context.Context) error {
+	here := c.region()
+	var nodes []*node
 	c.mu.Lock()
-	nodes := append([]*node(nil), c.seeds...)
+	for _, n := range c.seeds {
+		if here == "" || n.region == "" || n.region == here {
+			nodes = append(nodes, n)
+		}
+	}
 	c.mu.Unlock()
 	if v := c.view.Load(); v != nil {
-		nodes = append(nodes, v.nodes...)
+		for _, n := range v.nodes {
+			if !slices.Contains(nodes, n) {
+				nodes = append(nodes, n)
+			}
+		}
 	}
 	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
-	var last error
+	last := errors.New("no node of the region is known")
 	for _, n := range nodes {
-		ctx, cancel := context.WithTimeout(ctx, refreshTries)
-		t, err := n.topology(ctx)
-		cancel()
+		t, err := c.askNode(ctx, n)
 		if status.Code(err) == codes.Unimplemented {
 			// A node or a proxy that does not tell: any node answers any key.
 			c.adoptSeeds()
@@ -228,7 +270,7 @@ func (c *cluster) refresh(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		last = fmt.Errorf("ask %s for the topology: %w", n.addr, err)
+		last = err
 	}
 	return last
 }
@@ -239,11 +281,21 @@ func (c *cluster) adoptSeeds() {
 	}
 }
 
-// adopt routes by t from now on, unless it is older than what is in force.
+// adopt routes by t from now on, unless it is older than what is in force. Of
+// another region it is an error.
 func (c *cluster) adopt(t *adminv1.GetTopologyResponse) error {
 	if err := checkTopology(t); err != nil {
 		return err
 	}
+	if here := c.region(); here != "" && here != t.Region {
+		return fmt.Errorf("that is a node of region %s, not of %s", t.Region, here)
+	}
+	c.follow.belongs(t.Region)
+	return c.enter(t)
+}
+
+// enter is adopt for a topology of any region.
+func (c *cluster) enter(t *adminv1.GetTopologyResponse) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.view.Load()
@@ -266,10 +318,9 @@ func (c *cluster) adopt(t *adminv1.GetTopologyResponse) error {
 		keep[n] = true
 	}
 	c.view.Store(v)
-	// A node that is gone may still be answering; by the next refresh it is
-	// not.
+	// A node that is gone may still be answering, now and at the next refresh.
 	for _, n := range c.retired {
-		if !keep[n] {
+		if !keep[n] && n.inFlight.Load() == 0 {
 			c.drop(n)
 		}
 	}
@@ -298,11 +349,15 @@ func (c *cluster) drop(n *node) {
 // refreshAll keeps the view fresh.
 func (c *cluster) refreshAll() {
 	for {
-		timer := time.NewTimer(refreshEvery)
+		timer := time.NewTimer(c.follow.rest(c.region(), time.Now()))
 		select {
 		case <-timer.C:
 		case <-c.kick:
-			timer.Reset(rand.N(refreshSoon)) // not all clients at once
+			soon := refreshSoon
+			if c.follow.urgent.Swap(false) {
+				soon = mapBeat / 2
+			}
+			timer.Reset(rand.N(soon)) // not all clients at once
 			select {
 			case <-timer.C:
 			case <-c.ctx.Done():

@@ -140,7 +140,10 @@ type Error struct {
 	Outcome  Outcome
 	// RequestID of a write whose outcome is unknown, for Client.Outcome and Again.
 	// MaybeDuplicate: if it was applied, it may be there twice; see Info.
+	// TriedIn are the regions where it was tried, for RequestOption.TriedIn; none if
+	// that is not known.
 	RequestID      RequestID
+	TriedIn        []string
 	MaybeDuplicate bool
 	// Field, Limit and Seen describe bad input.
 	Field, Limit, Seen string
@@ -152,6 +155,9 @@ type Error struct {
 	current *atollv1.GetResponse
 	instead *Object
 	applied *atollv1.PutResponse
+
+	// regionMap is the number of the map of regions that has the region out of service.
+	regionMap uint64
 
 	// session is the token with which it goes on without what is lost.
 	session []byte
@@ -174,6 +180,9 @@ const (
 	reasonClosed   = "CLOSED"
 	reasonRefused  = "REFUSED"
 )
+
+// reasonFenced is on the wire, and of this package.
+const reasonFenced = "REGION_FENCED"
 
 // reasonCodes are the gRPC codes of those that no transport gave one.
 var reasonCodes = map[string]codes.Code{
@@ -302,6 +311,7 @@ func (e *Error) describe(meta map[string]string, outcome string) {
 	e.Needed, _ = strconv.Atoi(meta["needed"])
 	e.Acks, _ = strconv.Atoi(meta["acks"])
 	e.Missing, _ = strconv.ParseUint(meta["missing"], 10, 64)
+	e.regionMap, _ = strconv.ParseUint(meta["region_map"], 10, 64)
 	if token, err := base64.RawURLEncoding.DecodeString(meta["session"]); err == nil {
 		e.session = token
 	}

@@ -52,6 +52,8 @@ type link struct {
 	want chan struct{} // capacity 1: a call waits for the link to be up
 	// changed is told when the link goes up or down.
 	changed func(up bool)
+	// heardMap is told the number of the map of regions that a node knows; nil for nobody.
+	heardMap func(n uint64)
 
 	mu      sync.Mutex
 	state   linkState
@@ -301,6 +303,9 @@ func (l *link) receiveAll(stream atollv1.KV_StreamClient) error {
 			return err
 		}
 		found = found[:0]
+		if msg.RegionMap > 0 && l.heardMap != nil {
+			l.heardMap(msg.RegionMap)
+		}
 		now := time.Now()
 		l.mu.Lock()
 		l.heard = now

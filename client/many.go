@@ -171,6 +171,7 @@ func (c *Client) doChunk(
 		due = append(due, j)
 	}
 	for len(due) > 0 {
+		from := c.cluster.view.Load()
 		for _, j := range due {
 			if !runs[j].op.alone {
 				_, runs[j].err = runs[j].start(ctx, c.cluster)
@@ -202,7 +203,7 @@ func (c *Client) doChunk(
 			rest = append(rest, j)
 		}
 		due = rest
-		if len(due) > 0 && !c.cluster.sleep(ctx, pause) {
+		if len(due) > 0 && !c.cluster.sleep(ctx, pause, from) {
 			for _, j := range due {
 				r := &runs[j]
 				done(which[j], nil, c.complete(r.settle(overdue(r.op.write, false, ctx.Err())), r.op, r))

@@ -25,6 +25,8 @@ type node struct {
 	// cluster's mutex, as does cancel, which ends the link.
 	started atomic.Bool
 	cancel  context.CancelFunc
+	// region of the node, once it has told; the refreshing goroutine's.
+	region string
 }
 
 func (n *node) topology(ctx context.Context) (*adminv1.GetTopologyResponse, error) {

@@ -194,11 +194,19 @@ type config struct {
 	hedge      time.Duration // 0 for none
 	tls        *tls.Config
 	noSession  bool
-	dial       []grpc.DialOption
+
+	// Of the region; see follow.go.
+	region      string
+	fallback    []string
+	pin         bool
+	returnAfter time.Duration
+	onRegion    func(RegionChange)
+
+	dial []grpc.DialOption
 }
 
 func newConfig(opts []Option) config {
-	c := config{timeout: 2 * time.Second}
+	c := config{timeout: 2 * time.Second, returnAfter: returnAfter}
 	for _, o := range opts {
 		o(&c)
 	}

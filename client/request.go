@@ -57,7 +57,7 @@ func Request(id RequestID) RequestOption { return RequestOption{id: id} }
 func Again(id RequestID) RequestOption { return RequestOption{id: id, again: true} }
 
 // TriedIn is Again for a write of which it is known in which regions it was tried,
-// all of them: Error.Region names the one of an error. Then no other region's owners
+// all of them: Error.TriedIn names those of an error. Then no other region's owners
 // are asked but these, and those of the region of the Client.
 func (o RequestOption) TriedIn(regions ...string) RequestOption {
 	o.triedIn = slices.Clone(regions)
@@ -150,13 +150,28 @@ func (o *op) again(region string) *op {
 	return next
 }
 
-// tried is where a write was tried: in the region of this client, and where it had
+// tried is where a write was tried: in a region of this client, and where it had
 // been tried before. None stands for anywhere.
 func (o *op) tried(before []string, region string) []string {
 	if region == "" || o.flagged && len(before) == 0 || slices.Contains(before, region) {
 		return before
 	}
 	return append(slices.Clone(before), region)
+}
+
+// triedIn are the regions of all attempts of a write, none for anywhere.
+func (r *run) triedIn() []string {
+	var before []string
+	switch call := r.op.call.Op.(type) {
+	case *atollv1.StreamCall_Put:
+		before = call.Put.TriedIn
+	case *atollv1.StreamCall_Delete:
+		before = call.Delete.TriedIn
+	}
+	if r.view == nil {
+		return before
+	}
+	return r.op.tried(before, r.view.region)
 }
 
 // decided are the reasons of nodes that have asked all owners: of a retry they
@@ -171,7 +186,7 @@ func (r *run) settle(err *Error) *Error {
 		err.Detail += "; an earlier attempt may have been applied"
 	}
 	if err.Outcome == UnknownOutcome {
-		err.RequestID = r.op.id
+		err.RequestID, err.TriedIn = r.op.id, r.triedIn()
 		err.MaybeDuplicate = err.MaybeDuplicate || r.twice || r.op.flagged && err.sent && !err.said
 	}
 	return err

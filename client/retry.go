@@ -76,12 +76,14 @@ type run struct {
 	tries    int
 	waits    int  // of those, for a connection
 	doubt    bool // the outcome of an attempt is not known
-	again    bool // the op says that it was tried here
+	again    bool // the op says that it was tried, in region againIn
+	againIn  string
 	twice    bool // a retry may have been a second event
 	hedge    time.Duration
 	tried    []*node
 	tries3   [maxTries]*node // backing of tried
 
+	view *view // of the attempt
 	node *node
 	call *call
 	err  *Error // of submitting
@@ -105,6 +107,14 @@ func (r *run) start(ctx context.Context, c *cluster) (*atollv1.StreamReply, *Err
 		r.tried = r.tries3[:0]
 	}
 	v := c.view.Load()
+	if r.view != nil && r.view.region != v.region {
+		r.tried = r.tried[:0] // nobody there
+	}
+	r.view = v
+	if err := r.away(c); err != nil {
+		r.tries++
+		return nil, err
+	}
 	var live bool
 	r.node, live = v.pick(r.op.hash, r.op.write, r.tried)
 	r.tries++
@@ -164,11 +174,14 @@ func (r *run) wait(ctx context.Context, c *cluster) (*atollv1.StreamReply, *Erro
 
 // next decides whether to try again after err, and after which pause.
 func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (pause time.Duration, again bool) {
-	if err.sent {
-		r.attempts++
-	}
 	if c.ctx.Err() != nil || ctx.Err() != nil {
 		return 0, false
+	}
+	if err.Reason == reasonFenced {
+		return r.fenced(c, b, err)
+	}
+	if err.sent {
+		r.attempts++
 	}
 	if err.Outcome == UnknownOutcome {
 		if !r.op.repeats {
@@ -176,8 +189,8 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 		}
 		// A retry of which nothing was heard may have been anything.
 		r.twice = r.twice || err.MaybeDuplicate || r.op.flagged && !err.said
-		if !r.doubt || !r.again {
-			r.op, r.doubt, r.again = r.op.again(c.view.Load().region), true, true
+		if !r.doubt || !r.again || r.againIn != r.view.region {
+			r.op, r.doubt, r.again, r.againIn = r.op.again(r.view.region), true, true, r.view.region
 		}
 		return r.another(c, b, err)
 	}
@@ -186,7 +199,7 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 		return 0, r.tries < maxTries
 	}
 	switch err.Reason {
-	case "UNAVAILABLE", "STOPPING", "CLOCK_SKEW", "OVERLOADED", "SESSION_BEHIND", "STALE", "REGION_FENCED":
+	case "UNAVAILABLE", "STOPPING", "CLOCK_SKEW", "OVERLOADED", "SESSION_BEHIND", "CONTEXT_AHEAD", "STALE":
 	case "DEADLINE":
 		if r.op.write && !r.op.repeats {
 			return 0, false
@@ -254,7 +267,7 @@ func (c *Client) try(ctx context.Context, o *op) (*atollv1.StreamReply, int, *Er
 		if !again {
 			return nil, r.tries, c.complete(r.settle(err), o, &r)
 		}
-		if !c.cluster.sleep(ctx, pause) {
+		if !c.cluster.sleep(ctx, pause, r.view) {
 			return nil, r.tries, c.complete(r.settle(overdue(o.write, false, ctx.Err())), o, &r)
 		}
 	}
@@ -285,6 +298,9 @@ func (c *Client) complete(err *Error, o *op, r *run) *Error {
 	if v := c.cluster.view.Load(); v != nil {
 		err.Region = v.region
 	}
+	if r != nil && r.view != nil {
+		err.Region = r.view.region
+	}
 	if r != nil {
 		err.Attempts = r.tries
 		if r.node != nil {
@@ -294,15 +310,24 @@ func (c *Client) complete(err *Error, o *op, r *run) *Error {
 	return err
 }
 
-// sleep reports false when ctx ended it.
-func (c *cluster) sleep(ctx context.Context, d time.Duration) bool {
+// sleep reports false when ctx ended it. It ends when the client has left the region
+// of v, nil for any.
+func (c *cluster) sleep(ctx context.Context, d time.Duration, v *view) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
+	}
+	var moved <-chan struct{}
+	if v != nil {
+		if moved = c.follow.movedFrom(); c.region() != v.region {
+			return ctx.Err() == nil
+		}
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return true
+	case <-moved:
 		return true
 	case <-ctx.Done():
 		return false

@@ -68,7 +68,7 @@ func (c *Client) Update(
 			return v, err
 		}
 		cur = current(err)
-		if !c.cluster.sleep(ctx, rand.N(backoffBase<<min(i, maxUpdates))) {
+		if !c.cluster.sleep(ctx, rand.N(backoffBase<<min(i, maxUpdates)), nil) {
 			return Version{}, err
 		}
 	}

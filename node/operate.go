@@ -263,6 +263,7 @@ func (o operators) HotKeys(ctx context.Context, limit int) (api.Hot, error) {
 func (n *Node) Operations() api.Operations {
 	return api.Operations{
 		Repairs: operators{n}, HotKeys: operators{n}, Collections: operators{n}, Links: operators{n}, Regions: regionsOps{n},
+		Directory: n.directory,
 		Membership: members.New(members.Deps{
 			Store: n.deps.Store, Adopt: n.adopt, CopyBytes: n.copyBytes, View: n.view, Now: time.Now,
 		}),

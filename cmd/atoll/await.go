@@ -30,6 +30,7 @@ Nothing is written. When the time of --timeout is over the exit code is 9
 		Args:    cobra.NoArgs,
 	}
 	q.serverFlags(cmd, defaultTimeout)
+	q.followFlags(cmd)
 	q.levelFlag(cmd)
 	q.sessionFlag(cmd)
 	out := formatFlag(cmd, "table", "json")

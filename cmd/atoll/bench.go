@@ -64,6 +64,7 @@ those of successes; failures are counted by reason. Nothing is deleted: use a
 		Args: cobra.NoArgs,
 	}
 	q.serverFlags(cmd, 2*time.Second)
+	q.followFlags(cmd)
 	q.bucketFlag(cmd)
 	q.readFlags(cmd)
 	q.writeFlags(cmd)

@@ -25,6 +25,7 @@ a key that has no value is no error.
 		Args: cobra.ExactArgs(1),
 	}
 	q.serverFlags(cmd, defaultTimeout)
+	q.followFlags(cmd)
 	q.bucketFlag(cmd)
 	q.writeFlags(cmd)
 	q.sessionFlag(cmd)

@@ -59,6 +59,7 @@ case, with the context that a write that follows this read names by --after.
 		Args: cobra.ExactArgs(1),
 	}
 	q.serverFlags(cmd, defaultTimeout)
+	q.followFlags(cmd)
 	q.bucketFlag(cmd)
 	q.readFlags(cmd)
 	q.sessionFlag(cmd)

@@ -59,6 +59,7 @@ imported again without harm.`,
 		Args: cobra.ExactArgs(1),
 	}
 	q.serverFlags(cmd, importTimeout)
+	q.followFlags(cmd)
 	q.bucketFlag(cmd)
 	q.writeFlags(cmd)
 	f := cmd.Flags()

@@ -88,6 +88,7 @@ write holds.
 		Args: cobra.RangeArgs(1, 2),
 	}
 	q.serverFlags(cmd, defaultTimeout)
+	q.followFlags(cmd)
 	q.bucketFlag(cmd)
 	q.writeFlags(cmd)
 	q.sessionFlag(cmd)

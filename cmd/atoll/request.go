@@ -27,6 +27,8 @@ const (
 type request struct {
 	endpoints string
 	timeout   time.Duration
+	region    string
+	fallback  []string
 	bucket    string
 	level     level
 	r, w      count
@@ -116,12 +118,12 @@ func (q *request) addresses(cmd *cobra.Command) []string {
 // open connects; the caller closes. Siblings are never resolved behind the
 // user's back.
 func (q *request) open(cmd *cobra.Command) (*client.Client, error) {
-	if err := q.check(cmd); err != nil {
+	if err := errors.Join(q.check(cmd), q.checkFollow(cmd)); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
 	defer cancel()
-	c, err := client.Open(ctx, q.target(cmd), client.Bucket(q.bucket), client.Timeout(q.timeout))
+	c, err := client.Open(ctx, q.target(cmd), append(q.where(), client.Bucket(q.bucket), client.Timeout(q.timeout))...)
 	switch {
 	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrDeadline):
 		return nil, unreachable(q.target(cmd), err)

@@ -116,6 +116,7 @@ unknown (exit code 7): nobody who answered has it, and not all could be asked or
 		Args:    cobra.ExactArgs(2),
 	}
 	q.serverFlags(cmd, defaultTimeout)
+	q.followFlags(cmd)
 	q.bucketFlag(cmd)
 	out := formatFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runOutcome(cmd, &q, out, args[0], args[1]) }

@@ -59,6 +59,7 @@ A key with one version is left as it is.`,
 		Args: cobra.ExactArgs(1),
 	}
 	q.serverFlags(cmd, defaultTimeout)
+	q.followFlags(cmd)
 	q.bucketFlag(cmd)
 	q.readFlags(cmd)
 	q.writeFlags(cmd)

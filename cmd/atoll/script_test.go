@@ -44,6 +44,9 @@ func TestMain(m *testing.M) {
 //	auto N              they do so N times whenever somebody asks for tasks
 //	store up|down|mute  what the metadata servers do
 //	link SECONDS PENDING  region us was heard so long ago, and lacks so many writes
+//	world REGION...     there are such regions of one node over one store; the first is
+//	                    the one to be asked
+//	state REGION STATE  the map of regions has a region in a state
 //	unequal KIND        a partition is behind, differs or is silent, or none is
 //
 // The files that are too large for a script are over-bucket and over-all, one
@@ -56,6 +59,7 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			region := apitest.NewRegion(t, 3)
 			env.Values["region"] = region
+			env.Values["world"] = &theWorld{}
 			env.Setenv("ATOLL_ENDPOINTS", region.Nodes[0].Addr)
 			env.Setenv("HOME", env.WorkDir)
 			// The race detector makes each process wait a second at its end.
@@ -83,6 +87,8 @@ func TestScript(t *testing.T) {
 			"aside":   asideCommand,
 			"link":    linkCommand,
 			"unequal": unequalCommand,
+			"world":   worldCommand,
+			"state":   stateCommand,
 			"auto":    autoCommand,
 			"step":    stepCommand,
 			"store":   storeCommand,

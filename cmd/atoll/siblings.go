@@ -35,6 +35,7 @@ those of several may come from a cut between them.`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	q.serverFlags(cmd, defaultTimeout)
+	q.followFlags(cmd)
 	q.bucketFlag(cmd)
 	q.readFlags(cmd)
 	out := formatFlag(cmd, "table", "json")

@@ -176,7 +176,7 @@ func (r *rehearsal) open(region string) {
 			try, cancel := context.WithTimeout(ctx, 2*time.Second)
 			defer cancel()
 			var err error
-			if c, err = client.Open(try, r.Target(region), client.DialOptions(r.DialOptions()...)); err != nil {
+			if c, err = client.Open(try, r.Target(region), client.Pin(), client.DialOptions(r.DialOptions()...)); err != nil {
 				return err
 			}
 			r.clients[region] = c

@@ -18,6 +18,7 @@ func (s *ClusterService) GetTopology(
 	if err != nil {
 		return nil, ToStatus(classify(err, false)).Err()
 	}
+	res.Directory = directory(s.ops.Directory)
 	return res, nil
 }
 

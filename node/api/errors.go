@@ -44,6 +44,8 @@ const (
 	// The token with which a session goes on without what is lost, as base64 (URL,
 	// not padded).
 	metaSession = "session"
+	// The number of the map of regions that has this region out of service.
+	metaRegionMap = "region_map"
 )
 
 // rim is how each coord code looks from outside.
@@ -127,6 +129,9 @@ func ToProto(e *coord.Error) *atollv1.Error {
 	}
 	set(metaMissingFrom, strings.Join(regionNames(e.MissingFrom), ","))
 	set(metaSession, base64.RawURLEncoding.EncodeToString(e.Session))
+	if e.RegionMap > 0 {
+		set(metaRegionMap, strconv.FormatUint(e.RegionMap, 10))
+	}
 	if e.MaybeDuplicate {
 		set(metaTwice, "true")
 	}
@@ -163,6 +168,7 @@ func FromProto(w *atollv1.Error) *coord.Error {
 	e.Needed, _ = strconv.Atoi(w.Metadata[metaNeeded])
 	e.Acks, _ = strconv.Atoi(w.Metadata[metaAcks])
 	e.Missing, _ = strconv.ParseUint(w.Metadata[metaMissing], 10, 64)
+	e.RegionMap, _ = strconv.ParseUint(w.Metadata[metaRegionMap], 10, 64)
 	if token, err := base64.RawURLEncoding.DecodeString(w.Metadata[metaSession]); err == nil && len(token) > 0 {
 		e.Session = token
 	}

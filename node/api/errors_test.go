@@ -30,7 +30,7 @@ func everyError() []*coord.Error {
 				&coord.Error{Code: c, Outcome: o, Detail: "why"},
 				&coord.Error{
 					Code: c, Outcome: o, Detail: "why", Field: "value", Limit: "10 bytes", Seen: "11 bytes",
-					Needed: 2, Acks: 1, RetryAfterMs: 250, Missing: 3, MissingFrom: []topology.Region{"eu", "us"}, Session: []byte{1, 2, 3},
+					Needed: 2, Acks: 1, RetryAfterMs: 250, Missing: 3, MissingFrom: []topology.Region{"eu", "us"}, Session: []byte{1, 2, 3}, RegionMap: 7,
 				})
 		}
 	}

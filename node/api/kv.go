@@ -24,6 +24,8 @@ type KVService struct {
 	limits *limiter
 	hot    *hotCounter
 	awaits atomic.Int64 // calls of AwaitReplication that wait
+	// mapNumber is that of the map of regions, for clients that follow it; nil for none.
+	mapNumber func() uint64
 	// encoded is the last refusal on a stream: most are equal.
 	encoded atomic.Pointer[encodedRefusal]
 

@@ -20,6 +20,8 @@ type Operations struct {
 	Collections Collections
 	Links       Links
 	Regions     Regions
+	// Directory is what clients find other regions by; nil for none.
+	Directory func() Directory
 }
 
 // Membership changes who is in the region and who owns what. Its errors are

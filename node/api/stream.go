@@ -170,6 +170,9 @@ func (s *session) take(spare []reply) (batch []reply, over bool, err error) {
 func (s *session) send(msg *atollv1.StreamResponse, batch []reply) error {
 	for len(batch) > 0 {
 		msg.Replies = msg.Replies[:0]
+		if s.kv.mapNumber != nil {
+			msg.RegionMap = s.kv.mapNumber()
+		}
 		size, n := 0, 0
 		for n < len(batch) && (n == 0 || size+batch[n].size <= maxStreamMessage) {
 			size += batch[n].size

@@ -86,6 +86,9 @@ type Error struct {
 	Session     []byte
 	// RetryAfterMs is a hint, 0 for none.
 	RetryAfterMs int
+	// RegionMap is, for CodeRegionFenced, the number of the map of regions that has
+	// this region out of service; 0 where the map does not say so.
+	RegionMap uint64
 	// Current is what is there, for CodeConditionFailed.
 	Current *GetResult
 	// Applied is what the write achieved, for CodePartial.

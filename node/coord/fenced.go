@@ -17,7 +17,7 @@ func (c *Coordinator) uncountedHere(top *topology.Topology) *Error {
 	}
 	m := c.Map().Map
 	return &Error{
-		Code: CodeRegionFenced, Outcome: NotApplied, RetryAfterMs: 1000,
+		Code: CodeRegionFenced, Outcome: NotApplied, RetryAfterMs: 1000, RegionMap: m.N,
 		Detail: fmt.Sprintf("region %s is %s by version %s of the map of regions: write in another one", own, m.State(string(own)), m.Version),
 	}
 }

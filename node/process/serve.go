@@ -69,6 +69,7 @@ func (p *Process) serveClients(s *stack, l net.Listener) {
 	log := p.log.Named("api")
 	n := p.node.Load()
 	kv := api.NewKVService(p.requests.Coordinator(n.Coordinator()), p.cfg.Region, p.world.name, log)
+	kv.SetRegionMap(n.RegionMapNumber)
 	srv := grpc.NewServer(api.ServerOptions(log)...)
 	n.CountHot(kv.HotKeys)
 	p.kv.Store(kv)

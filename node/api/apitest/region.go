@@ -61,6 +61,8 @@ type Region struct {
 	collections collections
 	links       links
 	topology    atomic.Pointer[topology.Topology]
+	id          topology.RegionID
+	world       *World // nil for none
 }
 
 // TB is what this package needs of testing.TB. Examples bring their own.
@@ -85,12 +87,16 @@ func RegionName(id topology.RegionID) topology.Region {
 
 // NewRegion starts n nodes, which end with the test.
 func NewRegion(t TB, n int) *Region {
-	r := &Region{Name: RegionName(regionID), Store: NewStore(), Limits: overload.Config{Start: 1 << 20, Min: 1 << 20, Max: 1 << 20}}
+	return newRegion(t, RegionName(regionID), regionID, NewStore(), nil, n)
+}
+
+func newRegion(t TB, name topology.Region, id topology.RegionID, store *Store, w *World, n int) *Region {
+	r := &Region{Name: name, id: id, world: w, Store: store, Limits: overload.Config{Start: 1 << 20, Min: 1 << 20, Max: 1 << 20}}
 	r.Members, r.repairs.region, r.collections.region = newMembers(r), r, r
 	for i := range n {
 		node := &Node{
 			ID:     topology.NodeID(fmt.Sprintf("n%d", i+1)),
-			Actor:  crdt.MakeActor(uint32(i+1), regionID),
+			Actor:  crdt.MakeActor(uint32(i+1), uint8(id)),
 			region: r,
 		}
 		r.Nodes = append(r.Nodes, node)
@@ -105,7 +111,7 @@ func NewRegion(t TB, n int) *Region {
 // stored anew.
 func (r *Region) Publish(epoch topology.Epoch) {
 	t := &topology.Topology{
-		Region: r.Name, RegionID: regionID, Epoch: epoch,
+		Region: r.Name, RegionID: r.id, Epoch: epoch,
 		Rules: hashring.Rules{Partitions: partitions, Replicas: replicas},
 	}
 	for _, n := range r.Nodes {
@@ -170,8 +176,13 @@ func (n *Node) listen(t TB, addr string) {
 	n.Addr = lis.Addr().String()
 	n.KV = api.NewKVService(n, n.region.Name, RegionName, log)
 	n.KV.SetLimits(n.region.Limits)
+	ops := n.region.operations()
+	if w := n.region.world; w != nil {
+		ops.Directory = w.directory
+		n.KV.SetRegionMap(func() uint64 { return w.Map().N })
+	}
 	srv := grpc.NewServer(api.ServerOptions(log)...)
-	api.Register(srv, n.KV, api.NewClusterService(n.region, n.region.operations()), api.NewBucketsService(n.region.Store.Buckets))
+	api.Register(srv, n.KV, api.NewClusterService(n.region, ops), api.NewBucketsService(n.region.Store.Buckets))
 	n.mu.Lock()
 	n.server = srv
 	n.mu.Unlock()
@@ -218,6 +229,9 @@ func (n *Node) Put(p coord.Put, done func(coord.PutResult, error)) {
 	n.puts.Add(1)
 	run(n, Op{Put: &p}, done, func() (coord.PutResult, error) {
 		a, err := achieved(n.region.Topology(), n.ID, fullKey(p.Bucket, p.Key), p.Level, p.W, p.Regions)
+		if err == nil {
+			err = n.region.world.refuses(n.region.Name)
+		}
 		if err != nil {
 			return coord.PutResult{}, err
 		}

@@ -135,7 +135,10 @@ const (
 	Reason_REASON_SESSION_LOST Reason = 17
 	Reason_REASON_BAD_SESSION  Reason = 18
 	// The answer would be older than max_staleness allows.
-	Reason_REASON_STALE         Reason = 19
+	Reason_REASON_STALE Reason = 19
+	// The region takes no writes: the map of regions has it out of service, and its
+	// number is in the metadata (region_map); go to another one. Without a number it is
+	// the home of the bucket that decides nothing, or not any more: try again.
 	Reason_REASON_REGION_FENCED Reason = 20
 	// The bucket's policy does not allow the level.
 	Reason_REASON_LEVEL_NOT_ALLOWED Reason = 21
@@ -2667,8 +2670,11 @@ func (*StreamCall_Put) isStreamCall_Op() {}
 func (*StreamCall_Delete) isStreamCall_Op() {}
 
 type StreamResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Replies       []*StreamReply         `protobuf:"bytes,1,rep,name=replies,proto3" json:"replies,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Replies []*StreamReply         `protobuf:"bytes,1,rep,name=replies,proto3" json:"replies,omitempty"`
+	// Region_map is the number of the map of regions that the node knows, 0 for none. A
+	// client that knows of a lower one asks for Cluster.GetTopology.
+	RegionMap     uint64 `protobuf:"varint,2,opt,name=region_map,json=regionMap,proto3" json:"region_map,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2708,6 +2714,13 @@ func (x *StreamResponse) GetReplies() []*StreamReply {
 		return x.Replies
 	}
 	return nil
+}
+
+func (x *StreamResponse) GetRegionMap() uint64 {
+	if x != nil {
+		return x.RegionMap
+	}
+	return 0
 }
 
 type StreamReply struct {
@@ -3030,9 +3043,11 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x03get\x18\x03 \x01(\v2\x14.atoll.v1.GetRequestH\x00R\x03get\x12(\n" +
 	"\x03put\x18\x04 \x01(\v2\x14.atoll.v1.PutRequestH\x00R\x03put\x121\n" +
 	"\x06delete\x18\x05 \x01(\v2\x17.atoll.v1.DeleteRequestH\x00R\x06deleteB\x04\n" +
-	"\x02op\"A\n" +
+	"\x02op\"`\n" +
 	"\x0eStreamResponse\x12/\n" +
-	"\areplies\x18\x01 \x03(\v2\x15.atoll.v1.StreamReplyR\areplies\"\xda\x01\n" +
+	"\areplies\x18\x01 \x03(\v2\x15.atoll.v1.StreamReplyR\areplies\x12\x1d\n" +
+	"\n" +
+	"region_map\x18\x02 \x01(\x04R\tregionMap\"\xda\x01\n" +
 	"\vStreamReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x03get\x18\x02 \x01(\v2\x15.atoll.v1.GetResponseH\x00R\x03get\x12)\n" +

@@ -375,7 +375,9 @@ type GetTopologyResponse struct {
 	Since []uint64 `protobuf:"varint,9,rep,packed,name=since,proto3" json:"since,omitempty"`
 	Pace  *Pace    `protobuf:"bytes,10,opt,name=pace,proto3" json:"pace,omitempty"`
 	// Left are the ids that may not come back. They are no members.
-	Left          []string `protobuf:"bytes,11,rep,name=left,proto3" json:"left,omitempty"`
+	Left []string `protobuf:"bytes,11,rep,name=left,proto3" json:"left,omitempty"`
+	// Directory is what clients find other regions by; none where there is one region.
+	Directory     *RegionDirectory `protobuf:"bytes,12,opt,name=directory,proto3" json:"directory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -487,6 +489,147 @@ func (x *GetTopologyResponse) GetLeft() []string {
 	return nil
 }
 
+func (x *GetTopologyResponse) GetDirectory() *RegionDirectory {
+	if x != nil {
+		return x.Directory
+	}
+	return nil
+}
+
+// RegionDirectory is the map of regions, as far as clients go by it. The higher
+// version replaces the lower: first by version, then the forced one, then by.
+type RegionDirectory struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Forced        bool                   `protobuf:"varint,2,opt,name=forced,proto3" json:"forced,omitempty"`
+	By            uint32                 `protobuf:"varint,3,opt,name=by,proto3" json:"by,omitempty"`
+	Regions       []*RegionPlace         `protobuf:"bytes,4,rep,name=regions,proto3" json:"regions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionDirectory) Reset() {
+	*x = RegionDirectory{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionDirectory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionDirectory) ProtoMessage() {}
+
+func (x *RegionDirectory) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionDirectory.ProtoReflect.Descriptor instead.
+func (*RegionDirectory) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RegionDirectory) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *RegionDirectory) GetForced() bool {
+	if x != nil {
+		return x.Forced
+	}
+	return false
+}
+
+func (x *RegionDirectory) GetBy() uint32 {
+	if x != nil {
+		return x.By
+	}
+	return 0
+}
+
+func (x *RegionDirectory) GetRegions() []*RegionPlace {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+// RegionPlace is one region, for clients.
+type RegionPlace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// State is ACTIVE, DRAINING, FENCED, REJOINING or REMOVED. Clients work in ACTIVE
+	// regions, and in DRAINING ones while there is no other.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// Client_addrs of some of its nodes, as the node that answers knows them.
+	ClientAddrs   []string `protobuf:"bytes,3,rep,name=client_addrs,json=clientAddrs,proto3" json:"client_addrs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionPlace) Reset() {
+	*x = RegionPlace{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionPlace) ProtoMessage() {}
+
+func (x *RegionPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionPlace.ProtoReflect.Descriptor instead.
+func (*RegionPlace) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RegionPlace) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RegionPlace) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *RegionPlace) GetClientAddrs() []string {
+	if x != nil {
+		return x.ClientAddrs
+	}
+	return nil
+}
+
 // Row holds the owners of one partition, as indexes into members.
 type Row struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -497,7 +640,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[2]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -509,7 +652,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[2]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -522,7 +665,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{2}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Row) GetOwners() []uint32 {
@@ -546,7 +689,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[3]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +701,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[3]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +714,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{3}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Member) GetId() string {
@@ -635,7 +778,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[4]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +790,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[4]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +803,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{4}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Move) GetId() uint64 {
@@ -732,7 +875,7 @@ type Pace struct {
 
 func (x *Pace) Reset() {
 	*x = Pace{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[5]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +887,7 @@ func (x *Pace) String() string {
 func (*Pace) ProtoMessage() {}
 
 func (x *Pace) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[5]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +900,7 @@ func (x *Pace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pace.ProtoReflect.Descriptor instead.
 func (*Pace) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{5}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Pace) GetBytesPerSecond() uint64 {
@@ -782,7 +925,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[6]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -794,7 +937,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[6]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -807,7 +950,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{6}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{8}
 }
 
 type GetStatusResponse struct {
@@ -822,7 +965,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[7]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +977,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[7]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +990,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{7}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetStatusResponse) GetRegion() string {
@@ -928,7 +1071,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[8]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1083,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[8]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1096,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{8}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NodeStatus) GetId() string {
@@ -1159,7 +1302,7 @@ type LinkStatus struct {
 
 func (x *LinkStatus) Reset() {
 	*x = LinkStatus{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[9]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1314,7 @@ func (x *LinkStatus) String() string {
 func (*LinkStatus) ProtoMessage() {}
 
 func (x *LinkStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[9]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1327,7 @@ func (x *LinkStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkStatus.ProtoReflect.Descriptor instead.
 func (*LinkStatus) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{9}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LinkStatus) GetOrigin() string {
@@ -1246,7 +1389,7 @@ type LocateRequest struct {
 
 func (x *LocateRequest) Reset() {
 	*x = LocateRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[10]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1401,7 @@ func (x *LocateRequest) String() string {
 func (*LocateRequest) ProtoMessage() {}
 
 func (x *LocateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[10]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1414,7 @@ func (x *LocateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateRequest.ProtoReflect.Descriptor instead.
 func (*LocateRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{10}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LocateRequest) GetBucket() string {
@@ -1300,7 +1443,7 @@ type LocateResponse struct {
 
 func (x *LocateResponse) Reset() {
 	*x = LocateResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[11]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1455,7 @@ func (x *LocateResponse) String() string {
 func (*LocateResponse) ProtoMessage() {}
 
 func (x *LocateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[11]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1468,7 @@ func (x *LocateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateResponse.ProtoReflect.Descriptor instead.
 func (*LocateResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{11}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LocateResponse) GetKeyHash() uint64 {
@@ -1370,7 +1513,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[12]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1525,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[12]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1538,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{12}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ExportRequest) GetBucket() string {
@@ -1428,7 +1571,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[13]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1583,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[13]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1596,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{13}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExportResponse) GetRecords() []*ExportRecord {
@@ -1474,7 +1617,7 @@ type ExportRecord struct {
 
 func (x *ExportRecord) Reset() {
 	*x = ExportRecord{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[14]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1629,7 @@ func (x *ExportRecord) String() string {
 func (*ExportRecord) ProtoMessage() {}
 
 func (x *ExportRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[14]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1642,7 @@ func (x *ExportRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRecord.ProtoReflect.Descriptor instead.
 func (*ExportRecord) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{14}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExportRecord) GetBucket() string {
@@ -1541,7 +1684,7 @@ type ExportVersion struct {
 
 func (x *ExportVersion) Reset() {
 	*x = ExportVersion{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[15]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1696,7 @@ func (x *ExportVersion) String() string {
 func (*ExportVersion) ProtoMessage() {}
 
 func (x *ExportVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[15]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1709,7 @@ func (x *ExportVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportVersion.ProtoReflect.Descriptor instead.
 func (*ExportVersion) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{15}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExportVersion) GetActor() uint32 {
@@ -1638,7 +1781,7 @@ type PastEntry struct {
 
 func (x *PastEntry) Reset() {
 	*x = PastEntry{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[16]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1793,7 @@ func (x *PastEntry) String() string {
 func (*PastEntry) ProtoMessage() {}
 
 func (x *PastEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[16]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1806,7 @@ func (x *PastEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastEntry.ProtoReflect.Descriptor instead.
 func (*PastEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{16}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PastEntry) GetActor() uint32 {
@@ -1706,7 +1849,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[17]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1861,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[17]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1874,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{17}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Change) GetKind() ChangeKind {
@@ -1797,7 +1940,7 @@ type PlanID struct {
 
 func (x *PlanID) Reset() {
 	*x = PlanID{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[18]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +1952,7 @@ func (x *PlanID) String() string {
 func (*PlanID) ProtoMessage() {}
 
 func (x *PlanID) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[18]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +1965,7 @@ func (x *PlanID) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanID.ProtoReflect.Descriptor instead.
 func (*PlanID) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{18}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PlanID) GetEpoch() uint64 {
@@ -1855,7 +1998,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[19]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +2010,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[19]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +2023,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{19}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PlanRequest) GetChange() *Change {
@@ -1913,7 +2056,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[20]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2068,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[20]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2081,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{20}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PlanResponse) GetId() *PlanID {
@@ -2024,7 +2167,7 @@ type PlannedMove struct {
 
 func (x *PlannedMove) Reset() {
 	*x = PlannedMove{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[21]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2179,7 @@ func (x *PlannedMove) String() string {
 func (*PlannedMove) ProtoMessage() {}
 
 func (x *PlannedMove) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[21]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2192,7 @@ func (x *PlannedMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedMove.ProtoReflect.Descriptor instead.
 func (*PlannedMove) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{21}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PlannedMove) GetPartition() uint32 {
@@ -2107,7 +2250,7 @@ type NodePlan struct {
 
 func (x *NodePlan) Reset() {
 	*x = NodePlan{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[22]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2119,7 +2262,7 @@ func (x *NodePlan) String() string {
 func (*NodePlan) ProtoMessage() {}
 
 func (x *NodePlan) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[22]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2132,7 +2275,7 @@ func (x *NodePlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodePlan.ProtoReflect.Descriptor instead.
 func (*NodePlan) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{22}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NodePlan) GetId() string {
@@ -2208,7 +2351,7 @@ type CommitRequest struct {
 
 func (x *CommitRequest) Reset() {
 	*x = CommitRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[23]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2363,7 @@ func (x *CommitRequest) String() string {
 func (*CommitRequest) ProtoMessage() {}
 
 func (x *CommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[23]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2376,7 @@ func (x *CommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitRequest.ProtoReflect.Descriptor instead.
 func (*CommitRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{23}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CommitRequest) GetId() *PlanID {
@@ -2259,7 +2402,7 @@ type CommitResponse struct {
 
 func (x *CommitResponse) Reset() {
 	*x = CommitResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[24]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2414,7 @@ func (x *CommitResponse) String() string {
 func (*CommitResponse) ProtoMessage() {}
 
 func (x *CommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[24]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2427,7 @@ func (x *CommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitResponse.ProtoReflect.Descriptor instead.
 func (*CommitResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{24}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CommitResponse) GetTask() uint64 {
@@ -2336,7 +2479,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[25]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2348,7 +2491,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[25]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2361,7 +2504,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{25}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Task) GetId() uint64 {
@@ -2526,7 +2669,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[26]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2681,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[26]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2694,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{26}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{28}
 }
 
 type ListTasksResponse struct {
@@ -2564,7 +2707,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[27]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2719,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[27]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2732,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{27}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -2615,7 +2758,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[28]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2627,7 +2770,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[28]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2640,7 +2783,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{28}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetTaskRequest) GetId() uint64 {
@@ -2659,7 +2802,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[29]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2671,7 +2814,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[29]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2684,7 +2827,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{29}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetTaskResponse) GetTask() *Task {
@@ -2703,7 +2846,7 @@ type PauseTaskRequest struct {
 
 func (x *PauseTaskRequest) Reset() {
 	*x = PauseTaskRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[30]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +2858,7 @@ func (x *PauseTaskRequest) String() string {
 func (*PauseTaskRequest) ProtoMessage() {}
 
 func (x *PauseTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[30]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +2871,7 @@ func (x *PauseTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseTaskRequest.ProtoReflect.Descriptor instead.
 func (*PauseTaskRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{30}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PauseTaskRequest) GetId() uint64 {
@@ -2747,7 +2890,7 @@ type PauseTaskResponse struct {
 
 func (x *PauseTaskResponse) Reset() {
 	*x = PauseTaskResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[31]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2759,7 +2902,7 @@ func (x *PauseTaskResponse) String() string {
 func (*PauseTaskResponse) ProtoMessage() {}
 
 func (x *PauseTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[31]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2772,7 +2915,7 @@ func (x *PauseTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseTaskResponse.ProtoReflect.Descriptor instead.
 func (*PauseTaskResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{31}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PauseTaskResponse) GetTask() *Task {
@@ -2791,7 +2934,7 @@ type ResumeTaskRequest struct {
 
 func (x *ResumeTaskRequest) Reset() {
 	*x = ResumeTaskRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[32]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2803,7 +2946,7 @@ func (x *ResumeTaskRequest) String() string {
 func (*ResumeTaskRequest) ProtoMessage() {}
 
 func (x *ResumeTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[32]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2816,7 +2959,7 @@ func (x *ResumeTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeTaskRequest.ProtoReflect.Descriptor instead.
 func (*ResumeTaskRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{32}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ResumeTaskRequest) GetId() uint64 {
@@ -2835,7 +2978,7 @@ type ResumeTaskResponse struct {
 
 func (x *ResumeTaskResponse) Reset() {
 	*x = ResumeTaskResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[33]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2847,7 +2990,7 @@ func (x *ResumeTaskResponse) String() string {
 func (*ResumeTaskResponse) ProtoMessage() {}
 
 func (x *ResumeTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[33]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2860,7 +3003,7 @@ func (x *ResumeTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeTaskResponse.ProtoReflect.Descriptor instead.
 func (*ResumeTaskResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{33}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ResumeTaskResponse) GetTask() *Task {
@@ -2879,7 +3022,7 @@ type AbortTaskRequest struct {
 
 func (x *AbortTaskRequest) Reset() {
 	*x = AbortTaskRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[34]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2891,7 +3034,7 @@ func (x *AbortTaskRequest) String() string {
 func (*AbortTaskRequest) ProtoMessage() {}
 
 func (x *AbortTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[34]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2904,7 +3047,7 @@ func (x *AbortTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortTaskRequest.ProtoReflect.Descriptor instead.
 func (*AbortTaskRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{34}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AbortTaskRequest) GetId() uint64 {
@@ -2923,7 +3066,7 @@ type AbortTaskResponse struct {
 
 func (x *AbortTaskResponse) Reset() {
 	*x = AbortTaskResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[35]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2935,7 +3078,7 @@ func (x *AbortTaskResponse) String() string {
 func (*AbortTaskResponse) ProtoMessage() {}
 
 func (x *AbortTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[35]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2948,7 +3091,7 @@ func (x *AbortTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortTaskResponse.ProtoReflect.Descriptor instead.
 func (*AbortTaskResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{35}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AbortTaskResponse) GetTask() *Task {
@@ -2969,7 +3112,7 @@ type SetPaceRequest struct {
 
 func (x *SetPaceRequest) Reset() {
 	*x = SetPaceRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[36]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3124,7 @@ func (x *SetPaceRequest) String() string {
 func (*SetPaceRequest) ProtoMessage() {}
 
 func (x *SetPaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[36]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3137,7 @@ func (x *SetPaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPaceRequest.ProtoReflect.Descriptor instead.
 func (*SetPaceRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{36}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetPaceRequest) GetBytesPerSecond() uint64 {
@@ -3020,7 +3163,7 @@ type SetPaceResponse struct {
 
 func (x *SetPaceResponse) Reset() {
 	*x = SetPaceResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[37]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3032,7 +3175,7 @@ func (x *SetPaceResponse) String() string {
 func (*SetPaceResponse) ProtoMessage() {}
 
 func (x *SetPaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[37]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3045,7 +3188,7 @@ func (x *SetPaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPaceResponse.ProtoReflect.Descriptor instead.
 func (*SetPaceResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{37}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetPaceResponse) GetPace() *Pace {
@@ -3068,7 +3211,7 @@ type RepairRequest struct {
 
 func (x *RepairRequest) Reset() {
 	*x = RepairRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[38]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3223,7 @@ func (x *RepairRequest) String() string {
 func (*RepairRequest) ProtoMessage() {}
 
 func (x *RepairRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[38]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3236,7 @@ func (x *RepairRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairRequest.ProtoReflect.Descriptor instead.
 func (*RepairRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{38}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RepairRequest) GetDeep() bool {
@@ -3119,7 +3262,7 @@ type RepairResponse struct {
 
 func (x *RepairResponse) Reset() {
 	*x = RepairResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[39]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3274,7 @@ func (x *RepairResponse) String() string {
 func (*RepairResponse) ProtoMessage() {}
 
 func (x *RepairResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[39]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3287,7 @@ func (x *RepairResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairResponse.ProtoReflect.Descriptor instead.
 func (*RepairResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{39}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RepairResponse) GetRepair() *RepairProgress {
@@ -3162,7 +3305,7 @@ type RepairStatusRequest struct {
 
 func (x *RepairStatusRequest) Reset() {
 	*x = RepairStatusRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[40]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3174,7 +3317,7 @@ func (x *RepairStatusRequest) String() string {
 func (*RepairStatusRequest) ProtoMessage() {}
 
 func (x *RepairStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[40]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3187,7 +3330,7 @@ func (x *RepairStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairStatusRequest.ProtoReflect.Descriptor instead.
 func (*RepairStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{40}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{42}
 }
 
 type RepairStatusResponse struct {
@@ -3199,7 +3342,7 @@ type RepairStatusResponse struct {
 
 func (x *RepairStatusResponse) Reset() {
 	*x = RepairStatusResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[41]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3211,7 +3354,7 @@ func (x *RepairStatusResponse) String() string {
 func (*RepairStatusResponse) ProtoMessage() {}
 
 func (x *RepairStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[41]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3224,7 +3367,7 @@ func (x *RepairStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairStatusResponse.ProtoReflect.Descriptor instead.
 func (*RepairStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{41}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RepairStatusResponse) GetRepair() *RepairProgress {
@@ -3247,7 +3390,7 @@ type RepairProgress struct {
 
 func (x *RepairProgress) Reset() {
 	*x = RepairProgress{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[42]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3259,7 +3402,7 @@ func (x *RepairProgress) String() string {
 func (*RepairProgress) ProtoMessage() {}
 
 func (x *RepairProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[42]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3272,7 +3415,7 @@ func (x *RepairProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairProgress.ProtoReflect.Descriptor instead.
 func (*RepairProgress) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{42}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RepairProgress) GetProgress() float64 {
@@ -3322,7 +3465,7 @@ type NodeRepair struct {
 
 func (x *NodeRepair) Reset() {
 	*x = NodeRepair{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[43]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3334,7 +3477,7 @@ func (x *NodeRepair) String() string {
 func (*NodeRepair) ProtoMessage() {}
 
 func (x *NodeRepair) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[43]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3347,7 +3490,7 @@ func (x *NodeRepair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRepair.ProtoReflect.Descriptor instead.
 func (*NodeRepair) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{43}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *NodeRepair) GetId() string {
@@ -3438,7 +3581,7 @@ type CollectRequest struct {
 
 func (x *CollectRequest) Reset() {
 	*x = CollectRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3450,7 +3593,7 @@ func (x *CollectRequest) String() string {
 func (*CollectRequest) ProtoMessage() {}
 
 func (x *CollectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3463,7 +3606,7 @@ func (x *CollectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectRequest.ProtoReflect.Descriptor instead.
 func (*CollectRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{44}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CollectRequest) GetGraceMs() int64 {
@@ -3482,7 +3625,7 @@ type CollectResponse struct {
 
 func (x *CollectResponse) Reset() {
 	*x = CollectResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3494,7 +3637,7 @@ func (x *CollectResponse) String() string {
 func (*CollectResponse) ProtoMessage() {}
 
 func (x *CollectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3507,7 +3650,7 @@ func (x *CollectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResponse.ProtoReflect.Descriptor instead.
 func (*CollectResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{45}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CollectResponse) GetCollect() *CollectProgress {
@@ -3525,7 +3668,7 @@ type CollectStatusRequest struct {
 
 func (x *CollectStatusRequest) Reset() {
 	*x = CollectStatusRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3537,7 +3680,7 @@ func (x *CollectStatusRequest) String() string {
 func (*CollectStatusRequest) ProtoMessage() {}
 
 func (x *CollectStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3550,7 +3693,7 @@ func (x *CollectStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectStatusRequest.ProtoReflect.Descriptor instead.
 func (*CollectStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{46}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{48}
 }
 
 type CollectStatusResponse struct {
@@ -3562,7 +3705,7 @@ type CollectStatusResponse struct {
 
 func (x *CollectStatusResponse) Reset() {
 	*x = CollectStatusResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[47]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3574,7 +3717,7 @@ func (x *CollectStatusResponse) String() string {
 func (*CollectStatusResponse) ProtoMessage() {}
 
 func (x *CollectStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[47]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3587,7 +3730,7 @@ func (x *CollectStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectStatusResponse.ProtoReflect.Descriptor instead.
 func (*CollectStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{47}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CollectStatusResponse) GetCollect() *CollectProgress {
@@ -3608,7 +3751,7 @@ type CollectProgress struct {
 
 func (x *CollectProgress) Reset() {
 	*x = CollectProgress{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[48]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3620,7 +3763,7 @@ func (x *CollectProgress) String() string {
 func (*CollectProgress) ProtoMessage() {}
 
 func (x *CollectProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[48]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3633,7 +3776,7 @@ func (x *CollectProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectProgress.ProtoReflect.Descriptor instead.
 func (*CollectProgress) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{48}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CollectProgress) GetRunning() bool {
@@ -3691,7 +3834,7 @@ type NodeCollect struct {
 
 func (x *NodeCollect) Reset() {
 	*x = NodeCollect{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[49]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3703,7 +3846,7 @@ func (x *NodeCollect) String() string {
 func (*NodeCollect) ProtoMessage() {}
 
 func (x *NodeCollect) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[49]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3716,7 +3859,7 @@ func (x *NodeCollect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCollect.ProtoReflect.Descriptor instead.
 func (*NodeCollect) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{49}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *NodeCollect) GetId() string {
@@ -3855,7 +3998,7 @@ type CollectDemand struct {
 
 func (x *CollectDemand) Reset() {
 	*x = CollectDemand{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[50]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3867,7 +4010,7 @@ func (x *CollectDemand) String() string {
 func (*CollectDemand) ProtoMessage() {}
 
 func (x *CollectDemand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[50]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3880,7 +4023,7 @@ func (x *CollectDemand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectDemand.ProtoReflect.Descriptor instead.
 func (*CollectDemand) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{50}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CollectDemand) GetBegunMs() int64 {
@@ -3938,7 +4081,7 @@ type CollectCurrent struct {
 
 func (x *CollectCurrent) Reset() {
 	*x = CollectCurrent{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[51]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3950,7 +4093,7 @@ func (x *CollectCurrent) String() string {
 func (*CollectCurrent) ProtoMessage() {}
 
 func (x *CollectCurrent) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[51]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3963,7 +4106,7 @@ func (x *CollectCurrent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectCurrent.ProtoReflect.Descriptor instead.
 func (*CollectCurrent) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{51}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CollectCurrent) GetPartition() uint32 {
@@ -4010,7 +4153,7 @@ type CollectStall struct {
 
 func (x *CollectStall) Reset() {
 	*x = CollectStall{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[52]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4022,7 +4165,7 @@ func (x *CollectStall) String() string {
 func (*CollectStall) ProtoMessage() {}
 
 func (x *CollectStall) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[52]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4035,7 +4178,7 @@ func (x *CollectStall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectStall.ProtoReflect.Descriptor instead.
 func (*CollectStall) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{52}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CollectStall) GetPartitions() uint32 {
@@ -4092,7 +4235,7 @@ type ListAsideRequest struct {
 
 func (x *ListAsideRequest) Reset() {
 	*x = ListAsideRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[53]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4104,7 +4247,7 @@ func (x *ListAsideRequest) String() string {
 func (*ListAsideRequest) ProtoMessage() {}
 
 func (x *ListAsideRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[53]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4117,7 +4260,7 @@ func (x *ListAsideRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAsideRequest.ProtoReflect.Descriptor instead.
 func (*ListAsideRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{53}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListAsideRequest) GetNode() string {
@@ -4145,7 +4288,7 @@ type ListAsideResponse struct {
 
 func (x *ListAsideResponse) Reset() {
 	*x = ListAsideResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[54]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4157,7 +4300,7 @@ func (x *ListAsideResponse) String() string {
 func (*ListAsideResponse) ProtoMessage() {}
 
 func (x *ListAsideResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[54]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4170,7 +4313,7 @@ func (x *ListAsideResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAsideResponse.ProtoReflect.Descriptor instead.
 func (*ListAsideResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{54}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListAsideResponse) GetEntries() []*AsideEntry {
@@ -4200,7 +4343,7 @@ type AsideEntry struct {
 
 func (x *AsideEntry) Reset() {
 	*x = AsideEntry{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[55]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4212,7 +4355,7 @@ func (x *AsideEntry) String() string {
 func (*AsideEntry) ProtoMessage() {}
 
 func (x *AsideEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[55]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4225,7 +4368,7 @@ func (x *AsideEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AsideEntry.ProtoReflect.Descriptor instead.
 func (*AsideEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{55}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AsideEntry) GetId() []byte {
@@ -4259,7 +4402,7 @@ type ForgetAsideRequest struct {
 
 func (x *ForgetAsideRequest) Reset() {
 	*x = ForgetAsideRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[56]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4271,7 +4414,7 @@ func (x *ForgetAsideRequest) String() string {
 func (*ForgetAsideRequest) ProtoMessage() {}
 
 func (x *ForgetAsideRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[56]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4284,7 +4427,7 @@ func (x *ForgetAsideRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetAsideRequest.ProtoReflect.Descriptor instead.
 func (*ForgetAsideRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{56}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ForgetAsideRequest) GetNode() string {
@@ -4311,7 +4454,7 @@ type ForgetAsideResponse struct {
 
 func (x *ForgetAsideResponse) Reset() {
 	*x = ForgetAsideResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[57]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4323,7 +4466,7 @@ func (x *ForgetAsideResponse) String() string {
 func (*ForgetAsideResponse) ProtoMessage() {}
 
 func (x *ForgetAsideResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[57]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4336,7 +4479,7 @@ func (x *ForgetAsideResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetAsideResponse.ProtoReflect.Descriptor instead.
 func (*ForgetAsideResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{57}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ForgetAsideResponse) GetForgotten() uint32 {
@@ -4356,7 +4499,7 @@ type HotKeysRequest struct {
 
 func (x *HotKeysRequest) Reset() {
 	*x = HotKeysRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[58]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4368,7 +4511,7 @@ func (x *HotKeysRequest) String() string {
 func (*HotKeysRequest) ProtoMessage() {}
 
 func (x *HotKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[58]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4381,7 +4524,7 @@ func (x *HotKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HotKeysRequest.ProtoReflect.Descriptor instead.
 func (*HotKeysRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{58}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *HotKeysRequest) GetLimit() uint32 {
@@ -4407,7 +4550,7 @@ type HotKeysResponse struct {
 
 func (x *HotKeysResponse) Reset() {
 	*x = HotKeysResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[59]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4419,7 +4562,7 @@ func (x *HotKeysResponse) String() string {
 func (*HotKeysResponse) ProtoMessage() {}
 
 func (x *HotKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[59]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4432,7 +4575,7 @@ func (x *HotKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HotKeysResponse.ProtoReflect.Descriptor instead.
 func (*HotKeysResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{59}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *HotKeysResponse) GetKeys() []*HotKey {
@@ -4486,7 +4629,7 @@ type HotKey struct {
 
 func (x *HotKey) Reset() {
 	*x = HotKey{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[60]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4498,7 +4641,7 @@ func (x *HotKey) String() string {
 func (*HotKey) ProtoMessage() {}
 
 func (x *HotKey) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[60]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4511,7 +4654,7 @@ func (x *HotKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HotKey.ProtoReflect.Descriptor instead.
 func (*HotKey) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{60}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *HotKey) GetBucket() string {
@@ -4571,7 +4714,7 @@ type RegionLagRequest struct {
 
 func (x *RegionLagRequest) Reset() {
 	*x = RegionLagRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[61]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4583,7 +4726,7 @@ func (x *RegionLagRequest) String() string {
 func (*RegionLagRequest) ProtoMessage() {}
 
 func (x *RegionLagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[61]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4596,7 +4739,7 @@ func (x *RegionLagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionLagRequest.ProtoReflect.Descriptor instead.
 func (*RegionLagRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{61}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{63}
 }
 
 type RegionLagResponse struct {
@@ -4613,7 +4756,7 @@ type RegionLagResponse struct {
 
 func (x *RegionLagResponse) Reset() {
 	*x = RegionLagResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[62]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4625,7 +4768,7 @@ func (x *RegionLagResponse) String() string {
 func (*RegionLagResponse) ProtoMessage() {}
 
 func (x *RegionLagResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[62]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4638,7 +4781,7 @@ func (x *RegionLagResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionLagResponse.ProtoReflect.Descriptor instead.
 func (*RegionLagResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{62}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RegionLagResponse) GetRegion() string {
@@ -4706,7 +4849,7 @@ type RegionLink struct {
 
 func (x *RegionLink) Reset() {
 	*x = RegionLink{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[63]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4718,7 +4861,7 @@ func (x *RegionLink) String() string {
 func (*RegionLink) ProtoMessage() {}
 
 func (x *RegionLink) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[63]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4731,7 +4874,7 @@ func (x *RegionLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionLink.ProtoReflect.Descriptor instead.
 func (*RegionLink) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{63}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RegionLink) GetOrigin() string {
@@ -4849,7 +4992,7 @@ type RegionVerifyRequest struct {
 
 func (x *RegionVerifyRequest) Reset() {
 	*x = RegionVerifyRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[64]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4861,7 +5004,7 @@ func (x *RegionVerifyRequest) String() string {
 func (*RegionVerifyRequest) ProtoMessage() {}
 
 func (x *RegionVerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[64]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4874,7 +5017,7 @@ func (x *RegionVerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionVerifyRequest.ProtoReflect.Descriptor instead.
 func (*RegionVerifyRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{64}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RegionVerifyRequest) GetA() string {
@@ -4922,7 +5065,7 @@ type RegionVerifyResponse struct {
 
 func (x *RegionVerifyResponse) Reset() {
 	*x = RegionVerifyResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[65]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4934,7 +5077,7 @@ func (x *RegionVerifyResponse) String() string {
 func (*RegionVerifyResponse) ProtoMessage() {}
 
 func (x *RegionVerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[65]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4947,7 +5090,7 @@ func (x *RegionVerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionVerifyResponse.ProtoReflect.Descriptor instead.
 func (*RegionVerifyResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{65}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RegionVerifyResponse) GetPartitions() uint32 {
@@ -5001,7 +5144,7 @@ type PartitionVerdict struct {
 
 func (x *PartitionVerdict) Reset() {
 	*x = PartitionVerdict{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[66]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5013,7 +5156,7 @@ func (x *PartitionVerdict) String() string {
 func (*PartitionVerdict) ProtoMessage() {}
 
 func (x *PartitionVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[66]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5026,7 +5169,7 @@ func (x *PartitionVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionVerdict.ProtoReflect.Descriptor instead.
 func (*PartitionVerdict) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{66}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *PartitionVerdict) GetPartition() uint32 {
@@ -5069,7 +5212,7 @@ var File_atoll_admin_v1_cluster_proto protoreflect.FileDescriptor
 const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"\x1catoll/admin/v1/cluster.proto\x12\x0eatoll.admin.v1\"\x14\n" +
-	"\x12GetTopologyRequest\"\xf2\x02\n" +
+	"\x12GetTopologyRequest\"\xb1\x03\n" +
 	"\x13GetTopologyResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1e\n" +
@@ -5084,7 +5227,17 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x05since\x18\t \x03(\x04R\x05since\x12(\n" +
 	"\x04pace\x18\n" +
 	" \x01(\v2\x14.atoll.admin.v1.PaceR\x04pace\x12\x12\n" +
-	"\x04left\x18\v \x03(\tR\x04left\"\x1d\n" +
+	"\x04left\x18\v \x03(\tR\x04left\x12=\n" +
+	"\tdirectory\x18\f \x01(\v2\x1f.atoll.admin.v1.RegionDirectoryR\tdirectory\"\x8a\x01\n" +
+	"\x0fRegionDirectory\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x16\n" +
+	"\x06forced\x18\x02 \x01(\bR\x06forced\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\rR\x02by\x125\n" +
+	"\aregions\x18\x04 \x03(\v2\x1b.atoll.admin.v1.RegionPlaceR\aregions\"Z\n" +
+	"\vRegionPlace\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12!\n" +
+	"\fclient_addrs\x18\x03 \x03(\tR\vclientAddrs\"\x1d\n" +
 	"\x03Row\x12\x16\n" +
 	"\x06owners\x18\x01 \x03(\rR\x06owners\"\xb5\x01\n" +
 	"\x06Member\x12\x0e\n" +
@@ -5529,7 +5682,7 @@ func file_atoll_admin_v1_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_admin_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_atoll_admin_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_atoll_admin_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_atoll_admin_v1_cluster_proto_goTypes = []any{
 	(MemberState)(0),              // 0: atoll.admin.v1.MemberState
 	(MoveStage)(0),                // 1: atoll.admin.v1.MoveStage
@@ -5538,163 +5691,167 @@ var file_atoll_admin_v1_cluster_proto_goTypes = []any{
 	(VerdictKind)(0),              // 4: atoll.admin.v1.VerdictKind
 	(*GetTopologyRequest)(nil),    // 5: atoll.admin.v1.GetTopologyRequest
 	(*GetTopologyResponse)(nil),   // 6: atoll.admin.v1.GetTopologyResponse
-	(*Row)(nil),                   // 7: atoll.admin.v1.Row
-	(*Member)(nil),                // 8: atoll.admin.v1.Member
-	(*Move)(nil),                  // 9: atoll.admin.v1.Move
-	(*Pace)(nil),                  // 10: atoll.admin.v1.Pace
-	(*GetStatusRequest)(nil),      // 11: atoll.admin.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 12: atoll.admin.v1.GetStatusResponse
-	(*NodeStatus)(nil),            // 13: atoll.admin.v1.NodeStatus
-	(*LinkStatus)(nil),            // 14: atoll.admin.v1.LinkStatus
-	(*LocateRequest)(nil),         // 15: atoll.admin.v1.LocateRequest
-	(*LocateResponse)(nil),        // 16: atoll.admin.v1.LocateResponse
-	(*ExportRequest)(nil),         // 17: atoll.admin.v1.ExportRequest
-	(*ExportResponse)(nil),        // 18: atoll.admin.v1.ExportResponse
-	(*ExportRecord)(nil),          // 19: atoll.admin.v1.ExportRecord
-	(*ExportVersion)(nil),         // 20: atoll.admin.v1.ExportVersion
-	(*PastEntry)(nil),             // 21: atoll.admin.v1.PastEntry
-	(*Change)(nil),                // 22: atoll.admin.v1.Change
-	(*PlanID)(nil),                // 23: atoll.admin.v1.PlanID
-	(*PlanRequest)(nil),           // 24: atoll.admin.v1.PlanRequest
-	(*PlanResponse)(nil),          // 25: atoll.admin.v1.PlanResponse
-	(*PlannedMove)(nil),           // 26: atoll.admin.v1.PlannedMove
-	(*NodePlan)(nil),              // 27: atoll.admin.v1.NodePlan
-	(*CommitRequest)(nil),         // 28: atoll.admin.v1.CommitRequest
-	(*CommitResponse)(nil),        // 29: atoll.admin.v1.CommitResponse
-	(*Task)(nil),                  // 30: atoll.admin.v1.Task
-	(*ListTasksRequest)(nil),      // 31: atoll.admin.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),     // 32: atoll.admin.v1.ListTasksResponse
-	(*GetTaskRequest)(nil),        // 33: atoll.admin.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),       // 34: atoll.admin.v1.GetTaskResponse
-	(*PauseTaskRequest)(nil),      // 35: atoll.admin.v1.PauseTaskRequest
-	(*PauseTaskResponse)(nil),     // 36: atoll.admin.v1.PauseTaskResponse
-	(*ResumeTaskRequest)(nil),     // 37: atoll.admin.v1.ResumeTaskRequest
-	(*ResumeTaskResponse)(nil),    // 38: atoll.admin.v1.ResumeTaskResponse
-	(*AbortTaskRequest)(nil),      // 39: atoll.admin.v1.AbortTaskRequest
-	(*AbortTaskResponse)(nil),     // 40: atoll.admin.v1.AbortTaskResponse
-	(*SetPaceRequest)(nil),        // 41: atoll.admin.v1.SetPaceRequest
-	(*SetPaceResponse)(nil),       // 42: atoll.admin.v1.SetPaceResponse
-	(*RepairRequest)(nil),         // 43: atoll.admin.v1.RepairRequest
-	(*RepairResponse)(nil),        // 44: atoll.admin.v1.RepairResponse
-	(*RepairStatusRequest)(nil),   // 45: atoll.admin.v1.RepairStatusRequest
-	(*RepairStatusResponse)(nil),  // 46: atoll.admin.v1.RepairStatusResponse
-	(*RepairProgress)(nil),        // 47: atoll.admin.v1.RepairProgress
-	(*NodeRepair)(nil),            // 48: atoll.admin.v1.NodeRepair
-	(*CollectRequest)(nil),        // 49: atoll.admin.v1.CollectRequest
-	(*CollectResponse)(nil),       // 50: atoll.admin.v1.CollectResponse
-	(*CollectStatusRequest)(nil),  // 51: atoll.admin.v1.CollectStatusRequest
-	(*CollectStatusResponse)(nil), // 52: atoll.admin.v1.CollectStatusResponse
-	(*CollectProgress)(nil),       // 53: atoll.admin.v1.CollectProgress
-	(*NodeCollect)(nil),           // 54: atoll.admin.v1.NodeCollect
-	(*CollectDemand)(nil),         // 55: atoll.admin.v1.CollectDemand
-	(*CollectCurrent)(nil),        // 56: atoll.admin.v1.CollectCurrent
-	(*CollectStall)(nil),          // 57: atoll.admin.v1.CollectStall
-	(*ListAsideRequest)(nil),      // 58: atoll.admin.v1.ListAsideRequest
-	(*ListAsideResponse)(nil),     // 59: atoll.admin.v1.ListAsideResponse
-	(*AsideEntry)(nil),            // 60: atoll.admin.v1.AsideEntry
-	(*ForgetAsideRequest)(nil),    // 61: atoll.admin.v1.ForgetAsideRequest
-	(*ForgetAsideResponse)(nil),   // 62: atoll.admin.v1.ForgetAsideResponse
-	(*HotKeysRequest)(nil),        // 63: atoll.admin.v1.HotKeysRequest
-	(*HotKeysResponse)(nil),       // 64: atoll.admin.v1.HotKeysResponse
-	(*HotKey)(nil),                // 65: atoll.admin.v1.HotKey
-	(*RegionLagRequest)(nil),      // 66: atoll.admin.v1.RegionLagRequest
-	(*RegionLagResponse)(nil),     // 67: atoll.admin.v1.RegionLagResponse
-	(*RegionLink)(nil),            // 68: atoll.admin.v1.RegionLink
-	(*RegionVerifyRequest)(nil),   // 69: atoll.admin.v1.RegionVerifyRequest
-	(*RegionVerifyResponse)(nil),  // 70: atoll.admin.v1.RegionVerifyResponse
-	(*PartitionVerdict)(nil),      // 71: atoll.admin.v1.PartitionVerdict
+	(*RegionDirectory)(nil),       // 7: atoll.admin.v1.RegionDirectory
+	(*RegionPlace)(nil),           // 8: atoll.admin.v1.RegionPlace
+	(*Row)(nil),                   // 9: atoll.admin.v1.Row
+	(*Member)(nil),                // 10: atoll.admin.v1.Member
+	(*Move)(nil),                  // 11: atoll.admin.v1.Move
+	(*Pace)(nil),                  // 12: atoll.admin.v1.Pace
+	(*GetStatusRequest)(nil),      // 13: atoll.admin.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 14: atoll.admin.v1.GetStatusResponse
+	(*NodeStatus)(nil),            // 15: atoll.admin.v1.NodeStatus
+	(*LinkStatus)(nil),            // 16: atoll.admin.v1.LinkStatus
+	(*LocateRequest)(nil),         // 17: atoll.admin.v1.LocateRequest
+	(*LocateResponse)(nil),        // 18: atoll.admin.v1.LocateResponse
+	(*ExportRequest)(nil),         // 19: atoll.admin.v1.ExportRequest
+	(*ExportResponse)(nil),        // 20: atoll.admin.v1.ExportResponse
+	(*ExportRecord)(nil),          // 21: atoll.admin.v1.ExportRecord
+	(*ExportVersion)(nil),         // 22: atoll.admin.v1.ExportVersion
+	(*PastEntry)(nil),             // 23: atoll.admin.v1.PastEntry
+	(*Change)(nil),                // 24: atoll.admin.v1.Change
+	(*PlanID)(nil),                // 25: atoll.admin.v1.PlanID
+	(*PlanRequest)(nil),           // 26: atoll.admin.v1.PlanRequest
+	(*PlanResponse)(nil),          // 27: atoll.admin.v1.PlanResponse
+	(*PlannedMove)(nil),           // 28: atoll.admin.v1.PlannedMove
+	(*NodePlan)(nil),              // 29: atoll.admin.v1.NodePlan
+	(*CommitRequest)(nil),         // 30: atoll.admin.v1.CommitRequest
+	(*CommitResponse)(nil),        // 31: atoll.admin.v1.CommitResponse
+	(*Task)(nil),                  // 32: atoll.admin.v1.Task
+	(*ListTasksRequest)(nil),      // 33: atoll.admin.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),     // 34: atoll.admin.v1.ListTasksResponse
+	(*GetTaskRequest)(nil),        // 35: atoll.admin.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),       // 36: atoll.admin.v1.GetTaskResponse
+	(*PauseTaskRequest)(nil),      // 37: atoll.admin.v1.PauseTaskRequest
+	(*PauseTaskResponse)(nil),     // 38: atoll.admin.v1.PauseTaskResponse
+	(*ResumeTaskRequest)(nil),     // 39: atoll.admin.v1.ResumeTaskRequest
+	(*ResumeTaskResponse)(nil),    // 40: atoll.admin.v1.ResumeTaskResponse
+	(*AbortTaskRequest)(nil),      // 41: atoll.admin.v1.AbortTaskRequest
+	(*AbortTaskResponse)(nil),     // 42: atoll.admin.v1.AbortTaskResponse
+	(*SetPaceRequest)(nil),        // 43: atoll.admin.v1.SetPaceRequest
+	(*SetPaceResponse)(nil),       // 44: atoll.admin.v1.SetPaceResponse
+	(*RepairRequest)(nil),         // 45: atoll.admin.v1.RepairRequest
+	(*RepairResponse)(nil),        // 46: atoll.admin.v1.RepairResponse
+	(*RepairStatusRequest)(nil),   // 47: atoll.admin.v1.RepairStatusRequest
+	(*RepairStatusResponse)(nil),  // 48: atoll.admin.v1.RepairStatusResponse
+	(*RepairProgress)(nil),        // 49: atoll.admin.v1.RepairProgress
+	(*NodeRepair)(nil),            // 50: atoll.admin.v1.NodeRepair
+	(*CollectRequest)(nil),        // 51: atoll.admin.v1.CollectRequest
+	(*CollectResponse)(nil),       // 52: atoll.admin.v1.CollectResponse
+	(*CollectStatusRequest)(nil),  // 53: atoll.admin.v1.CollectStatusRequest
+	(*CollectStatusResponse)(nil), // 54: atoll.admin.v1.CollectStatusResponse
+	(*CollectProgress)(nil),       // 55: atoll.admin.v1.CollectProgress
+	(*NodeCollect)(nil),           // 56: atoll.admin.v1.NodeCollect
+	(*CollectDemand)(nil),         // 57: atoll.admin.v1.CollectDemand
+	(*CollectCurrent)(nil),        // 58: atoll.admin.v1.CollectCurrent
+	(*CollectStall)(nil),          // 59: atoll.admin.v1.CollectStall
+	(*ListAsideRequest)(nil),      // 60: atoll.admin.v1.ListAsideRequest
+	(*ListAsideResponse)(nil),     // 61: atoll.admin.v1.ListAsideResponse
+	(*AsideEntry)(nil),            // 62: atoll.admin.v1.AsideEntry
+	(*ForgetAsideRequest)(nil),    // 63: atoll.admin.v1.ForgetAsideRequest
+	(*ForgetAsideResponse)(nil),   // 64: atoll.admin.v1.ForgetAsideResponse
+	(*HotKeysRequest)(nil),        // 65: atoll.admin.v1.HotKeysRequest
+	(*HotKeysResponse)(nil),       // 66: atoll.admin.v1.HotKeysResponse
+	(*HotKey)(nil),                // 67: atoll.admin.v1.HotKey
+	(*RegionLagRequest)(nil),      // 68: atoll.admin.v1.RegionLagRequest
+	(*RegionLagResponse)(nil),     // 69: atoll.admin.v1.RegionLagResponse
+	(*RegionLink)(nil),            // 70: atoll.admin.v1.RegionLink
+	(*RegionVerifyRequest)(nil),   // 71: atoll.admin.v1.RegionVerifyRequest
+	(*RegionVerifyResponse)(nil),  // 72: atoll.admin.v1.RegionVerifyResponse
+	(*PartitionVerdict)(nil),      // 73: atoll.admin.v1.PartitionVerdict
 }
 var file_atoll_admin_v1_cluster_proto_depIdxs = []int32{
-	8,  // 0: atoll.admin.v1.GetTopologyResponse.members:type_name -> atoll.admin.v1.Member
-	7,  // 1: atoll.admin.v1.GetTopologyResponse.rows:type_name -> atoll.admin.v1.Row
-	9,  // 2: atoll.admin.v1.GetTopologyResponse.moves:type_name -> atoll.admin.v1.Move
-	10, // 3: atoll.admin.v1.GetTopologyResponse.pace:type_name -> atoll.admin.v1.Pace
-	0,  // 4: atoll.admin.v1.Member.state:type_name -> atoll.admin.v1.MemberState
-	1,  // 5: atoll.admin.v1.Move.stage:type_name -> atoll.admin.v1.MoveStage
-	13, // 6: atoll.admin.v1.GetStatusResponse.nodes:type_name -> atoll.admin.v1.NodeStatus
-	14, // 7: atoll.admin.v1.GetStatusResponse.links:type_name -> atoll.admin.v1.LinkStatus
-	19, // 8: atoll.admin.v1.ExportResponse.records:type_name -> atoll.admin.v1.ExportRecord
-	20, // 9: atoll.admin.v1.ExportRecord.versions:type_name -> atoll.admin.v1.ExportVersion
-	21, // 10: atoll.admin.v1.ExportVersion.past:type_name -> atoll.admin.v1.PastEntry
-	2,  // 11: atoll.admin.v1.Change.kind:type_name -> atoll.admin.v1.ChangeKind
-	22, // 12: atoll.admin.v1.PlanRequest.change:type_name -> atoll.admin.v1.Change
-	23, // 13: atoll.admin.v1.PlanResponse.id:type_name -> atoll.admin.v1.PlanID
-	22, // 14: atoll.admin.v1.PlanResponse.change:type_name -> atoll.admin.v1.Change
-	26, // 15: atoll.admin.v1.PlanResponse.moves:type_name -> atoll.admin.v1.PlannedMove
-	27, // 16: atoll.admin.v1.PlanResponse.nodes:type_name -> atoll.admin.v1.NodePlan
-	10, // 17: atoll.admin.v1.PlanResponse.pace:type_name -> atoll.admin.v1.Pace
-	23, // 18: atoll.admin.v1.CommitRequest.id:type_name -> atoll.admin.v1.PlanID
-	22, // 19: atoll.admin.v1.CommitRequest.change:type_name -> atoll.admin.v1.Change
-	3,  // 20: atoll.admin.v1.Task.kind:type_name -> atoll.admin.v1.TaskKind
-	30, // 21: atoll.admin.v1.ListTasksResponse.tasks:type_name -> atoll.admin.v1.Task
-	10, // 22: atoll.admin.v1.ListTasksResponse.pace:type_name -> atoll.admin.v1.Pace
-	30, // 23: atoll.admin.v1.GetTaskResponse.task:type_name -> atoll.admin.v1.Task
-	30, // 24: atoll.admin.v1.PauseTaskResponse.task:type_name -> atoll.admin.v1.Task
-	30, // 25: atoll.admin.v1.ResumeTaskResponse.task:type_name -> atoll.admin.v1.Task
-	30, // 26: atoll.admin.v1.AbortTaskResponse.task:type_name -> atoll.admin.v1.Task
-	10, // 27: atoll.admin.v1.SetPaceResponse.pace:type_name -> atoll.admin.v1.Pace
-	47, // 28: atoll.admin.v1.RepairResponse.repair:type_name -> atoll.admin.v1.RepairProgress
-	47, // 29: atoll.admin.v1.RepairStatusResponse.repair:type_name -> atoll.admin.v1.RepairProgress
-	48, // 30: atoll.admin.v1.RepairProgress.nodes:type_name -> atoll.admin.v1.NodeRepair
-	53, // 31: atoll.admin.v1.CollectResponse.collect:type_name -> atoll.admin.v1.CollectProgress
-	53, // 32: atoll.admin.v1.CollectStatusResponse.collect:type_name -> atoll.admin.v1.CollectProgress
-	54, // 33: atoll.admin.v1.CollectProgress.nodes:type_name -> atoll.admin.v1.NodeCollect
-	55, // 34: atoll.admin.v1.NodeCollect.demand:type_name -> atoll.admin.v1.CollectDemand
-	56, // 35: atoll.admin.v1.NodeCollect.current:type_name -> atoll.admin.v1.CollectCurrent
-	57, // 36: atoll.admin.v1.NodeCollect.stalls:type_name -> atoll.admin.v1.CollectStall
-	60, // 37: atoll.admin.v1.ListAsideResponse.entries:type_name -> atoll.admin.v1.AsideEntry
-	19, // 38: atoll.admin.v1.AsideEntry.record:type_name -> atoll.admin.v1.ExportRecord
-	65, // 39: atoll.admin.v1.HotKeysResponse.keys:type_name -> atoll.admin.v1.HotKey
-	68, // 40: atoll.admin.v1.RegionLagResponse.links:type_name -> atoll.admin.v1.RegionLink
-	71, // 41: atoll.admin.v1.RegionVerifyResponse.others:type_name -> atoll.admin.v1.PartitionVerdict
-	4,  // 42: atoll.admin.v1.PartitionVerdict.kind:type_name -> atoll.admin.v1.VerdictKind
-	5,  // 43: atoll.admin.v1.Cluster.GetTopology:input_type -> atoll.admin.v1.GetTopologyRequest
-	11, // 44: atoll.admin.v1.Cluster.GetStatus:input_type -> atoll.admin.v1.GetStatusRequest
-	15, // 45: atoll.admin.v1.Cluster.Locate:input_type -> atoll.admin.v1.LocateRequest
-	17, // 46: atoll.admin.v1.Cluster.Export:input_type -> atoll.admin.v1.ExportRequest
-	24, // 47: atoll.admin.v1.Cluster.Plan:input_type -> atoll.admin.v1.PlanRequest
-	28, // 48: atoll.admin.v1.Cluster.Commit:input_type -> atoll.admin.v1.CommitRequest
-	31, // 49: atoll.admin.v1.Cluster.ListTasks:input_type -> atoll.admin.v1.ListTasksRequest
-	33, // 50: atoll.admin.v1.Cluster.GetTask:input_type -> atoll.admin.v1.GetTaskRequest
-	35, // 51: atoll.admin.v1.Cluster.PauseTask:input_type -> atoll.admin.v1.PauseTaskRequest
-	37, // 52: atoll.admin.v1.Cluster.ResumeTask:input_type -> atoll.admin.v1.ResumeTaskRequest
-	39, // 53: atoll.admin.v1.Cluster.AbortTask:input_type -> atoll.admin.v1.AbortTaskRequest
-	41, // 54: atoll.admin.v1.Cluster.SetPace:input_type -> atoll.admin.v1.SetPaceRequest
-	43, // 55: atoll.admin.v1.Cluster.Repair:input_type -> atoll.admin.v1.RepairRequest
-	45, // 56: atoll.admin.v1.Cluster.RepairStatus:input_type -> atoll.admin.v1.RepairStatusRequest
-	49, // 57: atoll.admin.v1.Cluster.Collect:input_type -> atoll.admin.v1.CollectRequest
-	51, // 58: atoll.admin.v1.Cluster.CollectStatus:input_type -> atoll.admin.v1.CollectStatusRequest
-	58, // 59: atoll.admin.v1.Cluster.ListAside:input_type -> atoll.admin.v1.ListAsideRequest
-	61, // 60: atoll.admin.v1.Cluster.ForgetAside:input_type -> atoll.admin.v1.ForgetAsideRequest
-	63, // 61: atoll.admin.v1.Cluster.HotKeys:input_type -> atoll.admin.v1.HotKeysRequest
-	66, // 62: atoll.admin.v1.Cluster.RegionLag:input_type -> atoll.admin.v1.RegionLagRequest
-	69, // 63: atoll.admin.v1.Cluster.RegionVerify:input_type -> atoll.admin.v1.RegionVerifyRequest
-	6,  // 64: atoll.admin.v1.Cluster.GetTopology:output_type -> atoll.admin.v1.GetTopologyResponse
-	12, // 65: atoll.admin.v1.Cluster.GetStatus:output_type -> atoll.admin.v1.GetStatusResponse
-	16, // 66: atoll.admin.v1.Cluster.Locate:output_type -> atoll.admin.v1.LocateResponse
-	18, // 67: atoll.admin.v1.Cluster.Export:output_type -> atoll.admin.v1.ExportResponse
-	25, // 68: atoll.admin.v1.Cluster.Plan:output_type -> atoll.admin.v1.PlanResponse
-	29, // 69: atoll.admin.v1.Cluster.Commit:output_type -> atoll.admin.v1.CommitResponse
-	32, // 70: atoll.admin.v1.Cluster.ListTasks:output_type -> atoll.admin.v1.ListTasksResponse
-	34, // 71: atoll.admin.v1.Cluster.GetTask:output_type -> atoll.admin.v1.GetTaskResponse
-	36, // 72: atoll.admin.v1.Cluster.PauseTask:output_type -> atoll.admin.v1.PauseTaskResponse
-	38, // 73: atoll.admin.v1.Cluster.ResumeTask:output_type -> atoll.admin.v1.ResumeTaskResponse
-	40, // 74: atoll.admin.v1.Cluster.AbortTask:output_type -> atoll.admin.v1.AbortTaskResponse
-	42, // 75: atoll.admin.v1.Cluster.SetPace:output_type -> atoll.admin.v1.SetPaceResponse
-	44, // 76: atoll.admin.v1.Cluster.Repair:output_type -> atoll.admin.v1.RepairResponse
-	46, // 77: atoll.admin.v1.Cluster.RepairStatus:output_type -> atoll.admin.v1.RepairStatusResponse
-	50, // 78: atoll.admin.v1.Cluster.Collect:output_type -> atoll.admin.v1.CollectResponse
-	52, // 79: atoll.admin.v1.Cluster.CollectStatus:output_type -> atoll.admin.v1.CollectStatusResponse
-	59, // 80: atoll.admin.v1.Cluster.ListAside:output_type -> atoll.admin.v1.ListAsideResponse
-	62, // 81: atoll.admin.v1.Cluster.ForgetAside:output_type -> atoll.admin.v1.ForgetAsideResponse
-	64, // 82: atoll.admin.v1.Cluster.HotKeys:output_type -> atoll.admin.v1.HotKeysResponse
-	67, // 83: atoll.admin.v1.Cluster.RegionLag:output_type -> atoll.admin.v1.RegionLagResponse
-	70, // 84: atoll.admin.v1.Cluster.RegionVerify:output_type -> atoll.admin.v1.RegionVerifyResponse
-	64, // [64:85] is the sub-list for method output_type
-	43, // [43:64] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	10, // 0: atoll.admin.v1.GetTopologyResponse.members:type_name -> atoll.admin.v1.Member
+	9,  // 1: atoll.admin.v1.GetTopologyResponse.rows:type_name -> atoll.admin.v1.Row
+	11, // 2: atoll.admin.v1.GetTopologyResponse.moves:type_name -> atoll.admin.v1.Move
+	12, // 3: atoll.admin.v1.GetTopologyResponse.pace:type_name -> atoll.admin.v1.Pace
+	7,  // 4: atoll.admin.v1.GetTopologyResponse.directory:type_name -> atoll.admin.v1.RegionDirectory
+	8,  // 5: atoll.admin.v1.RegionDirectory.regions:type_name -> atoll.admin.v1.RegionPlace
+	0,  // 6: atoll.admin.v1.Member.state:type_name -> atoll.admin.v1.MemberState
+	1,  // 7: atoll.admin.v1.Move.stage:type_name -> atoll.admin.v1.MoveStage
+	15, // 8: atoll.admin.v1.GetStatusResponse.nodes:type_name -> atoll.admin.v1.NodeStatus
+	16, // 9: atoll.admin.v1.GetStatusResponse.links:type_name -> atoll.admin.v1.LinkStatus
+	21, // 10: atoll.admin.v1.ExportResponse.records:type_name -> atoll.admin.v1.ExportRecord
+	22, // 11: atoll.admin.v1.ExportRecord.versions:type_name -> atoll.admin.v1.ExportVersion
+	23, // 12: atoll.admin.v1.ExportVersion.past:type_name -> atoll.admin.v1.PastEntry
+	2,  // 13: atoll.admin.v1.Change.kind:type_name -> atoll.admin.v1.ChangeKind
+	24, // 14: atoll.admin.v1.PlanRequest.change:type_name -> atoll.admin.v1.Change
+	25, // 15: atoll.admin.v1.PlanResponse.id:type_name -> atoll.admin.v1.PlanID
+	24, // 16: atoll.admin.v1.PlanResponse.change:type_name -> atoll.admin.v1.Change
+	28, // 17: atoll.admin.v1.PlanResponse.moves:type_name -> atoll.admin.v1.PlannedMove
+	29, // 18: atoll.admin.v1.PlanResponse.nodes:type_name -> atoll.admin.v1.NodePlan
+	12, // 19: atoll.admin.v1.PlanResponse.pace:type_name -> atoll.admin.v1.Pace
+	25, // 20: atoll.admin.v1.CommitRequest.id:type_name -> atoll.admin.v1.PlanID
+	24, // 21: atoll.admin.v1.CommitRequest.change:type_name -> atoll.admin.v1.Change
+	3,  // 22: atoll.admin.v1.Task.kind:type_name -> atoll.admin.v1.TaskKind
+	32, // 23: atoll.admin.v1.ListTasksResponse.tasks:type_name -> atoll.admin.v1.Task
+	12, // 24: atoll.admin.v1.ListTasksResponse.pace:type_name -> atoll.admin.v1.Pace
+	32, // 25: atoll.admin.v1.GetTaskResponse.task:type_name -> atoll.admin.v1.Task
+	32, // 26: atoll.admin.v1.PauseTaskResponse.task:type_name -> atoll.admin.v1.Task
+	32, // 27: atoll.admin.v1.ResumeTaskResponse.task:type_name -> atoll.admin.v1.Task
+	32, // 28: atoll.admin.v1.AbortTaskResponse.task:type_name -> atoll.admin.v1.Task
+	12, // 29: atoll.admin.v1.SetPaceResponse.pace:type_name -> atoll.admin.v1.Pace
+	49, // 30: atoll.admin.v1.RepairResponse.repair:type_name -> atoll.admin.v1.RepairProgress
+	49, // 31: atoll.admin.v1.RepairStatusResponse.repair:type_name -> atoll.admin.v1.RepairProgress
+	50, // 32: atoll.admin.v1.RepairProgress.nodes:type_name -> atoll.admin.v1.NodeRepair
+	55, // 33: atoll.admin.v1.CollectResponse.collect:type_name -> atoll.admin.v1.CollectProgress
+	55, // 34: atoll.admin.v1.CollectStatusResponse.collect:type_name -> atoll.admin.v1.CollectProgress
+	56, // 35: atoll.admin.v1.CollectProgress.nodes:type_name -> atoll.admin.v1.NodeCollect
+	57, // 36: atoll.admin.v1.NodeCollect.demand:type_name -> atoll.admin.v1.CollectDemand
+	58, // 37: atoll.admin.v1.NodeCollect.current:type_name -> atoll.admin.v1.CollectCurrent
+	59, // 38: atoll.admin.v1.NodeCollect.stalls:type_name -> atoll.admin.v1.CollectStall
+	62, // 39: atoll.admin.v1.ListAsideResponse.entries:type_name -> atoll.admin.v1.AsideEntry
+	21, // 40: atoll.admin.v1.AsideEntry.record:type_name -> atoll.admin.v1.ExportRecord
+	67, // 41: atoll.admin.v1.HotKeysResponse.keys:type_name -> atoll.admin.v1.HotKey
+	70, // 42: atoll.admin.v1.RegionLagResponse.links:type_name -> atoll.admin.v1.RegionLink
+	73, // 43: atoll.admin.v1.RegionVerifyResponse.others:type_name -> atoll.admin.v1.PartitionVerdict
+	4,  // 44: atoll.admin.v1.PartitionVerdict.kind:type_name -> atoll.admin.v1.VerdictKind
+	5,  // 45: atoll.admin.v1.Cluster.GetTopology:input_type -> atoll.admin.v1.GetTopologyRequest
+	13, // 46: atoll.admin.v1.Cluster.GetStatus:input_type -> atoll.admin.v1.GetStatusRequest
+	17, // 47: atoll.admin.v1.Cluster.Locate:input_type -> atoll.admin.v1.LocateRequest
+	19, // 48: atoll.admin.v1.Cluster.Export:input_type -> atoll.admin.v1.ExportRequest
+	26, // 49: atoll.admin.v1.Cluster.Plan:input_type -> atoll.admin.v1.PlanRequest
+	30, // 50: atoll.admin.v1.Cluster.Commit:input_type -> atoll.admin.v1.CommitRequest
+	33, // 51: atoll.admin.v1.Cluster.ListTasks:input_type -> atoll.admin.v1.ListTasksRequest
+	35, // 52: atoll.admin.v1.Cluster.GetTask:input_type -> atoll.admin.v1.GetTaskRequest
+	37, // 53: atoll.admin.v1.Cluster.PauseTask:input_type -> atoll.admin.v1.PauseTaskRequest
+	39, // 54: atoll.admin.v1.Cluster.ResumeTask:input_type -> atoll.admin.v1.ResumeTaskRequest
+	41, // 55: atoll.admin.v1.Cluster.AbortTask:input_type -> atoll.admin.v1.AbortTaskRequest
+	43, // 56: atoll.admin.v1.Cluster.SetPace:input_type -> atoll.admin.v1.SetPaceRequest
+	45, // 57: atoll.admin.v1.Cluster.Repair:input_type -> atoll.admin.v1.RepairRequest
+	47, // 58: atoll.admin.v1.Cluster.RepairStatus:input_type -> atoll.admin.v1.RepairStatusRequest
+	51, // 59: atoll.admin.v1.Cluster.Collect:input_type -> atoll.admin.v1.CollectRequest
+	53, // 60: atoll.admin.v1.Cluster.CollectStatus:input_type -> atoll.admin.v1.CollectStatusRequest
+	60, // 61: atoll.admin.v1.Cluster.ListAside:input_type -> atoll.admin.v1.ListAsideRequest
+	63, // 62: atoll.admin.v1.Cluster.ForgetAside:input_type -> atoll.admin.v1.ForgetAsideRequest
+	65, // 63: atoll.admin.v1.Cluster.HotKeys:input_type -> atoll.admin.v1.HotKeysRequest
+	68, // 64: atoll.admin.v1.Cluster.RegionLag:input_type -> atoll.admin.v1.RegionLagRequest
+	71, // 65: atoll.admin.v1.Cluster.RegionVerify:input_type -> atoll.admin.v1.RegionVerifyRequest
+	6,  // 66: atoll.admin.v1.Cluster.GetTopology:output_type -> atoll.admin.v1.GetTopologyResponse
+	14, // 67: atoll.admin.v1.Cluster.GetStatus:output_type -> atoll.admin.v1.GetStatusResponse
+	18, // 68: atoll.admin.v1.Cluster.Locate:output_type -> atoll.admin.v1.LocateResponse
+	20, // 69: atoll.admin.v1.Cluster.Export:output_type -> atoll.admin.v1.ExportResponse
+	27, // 70: atoll.admin.v1.Cluster.Plan:output_type -> atoll.admin.v1.PlanResponse
+	31, // 71: atoll.admin.v1.Cluster.Commit:output_type -> atoll.admin.v1.CommitResponse
+	34, // 72: atoll.admin.v1.Cluster.ListTasks:output_type -> atoll.admin.v1.ListTasksResponse
+	36, // 73: atoll.admin.v1.Cluster.GetTask:output_type -> atoll.admin.v1.GetTaskResponse
+	38, // 74: atoll.admin.v1.Cluster.PauseTask:output_type -> atoll.admin.v1.PauseTaskResponse
+	40, // 75: atoll.admin.v1.Cluster.ResumeTask:output_type -> atoll.admin.v1.ResumeTaskResponse
+	42, // 76: atoll.admin.v1.Cluster.AbortTask:output_type -> atoll.admin.v1.AbortTaskResponse
+	44, // 77: atoll.admin.v1.Cluster.SetPace:output_type -> atoll.admin.v1.SetPaceResponse
+	46, // 78: atoll.admin.v1.Cluster.Repair:output_type -> atoll.admin.v1.RepairResponse
+	48, // 79: atoll.admin.v1.Cluster.RepairStatus:output_type -> atoll.admin.v1.RepairStatusResponse
+	52, // 80: atoll.admin.v1.Cluster.Collect:output_type -> atoll.admin.v1.CollectResponse
+	54, // 81: atoll.admin.v1.Cluster.CollectStatus:output_type -> atoll.admin.v1.CollectStatusResponse
+	61, // 82: atoll.admin.v1.Cluster.ListAside:output_type -> atoll.admin.v1.ListAsideResponse
+	64, // 83: atoll.admin.v1.Cluster.ForgetAside:output_type -> atoll.admin.v1.ForgetAsideResponse
+	66, // 84: atoll.admin.v1.Cluster.HotKeys:output_type -> atoll.admin.v1.HotKeysResponse
+	69, // 85: atoll.admin.v1.Cluster.RegionLag:output_type -> atoll.admin.v1.RegionLagResponse
+	72, // 86: atoll.admin.v1.Cluster.RegionVerify:output_type -> atoll.admin.v1.RegionVerifyResponse
+	66, // [66:87] is the sub-list for method output_type
+	45, // [45:66] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_atoll_admin_v1_cluster_proto_init() }
@@ -5702,15 +5859,15 @@ func file_atoll_admin_v1_cluster_proto_init() {
 	if File_atoll_admin_v1_cluster_proto != nil {
 		return
 	}
-	file_atoll_admin_v1_cluster_proto_msgTypes[38].OneofWrappers = []any{}
-	file_atoll_admin_v1_cluster_proto_msgTypes[44].OneofWrappers = []any{}
+	file_atoll_admin_v1_cluster_proto_msgTypes[40].OneofWrappers = []any{}
+	file_atoll_admin_v1_cluster_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_admin_v1_cluster_proto_rawDesc), len(file_atoll_admin_v1_cluster_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   67,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
