@@ -46,9 +46,10 @@ func (w testWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// open returns a client that stays in its region.
 func open(t *testing.T, ctx context.Context, f *fleet.Fleet, region topology.Region) *client.Client {
 	t.Helper()
-	c, err := client.Open(ctx, strings.Join(f.Endpoints(region), ","))
+	c, err := client.Open(ctx, strings.Join(f.Endpoints(region), ","), client.Pin())
 	if err != nil {
 		t.Fatal(err)
 	}
