@@ -19,6 +19,10 @@
 // an error of a write says whether the write was applied, and Explain tells
 // what an answer rests on.
 //
+// A Client goes on in another region when the map of regions takes its own out of
+// service, and comes back; see Region, Fallback, Pin and OnRegionChange. What must not
+// move (LocalSerial) does not.
+//
 // Invariants:
 //
 //	S1  A write whose outcome is not known to be "not applied" is never sent
@@ -28,6 +32,8 @@
 //	    it decided on, so that it replaces nothing that it did not see.
 //	S4  Every call has a deadline: the context's, or else Timeout.
 //	S5  No call needs a goroutine or a timer of its own.
+//	S6  The map of regions alone moves a client, and the highest version of it; a
+//	    level is never changed by that.
 //
 // Goroutines: for each node that was called one that connects and receives and
 // one that sends; one that sweeps overdue calls, one that refreshes the
