@@ -171,38 +171,50 @@ func TestLostRegion(t *testing.T) {
 }
 
 // TestRetriedElsewhere: a write whose outcome was unknown in one region says in the
-// next one where it was tried, and is the same request.
+// next one where it was tried, and is the same request. It is answered there after
+// the client has gone: what is under way is not cut off.
 func TestRetriedElsewhere(t *testing.T) {
-	w, c, _ := world(t)
+	w, c, m := world(t)
 	var mu sync.Mutex
 	var seen []coord.Put
+	began, gone := make(chan struct{}), make(chan struct{})
 	for _, r := range w.Regions {
 		for _, n := range r.Nodes {
 			n.SetFault(func(o apitest.Op) apitest.Fault {
 				mu.Lock()
 				defer mu.Unlock()
+				if o.Put == nil || string(o.Put.Key) != "slow" {
+					return apitest.Fault{}
+				}
 				seen = append(seen, *o.Put)
 				if len(seen) > 1 {
 					return apitest.Fault{}
 				}
-				w.Set("eu", regionmap.Fenced)
-				return apitest.Fault{Applied: true, Err: &coord.Error{Code: coord.CodeUnavailable, Outcome: coord.Unknown}}
+				close(began)
+				return apitest.Fault{Applied: true, Hold: gone, Err: &coord.Error{Code: coord.CodeUnavailable, Outcome: coord.Unknown}}
 			})
 		}
 	}
 	id := client.NewRequestID()
 	var info client.Info
-	if _, err := c.Put(testContext(t), "k", []byte("v"), client.Request(id), client.Explain(&info)); err != nil {
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Put(testContext(t), "slow", []byte("v"), client.Request(id), client.Explain(&info))
+		ended <- err
+	}()
+	<-began
+	w.Set("eu", regionmap.Draining)
+	putIn(t, c)
+	m.next(t)
+	close(gone)
+	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
 	last := seen[len(seen)-1]
 	if info.Region != "us" || last.RequestID != id || !last.Retry || !slices.Equal(last.TriedIn, []topology.Region{"eu"}) || seen[0].Retry {
 		t.Errorf("%+v, %+v", info, last)
 	}
-	for _, n := range w.Region("us").Nodes {
-		n.SetFault(nil)
-	}
-	if obj, err := c.Get(testContext(t), "k"); err != nil || len(obj.Siblings()) != 1 {
+	if obj, err := c.Get(testContext(t), "slow"); err != nil || len(obj.Siblings()) != 1 {
 		t.Errorf("%v, %v", obj.Siblings(), err)
 	}
 }
