@@ -14,18 +14,24 @@ import (
 )
 
 // Which other regions this node has to do with is what it was configured with, less
-// those that the map of regions says were removed. All that asks who the others are
+// those that the map of regions says were removed, and those that came in by the map. All that asks who the others are
 // asks the book of their topologies, each time; what keeps something for each of them
 // (drains, lag, freshness, the consumers of the own log) is brought into line here.
 
-const abroadBeat = 200 * time.Millisecond
+const (
+	abroadBeat   = 200 * time.Millisecond
+	reachTimeout = 3 * time.Second
+)
 
 // abroad runs what this node does for each other region.
 type abroad struct {
 	n *Node
 
 	mu sync.Mutex
-	of map[topology.Region]*origin
+	// feeds are those that were made by Deps.Admit, by number; nil for one that
+	// could not be.
+	feeds map[topology.RegionID]geo.Feed
+	of    map[topology.Region]*origin
 	// gone are the names that nobody has any more who was removed.
 	gone []string
 }
@@ -38,7 +44,9 @@ type origin struct {
 	done  chan struct{}
 }
 
-func newAbroad(n *Node) *abroad { return &abroad{n: n, of: map[topology.Region]*origin{}} }
+func newAbroad(n *Node) *abroad {
+	return &abroad{n: n, of: map[topology.Region]*origin{}, feeds: map[topology.RegionID]geo.Feed{}}
+}
 
 // follow brings everything into line with a map, nil for as it is configured. What
 // runs is started and stopped by Run.
@@ -57,6 +65,7 @@ func (a *abroad) follow(m *regionmap.Map) {
 	defer a.mu.Unlock()
 	a.gone = nil
 	if m != nil {
+		a.admit(m)
 		for _, r := range m.Regions {
 			if m.State(r.Name) == regionmap.Removed && !slices.Contains(a.gone, r.Name) {
 				a.gone = append(a.gone, r.Name)
@@ -64,18 +73,46 @@ func (a *abroad) follow(m *regionmap.Map) {
 		}
 	}
 	for _, t := range n.deps.Others.All() {
-		if a.of[t.Region] == nil && n.deps.Feeds[t.Region] != nil {
+		feed := a.feeds[t.RegionID]
+		if feed == nil {
+			feed = n.deps.Feeds[t.Region]
+		}
+		// One that has gone and still runs is ended first (tidy); this is called again.
+		if a.of[t.Region] == nil && feed != nil {
 			n.lag.Add(time.Now(), string(t.Region))
-			a.of[t.Region] = &origin{id: t.RegionID, drain: a.newDrain(t.Region)}
+			a.of[t.Region] = &origin{id: t.RegionID, drain: a.newDrain(t.Region, feed)}
 		}
 	}
 }
 
-func (a *abroad) newDrain(from topology.Region) *geo.Drain {
+// admit takes in the regions that came in by the map, which is held.
+func (a *abroad) admit(m *regionmap.Map) {
+	n := a.n
+	own := uint8(n.cfg.Topology.RegionID)
+	if n.deps.Admit == nil || m.Gone(own) {
+		return
+	}
+	for _, r := range m.Regions {
+		id := topology.RegionID(r.ID)
+		if _, tried := a.feeds[id]; tried || r.ID == own || r.State == regionmap.Removed || r.Contact.Empty() || n.deps.Others.Get(topology.Region(r.Name)) != nil {
+			continue
+		}
+		t, feed, err := n.deps.Admit(r)
+		a.feeds[id] = feed
+		if err != nil {
+			n.log.Error("a region came in that this node cannot speak with", "of", r.Name, "id", int(r.ID), "error", err)
+			continue
+		}
+		n.deps.Others.Admit(t)
+		n.log.Info("another region has come in", "of", r.Name, "id", int(r.ID), "members", len(t.Members))
+	}
+}
+
+func (a *abroad) newDrain(from topology.Region, feed geo.Feed) *geo.Drain {
 	n := a.n
 	return geo.NewDrain(geo.DrainConfig{
 		Region: string(n.Topology().Region), Origin: string(from), Fetcher: fetcher{n}, ClaimRate: n.cfg.ClaimBytes,
-	}, n.deps.Feeds[from], n.coord, n.drainEvents(string(from)), n.deps.Logger.Named("drain").With("origin", string(from)))
+	}, feed, n.coord, n.drainEvents(string(from)), n.deps.Logger.Named("drain").With("origin", string(from)))
 }
 
 // drains are those of the regions that there are.
@@ -102,11 +139,15 @@ func (a *abroad) Run(ctx context.Context) error {
 	defer beat.Stop()
 	var seen *regionmap.Map
 	for {
-		if m := a.n.RegionMap().Map; m != seen {
+		m := a.n.RegionMap().Map
+		if m != seen {
 			a.follow(m)
-			seen = m
 		}
-		a.tidy(ctx, &running, failed)
+		if a.tidy(ctx, &running, failed) { // one of the same name may be waiting
+			a.follow(m)
+			a.tidy(ctx, &running, failed)
+		}
+		seen = m
 		select {
 		case err := <-failed:
 			return err
@@ -117,8 +158,9 @@ func (a *abroad) Run(ctx context.Context) error {
 	}
 }
 
-// tidy starts the drains that do not run, and ends those of regions that have gone.
-func (a *abroad) tidy(ctx context.Context, running *sync.WaitGroup, failed chan<- error) {
+// tidy starts the drains that do not run, and ends those of regions that have gone; it
+// reports whether there were any.
+func (a *abroad) tidy(ctx context.Context, running *sync.WaitGroup, failed chan<- error) (ended bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for name, o := range a.of {
@@ -130,6 +172,7 @@ func (a *abroad) tidy(ctx context.Context, running *sync.WaitGroup, failed chan<
 			a.n.lag.Drop(string(name))
 			a.n.fresh.Drop(string(name))
 			delete(a.of, name)
+			ended = true
 			continue
 		}
 		if o.stop != nil {
@@ -151,6 +194,7 @@ func (a *abroad) tidy(ctx context.Context, running *sync.WaitGroup, failed chan<
 	if log, ok := a.n.deps.GeoLog.(geo.Releasing); ok && len(a.gone) > 0 {
 		log.Release(a.gone)
 	}
+	return ended
 }
 
 // refusesRemoved answers a node of a region that was removed: it is told so when it
@@ -182,4 +226,24 @@ func (n *Node) keptOnlyIn(region string) (out []string) {
 		}
 	}
 	return out
+}
+
+// knowsNode says that an id is that of a node of any region, or was of one of a region
+// that was removed.
+func (n *Node) knowsNode(id topology.NodeID) bool {
+	for _, t := range append(append(n.deps.Others.All(), n.deps.Others.Gone()...), n.Topology()) {
+		if t.Member(id) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *Node) reach(ctx context.Context, at string) error {
+	if n.deps.Reach == nil {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(ctx, reachTimeout)
+	defer stop()
+	return n.deps.Reach(ctx, at)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/geo"
+	"github.com/atolldb/atoll/geo/regionmap"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/bucket"
 	"github.com/atolldb/atoll/node/catalog"
@@ -104,7 +105,12 @@ type Deps struct {
 	// by name. Both are nil where there is one region. All nodes have them; who
 	// pulls is decided as members come and go.
 	GeoLog geo.Log
-	Feeds  map[topology.Region]geo.Feed
+	// Admit makes what is needed of a region that came in by the map of regions and
+	// is not among Others and Feeds; it is called once for each number, and nil where
+	// no region can come in. Reach tries to open a connection to host:port.
+	Admit func(r regionmap.Region) (*topology.Topology, geo.Feed, error)
+	Reach func(ctx context.Context, at string) error
+	Feeds map[topology.Region]geo.Feed
 	// HLC is on the physical source that this node believes.
 	HLC *hlc.Clock
 	// Rand is drawn from in New only: each goroutine gets a source of its own.

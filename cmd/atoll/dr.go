@@ -104,10 +104,11 @@ type drFlags struct {
 	to, confirm string
 	force, wait bool
 	out         *format
+	newcomer    *adminv1.RegionNewcomer // of an add
 }
 
 func (q *drFlags) planFor(kind, region string) *adminv1.PlanOperationRequest {
-	return &adminv1.PlanOperationRequest{Kind: kind, Region: region, To: q.to, Force: q.force}
+	return &adminv1.PlanOperationRequest{Kind: kind, Region: region, To: q.to, Force: q.force, Newcomer: q.newcomer}
 }
 
 func drPlanCommand() *cobra.Command {
@@ -281,7 +282,8 @@ func drAbortCommand() *cobra.Command {
 		Short: "End what is under way, or turn it back",
 		Long: `End the operation that is under way, as long as homes have not moved. A region that was
 only draining is ACTIVE at once; one that was fenced comes back as by 'atoll dr
-failback'; one that was to be removed stays as it was. A failback cannot be aborted.`,
+failback'; one that was to be removed stays as it was, and one that
+was to come in is REMOVED. A failback cannot be aborted.`,
 		Example: "  atoll dr abort",
 		Args:    cobra.NoArgs,
 	}

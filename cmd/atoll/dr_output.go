@@ -123,7 +123,8 @@ func operationTable(w io.Writer, kind, region string, p *adminv1.PlanOperationRe
 	if _, err := fmt.Fprintf(w, "%s of %s, planned on map %d: %s\n", kind, region, p.Version, strings.Join(p.Stages, ", ")); err != nil {
 		return err
 	}
-	if kind != "failback" {
+	returns := kind == "failback" || kind == "add"
+	if !returns {
 		if _, err := fmt.Fprintf(w, "homes go to %s\n", p.To); err != nil {
 			return err
 		}
@@ -137,7 +138,7 @@ func operationTable(w io.Writer, kind, region string, p *adminv1.PlanOperationRe
 			return err
 		}
 	}
-	if kind == "failback" {
+	if returns {
 		return nil
 	}
 	if !p.Missing.GetCounted() {

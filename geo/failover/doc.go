@@ -1,6 +1,7 @@
 // Package failover is what changes the map of regions, step by step: switchover (a
 // region is taken out of service, nothing is lost), failover (a region is lost, the
-// others go on), failback (it returns), and remove (it is gone for good). Each operation is a line of stages with a
+// others go on), failback (it returns), remove (it is gone for good), and add
+// (a new one comes in). Each operation is a line of stages with a
 // guard each; who drives it collects Facts, asks Advance, and stores what it says with
 // the map, in one change. So whoever drives next goes on where the last one stopped.
 //

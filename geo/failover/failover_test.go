@@ -283,7 +283,7 @@ func TestDiagrams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range []Kind{Switchover, Failover, Failback, Remove} {
+	for _, k := range []Kind{Switchover, Failover, Failback, Add, Remove} {
 		if want := "```text\n" + Diagram(k) + "```\n"; !strings.Contains(string(text), want) {
 			t.Errorf("docs/dr.md has not the picture of %s:\n%s", k, want)
 		}

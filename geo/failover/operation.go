@@ -90,7 +90,9 @@ func Begin(m *regionmap.Map, o Operation) error {
 		return refuse("region %s was removed, for good: one of its name comes in as a new region, with another number", o.Region)
 	case o.Kind == Remove && state.Counts():
 		return refuse("region %s is %s: take it out of service first, by a switchover, or by a failover if it is lost", o.Region, state)
-	case o.Kind != Failback && o.Kind != Remove && !state.Counts():
+	case (o.Kind == Switchover || o.Kind == Failover) && !state.Counts():
+		return refuse("region %s is %s already", o.Region, state)
+	case o.Kind == Add && state != regionmap.Rejoining:
 		return refuse("region %s is %s already", o.Region, state)
 	case o.Kind == Failback && state != regionmap.Fenced && state != regionmap.Rejoining:
 		return refuse("region %s is %s, there is nothing to come back from", o.Region, state)
@@ -103,6 +105,7 @@ func Begin(m *regionmap.Map, o Operation) error {
 	}
 	if o.Kind != Failback {
 		switch {
+		case o.Kind == Add && left > 0:
 		case left == 0:
 			return refuse("no other region is in service")
 		case !m.Counts(o.To) || o.To == o.Region:
@@ -205,7 +208,12 @@ func Abort(m *regionmap.Map, now uint64) error {
 		return refuse("%s is %s, from where there is no way back but to its end", o.Kind, o.At().Name)
 	}
 	o.Aborted, o.Since = true, now
-	if o.Kind == Remove { // it stays what it was
+	if o.Kind == Remove || o.Kind == Add { // it stays what it was, or goes as it came
+		if o.Kind == Add {
+			if err := m.Set(o.Region, regionmap.Removed); err != nil {
+				return refuse("%v", err)
+			}
+		}
 		o.Ended, o.Closed = true, now
 		m.Operation = o.Append(nil)
 		return nil

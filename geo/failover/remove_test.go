@@ -2,6 +2,7 @@ package failover
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/atolldb/atoll/geo/regionmap"
@@ -53,5 +54,48 @@ func TestRemove(t *testing.T) {
 	}
 	if err := Begin(m.Clone(), Operation{Kind: Switchover, Region: "eu", To: "ap", By: "us"}); !errors.Is(err, ErrRefused) {
 		t.Errorf("homes to a removed region: %v", err)
+	}
+}
+
+// A new region comes in as one that returns does; until it is ACTIVE it can be sent
+// away again, for good.
+func TestAdd(t *testing.T) {
+	m := three()
+	add := Operation{Kind: Add, Region: "sa", By: "eu", Since: 5}
+	if err := Begin(m.Clone(), add); !errors.Is(err, ErrRefused) {
+		t.Errorf("a region that the map does not have: %v", err)
+	}
+	if err := Begin(m.Clone(), Operation{Kind: Add, Region: "ap", By: "eu"}); !errors.Is(err, ErrRefused) {
+		t.Errorf("a region that is in service: %v", err)
+	}
+	if err := m.Add("sa", 4, regionmap.Contact{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Begin(m, add); err != nil {
+		t.Fatal(err)
+	}
+	var states []regionmap.State
+	for ; ; m.N++ {
+		o := current(t, m)
+		states = append(states, m.State("sa"))
+		aborted := m.Clone()
+		if err := Abort(aborted, 9); (err == nil) == o.Ended || err == nil && aborted.State("sa") != regionmap.Removed {
+			t.Errorf("abort at %s: %v, %s", o.At().Name, err, aborted.State("sa"))
+		}
+		if o.Ended {
+			break
+		}
+		silent := enough(o)
+		silent.Silent = map[string][]string{"sa": {"sa-1"}}
+		if o.At().Strict && o.Waits(silent) == "" {
+			t.Errorf("%s does not wait for its nodes", o.At().Name)
+		}
+		if went, err := Advance(m, o, enough(o)); !went || err != nil {
+			t.Fatalf("stays %s: %v", o.At().Name, err)
+		}
+	}
+	want := []regionmap.State{regionmap.Rejoining, regionmap.Rejoining, regionmap.Draining, regionmap.Active}
+	if !slices.Equal(states, want) {
+		t.Errorf("%v", states)
 	}
 }

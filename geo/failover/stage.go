@@ -17,9 +17,10 @@ const (
 	Failover   Kind = 2
 	Failback   Kind = 3
 	Remove     Kind = 4
+	Add        Kind = 5
 )
 
-var kindNames = map[Kind]string{Switchover: "switchover", Failover: "failover", Failback: "failback", Remove: "remove"}
+var kindNames = map[Kind]string{Switchover: "switchover", Failover: "failover", Failback: "failback", Remove: "remove", Add: "add"}
 
 func (k Kind) String() string {
 	if s, ok := kindNames[k]; ok {
@@ -101,6 +102,13 @@ func Stages(k Kind) []Stage {
 			{Name: "counting", State: regionmap.Draining, Aware: true, Strict: true, Covers: []Cover{{Of: Others, At: Subject}}, Doing: "everybody counts it again"},
 			{Name: "active", State: regionmap.Active, Last: true, Doing: "it serves"},
 		}
+	case Add:
+		return []Stage{
+			{Name: "joining", State: regionmap.Rejoining, Aware: true, Strict: true, Abort: true, Doing: "all regions begin to replicate to and from it"},
+			{Name: "filling", Covers: []Cover{{Of: Subject, At: Others}, {Of: Others, At: Subject}}, Abort: true, Doing: "it gets everything that there is"},
+			{Name: "counting", State: regionmap.Draining, Aware: true, Strict: true, Covers: []Cover{{Of: Others, At: Subject}}, Abort: true, Doing: "everybody counts it"},
+			{Name: "active", State: regionmap.Active, Last: true, Doing: "it serves"},
+		}
 	case Remove:
 		return []Stage{
 			{Name: "levelling", Covers: []Cover{{Of: Others, At: Others, Own: true}}, Abort: true, Doing: "those that stay give each other what only some of them have of it"},
@@ -169,8 +177,11 @@ func (s Stage) guards() (out []string) {
 // abortText is where an abort leads: a region that was never fenced is active again
 // at once, another one comes back by failback.
 func abortText(k Kind, stage int) string {
-	if k == Remove {
+	switch k {
+	case Remove:
 		return "the region stays as it was"
+	case Add:
+		return "the region is REMOVED"
 	}
 	if slices.ContainsFunc(Stages(k)[:stage+1], func(s Stage) bool { return s.State == regionmap.Fenced }) {
 		return "failback"

@@ -40,7 +40,7 @@ func (m *Map) Set(name string, s State) error {
 
 // Add puts a region in, REJOINING; one that is there already is left as it is. A
 // name that only removed regions have had makes a new one, of another number.
-func (m *Map) Add(name string, id uint8) error {
+func (m *Map) Add(name string, id uint8, at Contact) error {
 	if r := m.Get(name); r != nil && r.State != Removed {
 		return nil
 	}
@@ -50,7 +50,7 @@ func (m *Map) Add(name string, id uint8) error {
 		}
 		return fmt.Errorf("number %d is that of region %s", id, r.Name)
 	}
-	m.Regions = append(m.Regions, Region{Name: name, ID: id, State: Rejoining})
+	m.Regions = append(m.Regions, Region{Name: name, ID: id, State: Rejoining, Contact: at})
 	slices.SortFunc(m.Regions, func(a, b Region) int { return cmp.Compare(a.ID, b.ID) })
 	return m.Check()
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"slices"
 
 	"github.com/atolldb/atoll/internal/strict"
 )
@@ -11,13 +12,15 @@ import (
 // The encodings. A map, whose equal contents have equal bytes:
 //
 //	uvarint   n
-//	1 byte    flags: 1 forced
+//	1 byte    flags: 1 forced, 2 some region has a contact
 //	1 byte    the region of the change
 //	uvarint   number of regions, then each:
 //	  bytes     name
 //	  1 byte    number
 //	  1 byte    state
 //	  uvarint   fence
+//	  with flag 2: uvarint number of URLs, and they; uvarint number of nodes, and
+//	            of each its id, rack, client and peer address (bytes)
 //	uvarint   number of homes, then each:
 //	  bytes     bucket
 //	  bytes     region
@@ -42,12 +45,16 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // AppendMap appends the encoding of m.
 func AppendMap(dst []byte, m *Map) []byte {
 	dst = binary.AppendUvarint(dst, m.N)
-	dst = append(dst, flag(m.Forced, 1), m.By)
+	contacts := slices.ContainsFunc(m.Regions, func(r Region) bool { return !r.Contact.Empty() })
+	dst = append(dst, flag(m.Forced, 1)|flag(contacts, 2), m.By)
 	dst = binary.AppendUvarint(dst, uint64(len(m.Regions)))
 	for _, r := range m.Regions {
 		dst = appendString(dst, r.Name)
 		dst = append(dst, r.ID, byte(r.State))
 		dst = binary.AppendUvarint(dst, r.Fence)
+		if contacts {
+			dst = r.Contact.append(dst)
+		}
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(m.Homes)))
 	for _, h := range m.Homes {
@@ -157,10 +164,18 @@ func (d *decoder) known() Known {
 
 func (d *decoder) theMap() *Map {
 	m := &Map{Version: Version{N: d.Uvarint()}}
-	m.Forced, m.By = d.Flags(1) == 1, d.Byte()
+	flags := d.Flags(3)
+	m.Forced, m.By = flags&1 != 0, d.Byte()
+	contacts := false
 	for range d.Count(MaxRegions, 4) {
-		m.Regions = append(m.Regions, Region{Name: string(d.Bytes(MaxName)), ID: d.Byte(), State: State(d.Byte()), Fence: d.Uvarint()})
+		r := Region{Name: string(d.Bytes(MaxName)), ID: d.Byte(), State: State(d.Byte()), Fence: d.Uvarint()}
+		if flags&2 != 0 {
+			r.Contact = d.contact()
+			contacts = contacts || !r.Contact.Empty()
+		}
+		m.Regions = append(m.Regions, r)
 	}
+	d.Bad = d.Bad || flags&2 != 0 && !contacts
 	for range d.Count(MaxHomes, 3) {
 		m.Homes = append(m.Homes, Home{Bucket: string(d.Bytes(MaxBucket)), Region: string(d.Bytes(MaxName)), Epoch: d.Uvarint()})
 	}

@@ -58,6 +58,8 @@ type Region struct {
 	State State
 	// Fence is how often the region was fenced.
 	Fence uint64
+	// Contact of one that came in online; it is not changed once others may see it.
+	Contact Contact
 }
 
 // Home is where a bucket's operations at SERIAL are decided, since it was moved: until
@@ -201,6 +203,9 @@ func (m *Map) Check() error {
 			return bad("numbers of regions do not ascend")
 		case r.State < Active || r.State > Removed:
 			return bad("region %q is in no state", r.Name)
+		}
+		if err := r.Contact.Check(); err != nil {
+			return bad("contact of region %q: %v", r.Name, err)
 		}
 		seen[r.Name] = true
 		live[r.Name] = live[r.Name] || r.State != Removed

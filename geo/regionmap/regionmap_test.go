@@ -21,6 +21,9 @@ func drawMap(t *rapid.T, label string) *Map {
 	for i := range m.Regions {
 		m.Regions[i].State = State(rapid.IntRange(1, 5).Draw(t, label+" state"))
 		m.Regions[i].Fence = rapid.Uint64Range(0, 2).Draw(t, label+" fence")
+		if rapid.IntRange(0, 3).Draw(t, label+" came in") == 0 {
+			m.Regions[i].Contact = drawContact(t, label)
+		}
 	}
 	if rapid.Bool().Draw(t, label+" home") {
 		m.SetHome("cart", "us")
@@ -112,6 +115,9 @@ func FuzzDecodeRegister(f *testing.F) {
 	m.N, m.Operation = 3, []byte("what")
 	f.Add(EncodeRegister(Register{Promised: Ballot{3, 1, 4}, At: Ballot{2, 1, 4}, Accepted: m, Decided: Known{Map: three(), Contested: true}}))
 	f.Add(EncodeKnown(Known{Map: m}))
+	came := m.Clone()
+	came.Regions[2].Contact = Contact{NATS: []string{"nats://h:1"}, Members: []Seed{{ID: "ap-1", Peer: "h:2"}}}
+	f.Add(EncodeRegister(Register{Decided: Known{Map: came}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// The frame is no secret: try the body behind a right checksum, too.
 		for _, in := range [][]byte{b, seal(append([]byte{format}, b...))} {
@@ -151,10 +157,10 @@ func TestChanges(t *testing.T) {
 	if h, moved := m.Home("other"); moved {
 		t.Errorf("home of all others: %+v", h)
 	}
-	if err := m.Add("sa", 4); err != nil || m.State("sa") != Rejoining || m.Counts("sa") {
+	if err := m.Add("sa", 4, Contact{}); err != nil || m.State("sa") != Rejoining || m.Counts("sa") {
 		t.Errorf("a new region: %v, %s", err, m.State("sa"))
 	}
-	if m.Add("xx", 4) == nil {
+	if m.Add("xx", 4, Contact{}) == nil {
 		t.Error("two regions have one number")
 	}
 	if got := fmt.Sprint(m.Voters(), m.Majority()); got != "[eu us ap sa] 3" {

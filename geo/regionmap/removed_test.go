@@ -18,15 +18,15 @@ func TestRemoved(t *testing.T) {
 			t.Errorf("a removed region became %s", s)
 		}
 	}
-	if err := m.Clone().Add("ap", 3); err == nil {
+	if err := m.Clone().Add("ap", 3, Contact{}); err == nil {
 		t.Error("the number of a removed region was given again")
 	}
-	if err := m.Clone().Add("jp", 1); err == nil {
+	if err := m.Clone().Add("jp", 1, Contact{}); err == nil {
 		t.Error("the number of another region was given")
 	}
 	for _, id := range []uint8{9, 4} { // above and below the one of before
 		next := m.Clone()
-		if err := next.Add("ap", id); err != nil {
+		if err := next.Add("ap", id, Contact{NATS: []string{"nats://h:1"}, Members: []Seed{{ID: "ap-9", Peer: "h:2"}}}); err != nil {
 			t.Fatal(err)
 		}
 		if r := next.Get("ap"); r.ID != id || next.State("ap") != Rejoining || !next.Gone(3) || next.Gone(id) || len(next.Voters()) != 3 {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 
 	"github.com/atolldb/atoll/geo/failover"
@@ -101,7 +102,7 @@ func missingWrites(m *failover.Missing) *adminv1.MissingWrites {
 func asked(q *adminv1.PlanOperationRequest) (regions.Ask, error) {
 	kind, ok := failover.ParseKind(q.GetKind())
 	if !ok {
-		return regions.Ask{}, invalid("kind", "no such operation", "switchover, failover, failback or remove", q.GetKind())
+		return regions.Ask{}, invalid("kind", "no such operation", "switchover, failover, failback, remove or add", q.GetKind())
 	}
 	for _, f := range []struct {
 		field, name string
@@ -111,7 +112,40 @@ func asked(q *adminv1.PlanOperationRequest) (regions.Ask, error) {
 			return regions.Ask{}, invalid(f.field, "no name of a region", "1..32 bytes", f.name)
 		}
 	}
-	return regions.Ask{Kind: kind, Region: q.GetRegion(), To: q.GetTo(), Force: q.GetForce()}, nil
+	a := regions.Ask{Kind: kind, Region: q.GetRegion(), To: q.GetTo(), Force: q.GetForce()}
+	if (kind == failover.Add) != (q.GetNewcomer() != nil) {
+		return a, invalid("newcomer", "who comes in is told of an add, and of nothing else", "for an add", q.GetKind())
+	}
+	if n := q.GetNewcomer(); n != nil {
+		var err error
+		if a.Add, err = newcomer(q.GetRegion(), n); err != nil {
+			return a, err
+		}
+	}
+	return a, nil
+}
+
+// validRegion is the rule for names of regions.
+func validRegion(name string) bool {
+	return name != "" && len(name) <= regionmap.MaxName && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// newcomer checks what is told of a region that is to come in.
+func newcomer(name string, n *adminv1.RegionNewcomer) (*regions.Newcomer, error) {
+	if !validRegion(name) {
+		return nil, invalid("region", "no name of a region", "1..32 of a-z, 0-9 and -", name)
+	}
+	if n.GetId() < 1 || n.GetId() > regionmap.MaxRegions {
+		return nil, invalid("newcomer.id", "no number of a region", "1..63", strconv.Itoa(int(n.GetId())))
+	}
+	out := &regions.Newcomer{ID: uint8(n.GetId()), Partitions: int(n.GetPartitions()), Contact: regionmap.Contact{NATS: n.GetNats()}}
+	for _, m := range n.GetMembers() {
+		out.Contact.Members = append(out.Contact.Members, regionmap.Seed{ID: m.GetId(), Rack: m.GetRack(), Client: m.GetClientAddr(), Peer: m.GetPeerAddr()})
+	}
+	if err := out.Contact.Check(); err != nil {
+		return nil, invalid("newcomer", err.Error(), "1..64 URLs, 1..256 nodes with an id and a peer address", "see the message")
+	}
+	return out, nil
 }
 
 // PlanOperation serves Regions.PlanOperation.

@@ -95,3 +95,38 @@ func TestRegionsBadInput(t *testing.T) {
 		t.Errorf("asked %+v, not %+v", r.asked, want)
 	}
 }
+
+// What is told of a newcomer is held to its bounds before anything is asked.
+func TestNewcomer(t *testing.T) {
+	good := func() *adminv1.PlanOperationRequest {
+		return &adminv1.PlanOperationRequest{Kind: "add", Region: "ap", Newcomer: &adminv1.RegionNewcomer{
+			Id: 3, Partitions: 8, Nats: []string{"nats://h:1"}, Members: []*adminv1.RegionSeed{{Id: "ap-1", PeerAddr: "h:2"}},
+		}}
+	}
+	r := &refusing{}
+	s := NewRegionsService(nil, r)
+	r.err = regions.ErrChecks // it has no plan to give
+	if _, err := s.PlanOperation(t.Context(), good()); err == nil || r.asked.Add == nil || r.asked.Add.ID != 3 || len(r.asked.Add.Contact.Members) != 1 {
+		t.Errorf("%v %+v", err, r.asked)
+	}
+	for what, spoil := range map[string]func(*adminv1.PlanOperationRequest){
+		"number 0":              func(q *adminv1.PlanOperationRequest) { q.Newcomer.Id = 0 },
+		"number 64":             func(q *adminv1.PlanOperationRequest) { q.Newcomer.Id = 64 },
+		"a number of two bytes": func(q *adminv1.PlanOperationRequest) { q.Newcomer.Id = 257 },
+		"a name":                func(q *adminv1.PlanOperationRequest) { q.Region = "A b" },
+		"a node twice": func(q *adminv1.PlanOperationRequest) {
+			q.Newcomer.Members = append(q.Newcomer.Members, q.Newcomer.Members...)
+		},
+		"a node without":   func(q *adminv1.PlanOperationRequest) { q.Newcomer.Members[0].PeerAddr = "" },
+		"nobody":           func(q *adminv1.PlanOperationRequest) { q.Newcomer = nil },
+		"another kind":     func(q *adminv1.PlanOperationRequest) { q.Kind = "failback" },
+		"too many servers": func(q *adminv1.PlanOperationRequest) { q.Newcomer.Nats = make([]string, 65) },
+	} {
+		q := good()
+		spoil(q)
+		r.asked = regions.Ask{}
+		if _, err := s.PlanOperation(t.Context(), q); status.Code(err) != codes.InvalidArgument || r.asked.Region != "" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

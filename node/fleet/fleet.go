@@ -65,7 +65,8 @@ type Fleet struct {
 	cfg     Config
 	wan     *wan
 	regions []process.Region
-	nextID  topology.RegionID // at least, of a region to be added
+	nextID  topology.RegionID       // of a region to be added
+	made    map[topology.Region]int // nodes that a region of a name began with, ever
 
 	mu    sync.Mutex
 	nodes map[topology.NodeID]*place
@@ -115,7 +116,7 @@ func New(cfg Config) (*Fleet, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
-	f := &Fleet{cfg: cfg, wan: newWAN(cfg.Latency), nodes: map[topology.NodeID]*place{}}
+	f := &Fleet{cfg: cfg, wan: newWAN(cfg.Latency), nodes: map[topology.NodeID]*place{}, made: map[topology.Region]int{}, nextID: topology.RegionID(len(cfg.Regions) + 1)}
 	if err := f.writeSecret(); err != nil {
 		return nil, err
 	}
@@ -170,7 +171,8 @@ func (f *Fleet) layRegion(name topology.Region, id topology.RegionID) error {
 		a := addrs{ports[0], ports[1], ports[2], ports[3], ports[4]}
 		ports = ports[perNode:]
 		all = append(all, a)
-		id := topology.NodeID(fmt.Sprintf("%s-%d", name, n+1))
+		f.made[name]++
+		id := topology.NodeID(fmt.Sprintf("%s-%d", name, f.made[name]))
 		region.Members = append(region.Members, process.Member{
 			ID: id, Rack: fmt.Sprintf("rack-%d", n%3+1), Weight: 1, Client: a.client, Peer: a.peer,
 		})

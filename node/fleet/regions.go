@@ -10,51 +10,67 @@ import (
 )
 
 // AddRegion starts a region that is new, and then has the nodes of the others know
-// of it, one after the other, as an operator does: each is stopped in order and
-// started with the longer list of regions. It returns when all nodes take writes; the
-// new region gets what there is after that.
+// of it, one after the other: each is stopped in order and started with the longer
+// list of regions. It returns when all nodes take writes; the new region gets what
+// there is after that. (NewRegion is what an operator does today.)
 func (f *Fleet) AddRegion(ctx context.Context, name topology.Region) error {
+	f.mu.Lock()
+	before := f.order
+	f.mu.Unlock()
+	if _, err := f.NewRegion(ctx, name); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	for _, p := range f.nodes {
+		p.cfg.Regions = f.regions
+	}
+	f.mu.Unlock()
+	return f.roll(ctx, before)
+}
+
+// NewRegion starts a region that is new, which no node of the others knows of: it is
+// to be taken in by 'atoll region add' or its like. It returns the region as its own
+// nodes are configured with it, when they serve.
+func (f *Fleet) NewRegion(ctx context.Context, name topology.Region) (process.Region, error) {
 	f.mu.Lock()
 	if slices.Contains(f.cfg.Regions, name) {
 		f.mu.Unlock()
-		return fmt.Errorf("there is a region %s already", name)
+		return process.Region{}, fmt.Errorf("there is a region %s already", name)
 	}
-	before := f.order
+	before := len(f.order)
 	// No id comes twice: the actors of a region that was removed are in use.
-	id := max(f.nextID, topology.RegionID(len(f.cfg.Regions)+1))
-	f.nextID = id + 1
+	id := f.nextID
+	f.nextID++
 	err := f.layRegion(name, id)
-	added := slices.Clone(f.order[len(before):])
+	added := slices.Clone(f.order[before:])
+	made := f.regions[len(f.regions)-1]
 	if err == nil {
 		f.cfg.Regions = append(slices.Clone(f.cfg.Regions), name)
-		for _, p := range f.nodes {
-			p.cfg.Regions = f.regions
-		}
 	}
 	f.mu.Unlock()
 	if err != nil {
-		return err
+		return made, err
 	}
 	for _, id := range added {
 		if err := f.launch(id); err != nil {
-			return err
+			return made, err
 		}
 	}
 	for _, id := range added {
 		if err := f.await(ctx, id); err != nil {
-			return err
+			return made, err
 		}
 	}
-	return f.roll(ctx, before)
+	return made, nil
 }
 
-// RemoveRegion stops a region for good and has the nodes of the others forget it,
-// one after the other. What was written there stays, where it has arrived.
-func (f *Fleet) RemoveRegion(ctx context.Context, name topology.Region) error {
+// DropRegion stops a region for good; it was removed by 'atoll region remove' or its
+// like. The configuration of the others has it no more from their next start on.
+func (f *Fleet) DropRegion(name topology.Region) error {
 	f.mu.Lock()
 	if !slices.Contains(f.cfg.Regions, name) || len(f.cfg.Regions) == 1 {
 		f.mu.Unlock()
-		return fmt.Errorf("region %s cannot be removed: there are %v", name, f.cfg.Regions)
+		return fmt.Errorf("region %s cannot be dropped: there are %v", name, f.cfg.Regions)
 	}
 	var gone, stay []topology.NodeID
 	for _, id := range f.order {
@@ -84,7 +100,7 @@ func (f *Fleet) RemoveRegion(ctx context.Context, name topology.Region) error {
 		p.cfg.Regions = f.regions
 	}
 	f.mu.Unlock()
-	return f.roll(ctx, stay)
+	return nil
 }
 
 // roll stops and starts nodes that run, one after the other.

@@ -155,4 +155,45 @@ func TestRegionIsRemoved(t *testing.T) {
 	if _, err := regionsOf(t, f, "ap").PlanOperation(ctx, &adminv1.PlanOperationRequest{Kind: "failover", Region: "eu", Force: true}); err == nil {
 		t.Error("a removed region changes the map")
 	}
+
+	// Its name comes in again, as another region: not with the ids of nodes of then.
+	if err := f.DropRegion("ap"); err != nil {
+		t.Fatal(err)
+	}
+	made, err := f.NewRegion(ctx, "ap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, spoil := range map[string]func(*adminv1.RegionNewcomer){
+		"nodes": func(n *adminv1.RegionNewcomer) { n.Members[0].Id = "ap-1" },
+		"keys":  func(n *adminv1.RegionNewcomer) { n.Partitions = 16 },
+		"reach": func(n *adminv1.RegionNewcomer) { n.Members[0].PeerAddr = "127.0.0.1:1" },
+	} {
+		n := newcomer(made, 8)
+		spoil(n)
+		plan, err := ops.PlanOperation(ctx, &adminv1.PlanOperationRequest{Kind: "add", Region: "ap", Newcomer: n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range plan.Checks {
+			if c.Ok == (c.Name == what) {
+				t.Errorf("%s is wrong: %v", what, c)
+			}
+		}
+	}
+	old := newcomer(made, 8)
+	old.Id = 3
+	if _, err := ops.PlanOperation(ctx, &adminv1.PlanOperationRequest{Kind: "add", Region: "ap", Newcomer: old}); err == nil {
+		t.Error("the number of a removed region is given again")
+	}
+	ops = regionsOf(t, f, "eu")
+	operate(t, ctx, ops, &adminv1.PlanOperationRequest{Kind: "add", Region: "ap", Newcomer: newcomer(made, 8)})
+	again := open(t, ctx, f, "ap")
+	if _, err := again.Put(ctx, "again", []byte("v")); err != nil {
+		t.Error(err)
+	}
+	if obj, err := again.Get(ctx, "afterwards"); err != nil || string(obj.Value()) != "v" {
+		t.Errorf("it came in without what there is: %v", err)
+	}
+	eventually(t, ctx, "all three are equal", func() bool { return f.Converged() == nil })
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/node/fleet"
+	"github.com/atolldb/atoll/node/process"
 	"github.com/atolldb/atoll/node/topology"
 	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
 )
@@ -38,9 +39,18 @@ func export(t *testing.T, ctx context.Context, c adminv1.ClusterClient) string {
 	}
 }
 
-// A third region joins a pair that has data and is written to meanwhile: it ends
-// byte by byte as the others, and what is written in any of them arrives in the two
-// others. Nothing fails on the way.
+// newcomer is a region as it tells of itself.
+func newcomer(r process.Region, partitions uint32) *adminv1.RegionNewcomer {
+	n := &adminv1.RegionNewcomer{Id: uint32(r.ID), Partitions: partitions, Nats: r.NATS}
+	for _, m := range r.Members {
+		n.Members = append(n.Members, &adminv1.RegionSeed{Id: string(m.ID), Rack: m.Rack, ClientAddr: m.Client, PeerAddr: m.Peer})
+	}
+	return n
+}
+
+// A third region is taken in by a pair that has data and is written to meanwhile, and
+// removed again, and no node is restarted: it ends byte by byte as the others, and
+// what is written in any of them arrives in the two others. Nothing fails on the way.
 func TestThirdRegionJoins(t *testing.T) {
 	f, ctx := start(t, fleet.Config{Regions: []topology.Region{"eu", "us"}, Partitions: 16})
 	eu := open(t, ctx, f, "eu")
@@ -69,7 +79,21 @@ func TestThirdRegionJoins(t *testing.T) {
 		}
 		ended <- nil
 	}()
-	if err := f.AddRegion(ctx, "ap"); err != nil {
+	if err := f.StopNode("us-3"); err != nil { // it learns of it when it is started
+		t.Fatal(err)
+	}
+	made, err := f.NewRegion(ctx, "ap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	world := regionsOf(t, f, "eu")
+	operate(t, ctx, world, &adminv1.PlanOperationRequest{Kind: "add", Region: "ap", Newcomer: newcomer(made, 16)})
+	for _, bad := range []*adminv1.RegionNewcomer{newcomer(made, 16), {Id: 9, Partitions: 16, Nats: made.NATS}} {
+		if _, err := world.PlanOperation(ctx, &adminv1.PlanOperationRequest{Kind: "add", Region: "ap", Newcomer: bad}); err == nil {
+			t.Error("added twice")
+		}
+	}
+	if err := f.StartNode(ctx, "us-3"); err != nil {
 		t.Fatal(err)
 	}
 	stop()
@@ -84,6 +108,13 @@ func TestThirdRegionJoins(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, ctx, "all three are equal", func() bool { return f.Converged() == nil })
+	// A node is started again, whose configuration does not have it.
+	if err := f.StopNode("eu-2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.StartNode(ctx, "eu-2"); err != nil {
+		t.Fatal(err)
+	}
 	regions := []topology.Region{"eu", "us", "ap"}
 	want := export(t, ctx, admin(t, f, "eu"))
 	for _, r := range regions[1:] {
@@ -113,7 +144,9 @@ func TestThirdRegionJoins(t *testing.T) {
 	}
 
 	// It leaves again: what was written there stays, and the two others go on.
-	if err := f.RemoveRegion(ctx, "ap"); err != nil {
+	operate(t, ctx, world, &adminv1.PlanOperationRequest{Kind: "switchover", Region: "ap"})
+	operate(t, ctx, world, &adminv1.PlanOperationRequest{Kind: "remove", Region: "ap"})
+	if err := f.DropRegion("ap"); err != nil {
 		t.Fatal(err)
 	}
 	if got := export(t, ctx, admin(t, f, "eu")); got != want {
@@ -123,12 +156,12 @@ func TestThirdRegionJoins(t *testing.T) {
 		t.Error(err)
 	}
 	eventually(t, ctx, "the two are equal", func() bool { return f.Converged() == nil })
-	res, err := admin(t, f, "us").RegionLag(ctx, &adminv1.RegionLagRequest{})
-	if err != nil || len(res.Links) != 4 {
-		t.Errorf("%v %v", res, err)
-	}
-	if err := f.RemoveRegion(ctx, "ap"); err == nil {
-		t.Error("removed twice")
+	eventually(t, ctx, "it is no concern of the others", func() bool {
+		res, err := admin(t, f, "us").RegionLag(ctx, &adminv1.RegionLagRequest{})
+		return err == nil && len(res.Links) == 4
+	})
+	if err := f.DropRegion("ap"); err == nil {
+		t.Error("dropped twice")
 	}
 	if err := f.AddRegion(ctx, "eu"); err == nil {
 		t.Error("added twice")

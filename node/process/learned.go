@@ -27,23 +27,36 @@ func (p *Process) learnedFile(r topology.Region) string {
 func (p *Process) recall() (map[topology.Region]topology.Epoch, error) {
 	kept := map[topology.Region]topology.Epoch{}
 	for _, of := range p.world.others.All() {
-		b, err := os.ReadFile(p.learnedFile(of.Region))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
+		t, err := p.learned(of)
 		if err != nil {
-			return nil, fmt.Errorf("read what was learned of region %s: %w", of.Region, err)
+			return nil, err
 		}
-		t, err := topology.Decode(b)
-		if err != nil {
-			p.log.Warn("what was learned of another region is unreadable and is learned anew", "of", string(of.Region), "error", err)
-			continue
-		}
-		if p.world.others.Learn(t) {
+		if t != nil && p.world.others.Learn(t) {
 			kept[t.Region] = t.Epoch
 		}
 	}
 	return kept, nil
+}
+
+// learned is what earlier runs have learned of a region, nil for nothing that is of use
+// beside what is configured.
+func (p *Process) learned(of *topology.Topology) (*topology.Topology, error) {
+	b, err := os.ReadFile(p.learnedFile(of.Region))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what was learned of region %s: %w", of.Region, err)
+	}
+	t, err := topology.Decode(b)
+	if err != nil {
+		p.log.Warn("what was learned of another region is unreadable and is learned anew", "of", string(of.Region), "error", err)
+		return nil, nil
+	}
+	if t.RegionID != of.RegionID || t.Table.Partitions() != of.Table.Partitions() {
+		return nil, nil // of one that had the name before
+	}
+	return t, nil
 }
 
 // keepLearned writes what other regions tell of themselves, from what is kept

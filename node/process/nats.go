@@ -10,6 +10,7 @@ import (
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/geo/jetstream"
 	"github.com/atolldb/atoll/geo/natsd"
+	"github.com/atolldb/atoll/geo/regionmap"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/topology/jskv"
 )
@@ -22,6 +23,8 @@ type natsParts struct {
 	// log and feeds are nil where there is one region only.
 	log   geo.Log
 	feeds map[topology.Region]geo.Feed
+	// admit is node.Deps.Admit.
+	admit func(regionmap.Region) (*topology.Topology, geo.Feed, error)
 }
 
 // ownURL stands for the own server where it is the region's only one: its port
@@ -47,7 +50,9 @@ func (p *Process) startNATS(s *stack) natsParts {
 	parts := natsParts{registry: pendingRegistry{nats, p.topology}, store: pendingStore{nats, p.mends}, regions: pendingRegions{nats}}
 	if len(p.cfg.Regions) > 1 {
 		parts.log = pendingLog{nats}
-		parts.feeds = p.feeds(natsDialer{ctx: s.stopping, hook: p.hooks.Dial})
+		dialer := natsDialer{ctx: s.stopping, hook: p.hooks.Dial}
+		parts.feeds = p.feeds(dialer)
+		parts.admit = func(r regionmap.Region) (*topology.Topology, geo.Feed, error) { return p.admit(r, dialer) }
 	}
 	return parts
 }
@@ -158,12 +163,16 @@ func (p *Process) feeds(dialer natsDialer) map[topology.Region]geo.Feed {
 		if r.Name == p.cfg.Region {
 			continue
 		}
-		feeds[r.Name] = jetstream.NewFeed(jetstream.FeedConfig{
-			Origin: string(r.Name), Region: string(p.cfg.Region), Node: string(p.cfg.Node),
-			URLs: r.NATS, Access: r.access(), Dialer: dialer, Positions: positions{p.learnedDir()},
-		}, p.log.Named("feed"))
+		feeds[r.Name] = p.feed(string(r.Name), r.NATS, r.access(), dialer)
 	}
 	return feeds
+}
+
+func (p *Process) feed(origin string, urls []string, access jetstream.Access, dialer natsDialer) geo.Feed {
+	return jetstream.NewFeed(jetstream.FeedConfig{
+		Origin: origin, Region: string(p.cfg.Region), Node: string(p.cfg.Node),
+		URLs: urls, Access: access, Dialer: dialer, Positions: positions{p.learnedDir()},
+	}, p.log.Named("feed"))
 }
 
 // dialPeer opens a connection for a link.

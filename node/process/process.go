@@ -217,7 +217,7 @@ func (p *Process) makeNode(n natsParts, first *topology.Topology, ring keyring.R
 		Engine: p.store, Registry: n.registry, Store: n.store, Transport: p.links,
 		Others:      p.world.others,
 		RegionStore: n.regions, RecallRegions: p.recallRegions, KeepRegions: p.keepRegions,
-		GeoLog: n.log, Feeds: n.feeds,
+		GeoLog: n.log, Feeds: n.feeds, Admit: n.admit, Reach: p.reach,
 		HLC:    hlc.New(time.Now),
 		Rand:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Logger: p.log,

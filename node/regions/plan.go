@@ -19,6 +19,8 @@ type Ask struct {
 	To string
 	// Force makes changes without a majority of regions, and goes over checks.
 	Force bool
+	// Add is, for an add, who comes in; nil for all others.
+	Add *Newcomer
 	// Version of the map that the operator has seen; the operation is refused when
 	// there is another one by now. 0: any.
 	Version uint64
@@ -79,9 +81,9 @@ func (s *Steer) Plan(ctx context.Context, a Ask) (Plan, error) {
 		p.Checks = append(p.Checks, Check{name, ok, fmt.Sprintf(format, args...)})
 	}
 	add(!p.Known.Contested, "map", "version %s, contested: %v", m.Version, p.Known.Contested)
-	voters := m.Voters()
+	voters := p.Known.Map.Voters()
 	votes, quiet := (&proposal{r: s.r}).ask(ctx, voters, askLook, regionmap.Register{})
-	add(len(votes) >= m.Majority(), "majority", "%d of %d regions can vote, %d are needed; silent: %s", len(votes), len(voters), m.Majority(), strings.Join(quiet, "; "))
+	add(len(votes) >= p.Known.Map.Majority(), "majority", "%d of %d regions can vote, %d are needed; silent: %s", len(votes), len(voters), p.Known.Map.Majority(), strings.Join(quiet, "; "))
 	subject := s.answers(ctx, m, a.Region)
 	o := s.operation(p.Ask, failover.Missing{})
 	others := s.side(m, &o, failover.Others)
@@ -100,6 +102,8 @@ func (s *Steer) Plan(ctx context.Context, a Ask) (Plan, error) {
 			}
 		}
 		add(p.Missing.Counted && p.Missing.Writes <= maxBehind, "behind", "%d writes have still to arrive, counted: %v; at most %d", p.Missing.Writes, p.Missing.Counted, maxBehind)
+	case failover.Add:
+		s.checkAdd(ctx, m, a.Add, add)
 	case failover.Remove:
 		s.checkRemove(ctx, m, &p, subject, others, add)
 	case failover.Failback:
@@ -146,11 +150,11 @@ func (s *Steer) operation(a Ask, missing failover.Missing) failover.Operation {
 // admit puts a region that is configured into a map that was decided before it was:
 // it comes into service as one that returns does.
 func (s *Steer) admit(m *regionmap.Map, a Ask) error {
-	if a.Kind != failover.Failback {
-		return nil
-	}
-	if r := s.r.cfg.First.Get(a.Region); r != nil {
-		return m.Add(r.Name, r.ID)
+	switch r := s.r.cfg.First.Get(a.Region); {
+	case a.Kind == failover.Add:
+		return s.newcomer(m, a)
+	case a.Kind == failover.Failback && r != nil && !m.Gone(r.ID):
+		return m.Add(r.Name, r.ID, regionmap.Contact{})
 	}
 	return nil
 }

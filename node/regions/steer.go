@@ -33,6 +33,11 @@ type SteerDeps struct {
 	Nodes func(region string) []topology.NodeID
 	// Kept are the buckets that no region keeps but this one.
 	Kept func(region string) []string
+	// Partitions of the key space. Taken says that a node's id is, or was, that of a
+	// node of another region; Reach tries to open a connection to host:port.
+	Partitions int
+	Taken      func(topology.NodeID) bool
+	Reach      func(ctx context.Context, at string) error
 	// Compare has this region's nodes compare themselves with other regions at once.
 	Compare func()
 	// Settle has all nodes of a region finish, or pass over, the proposals that they
@@ -296,7 +301,13 @@ func (s *Steer) aware(ctx context.Context, m *regionmap.Map, o *failover.Operati
 		if region.State == regionmap.Removed || region.Name == o.Region && o.Kind == failover.Failover {
 			continue
 		}
-		for _, id := range s.deps.Nodes(region.Name) {
+		nodes := s.deps.Nodes(region.Name)
+		if len(nodes) == 0 { // nobody has told this node of them yet
+			mu.Lock()
+			silent[region.Name] = append(silent[region.Name], "its nodes, which are not known here yet")
+			mu.Unlock()
+		}
+		for _, id := range nodes {
 			if id == s.r.cfg.Self {
 				continue
 			}

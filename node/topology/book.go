@@ -31,6 +31,21 @@ func NewBook(first ...*Topology) *Book {
 	return b
 }
 
+// Admit takes in a region that the book does not have; it reports whether it did.
+func (b *Book) Admit(t *Topology) bool {
+	for {
+		old := b.known.Load()
+		if (*old)[t.Region] != nil || (*b.gone.Load())[t.RegionID] != nil {
+			return false
+		}
+		next := maps.Clone(*old)
+		next[t.Region] = t
+		if b.known.CompareAndSwap(old, &next) {
+			return true
+		}
+	}
+}
+
 // Retire takes a region out, for good: it is among Gone from then on.
 func (b *Book) Retire(r Region) {
 	for {

@@ -346,7 +346,7 @@ func (x *RegionHome) GetEpoch() uint64 {
 type RegionOperation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Kind is switchover, failover, failback or remove.
+	// Kind is switchover, failover, failback, remove or add.
 	Kind   string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Region string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
 	// To is the region that gets the homes, and by the one that drives.
@@ -659,14 +659,16 @@ func (x *MissingRun) GetLast() uint64 {
 
 type PlanOperationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Kind is switchover, failover, failback or remove.
+	// Kind is switchover, failover, failback, remove or add.
 	Kind   string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Region string `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
 	// To gets the homes of the region; empty is the region that is asked.
 	To string `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
 	// Force goes over checks that do not hold, needs no majority of regions, and takes
 	// the place of an operation that is under way.
-	Force         bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	Force bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	// Newcomer says, for an add, who comes in; absent for all others.
+	Newcomer      *RegionNewcomer `protobuf:"bytes,5,opt,name=newcomer,proto3" json:"newcomer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -729,6 +731,155 @@ func (x *PlanOperationRequest) GetForce() bool {
 	return false
 }
 
+func (x *PlanOperationRequest) GetNewcomer() *RegionNewcomer {
+	if x != nil {
+		return x.Newcomer
+	}
+	return nil
+}
+
+// RegionNewcomer is a region that is to come in, as its nodes tell of it.
+type RegionNewcomer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id is 1..63, one that no region ever had.
+	Id uint32 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Partitions of its key space: as many as everywhere.
+	Partitions uint32 `protobuf:"varint,2,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	// Nats are the URLs of its servers as other regions reach them, without users and
+	// passwords; 1..64.
+	Nats []string `protobuf:"bytes,3,rep,name=nats,proto3" json:"nats,omitempty"`
+	// Members are nodes of it, where others begin to ask who is in it; 1..256.
+	Members       []*RegionSeed `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionNewcomer) Reset() {
+	*x = RegionNewcomer{}
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionNewcomer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionNewcomer) ProtoMessage() {}
+
+func (x *RegionNewcomer) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionNewcomer.ProtoReflect.Descriptor instead.
+func (*RegionNewcomer) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RegionNewcomer) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *RegionNewcomer) GetPartitions() uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
+}
+
+func (x *RegionNewcomer) GetNats() []string {
+	if x != nil {
+		return x.Nats
+	}
+	return nil
+}
+
+func (x *RegionNewcomer) GetMembers() []*RegionSeed {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type RegionSeed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Rack          string                 `protobuf:"bytes,2,opt,name=rack,proto3" json:"rack,omitempty"`
+	ClientAddr    string                 `protobuf:"bytes,3,opt,name=client_addr,json=clientAddr,proto3" json:"client_addr,omitempty"`
+	PeerAddr      string                 `protobuf:"bytes,4,opt,name=peer_addr,json=peerAddr,proto3" json:"peer_addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionSeed) Reset() {
+	*x = RegionSeed{}
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionSeed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionSeed) ProtoMessage() {}
+
+func (x *RegionSeed) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionSeed.ProtoReflect.Descriptor instead.
+func (*RegionSeed) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RegionSeed) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RegionSeed) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
+}
+
+func (x *RegionSeed) GetClientAddr() string {
+	if x != nil {
+		return x.ClientAddr
+	}
+	return ""
+}
+
+func (x *RegionSeed) GetPeerAddr() string {
+	if x != nil {
+		return x.PeerAddr
+	}
+	return ""
+}
+
 type PlanOperationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Version of the map that was looked at, for BeginOperation.
@@ -743,7 +894,7 @@ type PlanOperationResponse struct {
 
 func (x *PlanOperationResponse) Reset() {
 	*x = PlanOperationResponse{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -755,7 +906,7 @@ func (x *PlanOperationResponse) String() string {
 func (*PlanOperationResponse) ProtoMessage() {}
 
 func (x *PlanOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -768,7 +919,7 @@ func (x *PlanOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanOperationResponse.ProtoReflect.Descriptor instead.
 func (*PlanOperationResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{9}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PlanOperationResponse) GetVersion() uint64 {
@@ -817,7 +968,7 @@ type OperationCheck struct {
 
 func (x *OperationCheck) Reset() {
 	*x = OperationCheck{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +980,7 @@ func (x *OperationCheck) String() string {
 func (*OperationCheck) ProtoMessage() {}
 
 func (x *OperationCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +993,7 @@ func (x *OperationCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationCheck.ProtoReflect.Descriptor instead.
 func (*OperationCheck) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{10}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OperationCheck) GetName() string {
@@ -878,7 +1029,7 @@ type BeginOperationRequest struct {
 
 func (x *BeginOperationRequest) Reset() {
 	*x = BeginOperationRequest{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1041,7 @@ func (x *BeginOperationRequest) String() string {
 func (*BeginOperationRequest) ProtoMessage() {}
 
 func (x *BeginOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1054,7 @@ func (x *BeginOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginOperationRequest.ProtoReflect.Descriptor instead.
 func (*BeginOperationRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{11}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BeginOperationRequest) GetPlan() *PlanOperationRequest {
@@ -930,7 +1081,7 @@ type BeginOperationResponse struct {
 
 func (x *BeginOperationResponse) Reset() {
 	*x = BeginOperationResponse{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1093,7 @@ func (x *BeginOperationResponse) String() string {
 func (*BeginOperationResponse) ProtoMessage() {}
 
 func (x *BeginOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1106,7 @@ func (x *BeginOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginOperationResponse.ProtoReflect.Descriptor instead.
 func (*BeginOperationResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{12}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BeginOperationResponse) GetPlan() *PlanOperationResponse {
@@ -982,7 +1133,7 @@ type AbortOperationRequest struct {
 
 func (x *AbortOperationRequest) Reset() {
 	*x = AbortOperationRequest{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1145,7 @@ func (x *AbortOperationRequest) String() string {
 func (*AbortOperationRequest) ProtoMessage() {}
 
 func (x *AbortOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1158,7 @@ func (x *AbortOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortOperationRequest.ProtoReflect.Descriptor instead.
 func (*AbortOperationRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{13}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AbortOperationRequest) GetForce() bool {
@@ -1026,7 +1177,7 @@ type AbortOperationResponse struct {
 
 func (x *AbortOperationResponse) Reset() {
 	*x = AbortOperationResponse{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1189,7 @@ func (x *AbortOperationResponse) String() string {
 func (*AbortOperationResponse) ProtoMessage() {}
 
 func (x *AbortOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1202,7 @@ func (x *AbortOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortOperationResponse.ProtoReflect.Descriptor instead.
 func (*AbortOperationResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{14}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AbortOperationResponse) GetOperation() *RegionOperation {
@@ -1116,12 +1267,27 @@ const file_atoll_admin_v1_regions_proto_rawDesc = "" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12\x14\n" +
 	"\x05first\x18\x03 \x01(\x04R\x05first\x12\x12\n" +
-	"\x04last\x18\x04 \x01(\x04R\x04last\"h\n" +
+	"\x04last\x18\x04 \x01(\x04R\x04last\"\xa4\x01\n" +
 	"\x14PlanOperationRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x0e\n" +
 	"\x02to\x18\x03 \x01(\tR\x02to\x12\x14\n" +
-	"\x05force\x18\x04 \x01(\bR\x05force\"\xca\x01\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12:\n" +
+	"\bnewcomer\x18\x05 \x01(\v2\x1e.atoll.admin.v1.RegionNewcomerR\bnewcomer\"\x8a\x01\n" +
+	"\x0eRegionNewcomer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x02 \x01(\rR\n" +
+	"partitions\x12\x12\n" +
+	"\x04nats\x18\x03 \x03(\tR\x04nats\x124\n" +
+	"\amembers\x18\x04 \x03(\v2\x1a.atoll.admin.v1.RegionSeedR\amembers\"n\n" +
+	"\n" +
+	"RegionSeed\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04rack\x18\x02 \x01(\tR\x04rack\x12\x1f\n" +
+	"\vclient_addr\x18\x03 \x01(\tR\n" +
+	"clientAddr\x12\x1b\n" +
+	"\tpeer_addr\x18\x04 \x01(\tR\bpeerAddr\"\xca\x01\n" +
 	"\x15PlanOperationResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x126\n" +
 	"\x06checks\x18\x02 \x03(\v2\x1e.atoll.admin.v1.OperationCheckR\x06checks\x127\n" +
@@ -1163,7 +1329,7 @@ func file_atoll_admin_v1_regions_proto_rawDescGZIP() []byte {
 	return file_atoll_admin_v1_regions_proto_rawDescData
 }
 
-var file_atoll_admin_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_atoll_admin_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_atoll_admin_v1_regions_proto_goTypes = []any{
 	(*GetRegionsRequest)(nil),      // 0: atoll.admin.v1.GetRegionsRequest
 	(*GetRegionsResponse)(nil),     // 1: atoll.admin.v1.GetRegionsResponse
@@ -1174,12 +1340,14 @@ var file_atoll_admin_v1_regions_proto_goTypes = []any{
 	(*MissingWrites)(nil),          // 6: atoll.admin.v1.MissingWrites
 	(*MissingRun)(nil),             // 7: atoll.admin.v1.MissingRun
 	(*PlanOperationRequest)(nil),   // 8: atoll.admin.v1.PlanOperationRequest
-	(*PlanOperationResponse)(nil),  // 9: atoll.admin.v1.PlanOperationResponse
-	(*OperationCheck)(nil),         // 10: atoll.admin.v1.OperationCheck
-	(*BeginOperationRequest)(nil),  // 11: atoll.admin.v1.BeginOperationRequest
-	(*BeginOperationResponse)(nil), // 12: atoll.admin.v1.BeginOperationResponse
-	(*AbortOperationRequest)(nil),  // 13: atoll.admin.v1.AbortOperationRequest
-	(*AbortOperationResponse)(nil), // 14: atoll.admin.v1.AbortOperationResponse
+	(*RegionNewcomer)(nil),         // 9: atoll.admin.v1.RegionNewcomer
+	(*RegionSeed)(nil),             // 10: atoll.admin.v1.RegionSeed
+	(*PlanOperationResponse)(nil),  // 11: atoll.admin.v1.PlanOperationResponse
+	(*OperationCheck)(nil),         // 12: atoll.admin.v1.OperationCheck
+	(*BeginOperationRequest)(nil),  // 13: atoll.admin.v1.BeginOperationRequest
+	(*BeginOperationResponse)(nil), // 14: atoll.admin.v1.BeginOperationResponse
+	(*AbortOperationRequest)(nil),  // 15: atoll.admin.v1.AbortOperationRequest
+	(*AbortOperationResponse)(nil), // 16: atoll.admin.v1.AbortOperationResponse
 }
 var file_atoll_admin_v1_regions_proto_depIdxs = []int32{
 	2,  // 0: atoll.admin.v1.GetRegionsResponse.map:type_name -> atoll.admin.v1.RegionMap
@@ -1188,25 +1356,27 @@ var file_atoll_admin_v1_regions_proto_depIdxs = []int32{
 	4,  // 3: atoll.admin.v1.RegionMap.homes:type_name -> atoll.admin.v1.RegionHome
 	6,  // 4: atoll.admin.v1.RegionOperation.missing:type_name -> atoll.admin.v1.MissingWrites
 	7,  // 5: atoll.admin.v1.MissingWrites.runs:type_name -> atoll.admin.v1.MissingRun
-	10, // 6: atoll.admin.v1.PlanOperationResponse.checks:type_name -> atoll.admin.v1.OperationCheck
-	6,  // 7: atoll.admin.v1.PlanOperationResponse.missing:type_name -> atoll.admin.v1.MissingWrites
-	8,  // 8: atoll.admin.v1.BeginOperationRequest.plan:type_name -> atoll.admin.v1.PlanOperationRequest
-	9,  // 9: atoll.admin.v1.BeginOperationResponse.plan:type_name -> atoll.admin.v1.PlanOperationResponse
-	5,  // 10: atoll.admin.v1.BeginOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
-	5,  // 11: atoll.admin.v1.AbortOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
-	0,  // 12: atoll.admin.v1.Regions.GetRegions:input_type -> atoll.admin.v1.GetRegionsRequest
-	8,  // 13: atoll.admin.v1.Regions.PlanOperation:input_type -> atoll.admin.v1.PlanOperationRequest
-	11, // 14: atoll.admin.v1.Regions.BeginOperation:input_type -> atoll.admin.v1.BeginOperationRequest
-	13, // 15: atoll.admin.v1.Regions.AbortOperation:input_type -> atoll.admin.v1.AbortOperationRequest
-	1,  // 16: atoll.admin.v1.Regions.GetRegions:output_type -> atoll.admin.v1.GetRegionsResponse
-	9,  // 17: atoll.admin.v1.Regions.PlanOperation:output_type -> atoll.admin.v1.PlanOperationResponse
-	12, // 18: atoll.admin.v1.Regions.BeginOperation:output_type -> atoll.admin.v1.BeginOperationResponse
-	14, // 19: atoll.admin.v1.Regions.AbortOperation:output_type -> atoll.admin.v1.AbortOperationResponse
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	9,  // 6: atoll.admin.v1.PlanOperationRequest.newcomer:type_name -> atoll.admin.v1.RegionNewcomer
+	10, // 7: atoll.admin.v1.RegionNewcomer.members:type_name -> atoll.admin.v1.RegionSeed
+	12, // 8: atoll.admin.v1.PlanOperationResponse.checks:type_name -> atoll.admin.v1.OperationCheck
+	6,  // 9: atoll.admin.v1.PlanOperationResponse.missing:type_name -> atoll.admin.v1.MissingWrites
+	8,  // 10: atoll.admin.v1.BeginOperationRequest.plan:type_name -> atoll.admin.v1.PlanOperationRequest
+	11, // 11: atoll.admin.v1.BeginOperationResponse.plan:type_name -> atoll.admin.v1.PlanOperationResponse
+	5,  // 12: atoll.admin.v1.BeginOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
+	5,  // 13: atoll.admin.v1.AbortOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
+	0,  // 14: atoll.admin.v1.Regions.GetRegions:input_type -> atoll.admin.v1.GetRegionsRequest
+	8,  // 15: atoll.admin.v1.Regions.PlanOperation:input_type -> atoll.admin.v1.PlanOperationRequest
+	13, // 16: atoll.admin.v1.Regions.BeginOperation:input_type -> atoll.admin.v1.BeginOperationRequest
+	15, // 17: atoll.admin.v1.Regions.AbortOperation:input_type -> atoll.admin.v1.AbortOperationRequest
+	1,  // 18: atoll.admin.v1.Regions.GetRegions:output_type -> atoll.admin.v1.GetRegionsResponse
+	11, // 19: atoll.admin.v1.Regions.PlanOperation:output_type -> atoll.admin.v1.PlanOperationResponse
+	14, // 20: atoll.admin.v1.Regions.BeginOperation:output_type -> atoll.admin.v1.BeginOperationResponse
+	16, // 21: atoll.admin.v1.Regions.AbortOperation:output_type -> atoll.admin.v1.AbortOperationResponse
+	18, // [18:22] is the sub-list for method output_type
+	14, // [14:18] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_atoll_admin_v1_regions_proto_init() }
@@ -1214,14 +1384,14 @@ func file_atoll_admin_v1_regions_proto_init() {
 	if File_atoll_admin_v1_regions_proto != nil {
 		return
 	}
-	file_atoll_admin_v1_regions_proto_msgTypes[11].OneofWrappers = []any{}
+	file_atoll_admin_v1_regions_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_admin_v1_regions_proto_rawDesc), len(file_atoll_admin_v1_regions_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
