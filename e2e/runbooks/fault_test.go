@@ -3,6 +3,7 @@
 package runbooks
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -23,6 +24,7 @@ import (
 //	lose X        kill -9, and the disk is gone
 //	start X       start what does not run; a node that there was none of joins
 //	stop X        stop in order
+//	found X       a region that there was none of runs, and no other knows of it
 //	pause D       let time pass
 //	rest R        the clients of a region stop
 //	burst R N     N writes of new, long keys in a region, as fast as it takes them
@@ -50,6 +52,8 @@ func (r *rehearsal) inject(fault string) error {
 		return r.skew(args[0], args[1])
 	case len(args) != 1:
 		return fmt.Errorf("no such fault")
+	case verb == "found":
+		return r.found(args[0])
 	case verb == "pause":
 		d, err := time.ParseDuration(args[0])
 		if err != nil {
@@ -127,6 +131,30 @@ func (r *rehearsal) storm(region, name, count string) error {
 
 // burstKey is how long the keys of a burst are, about.
 const burstKey = 500
+
+// found starts a region that is new. Nobody writes there, but its clients can ask.
+func (r *rehearsal) found(region string) error {
+	nodes, err := r.Found(region)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if err := n.Start(); err != nil {
+			return err
+		}
+	}
+	return r.eventually(startTime, func(ctx context.Context) error {
+		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		c, err := client.Open(try, r.Target(region), client.DialOptions(r.DialOptions()...))
+		if err != nil {
+			return err
+		}
+		r.clients[region] = c
+		r.t.Cleanup(func() { _ = c.Close() })
+		return nil
+	})
+}
 
 func act(n *deployment.Node, verb string) error {
 	switch verb {

@@ -287,6 +287,7 @@ func (r *rehearsal) env() map[string]string {
 	env := map[string]string{}
 	for _, region := range r.Regions() {
 		env[strings.ToUpper(region)] = r.Target(region)
+		env[strings.ToUpper(region)+"_NATS"] = r.NATS(region)
 	}
 	for name, value := range r.book.Env {
 		env[name] = value

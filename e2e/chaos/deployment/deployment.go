@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -87,6 +88,41 @@ func (d *Deployment) Join(region string) (*Node, error) {
 	}
 	n.late = true
 	return n, d.configure(n)
+}
+
+// Found makes a region that there was none of, with as many nodes as the others: its
+// nodes' configuration lists all regions, theirs does not list it. Nothing of it runs
+// yet.
+func (d *Deployment) Found(region string) ([]*Node, error) {
+	if len(d.Region(region)) > 0 {
+		return nil, fmt.Errorf("there is a region %s already", region)
+	}
+	d.cfg.Regions = append(slices.Clone(d.cfg.Regions), region)
+	var made []*Node
+	for j := range d.cfg.Nodes {
+		n, err := d.add(region, j)
+		if err != nil {
+			return nil, err
+		}
+		made = append(made, n)
+	}
+	for _, n := range made {
+		if err := d.configure(n); err != nil {
+			return nil, err
+		}
+	}
+	return made, nil
+}
+
+// NATS are the URLs of a region's servers, as nodes of others reach them.
+func (d *Deployment) NATS(region string) string {
+	var out []string
+	for _, n := range d.founders(region) {
+		if n.meta {
+			out = append(out, "nats://"+n.listen("nats"))
+		}
+	}
+	return strings.Join(out, ",")
 }
 
 // Forget takes a node that has left out of what clients and checks ask.
