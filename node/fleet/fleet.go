@@ -24,6 +24,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"time"
@@ -293,10 +294,12 @@ func (f *Fleet) launch(id topology.NodeID) error {
 	ctx, stop := context.WithCancel(context.Background())
 	r := &running{process: made, stop: stop, done: make(chan struct{})}
 	p.running = r
-	go func() {
+	// What a node starts inherits the labels, so that a profile of the whole fleet
+	// tells whose processor time it is.
+	go pprof.Do(ctx, pprof.Labels("region", string(p.region), "node", string(id)), func(ctx context.Context) {
 		r.err = made.Run(ctx)
 		close(r.done)
-	}()
+	})
 	return nil
 }
 

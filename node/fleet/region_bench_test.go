@@ -3,8 +3,12 @@ package fleet_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +19,30 @@ import (
 	"github.com/atolldb/atoll/node/fleet"
 	"github.com/atolldb/atoll/node/topology"
 )
+
+// phases, when set, is where the benchmarks of regions leave a profile of each
+// phase. What nodes do has their labels: go tool pprof -tagfocus region=us.
+var phases = flag.String("phases", "", "directory for a CPU profile of each phase of a benchmark of regions")
+
+// phase profiles what follows until the returned function is called.
+func phase(b *testing.B, name string) (end func()) {
+	if *phases == "" {
+		return func() {}
+	}
+	out, err := os.Create(filepath.Join(*phases, name+".pprof"))
+	if err == nil {
+		err = pprof.StartCPUProfile(out)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		if err := out.Close(); err != nil {
+			b.Error(err)
+		}
+	}
+}
 
 // Two regions of three nodes each with 40 ms between them, one way, all in one
 // process. docs/bench/2026-11-22-between-regions.md has figures.
@@ -143,12 +171,16 @@ func BenchmarkRegionCatchUp(b *testing.B) {
 		b.Fatal(err)
 	}
 	const span = 20 * time.Second
+	end := phase(b, "cut")
 	written := pour(b, ctx, eu, "cut", 0, span)
+	end()
 	before := f.Crossed()
+	end = phase(b, "catch-up")
 	f.HealAll()
 	began := time.Now()
 	until(b, ctx, 20*time.Millisecond, func() bool { return f.Converged() == nil })
 	took := time.Since(began)
+	end()
 	b.ReportMetric(float64(written)/span.Seconds(), "writes/s")
 	b.ReportMetric(float64(written)/took.Seconds(), "caught-up/s")
 	b.ReportMetric(span.Seconds()/took.Seconds(), "times")
