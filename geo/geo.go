@@ -127,6 +127,11 @@ type Log interface {
 	// it has not taken, and has taken nothing for some seconds. Then it is better
 	// to wait: a key that is written often will cross once. It does not block.
 	Wanted() bool
+	// Silent is for how long no region has taken anything, since a batch was
+	// appended that could be taken; 0 while nothing was, and where that is not
+	// known. It shows a cut long before Wanted does, and every round trip, too. It
+	// does not block.
+	Silent() time.Duration
 	// Announce tells all listening regions something small, unreliably: the
 	// clock heartbeats.
 	Announce(data []byte) error

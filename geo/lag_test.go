@@ -64,6 +64,7 @@ type wire func([]byte)
 func (w wire) Append(Batch, func(error))  {}
 func (w wire) Announce(data []byte) error { w(data); return nil }
 func (w wire) Wanted() bool               { return true }
+func (w wire) Silent() time.Duration      { return 0 }
 
 // newLag of a node of west, which is region 2.
 func newLag(now time.Time, here Clocks, others ...string) *Lag {

@@ -25,6 +25,12 @@ const (
 
 	backoffMin = 100 * time.Millisecond
 	backoffMax = 5 * time.Second
+	// silentBytes is how much of a backlog is shipped at a time while the log is
+	// silent for longer than doubt.
+	silentBytes = 1 << 20
+	doubt       = 40 * time.Millisecond
+	// maxLinger bounds the pause that grows while the log is silent.
+	maxLinger = 500 * time.Millisecond
 	// unwantedBeat is how often a pump that waits looks whether it is to go on.
 	unwantedBeat = 250 * time.Millisecond
 	// stopGrace is how long a stopping pump tries to ship what is left.
@@ -53,7 +59,10 @@ func (c PumpConfig) linger() time.Duration {
 // once; a backlog is shipped without pauses.
 //
 // While no region takes anything from the log, nothing new is put there: the
-// source keeps it, and gives each key once when somebody takes again.
+// source keeps it, and gives each key once when somebody takes again. Until that is
+// known the pause grows with the time for which nobody has taken anything: so what
+// is in the log already when a cut is noticed has a key some times, and not once for
+// each pause. Where batches are taken all the time that adds nothing.
 //
 // A batch the log did not confirm is offered again under its number and id, at
 // most maxTries times; then the pump rewinds to the confirmed marks and ships

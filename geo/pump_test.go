@@ -32,6 +32,7 @@ type scripted struct {
 	most   int
 
 	unwanted atomic.Bool
+	silence  geo.Silence
 }
 
 func (l *scripted) Append(b geo.Batch, done func(error)) {
@@ -45,6 +46,9 @@ func (l *scripted) Append(b geo.Batch, done func(error)) {
 		l.mu.Lock()
 		l.open--
 		l.mu.Unlock()
+		if err == nil {
+			l.silence.Appended(time.Now())
+		}
 		done(err)
 	})
 }
@@ -52,6 +56,8 @@ func (l *scripted) Append(b geo.Batch, done func(error)) {
 func (l *scripted) Announce([]byte) error { return nil }
 
 func (l *scripted) Wanted() bool { return !l.unwanted.Load() }
+
+func (l *scripted) Silent() time.Duration { return l.silence.Length(time.Now()) }
 
 func (l *scripted) mostOpen() int {
 	l.mu.Lock()
@@ -113,6 +119,66 @@ func TestPumpWaitsUntilSomebodyTakes(t *testing.T) {
 		if took := time.Since(began); took > 100*time.Millisecond || out.Pending() != 1 {
 			t.Fatalf("stopped after %v with %d pending", took, out.Pending())
 		}
+	})
+}
+
+// While nobody takes what is appended, the pauses grow, so that a key that is written
+// all the time is not in the log once for each pause; where somebody takes, however
+// late, they do not.
+func TestPumpPausesInSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const span = time.Second
+		out, log := geotest.NewOutbox(actor), &scripted{answer: confirmAll}
+		log.silence.Taken()
+		pump, stop := pumping(t, out, log)
+		value := make([]byte, 1<<10)
+		mint := func() {
+			for began, i := time.Now(), 0; time.Since(began) < span; i++ {
+				out.Mint(0, "hot", value)
+				for j := range 4 { // 4 MB/s of others
+					out.Mint(0, fmt.Sprint(i, "-", j), value)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		hot := func() (n int) {
+			log.mu.Lock()
+			defer log.mu.Unlock()
+			for _, b := range log.offers {
+				entries, err := geo.DecodeBatch(b.Data, b.Header.Codec)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range entries {
+					if string(e.Key) == "hot" {
+						n++
+					}
+				}
+			}
+			log.offers = nil
+			return n
+		}
+		log.answer = func(int, geo.Batch) (time.Duration, error) {
+			time.AfterFunc(80*time.Millisecond, log.silence.Taken) // the round trip
+			return time.Millisecond, nil
+		}
+		mint()
+		if n := hot(); n < 40 {
+			t.Errorf("the key is in the log %d times in %v though it is taken", n, span)
+		}
+		time.Sleep(span)
+		hot()
+		log.answer = confirmAll
+		mint()
+		if n := hot(); n > 9 {
+			t.Errorf("the key is in the log %d times in %v of silence", n, span)
+		}
+		log.silence.Taken()
+		time.Sleep(span)
+		if s := pump.Stats(); out.Pending() != 0 || s.Failures != 0 {
+			t.Errorf("%d pending, %+v", out.Pending(), s)
+		}
+		stop()
 	})
 }
 

@@ -79,8 +79,14 @@ func (r *pumpRun) loop(ctx context.Context) {
 func (r *pumpRun) gather() {
 	if !r.lulled && !r.hurry {
 		r.lulled = true
-		r.pause.Reset(r.cfg.linger())
+		r.pause.Reset(r.linger())
 	}
+}
+
+// linger is the pause in which updates gather: half as much again as the log has been
+// silent, so that the number of batches grows with the logarithm of that.
+func (r *pumpRun) linger() time.Duration {
+	return max(r.cfg.linger(), min(r.log.Silent()*3/2, maxLinger))
 }
 
 // fill offers batches while there is room for them.
@@ -117,7 +123,12 @@ func (r *pumpRun) wanted() bool {
 // peek takes the next entries from the source and queues them as parcels. It
 // returns false when there is nothing to do for now.
 func (r *pumpRun) peek() bool {
-	entries, marks, err := r.source.Peek(flushBytes)
+	most := flushBytes
+	silent := r.log.Silent() > doubt
+	if silent {
+		most = silentBytes
+	}
+	entries, marks, err := r.source.Peek(most)
 	if err != nil {
 		r.logger.Warn("cannot read what is to be shipped", "error", err)
 		r.stats.failures.Add(1)
@@ -161,7 +172,9 @@ func (r *pumpRun) peek() bool {
 	if x.left == 0 {
 		r.confirm(r.flights.reached())
 	}
-	if size < flushBytes/2 { // the source is nearly empty: let updates gather
+	// Where the source is nearly empty, let updates gather; and where it is not
+	// known that anybody takes them.
+	if size < flushBytes/2 || silent {
 		r.hurry = false
 		r.gather()
 	}

@@ -54,6 +54,7 @@ func Cases() []Case {
 		{"announce", announce},
 		{"cut and heal", cutAndHeal},
 		{"wanted while somebody takes", wanted},
+		{"silent while nobody takes", silent},
 		{"gap when forgotten", forgotten},
 		{"gap when made anew", madeAnew},
 		{"pump to drain", pumpToDrain},
@@ -324,6 +325,57 @@ func wanted(t *testing.T, w World) {
 	w.Cut(false)
 	becomes(true)
 	await(t, h, "all batches", func() bool { return len(h.handled) == 100 })
+}
+
+// A log tells for how long nobody has taken anything, once somebody had.
+func silent(t *testing.T, w World) {
+	h := newHandler(nil)
+	if s := w.Log().Silent(); s != 0 {
+		t.Fatalf("silent for %v before there was anything", s)
+	}
+	start(t, w.Feed(), h)
+	within := func(limit time.Duration, ok func(time.Duration) bool) bool {
+		for end := time.Now().Add(limit); time.Now().Before(end); {
+			if ok(w.Log().Silent()) {
+				return true
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			_ = h.wait(ctx, func() bool { return false }) // a pause
+			cancel()
+		}
+		return false
+	}
+	// What was taken last may not have been heard of before the cut, nor does what is
+	// lost keep anybody waiting: so it is tried more than once.
+	n := uint64(0)
+	shown := false
+	for range 10 {
+		n++
+		appendBatch(t, w.Log(), n)
+		await(t, h, "a batch and a link", func() bool { return h.has(n) && h.isUp() })
+		w.Cut(true)
+		await(t, h, "the link to be down", func() bool { return !h.isUp() })
+		began := time.Now()
+		for range 3 {
+			n++
+			appendBatch(t, w.Log(), n)
+		}
+		shown = within(time.Second, func(s time.Duration) bool {
+			if s > time.Since(began)+time.Second {
+				t.Fatalf("silent for %v, though there was nothing to take %v ago", s, time.Since(began))
+			}
+			return s >= 150*time.Millisecond
+		})
+		w.Cut(false)
+		await(t, h, "all batches", func() bool { return h.has(n) && h.isUp() })
+		if !within(patience, func(s time.Duration) bool { return s == 0 }) {
+			t.Fatal("silent though all was taken")
+		}
+		if shown {
+			return
+		}
+	}
+	t.Fatal("a log that nobody takes from is not silent")
 }
 
 func forgotten(t *testing.T, w World) {

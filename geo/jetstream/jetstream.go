@@ -14,6 +14,7 @@
 //	geo.east.to.west.<node> subject of those that only region west gets
 //	geo.east.clock.<node>   announcements; core NATS, not stored
 //	to_west                 durable consumer of region west
+//	$JS.ACK.GEO_east.to_*.> its acknowledgements, to which the log listens, too
 //	Atoll-Batch             message header; see header.go
 //
 // Invariants:

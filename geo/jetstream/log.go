@@ -61,6 +61,8 @@ type Log struct {
 	// appended counts; unwanted is what the last look at the consumers came to.
 	appended atomic.Uint64
 	unwanted atomic.Bool
+	silence  geo.Silence
+	heard    atomic.Uint64 // counts what silence was told of
 	state    atomic.Pointer[geo.LogState]
 	// released are the consumers of regions that were removed; look asks for a look
 	// at the consumers now, one is enough.
@@ -104,6 +106,7 @@ func (l *Log) Run(ctx context.Context) error {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	watch.Go(func() { l.watchTakers(watching) })
+	defer l.hear()()
 	beat := time.NewTicker(lookBeat)
 	defer beat.Stop()
 	var pause backoff
@@ -213,6 +216,7 @@ func (l *Log) Append(b geo.Batch, done func(error)) {
 		defer giveUp.Stop()
 		select {
 		case <-future.Ok():
+			l.silence.Appended(time.Now())
 			done(nil)
 		case err := <-future.Err():
 			done(l.explain(err))

@@ -42,14 +42,15 @@ func (k taker) away(now time.Time) bool {
 	return k.open > 0 && (!k.asks && idle >= goneAfter || k.open >= someWait && idle >= idleAfter)
 }
 
-// look takes what the server says of all consumers, and reports whether the log
-// is wanted. Where there are none yet, it is.
-func (t *takers) look(now time.Time, all []*jetstream.ConsumerInfo) bool {
+// look takes what the server says of all consumers, none of which has taken
+// anything for silent, and reports whether the log is wanted. Where there are none
+// yet, it is.
+func (t *takers) look(now time.Time, silent time.Duration, all []*jetstream.ConsumerInfo) bool {
 	next := make(map[string]taker, len(all))
 	wanted := len(all) == 0
 	for _, c := range all {
-		at := taker{floor: c.AckFloor.Stream, open: c.NumPending + uint64(max(c.NumAckPending, 0)), asks: c.NumWaiting > 0, since: now}
-		if was, known := t.seen[c.Name]; known && was.floor == at.floor && was.open > 0 && at.open >= was.open {
+		at := taker{floor: c.AckFloor.Stream, open: c.NumPending + uint64(max(c.NumAckPending, 0)), asks: c.NumWaiting > 0, since: now.Add(-silent)}
+		if was, known := t.seen[c.Name]; known && was.floor == at.floor && was.open > 0 && at.open >= was.open && was.since.Before(at.since) {
 			at.since = was.since
 		}
 		next[c.Name] = at
@@ -62,15 +63,23 @@ func (t *takers) look(now time.Time, all []*jetstream.ConsumerInfo) bool {
 // Wanted reports what the last look came to; see geo.Log.
 func (l *Log) Wanted() bool { return !l.unwanted.Load() }
 
+// Silent is for how long nobody has acknowledged anything; see geo.Log.
+func (l *Log) Silent() time.Duration { return l.silence.Length(time.Now()) }
+
 // watchTakers looks at the consumers until ctx ends: while this node appends,
 // and while nobody takes.
 func (l *Log) watchTakers(ctx context.Context) {
 	var t takers
 	looked, at := uint64(0), time.Time{}
+	hears := uint64(0) // l.heard at the last look
 	for {
 		beat := takersBeat
 		if !l.Wanted() || !t.idle() {
 			beat = doubtBeat
+		}
+		// At the moment from which it may be known that nobody takes anything.
+		if gone := goneAfter - l.Silent(); l.Wanted() && gone > 0 && gone < beat {
+			beat = gone
 		}
 		asked := false
 		select {
@@ -92,7 +101,13 @@ func (l *Log) watchTakers(ctx context.Context) {
 			l.unwanted.Store(false)
 			continue
 		}
-		wanted := t.look(time.Now(), all)
+		heard := l.heard.Load()
+		moved := t.moved(all)
+		wanted := t.look(time.Now(), l.Silent(), all)
+		if moved && heard == hears {
+			l.silence.Deaf()
+		}
+		hears = heard
 		if t.idle() { // else it is looked at again
 			looked = appended
 		}
@@ -100,6 +115,16 @@ func (l *Log) watchTakers(ctx context.Context) {
 			l.logger.Info("whether other regions take from the log", "taken", wanted)
 		}
 	}
+}
+
+// moved reports whether any consumer has taken something since the last look.
+func (t *takers) moved(all []*jetstream.ConsumerInfo) bool {
+	for _, c := range all {
+		if was, known := t.seen[c.Name]; known && was.floor < c.AckFloor.Stream {
+			return true
+		}
+	}
+	return false
 }
 
 // idle says that nothing waits for anybody.

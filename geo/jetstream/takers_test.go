@@ -38,8 +38,23 @@ func TestWhoTakes(t *testing.T) {
 		{"nobody asks for it", 60_300, []*jetstream.ConsumerInfo{silent("a", 1000, 2)}, false},
 		{"somebody does", 60_400, []*jetstream.ConsumerInfo{info("a", 1000, 2, 0)}, true},
 	} {
-		if got := k.look(start.Add(time.Duration(c.at)*time.Millisecond), c.all); got != c.want {
+		if got := k.look(start.Add(time.Duration(c.at)*time.Millisecond), 0, c.all); got != c.want {
 			t.Errorf("%s: wanted %v", c.name, got)
+		}
+	}
+	// What was taken, was taken before the silence began.
+	k = takers{}
+	for _, c := range []struct {
+		at, silent int
+		all        []*jetstream.ConsumerInfo
+		want       bool
+	}{
+		{0, 0, []*jetstream.ConsumerInfo{silent("a", 1000, 5)}, true},
+		{200, 100, []*jetstream.ConsumerInfo{silent("a", 1010, 5)}, true},
+		{400, 300, []*jetstream.ConsumerInfo{silent("a", 1010, 6)}, false},
+	} {
+		if got := k.look(start.Add(time.Duration(c.at)*time.Millisecond), time.Duration(c.silent)*time.Millisecond, c.all); got != c.want {
+			t.Errorf("at %d ms: wanted %v", c.at, got)
 		}
 	}
 }

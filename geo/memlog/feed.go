@@ -233,6 +233,9 @@ func (r *run) finish(d delivery, handled bool) {
 		delete(k.flying, d.seq)
 		switch {
 		case handled, !s.has(d.seq):
+			if handled {
+				s.silence.Taken()
+			}
 			delete(k.tries, d.seq)
 		case d.seq < s.first:
 			k.pending = "fell off the log"

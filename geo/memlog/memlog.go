@@ -82,6 +82,7 @@ type stream struct {
 	consumers map[string]*consumer
 	listeners map[*run]struct{}
 	announced int
+	silence   geo.Silence
 }
 
 // has reports whether a batch is there, or was and is not wanted any more.
@@ -262,6 +263,7 @@ func (c *Cloud) store(region string, s *stream, b geo.Batch, offer int) error {
 		}
 	} else if s.ids[id] = (stored{now, b.Data}); c.chance("lose", region, id) >= c.faults.Lose {
 		s.batches = append(s.batches, b)
+		s.silence.Appended(now)
 		c.wake()
 	}
 	if c.chance("unsure", region, id, offer) < c.faults.Unsure {
@@ -286,6 +288,13 @@ func (l *Log) Wanted() bool {
 		}
 	}
 	return len(s.consumers) == 0
+}
+
+// Silent is for how long no destination has taken anything; see geo.Log.
+func (l *Log) Silent() time.Duration {
+	l.cloud.mu.Lock()
+	defer l.cloud.mu.Unlock()
+	return l.cloud.stream(l.region).silence.Length(time.Now())
 }
 
 // Announce hands data to every feed that runs and is not cut off.

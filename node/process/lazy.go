@@ -164,6 +164,14 @@ func (l pendingLog) Append(b geo.Batch, done func(error)) {
 // Wanted is true before there is a log: the pump learns of that from Append.
 func (l pendingLog) Wanted() bool { return !l.up() || l.log.Wanted() }
 
+// Silent knows nothing before there is a log.
+func (l pendingLog) Silent() time.Duration {
+	if !l.up() {
+		return 0
+	}
+	return l.log.Silent()
+}
+
 // State implements geo.Stated.
 func (l pendingLog) State() (geo.LogState, bool) {
 	if !l.up() {

@@ -103,8 +103,12 @@ type applyItem struct {
 
 // indexSize is about what the index entries of all its dots take.
 func (it *applyItem) indexSize() int {
-	return (len(it.in.Versions)+len(it.Dots))*(len(it.Key)+64+17) + (len(it.IDs)+1)*(46+64)
+	return indexRoom(len(it.Key), len(it.in.Versions)+len(it.Dots), len(it.IDs)+1)
 }
+
+// indexRoom is about what the index entries of a key's events take, and the traces
+// of the requests that some of them carried out.
+func indexRoom(key, dots, ids int) int { return dots*(key+64+17) + ids*(46+64) }
 
 func (o *applyOp) Size() int { return o.size }
 func (o *applyOp) Decided()  {}

@@ -48,7 +48,7 @@ type gathered struct {
 	p      hashring.Partition
 	key    []byte
 	skip   bool
-	record []byte // nil: to be read
+	record []byte // the newest that waited; nil: to be read
 	dots   []crdt.Dot
 	ids    []crdt.EventID
 }
@@ -58,8 +58,15 @@ type gathered struct {
 const (
 	gatherDots  = 1 << 14
 	gatherBytes = 4 << 20
-	keyDots     = 1 << 12
+	keyDots     = 1 << 14
+	keyBytes    = 1 << 20
 )
+
+// full says that an item takes no more events: what the owners there write for it,
+// an index entry for each and another for its id, is one operation of theirs.
+func (it *gathered) full() bool {
+	return len(it.dots) >= keyDots || indexRoom(len(it.key), len(it.dots), len(it.ids)) >= keyBytes
+}
 
 // heldFor is how long the outbox waits before it looks again which regions have
 // a bucket.
@@ -107,7 +114,7 @@ func (g *gathering) mark(s slot, n uint64) {
 }
 
 // add takes the event d of which the index says x, unless it is held. A record
-// that is not nil is the key's at that event; it may be kept.
+// that is not nil is the key's at that event or later; it may be kept.
 func (g *gathering) add(p hashring.Partition, d crdt.Dot, x *indexed, record []byte) bool {
 	to, known := g.lanes(bucketOf(x.key))
 	if !known {
@@ -133,7 +140,7 @@ func (g *gathering) add(p hashring.Partition, d crdt.Dot, x *indexed, record []b
 func (g *gathering) at(to topology.Region, p hashring.Partition, key []byte, d crdt.Dot) (it *gathered, fresh bool) {
 	where := place{to, p, string(key)}
 	i, ok := g.byKey[where]
-	if !ok || len(g.items[i].dots) >= keyDots {
+	if !ok || g.items[i].full() {
 		i, fresh = len(g.items), true
 		g.byKey[where] = i
 		g.items = append(g.items, gathered{to: to, p: p, key: key})
@@ -151,7 +158,7 @@ func (g *gathering) put(to topology.Region, p hashring.Partition, d crdt.Dot, x 
 	if !x.id.IsZero() {
 		g.bytes += 28
 	}
-	if fresh || it.record != nil && record != nil {
+	if fresh || record != nil {
 		it.record = record // the newer one
 	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Outbox is geo.Source over what this node minted. What is fresh waits in
-// memory with its record; what does not fit there, or was left by an earlier
+// memory, each key with its newest record; what does not fit there, or was left by an earlier
 // run, is found again by the dot index.
 //
 // Invariants:
@@ -28,6 +28,7 @@ type Outbox struct {
 	actors    []crdt.Actor
 	fresh     []freshItem
 	freshSize int
+	newest    newest
 	backlog   []backlogRun
 	gathered  *gathering // what is left of one that was begun; nil while it is read
 	turn      uint64     // counts the rewinds
@@ -103,10 +104,16 @@ func (o *Outbox) add(p hashring.Partition, event crdt.EventID, key, record []byt
 	}
 	o.mu.Lock()
 	o.pending++
+	// Of the key only the newest record is worth its room.
+	if i, ok := o.newest.at(key); ok {
+		o.freshSize -= len(o.fresh[i].record)
+		o.fresh[i].record = nil
+	}
 	it := freshItem{p, event, key, record}
 	if o.freshSize+it.size() > maxFresh {
 		o.spill()
 	}
+	o.newest.put(key, len(o.fresh))
 	o.fresh = append(o.fresh, it)
 	o.freshSize += it.size()
 	o.mu.Unlock()
@@ -130,7 +137,7 @@ func (o *Outbox) spill() {
 	for _, s := range order {
 		o.backlog = append(o.backlog, backlogRun{s, spans[s]})
 	}
-	o.fresh, o.freshSize = nil, 0
+	o.fresh, o.freshSize, o.newest = nil, 0, newest{}
 }
 
 func (o *Outbox) poke() {
@@ -174,7 +181,8 @@ func (o *Outbox) Rewind() {
 
 func (o *Outbox) rewind() {
 	o.turn++
-	o.fresh, o.freshSize, o.backlog, o.gathered = nil, 0, nil, nil
+	o.fresh, o.freshSize, o.newest = nil, 0, newest{}
+	o.backlog, o.gathered = nil, nil
 	v := o.r.view.Load()
 	for _, p := range v.held {
 		part := v.parts[p]
@@ -249,6 +257,7 @@ func (o *Outbox) next() (*gathering, uint64, error) {
 			break
 		}
 		o.freshSize -= it.size()
+		o.newest.gone(it.key)
 		*it = freshItem{}
 		k++
 	}

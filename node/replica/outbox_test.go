@@ -215,11 +215,12 @@ func TestOutboxShipsAHotKeyAFewTimes(t *testing.T) {
 		p := shipper(t)
 		hot, others := key, keysIn(partOf(key), 500)
 		const writes = 6000
-		value := string(make([]byte, 4<<10)) // 24 MB in all: most of it does not wait in memory
+		// 20 MB of others: some of it does not wait in memory, though the hot key does.
+		value, large := string(make([]byte, 4<<10)), string(make([]byte, 40<<10))
 		for i := range writes {
 			p.follow(hot, value)
 			if i%12 == 0 {
-				p.put(others[i/12], value)
+				p.put(others[i/12], large)
 			}
 		}
 		times, dots, keys := 0, 0, map[string]bool{}
