@@ -83,10 +83,10 @@ func (r *pumpRun) gather() {
 	}
 }
 
-// linger is the pause in which updates gather: half as much again as the log has been
+// linger is the pause in which updates gather: twice as long as the log has been
 // silent, so that the number of batches grows with the logarithm of that.
 func (r *pumpRun) linger() time.Duration {
-	return max(r.cfg.linger(), min(r.log.Silent()*3/2, maxLinger))
+	return max(r.cfg.linger(), min(r.log.Silent()*2, maxLinger))
 }
 
 // fill offers batches while there is room for them.
