@@ -39,3 +39,23 @@ func (l *Log) hear() (stop func()) {
 func takes(answer []byte) bool {
 	return len(answer) == 0 || bytes.HasPrefix(answer, []byte("+ACK")) || bytes.HasPrefix(answer, []byte("+WPI"))
 }
+
+// ears judges whether acknowledgements are heard at all.
+type ears struct {
+	heard  uint64 // before the last look
+	missed int    // looks in a row
+}
+
+// deaf takes how many were heard before a look at the consumers and after it, and
+// whether one of these has moved since the look before, and reports that they were
+// not heard: twice in a row, since what is heard may be on its way.
+func (e *ears) deaf(before, after uint64, moved bool) bool {
+	switch {
+	case after != e.heard:
+		e.missed = 0
+	case moved:
+		e.missed++
+	}
+	e.heard = before
+	return e.missed >= 2
+}

@@ -71,7 +71,7 @@ func (l *Log) Silent() time.Duration { return l.silence.Length(time.Now()) }
 func (l *Log) watchTakers(ctx context.Context) {
 	var t takers
 	looked, at := uint64(0), time.Time{}
-	hears := uint64(0) // l.heard at the last look
+	var ears ears
 	for {
 		beat := takersBeat
 		if !l.Wanted() || !t.idle() {
@@ -94,6 +94,7 @@ func (l *Log) watchTakers(ctx context.Context) {
 			continue
 		}
 		at = time.Now()
+		heard := l.heard.Load()
 		all, err := l.consumers(ctx)
 		if err != nil {
 			// Whether appends work is theirs to find out.
@@ -101,13 +102,10 @@ func (l *Log) watchTakers(ctx context.Context) {
 			l.unwanted.Store(false)
 			continue
 		}
-		heard := l.heard.Load()
-		moved := t.moved(all)
-		wanted := t.look(time.Now(), l.Silent(), all)
-		if moved && heard == hears {
+		if ears.deaf(heard, l.heard.Load(), t.moved(all)) {
 			l.silence.Deaf()
 		}
-		hears = heard
+		wanted := t.look(time.Now(), l.Silent(), all)
 		if t.idle() { // else it is looked at again
 			looked = appended
 		}
