@@ -29,6 +29,8 @@ import (
 //	rest R        the clients of a region stop
 //	burst R N     N writes of new, long keys in a region, as fast as it takes them
 //	storm R B/K N a client of the region adds R-1 ... R-N to a key without reading it
+//	hammer R B/K  clients of the region read and write one key all the time, with contexts
+//	calm          they stop
 //	make B        a bucket with no policy of its own
 //	cut A B       no packet passes between two, both ways
 //	heal          undo all cuts
@@ -46,6 +48,11 @@ func (r *rehearsal) inject(fault string) error {
 		return r.cut(args[0], args[1])
 	case verb == "burst" && len(args) == 2:
 		return r.burst(args[0], args[1])
+	case verb == "calm" && len(args) == 0:
+		r.calm()
+		return nil
+	case verb == "hammer" && len(args) == 2:
+		return r.hammer(args[0], args[1])
 	case verb == "storm" && len(args) == 3:
 		return r.storm(args[0], args[1], args[2])
 	case verb == "skew" && len(args) == 2:
@@ -126,6 +133,50 @@ func (r *rehearsal) storm(region, name, count string) error {
 			return err
 		}
 	}
+	return nil
+}
+
+const (
+	hammers    = 6
+	hammerBeat = 20 * time.Millisecond
+)
+
+// hammer works at one key until calm, or until the test ends: five reads for each
+// write.
+func (r *rehearsal) hammer(region, name string) error {
+	bucket, key, ok := strings.Cut(name, "/")
+	if !ok || len(r.Region(region)) == 0 {
+		return fmt.Errorf("hammer REGION BUCKET/KEY: %q %q", region, name)
+	}
+	c, err := client.Open(r.ctx, r.Target(region), client.DialOptions(r.DialOptions()...), client.Bucket(bucket))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(r.ctx)
+	var wg sync.WaitGroup
+	for range hammers {
+		wg.Go(func() {
+			beat := time.NewTicker(hammerBeat)
+			defer beat.Stop()
+			for i := 0; ctx.Err() == nil; i++ {
+				// Whether one is refused does not matter: others are.
+				obj, _ := c.Get(ctx, key)
+				if i%5 == 0 {
+					_, _ = c.Put(ctx, key, fmt.Append(nil, i), client.After(obj.Version()))
+				}
+				select {
+				case <-beat.C:
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	r.calm = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+		_ = c.Close()
+	})
+	r.t.Cleanup(r.calm)
 	return nil
 }
 

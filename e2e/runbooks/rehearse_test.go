@@ -46,6 +46,7 @@ type rehearsal struct {
 	history *history.History
 	loads   map[string]*load // by region
 	began   time.Time
+	calm    func() // ends what hammers, once there is
 }
 
 // load is the clients of one region, and the moment from which on they fail by
@@ -80,7 +81,7 @@ func chain(t *testing.T, b *book.Book) []*book.Book {
 func begin(t *testing.T, b *book.Book) *rehearsal {
 	t.Helper()
 	r := &rehearsal{
-		t: t, ctx: t.Context(), book: b, history: &history.History{}, began: time.Now(),
+		t: t, ctx: t.Context(), book: b, history: &history.History{}, began: time.Now(), calm: func() {},
 		clients: map[string]*client.Client{}, loads: map[string]*load{},
 	}
 	var err error
