@@ -9,6 +9,7 @@ import (
 
 	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/geo/regionmap"
 	"github.com/atolldb/atoll/node/api/apitest"
 )
 
@@ -277,4 +278,32 @@ func ExampleClient_ParseVersion() {
 	must(c.Put(ctx, "profile", []byte("v2"), client.After(version)))
 	fmt.Printf("%s\n", must(c.Get(ctx, "profile")).Value())
 	// Output: v2
+}
+
+// A client goes on in another region when its own is taken out of service. Nothing
+// else changes: its session and its versions are good there.
+func ExampleOnRegionChange() {
+	d := &demo{}
+	defer d.end()
+	// Stands for a deployment; 'atoll dr switchover eu' is what drains a region.
+	regions := apitest.NewWorld(d, 3, "eu", "us")
+	ctx := context.Background()
+
+	moved := make(chan client.RegionChange, 1)
+	c := must(client.Open(ctx, addrs(regions.Region("eu")), client.Region("eu"), client.Fallback("us"),
+		client.OnRegionChange(func(m client.RegionChange) { moved <- m })))
+	defer c.Close()
+	version := must(c.Put(ctx, "cart/42", []byte("tea")))
+
+	regions.Set("eu", regionmap.Draining)
+	must(c.Get(ctx, "cart/42")) // each answer tells whether there is a newer map
+	m := <-moved
+	fmt.Printf("from %s, which is %s, to %s\n", m.From, m.State, m.To)
+
+	var info client.Info
+	must(c.Put(ctx, "cart/42", []byte("tea, milk"), client.After(version), client.Explain(&info)))
+	fmt.Println("written in", info.Region)
+	// Output:
+	// from eu, which is DRAINING, to us
+	// written in us
 }

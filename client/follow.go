@@ -68,8 +68,8 @@ func Pin() Option { return func(c *config) { c.pin = true } }
 // ACTIVE before the client goes there, and up to half as long again; 10 s without it.
 func ReturnAfter(d time.Duration) Option { return func(c *config) { c.returnAfter = max(d, 0) } }
 
-// OnRegionChange is told when the client has gone to another region. It must be
-// quick, and not close the client.
+// OnRegionChange is told when the client has gone to another region, once Open has
+// returned. It must be quick, and not close the client.
 func OnRegionChange(f func(RegionChange)) Option { return func(c *config) { c.onRegion = f } }
 
 // follower is what a cluster goes by. What says nothing else is touched by the
@@ -170,7 +170,7 @@ func (f *follower) announce(from, to string) {
 	f.moved = make(chan struct{})
 	f.mu.Unlock()
 	f.better = ""
-	if f.tell != nil {
+	if f.tell != nil && f.opened {
 		d := f.known.Load()
 		f.tell(RegionChange{From: from, To: to, Version: d.number(), State: d.state(from)})
 	}

@@ -114,16 +114,10 @@ func begin(t *testing.T, b *book.Book) *rehearsal {
 	}
 	for i, region := range b.Regions {
 		r.open(region)
-		c := traffic.New(traffic.Config{
-			Clients: r.clients, Regions: []string{region}, Workers: workers, First: 1 + i*workers, Rate: rate,
-			Sets: 10, Registers: 4, Pad: 500, Seed: uint64(i), History: r.history,
-		})
-		ctx, cancel := context.WithCancel(r.ctx)
-		stopped := make(chan struct{})
-		go func() { c.Run(ctx); close(stopped) }()
-		l := &load{t: c, stop: func() { cancel(); <-stopped }}
-		r.loads[region] = l
-		t.Cleanup(l.stop)
+		r.load(region, 1+i*workers)
+	}
+	if b.Following != "" {
+		r.follows(b.Following)
 	}
 	r.pause(2 * time.Second)
 	return r
@@ -260,9 +254,6 @@ func (r *rehearsal) run(ctx context.Context, command string) (output string, cod
 		if fault := onMachine[strings.Join(words[3:], " ")]; fault != "" {
 			return "", 0, r.inject(strings.Replace(fault, "NODE", words[1], 1))
 		}
-	}
-	if _, err := exec.LookPath("jq"); err != nil && strings.Contains(command, "jq ") {
-		r.t.Skip("NOT RUN: jq is not installed: make deps")
 	}
 	cmd := exec.CommandContext(ctx, "bash", "-c", command)
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(shared.binary)+":"+os.Getenv("PATH"))

@@ -102,6 +102,10 @@ func rehearse(t *testing.T, b *book.Book) {
 		}
 		r.serves(region, at)
 	}
+	if b.Following != "" {
+		r.serves(following, r.began)
+		r.say("clients that follow have done %d operations, the last in %s", r.loads[following].t.Tally.OK(), r.clients[following].Region())
+	}
 	r.say("%s: commands took %v, RTO %v", b.Name, acted.Round(time.Millisecond), b.RTO)
 	r.conclude()
 }

@@ -34,6 +34,9 @@ type Book struct {
 	// over, counted from the first command, and in which nothing may fail later.
 	Serving []string
 	RTO     time.Duration
+	// Following is a region with more clients, which follow the map of regions: of
+	// what they ask for nothing fails, from the beginning to the end. "" for none.
+	Following string
 	// RPO is whether acknowledged writes may be missing at the end: "0" none, or
 	// "printed" no more than what the runbook's commands have named.
 	RPO string
@@ -125,6 +128,8 @@ func (p *parser) field(key, value string) (err error) {
 		b.Faults = append(b.Faults, value)
 	case "serving":
 		b.Serving = strings.Fields(value)
+	case "following":
+		b.Following = value
 	case "rto":
 		b.RTO, err = time.ParseDuration(value)
 	case "rpo":
