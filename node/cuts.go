@@ -42,6 +42,18 @@ func (c cuts) Run(ctx context.Context) error {
 	}
 }
 
+// forgetTold forgets what a region told that has begun anew: what of it is lost is not
+// waited for. Its nodes are asked to tell what they have.
+func (n *Node) forgetTold(region string) {
+	if n.fresh == nil {
+		return
+	}
+	n.fresh.Drop(region)
+	for _, id := range n.nodesOf(region) {
+		n.askFull(id)
+	}
+}
+
 // follow does what a map asks for; it reports whether all of it is durable.
 func (c cuts) follow(m *regionmap.Map) bool {
 	for _, r := range m.Regions { // of what was removed nothing more comes
@@ -72,6 +84,14 @@ func (c cuts) follow(m *regionmap.Map) bool {
 			return false
 		}
 		c.done[r.Name] = r.Fence
+	case r.State == regionmap.Rebuilding: // it stays cut until it has everything
+	case !own && o.Kind == failover.Rebuild && r.Fence > 0 && c.opened[r.Name] < r.Fence:
+		if err := c.n.replica.CloseRegion(topology.RegionID(r.ID), 2*r.Fence+1); err != nil {
+			c.n.log.Warn("that a region has begun anew is not noted yet, sessions wait for what it has lost", "rebuilt", r.Name, "error", err)
+			return false
+		}
+		c.n.forgetTold(r.Name)
+		c.opened[r.Name] = r.Fence
 	case r.State != regionmap.Fenced && r.Fence > 0 && c.opened[r.Name] < r.Fence:
 		if err := c.n.replica.OpenRegion(topology.RegionID(r.ID), 2*r.Fence+1); err != nil {
 			c.n.log.Warn("that a region is back is not noted yet, sessions take its writes for lost", "returned", r.Name, "error", err)

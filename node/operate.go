@@ -51,6 +51,8 @@ type order struct {
 	Clocks *clockOrder `json:",omitempty"`
 	// Settle asks to settle what is undecided.
 	Settle bool `json:",omitempty"`
+	// Origin asks what is known of a region.
+	Origin string `json:",omitempty"`
 }
 
 type repairOrder struct {
@@ -68,7 +70,8 @@ type answer struct {
 	Sums      []partSum       `json:",omitempty"`
 	Clocks    *clockAnswer    `json:",omitempty"`
 	// Undecided is what a Settle left.
-	Undecided *int `json:",omitempty"`
+	Undecided *int          `json:",omitempty"`
+	Origin    *originAnswer `json:",omitempty"`
 }
 
 type repairAnswer struct {
@@ -119,6 +122,10 @@ func (n *Node) obey(o order) (answer, error) {
 	if o.Settle {
 		left, err := n.settleHere()
 		return answer{Undecided: &left}, err
+	}
+	if o.Origin != "" {
+		a, err := n.originOf(topology.Region(o.Origin))
+		return answer{Origin: a}, err
 	}
 	if o.Clocks != nil {
 		return answer{Clocks: n.obeyClocks(*o.Clocks)}, nil

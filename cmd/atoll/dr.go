@@ -40,6 +40,13 @@ what it has taken, its homes move. It ends FENCED; 'atoll dr failback' brings it
 			`Go on without REGION, which is lost. What is shown first is exactly which of its writes
 the other regions were told of and do not have; what it took after it was heard last
 is not among them, and cannot be known. They join when it returns.`},
+		{"rebuild", "Let a region begin anew whose disks are gone for good",
+			`Let REGION begin anew, whose disks are all gone for good, with the names and the number
+that it had. It has to be FENCED, by 'atoll dr failover'. Start its nodes with empty disks,
+now or before: they wait for this. They serve nobody, not even reads, until they have all
+that the others have; then the region is counted again, and ACTIVE. What the failover
+told to be missing is lost for good then, and sessions that know of it are told so. If the
+disks turn up after all, do not mix them: start all nodes with the old ones, or none.`},
 		{"failback", "Bring a region back that was fenced",
 			`Bring REGION back: it gives the others what it had not sent, gets what it missed, and
 is counted again once both hold. Writes that came late are concurrent with those that
@@ -114,7 +121,7 @@ func (q *drFlags) planFor(kind, region string) *adminv1.PlanOperationRequest {
 func drPlanCommand() *cobra.Command {
 	q := &drFlags{}
 	cmd := &cobra.Command{
-		Use:   "plan switchover|failover|failback|remove REGION",
+		Use:   "plan switchover|failover|failback|rebuild|remove REGION",
 		Short: "Show what an operation would do, and what keeps it from that",
 		Long: `Show what an operation on REGION would do, and change nothing: the checks, the stages,
 and the writes that are missing. The exit code is 4 when a check does not hold.`,
@@ -172,7 +179,7 @@ elsewhere it has to be given by --confirm.`,
 	}
 	q.serverFlags(cmd, drTimeout)
 	f := cmd.Flags()
-	if s.kind != "failback" {
+	if s.kind != "failback" && s.kind != "rebuild" {
 		f.StringVar(&q.to, "to", "", "`REGION` that gets the homes; without it the one that is asked")
 	}
 	f.StringVar(&q.confirm, "confirm", "", "`REGION` once more, instead of typing it")
@@ -269,6 +276,9 @@ func (q *drFlags) followOperation(cmd *cobra.Command) error {
 		return withCode(exitError, fmt.Errorf("%s of %s was aborted", last.Kind, last.Region))
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s of %s is done, after %s\n", last.Kind, last.Region, millisText(int64(last.ClosedMs-last.BeganMs)))
+	if err == nil && last.Kind == "rebuild" && last.Missing.GetCounted() {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d writes are known to be lost for good; 'atoll dr status -o json' lists them\n", last.Missing.Writes)
+	}
 	if err == nil && last.Kind == "failback" && last.Missing.GetCounted() {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d writes came late; 'atoll dr status -o json' lists them\n", last.Missing.Writes)
 	}
@@ -283,7 +293,8 @@ func drAbortCommand() *cobra.Command {
 		Long: `End the operation that is under way, as long as homes have not moved. A region that was
 only draining is ACTIVE at once; one that was fenced comes back as by 'atoll dr
 failback'; one that was to be removed stays as it was, and one that
-was to come in is REMOVED. A failback cannot be aborted.`,
+was to come in is REMOVED. A failback or a rebuild cannot
+be aborted.`,
 		Example: "  atoll dr abort",
 		Args:    cobra.NoArgs,
 	}

@@ -97,6 +97,8 @@ func missingTable(w io.Writer, kind string, m *adminv1.MissingWrites) error {
 		what = "writes came late"
 	case "switchover":
 		what = "writes have still to arrive"
+	case "rebuild":
+		what = "writes are known to be lost for good"
 	case "remove":
 		what = "writes are known to be missing, and lost for good with the region"
 	}
@@ -123,7 +125,7 @@ func operationTable(w io.Writer, kind, region string, p *adminv1.PlanOperationRe
 	if _, err := fmt.Fprintf(w, "%s of %s, planned on map %d: %s\n", kind, region, p.Version, strings.Join(p.Stages, ", ")); err != nil {
 		return err
 	}
-	returns := kind == "failback" || kind == "add"
+	returns := kind == "failback" || kind == "add" || kind == "rebuild"
 	if !returns {
 		if _, err := fmt.Fprintf(w, "homes go to %s\n", p.To); err != nil {
 			return err

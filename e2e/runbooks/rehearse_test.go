@@ -250,10 +250,18 @@ var onMachine = map[string]string{
 // run runs a command where clients are. What is done on a node's machine is done to
 // its process.
 func (r *rehearsal) run(ctx context.Context, command string) (output string, code int, err error) {
-	if words := strings.Fields(r.expand(command)); len(words) > 3 && words[0] == "ssh" && words[2] == "sudo" {
-		if fault := onMachine[strings.Join(words[3:], " ")]; fault != "" {
-			return "", 0, r.inject(strings.Replace(fault, "NODE", words[1], 1))
+	if lines := strings.Split(r.expand(command), "\n"); strings.HasPrefix(lines[0], "ssh ") {
+		for _, l := range lines {
+			words := strings.Fields(l)
+			if len(words) < 4 || words[2] != "sudo" || onMachine[strings.Join(words[3:], " ")] == "" {
+				return "", 0, fmt.Errorf("%q is not done here", l)
+			}
+			fault := onMachine[strings.Join(words[3:], " ")]
+			if err := r.inject(strings.Replace(fault, "NODE", words[1], 1)); err != nil {
+				return "", 0, err
+			}
 		}
+		return "", 0, nil
 	}
 	cmd := exec.CommandContext(ctx, "bash", "-c", command)
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(shared.binary)+":"+os.Getenv("PATH"))

@@ -90,11 +90,13 @@ func Begin(m *regionmap.Map, o Operation) error {
 		return refuse("region %s was removed, for good: one of its name comes in as a new region, with another number", o.Region)
 	case o.Kind == Remove && state.Counts():
 		return refuse("region %s is %s: take it out of service first, by a switchover, or by a failover if it is lost", o.Region, state)
+	case o.Kind == Rebuild && state != regionmap.Fenced:
+		return refuse("region %s is %s: only one that is FENCED, by a failover, begins anew", o.Region, state)
 	case (o.Kind == Switchover || o.Kind == Failover) && !state.Counts():
 		return refuse("region %s is %s already", o.Region, state)
 	case o.Kind == Add && state != regionmap.Rejoining:
 		return refuse("region %s is %s already", o.Region, state)
-	case o.Kind == Failback && state != regionmap.Fenced && state != regionmap.Rejoining:
+	case o.Kind == Failback && state != regionmap.Fenced && state != regionmap.Rejoining && state != regionmap.Rebuilding:
 		return refuse("region %s is %s, there is nothing to come back from", o.Region, state)
 	}
 	left := 0
@@ -103,7 +105,10 @@ func Begin(m *regionmap.Map, o Operation) error {
 			left++
 		}
 	}
-	if o.Kind != Failback {
+	if o.Kind == Rebuild && left == 0 {
+		return refuse("no other region is in service")
+	}
+	if o.Kind != Failback && o.Kind != Rebuild {
 		switch {
 		case o.Kind == Add && left > 0:
 		case left == 0:
@@ -112,8 +117,13 @@ func Begin(m *regionmap.Map, o Operation) error {
 			return refuse("homes cannot move to region %q, which is not in service", o.To)
 		}
 	}
-	if before, err := Current(m); err == nil && before != nil && o.Kind == Failback && before.Region == o.Region {
-		o.Had = before.Had
+	if before, err := Current(m); err == nil && before != nil && before.Region == o.Region {
+		switch o.Kind {
+		case Failback:
+			o.Had = before.Had
+		case Rebuild: // what was missing is lost for good
+			o.Had, o.Missing = before.Had, before.Missing
+		}
 	}
 	o.ID, o.Stage, o.Began, o.Ended = m.N+1, 0, o.Since, false
 	return o.enter(m)

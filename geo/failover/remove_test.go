@@ -47,7 +47,7 @@ func TestRemove(t *testing.T) {
 	if n := len(m.Voters()); n != 2 {
 		t.Errorf("%d voters", n)
 	}
-	for _, k := range []Kind{Switchover, Failover, Failback, Remove} {
+	for _, k := range []Kind{Switchover, Failover, Failback, Rebuild, Remove} {
 		if err := Begin(m.Clone(), Operation{Kind: k, Region: "ap", To: "eu", By: "eu", Forced: true}); !errors.Is(err, ErrRefused) {
 			t.Errorf("%s of a removed region: %v", k, err)
 		}

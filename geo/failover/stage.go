@@ -18,9 +18,10 @@ const (
 	Failback   Kind = 3
 	Remove     Kind = 4
 	Add        Kind = 5
+	Rebuild    Kind = 6
 )
 
-var kindNames = map[Kind]string{Switchover: "switchover", Failover: "failover", Failback: "failback", Remove: "remove", Add: "add"}
+var kindNames = map[Kind]string{Switchover: "switchover", Failover: "failover", Failback: "failback", Remove: "remove", Add: "add", Rebuild: "rebuild"}
 
 func (k Kind) String() string {
 	if s, ok := kindNames[k]; ok {
@@ -99,6 +100,13 @@ func Stages(k Kind) []Stage {
 		return []Stage{
 			{Name: "rejoining", State: regionmap.Rejoining, Aware: true, Strict: true, Doing: "every node of the region knows that it is back"},
 			{Name: "catching-up", Covers: []Cover{{Of: Subject, At: Others}, {Of: Others, At: Subject}}, Doing: "it gets what it missed, and gives what it had not sent"},
+			{Name: "counting", State: regionmap.Draining, Aware: true, Strict: true, Covers: []Cover{{Of: Others, At: Subject}}, Doing: "everybody counts it again"},
+			{Name: "active", State: regionmap.Active, Last: true, Doing: "it serves"},
+		}
+	case Rebuild:
+		return []Stage{
+			{Name: "emptied", State: regionmap.Rebuilding, Aware: true, Strict: true, Doing: "its nodes start with empty disks, and serve nobody"},
+			{Name: "full-sync", Covers: []Cover{{Of: Others, At: Subject}}, Doing: "every owner there gets all that there is"},
 			{Name: "counting", State: regionmap.Draining, Aware: true, Strict: true, Covers: []Cover{{Of: Others, At: Subject}}, Doing: "everybody counts it again"},
 			{Name: "active", State: regionmap.Active, Last: true, Doing: "it serves"},
 		}

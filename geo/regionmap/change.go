@@ -13,10 +13,11 @@ import (
 // allowed are the states that may follow one. FENCED follows all but REMOVED: a
 // region can be lost at any time. Nothing follows REMOVED (R5).
 var allowed = map[State][]State{
-	Active:    {Draining, Fenced, Removed},
-	Draining:  {Active, Fenced, Removed},
-	Fenced:    {Rejoining, Removed},
-	Rejoining: {Draining, Active, Fenced, Removed},
+	Active:     {Draining, Fenced, Removed},
+	Draining:   {Active, Fenced, Removed},
+	Fenced:     {Rejoining, Rebuilding, Removed},
+	Rejoining:  {Draining, Active, Fenced, Removed},
+	Rebuilding: {Draining, Rejoining, Fenced, Removed},
 }
 
 // Set brings a region into a state. A region that is fenced rises its fence number.

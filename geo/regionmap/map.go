@@ -26,9 +26,12 @@ const (
 	Rejoining State = 4
 	// Removed ones are gone for good, and have no say in the map.
 	Removed State = 5
+	// Rebuilding ones have lost all their disks: they begin anew, get everything from
+	// the others, and serve nobody, not even reads, until they have it.
+	Rebuilding State = 6
 )
 
-var stateNames = [...]string{Active: "ACTIVE", Draining: "DRAINING", Fenced: "FENCED", Rejoining: "REJOINING", Removed: "REMOVED"}
+var stateNames = [...]string{Active: "ACTIVE", Draining: "DRAINING", Fenced: "FENCED", Rejoining: "REJOINING", Removed: "REMOVED", Rebuilding: "REBUILDING"}
 
 func (s State) String() string {
 	if s == 0 || int(s) >= len(stateNames) {
@@ -201,7 +204,7 @@ func (m *Map) Check() error {
 			return bad("region %q has the number %d", r.Name, r.ID)
 		case i > 0 && m.Regions[i-1].ID >= r.ID:
 			return bad("numbers of regions do not ascend")
-		case r.State < Active || r.State > Removed:
+		case r.State < Active || r.State > Rebuilding:
 			return bad("region %q is in no state", r.Name)
 		}
 		if err := r.Contact.Check(); err != nil {

@@ -102,7 +102,7 @@ func missingWrites(m *failover.Missing) *adminv1.MissingWrites {
 func asked(q *adminv1.PlanOperationRequest) (regions.Ask, error) {
 	kind, ok := failover.ParseKind(q.GetKind())
 	if !ok {
-		return regions.Ask{}, invalid("kind", "no such operation", "switchover, failover, failback, remove or add", q.GetKind())
+		return regions.Ask{}, invalid("kind", "no such operation", "switchover, failover, failback, rebuild, remove or add", q.GetKind())
 	}
 	for _, f := range []struct {
 		field, name string

@@ -31,6 +31,9 @@ const pageBytes = 512 << 10
 // key): regions that hold equal data give equal sequences. bucket "" is all.
 // An error of yield ends it.
 func (c *Coordinator) Export(ctx context.Context, bucket string, yield func(Exported) error) error {
+	if e := c.goneHere(c.Topology()); e != nil {
+		return e
+	}
 	for p := range c.Topology().Table.Partitions() {
 		if err := c.exportPartition(ctx, hashring.Partition(p), bucket, yield); err != nil {
 			return fmt.Errorf("export partition %d: %w", p, err)

@@ -3,6 +3,7 @@ package coord
 import (
 	"fmt"
 
+	"github.com/atolldb/atoll/geo/regionmap"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -34,12 +35,23 @@ func (c *Coordinator) uncounted(region topology.Region) bool {
 // goneHere refuses everything that clients ask of a region that was removed: nobody
 // gives it anything any more, so what it has is older by the hour. A region of its
 // name may have come in since, of another number.
+//
+// One that has lost its disks (REBUILDING) does not say "absent" of what it has not
+// got yet, either.
 func (c *Coordinator) goneHere(top *topology.Topology) *Error {
 	if c.Map == nil {
 		return nil
 	}
 	m := c.Map().Map
-	if m == nil || m.N == 0 || !m.Gone(uint8(top.RegionID)) {
+	switch {
+	case m == nil || m.N == 0:
+		return nil
+	case m.State(string(top.Region)) == regionmap.Rebuilding && !m.Gone(uint8(top.RegionID)):
+		return &Error{
+			Code: CodeRegionFenced, Outcome: NotApplied, RetryAfterMs: 1000,
+			Detail: fmt.Sprintf("region %s is REBUILDING by version %s of the map of regions: it gets its data from the others, ask one of them", top.Region, m.Version),
+		}
+	case !m.Gone(uint8(top.RegionID)):
 		return nil
 	}
 	return &Error{

@@ -1,6 +1,7 @@
 package coord_test
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,11 +24,12 @@ func mapped(all []*region, name string, s regionmap.State) {
 }
 
 // A region that is not counted is not waited for, and takes no writes; local reads go
-// on, but where the region is REMOVED. One that is only DRAINING does all.
+// on, but where the region is REMOVED or REBUILDING. One that is only DRAINING does all.
 func TestFenced(t *testing.T) {
 	for state, counts := range map[regionmap.State]bool{
 		regionmap.Active: true, regionmap.Draining: true,
 		regionmap.Fenced: false, regionmap.Rejoining: false, regionmap.Removed: false,
+		regionmap.Rebuilding: false,
 	} {
 		t.Run(state.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -39,7 +41,11 @@ func TestFenced(t *testing.T) {
 				if refused := err != nil && err.Code == coord.CodeRegionFenced && err.Outcome == coord.NotApplied; refused == counts {
 					t.Errorf("a write there: %v", err)
 				}
-				if state == regionmap.Removed {
+				if state == regionmap.Removed || state == regionmap.Rebuilding {
+					nothing := all[2].nodes["cn2"].Export(t.Context(), "", func(coord.Exported) error { return nil })
+					if e := (*coord.Error)(nil); !errors.As(nothing, &e) || e.Code != coord.CodeRegionFenced {
+						t.Errorf("an export there: %v", nothing)
+					}
 					if _, err := all[2].nodes["cn2"].get(t, get("k")); err == nil || err.Code != coord.CodeRegionFenced {
 						t.Errorf("a local read there: %v", err)
 					}

@@ -10,3 +10,11 @@ func (p *Process) Find(id topology.NodeID) string {
 	addr, _ := p.world.addrOf(id)
 	return addr
 }
+
+// Waits is what the start waits for.
+func (p *Process) Waits() string {
+	if why := p.waits.Load(); why != nil {
+		return *why
+	}
+	return ""
+}

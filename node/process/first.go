@@ -75,21 +75,27 @@ func (p *Process) discover(ctx context.Context, store pendingStore, ring keyring
 		return nil, fmt.Errorf("join region %s: %w", p.cfg.Region, ErrOtherSecret)
 	}
 	var told time.Time
+	began := time.Now()
 	for {
 		t, err := p.enrol(ctx, store)
-		if err != nil || t != nil {
-			return t, err
+		if err != nil {
+			return nil, err
+		}
+		if t != nil {
+			p.learnMap(ctx)
+			return t, nil
 		}
 		why := p.notNew(ctx)
 		if why == nil {
-			switch _, err := store.Swap(ctx, p.world.own, 0); {
-			case err == nil:
-				p.log.Info("the region is new", "members", len(p.world.own.Members))
-				continue
-			case !errors.Is(err, topology.ErrConflict):
+			err := p.makeRegion(ctx, store, began)
+			wait := (*beforeError)(nil)
+			switch {
+			case err == nil, errors.Is(err, topology.ErrConflict):
+				continue // made, by this member or by another one
+			case !errors.As(err, &wait):
 				return nil, fmt.Errorf("make region %s: %w", p.cfg.Region, err)
 			}
-			continue // another member was first
+			why = wait
 		}
 		p.wait(why.Error())
 		if time.Since(told) > firstTell {

@@ -106,6 +106,11 @@ func (s *Steer) Plan(ctx context.Context, a Ask) (Plan, error) {
 		s.checkAdd(ctx, m, a.Add, add)
 	case failover.Remove:
 		s.checkRemove(ctx, m, &p, subject, others, add)
+	case failover.Rebuild:
+		add(!subject, "gone", "nodes of %s answer: %v; a region that has its disks comes back by a failback", a.Region, subject)
+		if last, err := failover.Current(m); err == nil && last != nil && last.Region == a.Region {
+			p.Missing = last.Missing
+		}
 	case failover.Failback:
 		add(subject, "alive", "nodes of %s answer: %v", a.Region, subject)
 	}

@@ -2,6 +2,8 @@ package replica
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -103,6 +105,58 @@ func (r *Replica) CutRegion(region topology.RegionID, fence uint64) error {
 func (r *Replica) OpenRegion(region topology.RegionID, fence uint64) error {
 	return r.eachHeld(func(p hashring.Partition) error {
 		return r.MeetLosses(p, &session.Losses{Cuts: []session.Cut{{Region: uint8(region), Fence: fence, Open: true}}})
+	})
+}
+
+// CloseRegion says, where a region was cut, that nothing more will come of what its
+// actors wrote before: its disks are gone. Events that the survivors lack are lost for
+// good, and the region may begin anew with other actors: the cut is withdrawn, with a
+// fence above its own. Call it on every node of the other regions before that region
+// takes writes.
+func (r *Replica) CloseRegion(region topology.RegionID, fence uint64) error {
+	old := map[crdt.Actor]bool{} // of the region, in any partition that was cut
+	cut := func(p hashring.Partition) *session.Cut {
+		if l := r.Losses(p); l != nil {
+			for i := range l.Cuts {
+				if c := &l.Cuts[i]; c.Region == uint8(region) && !c.Open && c.Fence < fence {
+					return c
+				}
+			}
+		}
+		return nil
+	}
+	err := r.eachHeld(func(p hashring.Partition) error {
+		if c := cut(p); c != nil {
+			for _, a := range c.Survives.Actors() {
+				old[a] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.eachHeld(func(p hashring.Partition) error {
+		out := &session.Losses{Cuts: []session.Cut{{Region: uint8(region), Fence: fence, Open: true}}}
+		c, clock := cut(p), r.Clock(p)
+		if c == nil {
+			return r.MeetLosses(p, out)
+		}
+		for _, a := range slices.Sorted(maps.Keys(old)) {
+			out.Ends = append(out.Ends, crdt.Dot{Actor: a, N: max(clock.Max(a), c.Survives.Max(a))})
+			if n := c.Survives.Max(a); n > 0 {
+				// What no survivor had below one that some of them had.
+				all, rest := &crdt.Clock{}, &crdt.Clock{}
+				all.AddSpan(crdt.Dots{Actor: a, Span: crdt.Span{Lo: 1, Hi: n}})
+				for _, d := range c.Survives.Missing(all) {
+					rest.AddSpan(d)
+				}
+				for _, d := range clock.Missing(rest) {
+					out.Void.AddSpan(d)
+				}
+			}
+		}
+		return r.Void(p, out.Void.Clone(), out)
 	})
 }
 

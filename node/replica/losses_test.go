@@ -114,6 +114,67 @@ func TestCutRegion(t *testing.T) {
 	})
 }
 
+// A region that has begun anew gives nothing more of what it wrote before: who waits
+// for it is told, and what its new actors write is as good as any.
+func TestCloseRegion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := owner(t)
+		old, anew, near := crdt.MakeActor(50, 2), crdt.MakeActor(70_000, 2), crdt.MakeActor(51, 3)
+		full := []byte("default\x00k")
+		part := p.Partition(hashring.KeyHash(full))
+		write := func(d crdt.Dot) {
+			t.Helper()
+			rec := crdt.Record{Versions: []crdt.Version{{Dot: d, Stamp: 1, Value: []byte("v")}}}
+			done := make(chan error, 1)
+			p.Apply([]wire.Entry{{Key: full, Record: crdt.AppendRecord(nil, hashring.KeyHash(full), rec)}}, func(_ int, err error) { done <- err })
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(crdt.Dot{Actor: old, N: 1})
+		write(crdt.Dot{Actor: old, N: 3})
+		needs := &crdt.Clock{}
+		for n := range uint64(4) {
+			needs.Add(crdt.Dot{Actor: old, N: n + 1})
+		}
+		for _, d := range []crdt.Dot{{Actor: near, N: 1}, {Actor: anew, N: 1}} {
+			needs.Add(d)
+		}
+		state := func(missing, lost uint64) {
+			t.Helper()
+			m, l := p.Look(part, needs)
+			if n := (&crdt.Clock{}).CountMissing(crdtClock(m)); n != missing {
+				t.Errorf("%d are missing, want %d: %v", n, missing, m)
+			}
+			if n := (&crdt.Clock{}).CountMissing(crdtClock(l)); n != lost {
+				t.Errorf("%d are lost, want %d: %v", n, lost, l)
+			}
+		}
+		state(4, 0)
+		if err := p.CloseRegion(2, 5); err != nil { // it was never cut: nothing is known to be old
+			t.Fatal(err)
+		}
+		state(4, 0)
+		if err := p.CutRegion(2, 6); err != nil {
+			t.Fatal(err)
+		}
+		state(1, 3)                       // what is to come of the new actor as well
+		write(crdt.Dot{Actor: old, N: 2}) // it was under way when the region was cut
+		if err := p.CloseRegion(2, 7); err != nil {
+			t.Fatal(err)
+		}
+		state(2, 1) // 4@old
+		write(crdt.Dot{Actor: anew, N: 1})
+		state(1, 1)
+		p.crash(false)
+		p.start()
+		state(1, 1)
+		if l := p.Losses(part); !l.Ended(old) || l.Ended(anew) {
+			t.Errorf("ended: %+v", l.Ends)
+		}
+	})
+}
+
 func crdtClock(c *crdt.Clock) *crdt.Clock {
 	if c == nil {
 		return &crdt.Clock{}

@@ -215,9 +215,9 @@ type RegionState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Id    uint32                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
-	// State is ACTIVE, DRAINING, FENCED, REJOINING or REMOVED. Only the first two are
-	// counted by levels of several regions, and take writes. A region that is REMOVED
-	// stays so; another one may have its name, with another id.
+	// State is ACTIVE, DRAINING, FENCED, REJOINING, REBUILDING or REMOVED. Only the first two are
+	// counted by levels of several regions, and take writes. One that is REBUILDING has
+	// lost its disks and serves no reads either. A region that is REMOVED stays so; another one may have its name, with another id.
 	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	// Fence is how often it was fenced.
 	Fence         uint64 `protobuf:"varint,4,opt,name=fence,proto3" json:"fence,omitempty"`
@@ -346,7 +346,7 @@ func (x *RegionHome) GetEpoch() uint64 {
 type RegionOperation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Kind is switchover, failover, failback, remove or add.
+	// Kind is switchover, failover, failback, rebuild, remove or add.
 	Kind   string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Region string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
 	// To is the region that gets the homes, and by the one that drives.
@@ -659,7 +659,7 @@ func (x *MissingRun) GetLast() uint64 {
 
 type PlanOperationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Kind is switchover, failover, failback, remove or add.
+	// Kind is switchover, failover, failback, rebuild, remove or add.
 	Kind   string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Region string `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
 	// To gets the homes of the region; empty is the region that is asked.
