@@ -212,6 +212,12 @@ func (r *run) answer(d delivery, err error) {
 		r.finish(d, false) // the acknowledgement never arrived
 	case err == nil:
 		c.mu.Lock()
+		observe := c.observe.Handled
+		c.mu.Unlock()
+		if observe != nil {
+			observe(f.origin, f.dst, d.batch)
+		}
+		c.mu.Lock()
 		again := d.try == 1 && c.chance("duplicate", f.origin, f.dst, d.batch.Header.ID()) < c.faults.Duplicate
 		c.mu.Unlock()
 		r.finish(d, !again)

@@ -63,6 +63,7 @@ type Cloud struct {
 	seed uint64
 
 	mu      sync.Mutex
+	observe Observer
 	faults  Faults
 	streams map[string]*stream
 	cut     map[link]bool
@@ -103,6 +104,16 @@ func New(seed uint64, faults Faults) *Cloud {
 		changed: make(chan struct{}),
 	}
 }
+
+// Observer is told what logs take, and what destinations acknowledge as handled, before
+// either counts. It must not call back.
+type Observer struct {
+	Appended func(region string, b geo.Batch)
+	Handled  func(origin, dst string, b geo.Batch)
+}
+
+// Observe has o told of what happens from now on.
+func (c *Cloud) Observe(o Observer) { c.change(func() { c.observe = o }) }
 
 // SetFaults changes the faults from now on.
 func (c *Cloud) SetFaults(f Faults) { c.change(func() { c.faults = f }) }
@@ -241,6 +252,9 @@ func (l *Log) Append(b geo.Batch, done func(error)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, id := c.stream(l.region), b.Header.ID()
+	if c.observe.Appended != nil {
+		c.observe.Appended(l.region, b)
+	}
 	s.offers[id]++
 	offer := s.offers[id]
 	err := c.store(l.region, s, b, offer)

@@ -13,6 +13,12 @@ import (
 
 var disasterN = flag.Int("disaster.n", seeds(8), "number of seeds in which all kinds of things happen to regions")
 
+const disasterLength = 15 * time.Second
+
+func disasterShape(seed uint64) Shape {
+	return Shape{Regions: 2 + int(seed%3+1)/2, Nodes: 3, Partitions: 4, Settled: true, Disasters: true}
+}
+
 // Whatever befalls regions and whatever operators do at the wrong moment: nothing is
 // lost that was promised, what is printed as missing is what is missing, and everything
 // ends equal, in service, by one map.
@@ -23,11 +29,10 @@ func TestDisasters(t *testing.T) {
 	var story []string
 	for i := range *disasterN {
 		seed := *simSeed + uint64(i)
-		shape := Shape{Regions: 2 + int(seed%3+1)/2, Nodes: 3, Partitions: 4, Settled: true, Disasters: true}
 		var r Report
 		synctest.Test(t, func(t *testing.T) {
 			log := hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(*simLog), Output: os.Stderr})
-			r = SimulateDisasters(t, seed, shape, 15*time.Second, log)
+			r = SimulateDisasters(t, seed, disasterShape(seed), disasterLength, log)
 		})
 		simulated += r.Simulated
 		story = append(story, r.Story...)

@@ -29,6 +29,10 @@ func SimulateDisasters(t testing.TB, seed uint64, shape Shape, length time.Durat
 	ctx, stop := context.WithTimeout(context.Background(), length)
 	defer stop()
 	d.over = stop
+	w.cloud.Observe(d.ferry())
+	for _, m := range w.nodes {
+		m.back = d.kept
+	}
 	var with, without sessionBook
 	var work sync.WaitGroup
 	for r := range w.tops {

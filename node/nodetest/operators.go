@@ -408,6 +408,17 @@ func (d *disasters) watch(ctx context.Context) {
 	}
 }
 
+// kept is told what map a node keeps on its disk instead of another one. Who goes back
+// tells all others at once, who tell it the new one again: so it has to rest.
+func (d *disasters) kept(m *member, was, now []byte) {
+	a, err := regionmap.DecodeKnown(was)
+	b, err2 := regionmap.DecodeKnown(now)
+	if err == nil && err2 == nil && b.Map.N < a.Map.N {
+		d.found("M1: %s went back from version %s of the map of regions to %s", m.id, a.Map.Version, b.Map.Version)
+		time.Sleep(2 * time.Second)
+	}
+}
+
 // ended judges an operation that has just ended.
 func (d *disasters) ended(o *failover.Operation, m *regionmap.Map) {
 	d.mu.Lock()

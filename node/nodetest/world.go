@@ -23,6 +23,8 @@
 //	D2   when a failover has ended survivors have the same of the lost region
 //	D3   what comes late with a region is what was missing without it
 //	F1   who knows that its region is fenced takes no write
+//	G1   a region ships what it minted itself
+//	G2   what a region acknowledges of another one's log a quorum of owners has
 //	M1   nobody's map of regions goes back
 //	M2   operations on regions end, and all nodes by one map
 //	R2   a map is contested only after force, or when a store lost its state
@@ -145,9 +147,14 @@ type member struct {
 	forwards twice
 	// kept is the map of regions on the node's disk.
 	kept atomic.Pointer[[]byte]
+	// back, if not nil, is told before another map takes the place of one.
+	back func(m *member, was, now []byte)
 }
 
 func (m *member) keep(b []byte) error {
+	if was, _ := m.recall(); was != nil && m.back != nil {
+		m.back(m, was, b)
+	}
 	b = bytes.Clone(b)
 	m.kept.Store(&b)
 	return nil
