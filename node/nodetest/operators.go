@@ -214,7 +214,7 @@ func (d *disasters) begin(ctx context.Context, m *member, a regions.Ask) bool {
 	lost := d.w.regionOf(a.Region)
 	known := up.node.RegionMap().Map
 	others := d.others(known, lost)
-	if a.Kind != failover.Failback {
+	if a.Kind == failover.Failover || a.Force { // a switchover leaves one home at a time
 		d.mu.Lock()
 		d.homes = fmt.Sprintf("%s of %s moves homes", a.Kind, a.Region)
 		d.mu.Unlock()
