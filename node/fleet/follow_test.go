@@ -139,7 +139,9 @@ func (w *crowd) work(i int) {
 // errors are those of the lost region before anybody has said so; no acknowledged
 // write is lost, and a session reads its own writes wherever it is.
 func TestClientsFollow(t *testing.T) {
-	f, ctx := start(t, fleet.Config{Regions: []topology.Region{"eu", "us"}, Latency: 5 * time.Millisecond, Partitions: 16})
+	f, _ := start(t, fleet.Config{Regions: []topology.Region{"eu", "us"}, Latency: 5 * time.Millisecond, Partitions: 16})
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // 40 s with the race detector
+	defer cancel()
 	regions, us := regionsOf(t, f, "us"), open(t, ctx, f, "us")
 	w := gather(t, ctx, f)
 	works := func(in string) {
