@@ -307,7 +307,7 @@ func (n *Node) wireCollect() {
 	cfg.Self = n.cfg.ID
 	n.dead = collect.New(cfg, collect.Deps{
 		Replica: n.replica, Transport: n.deps.Transport, Alive: n.alive.Alive,
-		Others: n.otherTopologies, Waiting: n.hintsWait,
+		Others: n.otherTopologies, Waiting: n.waits,
 		Now: n.deps.HLC.Now, Rand: n.rand(), Boot: n.deps.Rand.Uint64(),
 		Log: n.deps.Logger.Named("collect"),
 	})
@@ -328,9 +328,15 @@ func (n *Node) otherTopologies() ([]*topology.Topology, bool) {
 	return out, all
 }
 
-// hintsWait reports whether hints of a partition wait here that are not younger
-// than floor.
-func (n *Node) hintsWait(p hashring.Partition, floor hlc.Stamp) (bool, error) {
+// waits reports whether something of a partition waits here that is not younger than
+// floor: hints, or proposals that are undecided, which it has decided.
+func (n *Node) waits(p hashring.Partition, floor hlc.Stamp) (bool, error) {
+	if keys := n.replica.Undecided(p, floor); len(keys) > 0 {
+		for _, key := range keys {
+			n.coord.Settle(key, time.Now().Add(coord.DefaultTimeout), func() {})
+		}
+		return true, nil
+	}
 	return n.hints.Waiting(func(keyHash uint64) bool { return n.replica.Partition(keyHash) == p }, floor)
 }
 

@@ -56,6 +56,8 @@ const (
 	// SkipFence tells of a failed condition, or answers a serial read, although
 	// something is undecided.
 	SkipFence = "skip-fence"
+	// SpendPromises deletes acceptor states whose promises nothing has taken over.
+	SpendPromises = "spend-promises"
 	// ReadThenWrite judges a condition by a quorum's records and then writes.
 	ReadThenWrite = "read-then-write"
 	// ShipToAll ships the records of all buckets to all regions.
@@ -96,6 +98,7 @@ var All = []struct{ Name, Breaks string }{
 	{ForgetRequest, "a request that comes again is one event"},
 	{IgnoreSession, "who answers a session has what the session has seen"},
 	{LatestWins, "concurrent versions are siblings"},
+	{SpendPromises, "what a state has promised outlives it"},
 	{ReadThenWrite, "a condition is judged and the write decided at once"},
 	{SkipFence, "a serial answer waits for what is undecided"},
 	{LastCommit, "what a decision has passed over is dead"},

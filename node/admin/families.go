@@ -227,6 +227,8 @@ var families = []family{
 		func(f *Figures) float64 { return number(f.Replica.SerialRefused.Load()) }),
 	counter("replica_serial_unreadable_total", "Steps of consensus that met an unreadable state.",
 		func(f *Figures) float64 { return number(f.Replica.SerialUnreadable.Load()) }),
+	counter("replica_serial_spent_total", "States that consensus had kept of keys, and that were deleted with a round of tombstone collection since nobody needs them.",
+		func(f *Figures) float64 { return number(f.Replica.SerialSpent.Load()) }),
 	counter("coordinator_homeward_total", "Operations at SERIAL that were sent to the home region of their bucket.",
 		func(f *Figures) float64 { return number(f.Coord.Homeward.Load()) }),
 	counter("coordinator_fenced_total", "Operations at SERIAL that were refused since the home had moved, or decides nothing now.",

@@ -21,6 +21,7 @@ type bugs struct {
 	noNotes       bool // of requests whose proposal is overwritten
 	noDoubts      bool // what is covered was decided
 	noKnown       bool // acceptors do not refuse what was carried out
+	spendPromises bool // states end though nothing takes their promises over
 }
 
 type modelOptions struct {
@@ -28,6 +29,8 @@ type modelOptions struct {
 	plain bool
 	bugs  bugs
 	trace bool
+	// rounds is how many steps of rounds of collection there are in a thousand.
+	rounds int
 }
 
 // model is one key of some owners, each of which is acceptor, proposer and
@@ -49,14 +52,18 @@ type model struct {
 	begun []*modelOp
 	shown map[crdt.RequestID]map[crdt.Dot]bool
 	twice error
-	log   []string
-	stats modelStats
+	// round of collection, by dice of its own, and when versions were collected.
+	round     *round
+	dice      *rand.Rand
+	collected map[crdt.Dot]int
+	log       []string
+	stats     modelStats
 }
 
 type modelStats struct {
 	done, failed, refused, unknown, reads         int
 	unprepared, changed, crashes, wipes, plainAck int
-	retries, replays                              int
+	retries, replays, spent, collected            int
 }
 
 // disk is what a crash leaves.
@@ -135,7 +142,7 @@ type modelOp struct {
 const ballotRegion = 1
 
 func newModel(opt modelOptions, seed uint64) *model {
-	m := &model{opt: opt, rng: rand.New(rand.NewPCG(seed, 7)), now: 1_000_000, truth: map[crdt.Dot]map[crdt.Dot]bool{}, shown: map[crdt.RequestID]map[crdt.Dot]bool{}}
+	m := &model{opt: opt, rng: rand.New(rand.NewPCG(seed, 7)), dice: rand.New(rand.NewPCG(seed, 11)), now: 1_000_000, truth: map[crdt.Dot]map[crdt.Dot]bool{}, shown: map[crdt.RequestID]map[crdt.Dot]bool{}, collected: map[crdt.Dot]int{}}
 	for i := range opt.nodes {
 		o := &owner{id: i, skew: int64(m.rng.IntN(200))}
 		m.nodes = append(m.nodes, o)
@@ -184,6 +191,9 @@ func (m *model) saw(d crdt.Dot, cur crdt.Record, past crdt.VV) {
 				seen[x] = true
 			}
 		}
+	}
+	for u := range m.collected {
+		seen[u] = true
 	}
 	m.truth[d] = seen
 }
@@ -285,7 +295,7 @@ func (m *model) step(o *owner, s Step) {
 		st, p, _ := o.disk.state.Commit(s.Chosen.Ballot)
 		o.disk.state = st
 		if p != nil {
-			o.disk.rec = crdt.Join(o.disk.rec, p.Record)
+			o.disk.rec = crdt.Join(o.disk.rec, m.timely(p.Record))
 		}
 		m.joins(s.Chosen)
 		if id := s.Chosen.ID; !id.IsZero() && !s.Chosen.NoOp() {
@@ -358,7 +368,7 @@ func (m *model) receive(o *owner, msg *Message) Answer {
 		st, p, _ := d.state.Commit(msg.Decided)
 		d.state = st
 		if p != nil {
-			d.rec = crdt.Join(d.rec, p.Record)
+			d.rec = crdt.Join(d.rec, m.timely(p.Record))
 			if !p.ID.IsZero() && !p.NoOp() {
 				d.note(p.ID, Carried{Version: p.Dot})
 			}
@@ -473,7 +483,7 @@ func (m *model) plain(o *owner) {
 
 func (m *model) joined(o *owner, r crdt.Record) {
 	was := o.disk.state
-	o.disk.rec = crdt.Join(o.disk.rec, r)
+	o.disk.rec = crdt.Join(o.disk.rec, m.timely(r))
 	o.disk.state = was.Learned(o.disk.rec)
 	m.keep(&o.disk, was)
 }
@@ -553,7 +563,7 @@ func (m *model) timeouts(o *owner) {
 }
 
 func (m *model) wipe(o *owner) {
-	m.wiped = true
+	m.wiped, m.round = true, nil
 	m.stats.wipes++
 	m.say("n%d loses everything", o.id)
 	o.durable = disk{}
@@ -584,6 +594,9 @@ func (m *model) run(steps int) error {
 	loss := m.rng.IntN(150)
 	chaos := m.rng.IntN(20)
 	for range steps {
+		if m.dice.IntN(1000) < m.opt.rounds {
+			m.rounds()
+		}
 		m.now += int64(m.rng.IntN(3))
 		switch k := m.rng.IntN(1000); {
 		case k < 700:

@@ -13,6 +13,13 @@ func (m *model) phantoms() error {
 	if m.twice != nil {
 		return m.twice
 	}
+	for d := range m.collected {
+		for _, o := range m.nodes {
+			if v := o.disk.rec.Find(d); v != nil && !v.Dead && d.Actor.IsBallot() {
+				return fmt.Errorf("resurrected: %v is at n%d, and was collected", d, o.id)
+			}
+		}
+	}
 	for _, op := range m.ops {
 		if op.first != nil && !op.open && op.outcome.Result == Failed && len(m.shown[op.request]) > 0 {
 			return fmt.Errorf("phantom: %v of the request of op %d, of which a retry had failed", slices.Collect(maps.Keys(m.shown[op.request])), op.id)
@@ -31,8 +38,12 @@ func (m *model) phantoms() error {
 	return nil
 }
 
-// accounts reports whether r shows d, or what has truly seen it.
-func (m *model) accounts(r crdt.Record, d crdt.Dot) bool {
+// accounts reports whether r, which was read before that time, shows d or what has
+// truly seen it, or d was collected before.
+func (m *model) accounts(r crdt.Record, d crdt.Dot, before int) bool {
+	if at := m.collected[d]; at != 0 && at < before {
+		return true
+	}
 	for i := range r.Versions {
 		if u := r.Versions[i].Dot; u == d || m.truth[u][d] {
 			return true
@@ -64,7 +75,7 @@ func (m *model) check() error {
 		if !ok {
 			continue
 		}
-		if !m.accounts(all, d) {
+		if !m.accounts(all, d, m.tick()) {
 			return fmt.Errorf("lost: %v of op %d was acknowledged", d, a.id)
 		}
 		for _, b := range m.ops {
@@ -84,7 +95,7 @@ func (m *model) check() error {
 			if wrote && !m.truth[e][d] && (a.kind != "plain" || b.direct) {
 				return fmt.Errorf("order: op %d (%v) began after op %d (%v) had ended, and has not seen it", b.id, e, a.id, d)
 			}
-			if !wrote && !m.accounts(b.outcome.Record, d) {
+			if !wrote && !m.accounts(b.outcome.Record, d, b.ret) {
 				return fmt.Errorf("stale: op %d %s began after op %d (%v) had ended, and does not show it", b.id, b.kind, a.id, d)
 			}
 		}

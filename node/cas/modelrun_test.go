@@ -39,6 +39,8 @@ func (s *modelStats) add(o modelStats) {
 	s.plainAck += o.plainAck
 	s.retries += o.retries
 	s.replays += o.replays
+	s.spent += o.spent
+	s.collected += o.collected
 }
 
 func TestModel(t *testing.T) {
@@ -48,6 +50,8 @@ func TestModel(t *testing.T) {
 	}{
 		{"three acceptors", modelOptions{nodes: 3}},
 		{"three acceptors and plain writes", modelOptions{nodes: 3, plain: true}},
+		{"three acceptors and rounds of collection", modelOptions{nodes: 3, rounds: 300}},
+		{"three acceptors, plain writes and rounds", modelOptions{nodes: 3, plain: true, rounds: 300}},
 		{"five acceptors", modelOptions{nodes: 5}},
 		{"five acceptors and plain writes", modelOptions{nodes: 5, plain: true}},
 	} {
@@ -73,7 +77,7 @@ func TestModel(t *testing.T) {
 				}
 			}
 			t.Logf("%d histories, %d bad, %s: %+v", n, bad, time.Since(began).Round(time.Millisecond), sum)
-			if *flagN == 0 && (sum.done == 0 || sum.failed == 0 || sum.unknown == 0 || sum.unprepared == 0 || sum.changed == 0 && c.opt.plain || sum.crashes == 0 || sum.wipes == 0 || sum.retries == 0 || sum.replays == 0) {
+			if *flagN == 0 && (sum.done == 0 || sum.failed == 0 || sum.unknown == 0 || sum.unprepared == 0 || sum.changed == 0 && c.opt.plain || sum.crashes == 0 || sum.wipes == 0 || sum.retries == 0 || sum.replays == 0 || c.opt.rounds > 0 && (sum.spent == 0 || sum.collected == 0)) {
 				t.Errorf("something never happened: %+v", sum)
 			}
 		})

@@ -27,7 +27,8 @@ type Proposal struct {
 // NoOp reports whether p writes nothing.
 func (p *Proposal) NoOp() bool { return p.Dot.IsZero() }
 
-// State is what an acceptor keeps of a key that ever saw a conditional write.
+// State is what an acceptor keeps of a key that saw a conditional write, until it is
+// Spent.
 // The zero State is that of any other key.
 type State struct {
 	// Promised: nothing below is accepted any more.
@@ -41,6 +42,12 @@ type State struct {
 // Pending reports whether s holds a proposal of which nobody knows here whether
 // it was decided.
 func (s *State) Pending() bool { return s.Accepted.Ballot != 0 }
+
+// Spent reports whether s says nothing that its acceptor does not know anyway, when
+// no acceptor of the key accepts, or holds undecided, anything below that ballot.
+func (s *State) Spent(below Ballot) bool {
+	return !s.Pending() && s.Promised < below && s.Committed < below
+}
 
 // Same reports whether s and o say the same.
 func (s *State) Same(o State) bool {

@@ -38,6 +38,9 @@ type Ledger interface {
 	Void(p hashring.Partition, c *crdt.Clock, losses *session.Losses) error
 	// Drop deletes what is collectible at floor.
 	Drop(p hashring.Partition, floor hlc.Stamp) error
+	// Spend deletes what consensus has kept of keys and needs no more, at a floor that
+	// this owner has raised.
+	Spend(p hashring.Partition, floor hlc.Stamp) error
 	// Dead visits what is collectible at floor. The key is valid during the
 	// visit only.
 	Dead(p hashring.Partition, floor hlc.Stamp, visit func(key []byte, keyHash uint64, r crdt.Record) bool) error
@@ -269,6 +272,9 @@ func (d *Duty) complete(q Ask) (Answer, error) {
 		return Answer{}, fmt.Errorf("%s: %w", q.Pass, err)
 	}
 	if err := d.ledger.Drop(q.Partition, q.Floor); err != nil {
+		return Answer{}, fmt.Errorf("%s: %w", q.Pass, err)
+	}
+	if err := d.ledger.Spend(q.Partition, q.Floor); err != nil {
 		return Answer{}, fmt.Errorf("%s: %w", q.Pass, err)
 	}
 	d.mu.Lock()

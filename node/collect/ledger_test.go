@@ -109,6 +109,8 @@ func (o *owner) Drop(_ hashring.Partition, f hlc.Stamp) error {
 	return o.failing
 }
 
+func (o *owner) Spend(hashring.Partition, hlc.Stamp) error { return o.failing }
+
 func (o *owner) Dead(_ hashring.Partition, f hlc.Stamp, visit func([]byte, uint64, crdt.Record) bool) error {
 	keys := make([]string, 0, len(o.records))
 	for k := range o.records {

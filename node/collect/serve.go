@@ -123,13 +123,16 @@ func refuse(err error) error {
 		errors.Is(err, ErrLostListed), errors.Is(err, ErrTooMany), errors.Is(err, replica.ErrFloorAhead):
 		return &peer.Refusal{Code: peer.CodeInvalid, Detail: err.Error()}
 	}
+	if errors.Is(err, replica.ErrUndecided) { // it is being decided
+		return &peer.Refusal{Code: peer.CodeOverloaded, Detail: err.Error()}
+	}
 	return replica.Refuse(err)
 }
 
 // passing reports whether an owner may answer when it is asked again.
 func passing(err error) bool {
 	var no *peer.Refusal
-	if errors.Is(err, replica.ErrBehind) {
+	if errors.Is(err, replica.ErrBehind) || errors.Is(err, replica.ErrUndecided) {
 		return true
 	}
 	if !errors.As(err, &no) {

@@ -36,6 +36,8 @@ type Report struct {
 	// are up at the end; dead records that they Dropped, and late versions that
 	// they put Aside.
 	Rounds, RoundsOff, Dropped, Aside uint64
+	// Spent acceptor states that ended with rounds.
+	Spent uint64
 	// Serial operations at LOCAL_SERIAL and SERIAL, those at SERIAL among them, and
 	// those of unknown outcome.
 	Serial, Homed, SerialUnknown, SerialReplays int
@@ -53,13 +55,13 @@ type Report struct {
 func (r Report) String() string {
 	collected := ""
 	if r.Rounds+r.RoundsOff > 0 {
-		collected = fmt.Sprintf(", %d rounds (%d off) dropped %d records, %d late versions aside", r.Rounds, r.RoundsOff, r.Dropped, r.Aside)
+		collected = fmt.Sprintf(", %d rounds (%d off) dropped %d records and %d acceptor states, %d late versions aside", r.Rounds, r.RoundsOff, r.Dropped, r.Spent, r.Aside)
 	}
 	if r.SessionOps > 0 {
 		collected += fmt.Sprintf(", %d operations in sessions (%d behind), without tokens %d of %d broke a promise", r.SessionOps, r.SessionBehind, r.LooseBroken, r.LooseOps)
 	}
-	return fmt.Sprintf("seed %d: %v simulated, %d writes (%d acknowledged, %d unknown; %d replayed, %d doubtful), %d reads (%d with siblings), %d by consensus (%d for all regions, %d unknown, %d replayed), converged in %v%s; faults: %s",
-		r.Seed, r.Simulated.Round(time.Second), r.Writes, r.Acked, r.Unknown, r.Replays, r.Doubtful, r.Gets, r.SiblingReads, r.Serial, r.Homed, r.SerialUnknown, r.SerialReplays, r.Converged.Round(time.Millisecond), collected, r.Faults)
+	return fmt.Sprintf("seed %d: %v simulated, %d writes (%d acknowledged, %d unknown; %d replayed, %d doubtful), %d reads (%d with siblings), %d by consensus (%d for all regions, %d unknown, %d replayed, %d judged), converged in %v%s; faults: %s",
+		r.Seed, r.Simulated.Round(time.Second), r.Writes, r.Acked, r.Unknown, r.Replays, r.Doubtful, r.Gets, r.SiblingReads, r.Serial, r.Homed, r.SerialUnknown, r.SerialReplays, r.Judged, r.Converged.Round(time.Millisecond), collected, r.Faults)
 }
 
 // Simulate runs one history of the given length. It must be called inside a
@@ -130,6 +132,11 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 	if shape.Collect {
 		left := w.collectAll()
 		r.Rounds, r.Dropped, r.Aside, r.RoundsOff = w.collected()
+		for _, m := range w.all() {
+			if up := m.running.Load(); up != nil {
+				r.Spent += up.node.Replica().Stats().SerialSpent.Load()
+			}
+		}
 		if left != "" {
 			r.Problems = append(r.Problems, "I2: not collected: "+left)
 		}

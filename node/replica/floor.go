@@ -62,8 +62,12 @@ func (r *Replica) Promise(p hashring.Partition, floor hlc.Stamp) error {
 	return r.lift(p, wire.Floors{Promised: floor})
 }
 
-// Raise begins the late-message rule for p.
+// Raise begins the late-message rule for p, and takes part in nothing as old by
+// consensus any more. It fails with ErrUndecided while such a thing is undecided here.
 func (r *Replica) Raise(p hashring.Partition, floor hlc.Stamp) error {
+	if err := r.retireBallots(p, floor); err != nil {
+		return err
+	}
 	return r.lift(p, wire.Floors{Promised: floor, Raised: floor})
 }
 

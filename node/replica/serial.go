@@ -189,7 +189,7 @@ func (o *serialOp) Decide(tx storage.Txn) error {
 	case cas.Accept:
 		is, verdict = is.Accept(m, rec, o.r.serial.mins[p])
 	case cas.Commit:
-		if is.Committed < m.Decided {
+		if is.Committed < m.Decided && !(o.Mint && m.Decided < o.r.serial.mins[p]) {
 			verdict = cas.Missed
 		}
 	}
@@ -208,6 +208,9 @@ func (o *serialOp) Decide(tx storage.Txn) error {
 func (o *serialOp) commit(is cas.State, local crdt.Record) (cas.State, crdt.Record) {
 	m := &o.Message
 	is, took, verdict := is.Commit(m.Decided)
+	if verdict == cas.Missed && o.Mint && m.Decided < o.r.serial.mins[o.effect.part.id] {
+		verdict = cas.OK // it was committed by another way, and the state is spent since
+	}
 	rec := local
 	if took != nil {
 		rec = o.joined(local, took)

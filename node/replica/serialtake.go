@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -47,9 +46,13 @@ func (r *Replica) SerialStates(q wire.SerialStates) (wire.SerialPage, error) {
 	if len(q.After) > 0 {
 		lo = append(serialKey(nil, hashring.KeyHash(q.After), q.After), 0)
 	}
-	var page wire.SerialPage
+	lowest, err := r.durableMin(q.Partition)
+	if err != nil {
+		return wire.SerialPage{}, err
+	}
+	page := wire.SerialPage{Min: uint64(lowest)}
 	size, bad := 0, false
-	err := scanAll(r.engine, lo, hi, func(kv storage.KV, unreadable bool) bool {
+	err = scanAll(r.engine, lo, hi, func(kv storage.KV, unreadable bool) bool {
 		if size >= q.MaxBytes && size > 0 {
 			page.More = true
 			return false
@@ -93,14 +96,16 @@ func (r *Replica) TakeSerial(ctx context.Context, p hashring.Partition, ask func
 		if err != nil {
 			return err
 		}
-		if len(page.States) > 0 {
+		if len(page.States) > 0 || page.Min > 0 {
 			done := make(chan error, 1)
-			if err := r.mergeSerial(p, page.States, func(err error) { done <- err }); err != nil {
+			if err := r.mergeSerial(p, &page, func(err error) { done <- err }); err != nil {
 				return err
 			}
 			if err := <-done; err != nil {
 				return fmt.Errorf("merge acceptor states of partition %d: %w", p, err)
 			}
+		}
+		if len(page.States) > 0 {
 			q.After = page.States[len(page.States)-1].Key
 		}
 		if !page.More || len(page.States) == 0 {
@@ -109,9 +114,12 @@ func (r *Replica) TakeSerial(ctx context.Context, p hashring.Partition, ask func
 	}
 }
 
-func (r *Replica) mergeSerial(p hashring.Partition, states []wire.SerialState, done func(error)) error {
-	o := &mergeOp{r: r, p: p, done: done}
-	for _, s := range states {
+func (r *Replica) mergeSerial(p hashring.Partition, page *wire.SerialPage, done func(error)) error {
+	o := &mergeOp{r: r, p: p, min: cas.Ballot(page.Min), done: done}
+	if o.min > cas.MaxBallot {
+		return fmt.Errorf("%w: lowest ballot", wire.ErrMalformed)
+	}
+	for _, s := range page.States {
 		hash := hashring.KeyHash(s.Key)
 		theirs, err := cas.DecodeState(hash, s.State)
 		if err != nil || r.Partition(hash) != p {
@@ -134,6 +142,7 @@ type mergeOp struct {
 	r     *Replica
 	p     hashring.Partition
 	items []mergeItem
+	min   cas.Ballot // of who has them
 	size  int
 	done  func(error)
 }
@@ -145,6 +154,9 @@ func (o *mergeOp) Done(err error) { o.done(err) }
 func (o *mergeOp) Decide(tx storage.Txn) error {
 	part, err := o.r.decidedPart(o.p)
 	if err != nil {
+		return err
+	}
+	if err := o.r.raiseMin(tx, o.p, o.min); err != nil {
 		return err
 	}
 	was, is := make([]cas.State, len(o.items)), make([]cas.State, len(o.items))
@@ -183,14 +195,7 @@ func (r *Replica) startAhead(tx storage.Txn, part *partition) error {
 	}
 	s := &r.serial
 	now := cas.At(max(r.hlc.Now(), s.tops[part.id].Millis()) + forgotten.Milliseconds())
-	if now <= s.mins[part.id] {
-		return nil
-	}
-	s.mins[part.id] = now
-	if err := tx.Put(ballotsKey(part.id), binary.BigEndian.AppendUint64(nil, uint64(now))); err != nil {
-		return fmt.Errorf("write the lowest ballot of partition %d: %w", part.id, err)
-	}
-	return nil
+	return r.raiseMin(tx, part.id, now)
 }
 
 // unreadableState has this node take no part in the partition before it has

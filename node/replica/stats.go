@@ -28,6 +28,8 @@ type Stats struct {
 	// an unreadable state, and SerialFenced those that were asked of a home, or an
 	// epoch of it, that is over.
 	Serial, SerialRefused, SerialUnreadable, SerialFenced atomic.Uint64
+	// SerialSpent counts acceptor states that were deleted since nobody needs them.
+	SerialSpent atomic.Uint64
 	// Replayed counts requests that came again after they had been carried out.
 	Replayed atomic.Uint64
 	// Pruned dots: index entries given up, at most.

@@ -213,6 +213,8 @@ type SerialPage struct {
 	// More: there is a next page behind the last state.
 	More   bool
 	States []SerialState
+	// Min is the ballot below which who answers accepts nothing in the partition.
+	Min uint64
 }
 
 // SerialState is the state of one key, in its stored form.
@@ -229,6 +231,7 @@ func AppendSerialPage(dst []byte, m *SerialPage) []byte {
 		w.bytes(s.Key)
 		w.bytes(s.State)
 	}
+	w.uvarint(m.Min)
 	return w.b
 }
 
@@ -245,5 +248,6 @@ func DecodeSerialPage(b []byte) (SerialPage, error) {
 		}
 		m.States = append(m.States, s)
 	}
+	m.Min = r.uvarint()
 	return m, r.end()
 }

@@ -82,7 +82,7 @@ func TestSerialRoundTrip(t *testing.T) {
 				t.Fatalf("another key's: %v", err)
 			}
 		}
-		page := wire.SerialPage{More: true, States: []wire.SerialState{{Key: m.Key, State: []byte("s")}}}
+		page := wire.SerialPage{More: true, States: []wire.SerialState{{Key: m.Key, State: []byte("s")}}, Min: 1 << 40}
 		back, err := wire.DecodeSerialPage(wire.AppendSerialPage(nil, &page))
 		if err != nil || !back.More || len(back.States) != 1 || !bytes.Equal(back.States[0].Key, m.Key) {
 			t.Fatalf("%+v: %+v, %v", page, back, err)
