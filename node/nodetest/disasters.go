@@ -60,9 +60,11 @@ func SimulateDisasters(t testing.TB, seed uint64, shape Shape, length time.Durat
 	w.heal()
 	d.tell("healed")
 	calm := time.Now()
-	r := Report{Seed: seed, Story: d.story}
+	r := Report{Seed: seed}
 	problem := func(p string) { r.Problems = append(r.Problems, p) }
 	if w.hist.troubled() {
+		unwatch()
+		watch.Wait()
 		r.Problems, r.Story = w.hist.problems, d.story
 		return r
 	}
