@@ -33,6 +33,8 @@ const (
 const (
 	stateActive   = "ACTIVE"
 	stateDraining = "DRAINING"
+	// The name of a REMOVED region may be that of another one by now.
+	stateRemoved = "REMOVED"
 )
 
 // directoryOf refuses what cannot be gone by; nil for none.
@@ -48,11 +50,15 @@ func directoryOf(m *adminv1.RegionDirectory) (*directory, error) {
 		switch {
 		case r.Name == "" || len(r.Name) > maxPlaceName:
 			return nil, fmt.Errorf("the map has a region whose name has %d bytes", len(r.Name))
-		case d.place(r.Name) != nil:
+		case d.place(r.Name) == nil:
+			d.places = append(d.places, place{name: r.Name})
+		case r.State == stateRemoved: // one that had the name before, or an older one
+			continue
+		case d.place(r.Name).state != stateRemoved:
 			return nil, fmt.Errorf("the map has region %q twice", r.Name)
 		}
 		addrs := slices.DeleteFunc(slices.Clone(r.ClientAddrs), func(a string) bool { return a == "" })
-		d.places = append(d.places, place{name: r.Name, state: r.State, addrs: addrs[:min(len(addrs), maxPlaceAddrs)]})
+		*d.place(r.Name) = place{name: r.Name, state: r.State, addrs: addrs[:min(len(addrs), maxPlaceAddrs)]}
 	}
 	return d, nil
 }
