@@ -155,8 +155,11 @@ func (r *rehearsal) eventually(within time.Duration, ok func(context.Context) er
 			return nil
 		}
 		select {
-		case <-tick.C:
 		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+		if ctx.Err() != nil { // what is done once is not done again, see step
 			return err
 		}
 	}

@@ -57,6 +57,7 @@ type Steer struct {
 	stage   [2]uint64 // the operation's id, and its stage
 	kind    failover.Kind
 	barrier [][]*crdt.Clock // of each of the stage's covers
+	late    failover.Missing
 	nudged  time.Time
 }
 
@@ -167,12 +168,15 @@ func (s *Steer) facts(ctx context.Context, m *regionmap.Map, o *failover.Operati
 			f.Why = err.Error()
 			return f
 		}
-		s.stage, s.kind, s.barrier = at, o.Kind, barrier
+		s.stage, s.kind, s.barrier, s.late = at, o.Kind, barrier, failover.Missing{}
 		if o.Kind == failover.Failback && o.Had.Whole() && !o.Missing.Counted {
 			if c, err := s.deps.Clocks(ctx, o.Region, idOf(m, o.Region)); err == nil {
-				o.Missing = failover.Compare(c.Seen(), o.Had.Clocks(len(c)))
+				s.late = failover.Compare(c.Seen(), o.Had.Clocks(len(c)))
 			}
 		}
+	}
+	if s.late.Counted && !o.Missing.Counted { // counted once, though the stage may wait for long
+		o.Missing = s.late
 	}
 	for i, c := range stage.Covers {
 		lack := s.lack(ctx, m, o, c, s.barrier[i])
