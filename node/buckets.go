@@ -33,11 +33,14 @@ func (n *Node) home(bucket string) home.Home {
 	if moved, ok := known.Map.Home(bucket); ok {
 		h.Region, h.Epoch = moved.Region, home.Epoch(min(moved.Epoch, uint64(home.MaxEpoch)))
 	}
+	h.Lapsed = h.Region == string(n.cfg.Topology.Region) && !n.world.Leased()
 	switch s := known.Map.State(h.Region); {
 	case known.Contested:
 		h.Closed = "the map of regions is contested"
 	case !s.Counts():
 		h.Closed = "the region is " + s.String()
+	case h.Lapsed:
+		h.Closed = "its lease has run out, too few other regions grant it one"
 	}
 	return h
 }

@@ -259,3 +259,12 @@ func (o regionsOps) Abort(ctx context.Context, force bool) error {
 	_, err := o.n.steer.Abort(ctx, force)
 	return err
 }
+
+// SetLease implements api.Regions.
+func (o regionsOps) SetLease(ctx context.Context, lease time.Duration, force bool) error {
+	if o.n.world == nil {
+		return errOneRegion
+	}
+	_, err := o.n.world.SetLease(ctx, lease, force)
+	return err
+}

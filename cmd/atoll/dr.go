@@ -31,7 +31,7 @@ what cannot be known, is told in docs/dr.md; the steps are in deploy/runbooks.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(drStatusCommand(), drPlanCommand(), drWaitCommand(), drAbortCommand(), drDrillCommand())
+	cmd.AddCommand(drStatusCommand(), drPlanCommand(), drWaitCommand(), drAbortCommand(), drDrillCommand(), drLeaseCommand())
 	for _, s := range []drSpec{
 		{"switchover", "Take a region out of service, and lose nothing",
 			`Take REGION out of service: clients are told to move, its writes stop, the others get

@@ -14,6 +14,9 @@ func regionsDegraded(st *adminv1.GetRegionsResponse) (bad []string) {
 	if st.Map.Contested {
 		bad = append(bad, "two maps of regions have one number: no consensus of all regions until the map is changed again")
 	}
+	if l := st.Map.LeaseMs; l > 0 && !st.Map.LeaseBinds {
+		bad = append(bad, "the lease does not bind yet: not all nodes are known to go by it, and a failover may leave two homes")
+	}
 	for _, r := range st.Map.Regions {
 		if r.State != "ACTIVE" && r.State != "REMOVED" {
 			bad = append(bad, fmt.Sprintf("region %s is %s", r.Name, r.State))
@@ -51,6 +54,9 @@ func regionsTable(w io.Writer, st *adminv1.GetRegionsResponse) error {
 		rows.AppendRow([]any{r.Name, r.Id, r.State, r.Fence, homes})
 	}
 	rows.Render()
+	if _, err := fmt.Fprintln(w, leaseText(st.Map)); err != nil {
+		return err
+	}
 	if o := st.Operation; o != nil {
 		if _, err := fmt.Fprintf(w, "\n%s\n", operationLine(o)); err != nil {
 			return err

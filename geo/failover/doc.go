@@ -19,6 +19,8 @@
 //	F3  A region is counted by all nodes that answer before it is ACTIVE.
 //	F4  Homes leave a region that lives only when nothing that was proposed there is
 //	    undecided any more, and what was decided is in the others.
+//	F5  Homes leave a region that may live unseen only when no lease holds there any
+//	    more; without leases nobody can say so (regionmap.Lease).
 //
 // The picture of the stages in docs/dr.md is made from the table here; a test holds
 // them equal.

@@ -76,6 +76,10 @@ func TestLines(t *testing.T) {
 					f.Undecided.Writes = 1
 					return o.At().Settled
 				},
+				"a lease may hold": func(f *Facts) bool {
+					f.Leased = "for 3 s yet"
+					return o.At().Lapsed
+				},
 				"nobody says what is undecided": func(f *Facts) bool {
 					f.Undecided = Lack{}
 					return o.At().Settled

@@ -54,6 +54,8 @@ type Facts struct {
 	Why   string
 	// Undecided is, for a stage that settles, how many proposals are undecided there.
 	Undecided Lack
+	// Leased is, for a stage that waits for leases, why one may still hold; "" for none.
+	Leased string
 }
 
 // Lack is what is missing for a cover.
@@ -164,6 +166,9 @@ func (o *Operation) Waits(f *Facts) string {
 		if silent := f.Silent[o.Region]; s.Strict && len(silent) > 0 {
 			why = append(why, fmt.Sprintf("no answer from %s of %s", strings.Join(silent, ", "), o.Region))
 		}
+	}
+	if s.Lapsed && f.Leased != "" {
+		why = append(why, f.Leased)
 	}
 	switch {
 	case !s.Settled:

@@ -71,6 +71,8 @@ type Stage struct {
 	Covers        []Cover
 	// Settled: no owner in the subject holds a proposal at SERIAL that is undecided.
 	Settled bool
+	// Lapsed: no node of the subject has a lease any more by which it decides at SERIAL.
+	Lapsed bool
 	// Last: there is nothing to wait for any more.
 	Last bool
 	// Abort is whether it can be taken back from here.
@@ -93,7 +95,7 @@ func Stages(k Kind) []Stage {
 	case Failover:
 		return []Stage{
 			{Name: "fencing", State: regionmap.Fenced, Aware: true, Abort: true, Doing: "nobody waits for the lost region any more"},
-			{Name: "levelling", Covers: []Cover{{Of: Others, At: Others, Own: true}}, Abort: true, Doing: "survivors give each other what only some of them have of it"},
+			{Name: "levelling", Covers: []Cover{{Of: Others, At: Others, Own: true}}, Lapsed: true, Abort: true, Doing: "survivors give each other what only some of them have of it"},
 			{Name: "moved", Homes: true, Last: true, Doing: "homes are moved; the survivors serve everything"},
 		}
 	case Failback:
@@ -119,7 +121,7 @@ func Stages(k Kind) []Stage {
 		}
 	case Remove:
 		return []Stage{
-			{Name: "levelling", Covers: []Cover{{Of: Others, At: Others, Own: true}}, Abort: true, Doing: "those that stay give each other what only some of them have of it"},
+			{Name: "levelling", Covers: []Cover{{Of: Others, At: Others, Own: true}}, Lapsed: true, Abort: true, Doing: "those that stay give each other what only some of them have of it"},
 			{Name: "removing", State: regionmap.Removed, Homes: true, Aware: true, Doing: "nobody asks the region, keeps anything for it, or serves it any more"},
 			{Name: "removed", Last: true, Doing: "it is gone for good"},
 		}
@@ -162,6 +164,9 @@ func (s Stage) guards() (out []string) {
 	}
 	if s.Settled {
 		out = append(out, "all nodes of the region hold nothing undecided")
+	}
+	if s.Lapsed {
+		out = append(out, "leases of the region have run out, where there are leases")
 	}
 	whose := func(own bool) string {
 		if own {

@@ -32,6 +32,9 @@ func (m *Map) Set(name string, s State) error {
 	case !slices.Contains(allowed[r.State], s):
 		return fmt.Errorf("region %s is %s, and cannot become %s", name, r.State, s)
 	}
+	if s.Counts() && !r.State.Counts() {
+		m.Lease.Among = 0 // nodes that do not know yet count fewer
+	}
 	r.State = s
 	if s == Fenced {
 		r.Fence++

@@ -12,7 +12,7 @@ import (
 // The encodings. A map, whose equal contents have equal bytes:
 //
 //	uvarint   n
-//	1 byte    flags: 1 forced, 2 some region has a contact
+//	1 byte    flags: 1 forced, 2 some region has a contact, 4 there is a lease
 //	1 byte    the region of the change
 //	uvarint   number of regions, then each:
 //	  bytes     name
@@ -26,6 +26,8 @@ import (
 //	  bytes     region
 //	  uvarint   epoch
 //	bytes     operation
+//	uvarint   milliseconds of the lease, and
+//	uvarint   whom it binds, if there is one
 //
 // What is known: 1 byte flags (1 there is a map, 2 contested), and the map.
 // A register: promised and accepted ballot (uvarint round, 1 byte region, uvarint
@@ -46,7 +48,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func AppendMap(dst []byte, m *Map) []byte {
 	dst = binary.AppendUvarint(dst, m.N)
 	contacts := slices.ContainsFunc(m.Regions, func(r Region) bool { return !r.Contact.Empty() })
-	dst = append(dst, flag(m.Forced, 1)|flag(contacts, 2), m.By)
+	dst = append(dst, flag(m.Forced, 1)|flag(contacts, 2)|flag(m.Lease.Ms > 0, 4), m.By)
 	dst = binary.AppendUvarint(dst, uint64(len(m.Regions)))
 	for _, r := range m.Regions {
 		dst = appendString(dst, r.Name)
@@ -61,7 +63,11 @@ func AppendMap(dst []byte, m *Map) []byte {
 		dst = appendString(appendString(dst, h.Bucket), h.Region)
 		dst = binary.AppendUvarint(dst, h.Epoch)
 	}
-	return append(binary.AppendUvarint(dst, uint64(len(m.Operation))), m.Operation...)
+	dst = append(binary.AppendUvarint(dst, uint64(len(m.Operation))), m.Operation...)
+	if m.Lease.Ms > 0 {
+		dst = binary.AppendUvarint(binary.AppendUvarint(dst, m.Lease.Ms), m.Lease.Among)
+	}
+	return dst
 }
 
 func flag(set bool, bit byte) byte {
@@ -164,7 +170,7 @@ func (d *decoder) known() Known {
 
 func (d *decoder) theMap() *Map {
 	m := &Map{Version: Version{N: d.Uvarint()}}
-	flags := d.Flags(3)
+	flags := d.Flags(7)
 	m.Forced, m.By = flags&1 != 0, d.Byte()
 	contacts := false
 	for range d.Count(MaxRegions, 4) {
@@ -181,6 +187,10 @@ func (d *decoder) theMap() *Map {
 	}
 	if op := d.Bytes(MaxOperation); len(op) > 0 {
 		m.Operation = append([]byte(nil), op...)
+	}
+	if flags&4 != 0 {
+		m.Lease = Lease{Ms: d.Uvarint(), Among: d.Uvarint()}
+		d.Bad = d.Bad || m.Lease.Ms == 0
 	}
 	if !d.Bad && m.Check() != nil {
 		d.Bad = true

@@ -105,6 +105,8 @@ type Map struct {
 	Version
 	Regions []Region // by ID
 	Homes   []Home   // by bucket
+	// Lease by which homes decide.
+	Lease Lease
 	// Operation is what is under way, or was last, in the encoding of package
 	// failover; empty before the first.
 	Operation []byte
@@ -225,6 +227,9 @@ func (m *Map) Check() error {
 		case i > 0 && m.Homes[i-1].Bucket >= h.Bucket:
 			return bad("homes do not ascend")
 		}
+	}
+	if l := m.Lease; l.Ms == 0 && l.Among != 0 || l.Ms > MaxLease || l.Ms != 0 && l.Ms < MinLease {
+		return bad("a lease of %d ms", l.Ms)
 	}
 	if len(m.Operation) > MaxOperation {
 		return bad("an operation of %d bytes", len(m.Operation))

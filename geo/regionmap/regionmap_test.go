@@ -28,6 +28,9 @@ func drawMap(t *rapid.T, label string) *Map {
 	if rapid.Bool().Draw(t, label+" home") {
 		m.SetHome("cart", "us")
 	}
+	if rapid.Bool().Draw(t, label+" lease") {
+		m.Lease = Lease{Ms: 6000, Among: rapid.Uint64Range(0, 14).Draw(t, label+" among")}
+	}
 	if rapid.Bool().Draw(t, label+" operation") {
 		m.Operation = []byte("op")
 	}

@@ -66,6 +66,8 @@ const (
 	NoLevelling = "no-levelling"
 	// NoSettling moves homes away although something is undecided there.
 	NoSettling = "no-settling"
+	// NoLease decides at SERIAL without a lease.
+	NoLease = "no-lease"
 	// StaleMap goes by the map of regions that was heard last, old or not.
 	StaleMap = "stale-map"
 	// AckBeforeApply acknowledges what came from another region, and then applies it.
@@ -104,6 +106,7 @@ var All = []struct{ Name, Breaks string }{
 	{LastCommit, "what a decision has passed over is dead"},
 	{NoLevelling, "survivors of a region are equal before they go on without it"},
 	{NoSettling, "nothing is undecided in a home when it moves by a switchover"},
+	{NoLease, "who is cut off decides nothing when its lease has run out"},
 	{StaleMap, "a map of regions replaces only older ones"},
 	{AckBeforeApply, "what is acknowledged to another region is durable here"},
 	{Republish, "a foreign record is not published again"},

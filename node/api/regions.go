@@ -3,8 +3,10 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/atolldb/atoll/geo/failover"
 	"github.com/atolldb/atoll/geo/regionmap"
@@ -21,6 +23,8 @@ type Regions interface {
 	Plan(ctx context.Context, a regions.Ask) (regions.Plan, error)
 	Begin(ctx context.Context, a regions.Ask) (regions.Plan, error)
 	Abort(ctx context.Context, force bool) error
+	// SetLease has homes decide only with a lease that long, 0 for without one.
+	SetLease(ctx context.Context, lease time.Duration, force bool) error
 }
 
 // RegionsView is what a node knows of the map, and of what is under way.
@@ -62,6 +66,7 @@ func (s *RegionsService) GetRegions(ctx context.Context, _ *adminv1.GetRegionsRe
 func regionMap(k regionmap.Known) *adminv1.RegionMap {
 	m := k.Map
 	out := &adminv1.RegionMap{Version: m.N, Forced: m.Forced, By: uint32(m.By), Contested: k.Contested}
+	out.LeaseMs, out.LeaseBinds = m.Lease.Ms, m.Lease.Ms > 0 && m.Bound()
 	for _, r := range m.Regions {
 		out.Regions = append(out.Regions, &adminv1.RegionState{Name: r.Name, Id: uint32(r.ID), State: r.State.String(), Fence: r.Fence})
 	}
@@ -210,6 +215,21 @@ func (s *RegionsService) AbortOperation(ctx context.Context, q *adminv1.AbortOpe
 		return nil, regionsStatus(ctx, err)
 	}
 	return &adminv1.AbortOperationResponse{Operation: regionOperation(v.Operation, v.Waits)}, nil
+}
+
+// SetLease serves Regions.SetLease.
+func (s *RegionsService) SetLease(ctx context.Context, q *adminv1.SetLeaseRequest) (*adminv1.SetLeaseResponse, error) {
+	if ms := q.GetLeaseMs(); ms > regionmap.MaxLease || ms != 0 && ms < regionmap.MinLease {
+		return nil, regionsStatus(ctx, invalid("lease_ms", "a lease that is too short or too long", fmt.Sprintf("0, or %d to %d", regionmap.MinLease, regionmap.MaxLease), fmt.Sprint(ms)))
+	}
+	if err := s.ops.SetLease(ctx, time.Duration(q.GetLeaseMs())*time.Millisecond, q.GetForce()); err != nil {
+		return nil, regionsStatus(ctx, err)
+	}
+	v, err := s.ops.View(ctx)
+	if err != nil {
+		return nil, regionsStatus(ctx, err)
+	}
+	return &adminv1.SetLeaseResponse{Map: regionMap(v.Known)}, nil
 }
 
 // regionsStatus says of each error whether something was changed.

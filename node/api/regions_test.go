@@ -86,6 +86,11 @@ func TestRegionsBadInput(t *testing.T) {
 	if _, err := s.BeginOperation(t.Context(), &adminv1.BeginOperationRequest{}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("nothing asked for: %v", err)
 	}
+	for _, ms := range []uint64{1, 4999, 300_001, 1 << 63} {
+		if _, err := s.SetLease(t.Context(), &adminv1.SetLeaseRequest{LeaseMs: ms}); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "field lease_ms") {
+			t.Errorf("a lease of %d ms: %v", ms, err)
+		}
+	}
 	if r.asked != (regions.Ask{}) {
 		t.Errorf("bad input got through: %+v", r.asked)
 	}

@@ -240,12 +240,32 @@ func (sk *serialKey) ends(res serialResult) {
 	r := sk.run
 	sk.run = nil
 	r.timer.Stop()
+	sk.tooLate(r, &res)
 	res.fenced, res.ended, res.carried = r.fenced, r.ended, r.carried
 	if r.barred && res.Err == nil && res.Result == cas.Refused && !r.ended && !r.carried && r.fenced == nil {
 		res.Err = sk.c.localError(replica.ErrClockSkew)
 	}
 	sk.todo = append(sk.todo, func() { r.done(res) })
 	sk.next()
+}
+
+// tooLate takes back a result that may not be the last word any more: where the home
+// has a lease that ran out meanwhile, or has moved, another region may have decided
+// before this was. A write may have been decided all the same.
+func (sk *serialKey) tooLate(r *serialRun, res *serialResult) {
+	if r.home == 0 || res.Err != nil || res.Result != cas.Done && res.Result != cas.Failed {
+		return
+	}
+	h := sk.c.homeOf(&sk.k)
+	if h.Epoch == r.home && !h.Lapsed {
+		return
+	}
+	r.fenced = &home.Fenced{Asked: r.home, Known: h}
+	if r.op.Write != nil && res.Result == cas.Done {
+		res.Outcome = cas.Outcome{Result: cas.Unknown}
+		return
+	}
+	res.Outcome = cas.Outcome{Result: cas.Refused}
 }
 
 // expire ends an operation at its deadline.

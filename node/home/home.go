@@ -16,6 +16,8 @@
 //	    any key in the region before serves the one before any more (they know of
 //	    the new one, or hold the old one to be closed), and when what that region
 //	    had decided until then is here.
+//	O4  Where there are leases, what was decided is answered only while the lease still
+//	    holds: so it was decided before another region can have begun.
 package home
 
 import "fmt"
@@ -35,6 +37,9 @@ type Home struct {
 	// Closed says why the region decides nothing now, for people: it is being
 	// drained, or fenced, or its lease has run out. "" while it does.
 	Closed string
+	// Lapsed: time has ended that, and not what somebody knows; so another region may
+	// have decided since, unheard.
+	Lapsed bool
 }
 
 // Of tells the home of a bucket by what the node knows now. It is asked with

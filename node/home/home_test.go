@@ -61,11 +61,11 @@ func TestFencedSays(t *testing.T) {
 		want  string
 	}{
 		{Home{}, 1, "no home region"},
-		{Home{"eu", 2, "drained"}, 2, "eu decides nothing now: drained"},
-		{Home{"eu", 2, ""}, 3, "not known here yet"},
-		{Home{"eu", 2, ""}, 1, "is eu since epoch 2"},
-		{Home{"us", 2, ""}, 2, "home is us"},
-		{Home{"eu", 2, "drained"}, 1, "is eu since epoch 2"},
+		{Home{Region: "eu", Epoch: 2, Closed: "drained"}, 2, "eu decides nothing now: drained"},
+		{Home{Region: "eu", Epoch: 2, Closed: ""}, 3, "not known here yet"},
+		{Home{Region: "eu", Epoch: 2, Closed: ""}, 1, "is eu since epoch 2"},
+		{Home{Region: "us", Epoch: 2, Closed: ""}, 2, "home is us"},
+		{Home{Region: "eu", Epoch: 2, Closed: "drained"}, 1, "is eu since epoch 2"},
 	} {
 		if got := c.h.Decides("eu", c.asked).Error(); !strings.Contains(got, c.want) {
 			t.Errorf("%+v, %d: %s", c.h, c.asked, got)

@@ -65,35 +65,30 @@ func (w *World) moveHome(t *testing.T) (left int) {
 		work.Go(func() { d.run(ctx) })
 	}
 	w.fabric.SetAll(memnet.Faults{MinDelay: time.Millisecond, MaxDelay: 30 * time.Millisecond, Drop: 0.15})
+	for began := time.Now(); time.Since(began) < 4*time.Second; {
+		time.Sleep(time.Duration(w.rng.IntN(700)) * time.Millisecond)
+		m := w.member(w.ids(a)[w.rng.IntN(w.shape.Nodes)])
+		w.Crash(m)
+		time.Sleep(time.Duration(w.rng.IntN(100)) * time.Millisecond)
+		w.Start(m)
+	}
 	fenced := make(chan int, 1)
-	go func() {
-		// Nodes of the old home crash, one at a time, until one of them knows: and then
-		// what is undecided when all of them refuse.
+	go func() { // what is undecided when all of the old home refuse
 		for {
-			n, aware, any := 0, true, false
+			n, aware := 0, true
 			for _, m := range w.all() {
 				if up := m.running.Load(); m.region == a && up != nil {
-					knows := up.node.RegionMap().Map.State(w.name(a)) == regionmap.Fenced
-					aware, any = aware && knows, any || knows
+					aware = aware && up.node.RegionMap().Map.State(w.name(a)) == regionmap.Fenced
 					n += up.node.Replica().SerialPendingCount()
 				}
 			}
-			switch {
-			case aware || ctx.Err() != nil:
+			if aware || ctx.Err() != nil {
 				fenced <- n
 				return
-			case any:
-				time.Sleep(time.Millisecond)
-			default:
-				time.Sleep(time.Duration(w.rng.IntN(700)) * time.Millisecond)
-				m := w.member(w.ids(a)[w.rng.IntN(w.shape.Nodes)])
-				w.Crash(m)
-				time.Sleep(time.Duration(w.rng.IntN(100)) * time.Millisecond)
-				w.Start(m)
 			}
+			time.Sleep(time.Millisecond)
 		}
 	}()
-	time.Sleep(3 * time.Second)
 	w.carryOutBy(t, b, regions.Ask{Kind: failover.Switchover, Region: w.name(a), Force: true})
 	left = <-fenced
 	w.fabric.SetAll(calmLinks)

@@ -76,6 +76,7 @@ var direct = map[string]direction{
 	planted.HideLosses:     {"node/nodetest", "TestLossIsTold"},
 	planted.NoLevelling:    {"node/nodetest", "TestRegionLost"},
 	planted.NoSettling:     {"node/nodetest", "TestUndecidedMoves"},
+	planted.NoLease:        {"node/nodetest", "TestLease"},
 	planted.StaleMap:       {"node/regions", "TestOldMaps"},
 	planted.AckBeforeApply: {"geo", "TestDrainJudgesBatches"},
 	planted.SpendPromises:  {"node/replica", "TestSpendStates"},

@@ -15,6 +15,8 @@
 //	    acceptor a region, whoever of its nodes is asked. A store that has lost its
 //	    state has lost its promises, too; then a change that was under way may be
 //	    contested, which is seen and stops what must not happen twice.
+//	M4  A grant of a lease counts from no later than when the store of whoever gives it
+//	    took a write that did not know yet that the region is out.
 //
 // Run owns the goroutine that tells and keeps; requests of others are served on
 // goroutines of their own, at most maxServing at a time.

@@ -90,6 +90,7 @@ func (s *Steer) Plan(ctx context.Context, a Ask) (Plan, error) {
 	switch a.Kind {
 	case failover.Failover:
 		add(!subject, "lost", "nodes of %s answer: %v; a region that lives is switched over", a.Region, subject)
+		add(true, "homes", "%s", s.twoHomes(m, a.Region))
 		p.Missing = s.missing(ctx, m, &o, others)
 		add(p.Missing.Counted, "counted", "what %s told the survivors, and when it was heard: %v", a.Region, p.Missing.Counted)
 	case failover.Switchover:

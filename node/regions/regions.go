@@ -49,6 +49,8 @@ type Regions struct {
 	deps Deps
 
 	known   atomic.Pointer[regionmap.Known]
+	kept    atomic.Uint64 // the number of the map that is on the disk
+	leases  leases
 	news    chan struct{} // room for one: there is something to tell and keep
 	serving chan struct{}
 
@@ -81,6 +83,7 @@ func New(cfg Config, deps Deps) *Regions {
 		}
 	}
 	r.known.Store(&first)
+	r.kept.Store(first.Map.N)
 	return r
 }
 
@@ -134,6 +137,7 @@ func (r *Regions) Run(ctx context.Context) error {
 		}
 		r.sync(ctx, &left)
 		r.ask()
+		r.renew()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -145,14 +149,14 @@ func (r *Regions) Run(ctx context.Context) error {
 
 // keep writes what is known to the disk; it reports whether it is there.
 func (r *Regions) keep(k regionmap.Known) bool {
-	if r.deps.Keep == nil {
-		return true
+	if r.deps.Keep != nil {
+		if err := r.deps.Keep(regionmap.EncodeKnown(k)); err != nil {
+			r.deps.Log.Warn("the map of regions is not kept on the disk", "error", err)
+			return false
+		}
 	}
-	err := r.deps.Keep(regionmap.EncodeKnown(k))
-	if err != nil {
-		r.deps.Log.Warn("the map of regions is not kept on the disk", "error", err)
-	}
-	return err == nil
+	r.kept.Store(k.Map.N)
+	return true
 }
 
 // lingering is what the store has accepted and nobody has decided, and since when.

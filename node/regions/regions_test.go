@@ -228,7 +228,7 @@ func TestBadMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEarth(t, "a", "b")
 		known := regionmap.EncodeKnown(e.nodes["a1"].Known())
-		for _, body := range [][]byte{nil, {askTell}, {9}, append([]byte{askAccept}, known...), append([]byte{askPrepare}, known...), append([]byte{7}, regionmap.EncodeRegister(regionmap.Register{})...), append([]byte{askAccept}, regionmap.EncodeRegister(regionmap.Register{})...)} {
+		for _, body := range [][]byte{nil, {askTell}, {9}, {askGrant}, {askGrant, 1}, {askGrant, 1, 2}, append([]byte{askAccept}, known...), append([]byte{askPrepare}, known...), append([]byte{7}, regionmap.EncodeRegister(regionmap.Register{})...), append([]byte{askAccept}, regionmap.EncodeRegister(regionmap.Register{})...)} {
 			var got error
 			e.nodes["a1"].Handle(peer.Request{Verb: peer.VerbRegions, Timeout: time.Second, Body: body}, func(_ []byte, err error) { got = err })
 			var refused *peer.Refusal
@@ -281,5 +281,52 @@ func TestFinish(t *testing.T) {
 		}
 		time.Sleep(20 * time.Second)
 		e.all(1, "c", regionmap.Fenced, "a", "b", "c")
+	})
+}
+
+// A node holds a lease while enough other regions answer, and by their stores: not by a
+// node that its own store has left, and not from a region that knows it to be out.
+func TestGrants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEarth(t, "a", "b", "c")
+		leased := func(want bool, what string) {
+			t.Helper()
+			if got := e.nodes["a1"].Leased(); got != want {
+				t.Errorf("%s: a lease: %v", what, got)
+			}
+		}
+		leased(true, "no leases")
+		if _, err := e.nodes["b1"].SetLease(t.Context(), time.Second, false); !errors.Is(err, regionmap.ErrInvalid) {
+			t.Errorf("a lease of a second: %v", err)
+		}
+		if _, err := e.nodes["b1"].SetLease(t.Context(), 8*time.Second, false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		leased(true, "all are there")
+		e.lose("b")
+		time.Sleep(20 * time.Second)
+		leased(true, "c is there")
+		e.stores["c"].SetDown(true)
+		time.Sleep(5 * time.Second)
+		leased(true, "c has granted it before")
+		time.Sleep(5 * time.Second)
+		leased(false, "no store of another region says anything")
+		e.stores["c"].SetDown(false)
+		time.Sleep(10 * time.Second)
+		leased(true, "c is there again")
+		e.back("b")
+		time.Sleep(10 * time.Second)
+		// A node of a alone, which hears nothing: c and b go on without it.
+		e.fabric.Partition([]topology.NodeID{"a1"}, []topology.NodeID{"a2"})
+		if _, err := e.nodes["b1"].Change(t.Context(), false, set("a", regionmap.Fenced)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(9 * time.Second)
+		leased(false, "a is fenced")
+		body := append([]byte{askGrant, 1}, regionmap.EncodeKnown(regionmap.Known{})...)
+		if _, err := peer.Call(t.Context(), e.nodes["a2"].deps.Transport, "c1", peer.Request{Verb: peer.VerbRegions, Timeout: 3 * time.Second, Body: body}); err == nil {
+			t.Error("a region that is fenced is granted a lease")
+		}
 	})
 }

@@ -2,6 +2,7 @@ package regions
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -20,6 +21,11 @@ const (
 	askPrepare = 2
 	askAccept  = 3
 	askLook    = 4
+	// askGrant is for a lease: 1 byte, the asker's region, and what it knows. The answer
+	// is how many nanoseconds ago the store has said what it rests on, 8 bytes, and what
+	// is known. askKept is for the number of the map that is on the disk, 8 bytes.
+	askGrant = 5
+	askKept  = 6
 )
 
 // Handle serves VerbRegions; it reports whether req was that.
@@ -47,12 +53,36 @@ func (r *Regions) Handle(req peer.Request, reply peer.Done) bool {
 		reply(regionmap.EncodeKnown(mine), nil)
 		return true
 	}
-	asked, err := regionmap.DecodeRegister(body)
+	if kind == askKept {
+		reply(binary.BigEndian.AppendUint64(nil, r.kept.Load()), nil)
+		return true
+	}
+	var do func(context.Context) ([]byte, error)
+	asked, err := regionmap.Register{}, error(nil)
+	if kind == askGrant {
+		var theirs regionmap.Known
+		if len(body) == 0 {
+			err = regionmap.ErrMalformed
+		} else {
+			theirs, err = regionmap.DecodeKnown(body[1:])
+			asker := body[0]
+			do = func(ctx context.Context) ([]byte, error) { return r.grantTo(ctx, asker, theirs) }
+		}
+	} else {
+		asked, err = regionmap.DecodeRegister(body)
+		do = func(ctx context.Context) ([]byte, error) {
+			reg, err := r.vote(ctx, kind, asked)
+			if err != nil {
+				return nil, err
+			}
+			return regionmap.EncodeRegister(reg), nil
+		}
+	}
 	switch {
 	case err != nil:
 		invalid(err)
 		return true
-	case kind != askLook && kind != askPrepare && (kind != askAccept || asked.Accepted == nil):
+	case kind != askGrant && kind != askLook && kind != askPrepare && (kind != askAccept || asked.Accepted == nil):
 		invalid(fmt.Errorf("unknown question %d about the map of regions", kind))
 		return true
 	}
@@ -66,12 +96,12 @@ func (r *Regions) Handle(req peer.Request, reply peer.Done) bool {
 		defer func() { <-r.serving }()
 		ctx, stop := context.WithTimeout(context.Background(), min(req.Timeout, storeTimeout))
 		defer stop()
-		reg, err := r.vote(ctx, kind, asked)
+		b, err := do(ctx)
 		if err != nil {
 			reply(nil, &peer.Refusal{Code: peer.CodeUnknown, Detail: err.Error()})
 			return
 		}
-		reply(regionmap.EncodeRegister(reg), nil)
+		reply(b, nil)
 	}()
 	return true
 }

@@ -58,6 +58,7 @@ type Steer struct {
 	kind    failover.Kind
 	barrier [][]*crdt.Clock // of each of the stage's covers
 	late    failover.Missing
+	shut    shut
 	nudged  time.Time
 }
 
@@ -83,6 +84,8 @@ func (s *Steer) Run(ctx context.Context) error {
 		rest := steerIdle
 		if o := s.mine(); o != nil {
 			rest = s.turn(ctx, o)
+		} else {
+			s.bind(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -155,6 +158,9 @@ func (s *Steer) facts(ctx context.Context, m *regionmap.Map, o *failover.Operati
 	stage := o.At()
 	if stage.Aware {
 		f.Unaware, f.Silent = s.aware(ctx, m, o)
+	}
+	if o.Kind == failover.Failover || o.Kind == failover.Remove {
+		f.Leased = s.lapse(ctx, m, o)
 	}
 	if stage.Settled {
 		f.Undecided = s.settle(ctx, o.Region)

@@ -134,7 +134,11 @@ type RegionMap struct {
 	Contested bool           `protobuf:"varint,4,opt,name=contested,proto3" json:"contested,omitempty"`
 	Regions   []*RegionState `protobuf:"bytes,5,rep,name=regions,proto3" json:"regions,omitempty"`
 	// Homes that were moved; a bucket that is not here has the one of its definition.
-	Homes         []*RegionHome `protobuf:"bytes,6,rep,name=homes,proto3" json:"homes,omitempty"`
+	Homes []*RegionHome `protobuf:"bytes,6,rep,name=homes,proto3" json:"homes,omitempty"`
+	// Lease_ms is how long a lease holds by which a home decides, 0 for none. Lease_binds:
+	// all nodes are known to go by it, so a failover never leaves two homes.
+	LeaseMs       uint64 `protobuf:"varint,7,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	LeaseBinds    bool   `protobuf:"varint,8,opt,name=lease_binds,json=leaseBinds,proto3" json:"lease_binds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -209,6 +213,20 @@ func (x *RegionMap) GetHomes() []*RegionHome {
 		return x.Homes
 	}
 	return nil
+}
+
+func (x *RegionMap) GetLeaseMs() uint64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *RegionMap) GetLeaseBinds() bool {
+	if x != nil {
+		return x.LeaseBinds
+	}
+	return false
 }
 
 type RegionState struct {
@@ -1212,6 +1230,104 @@ func (x *AbortOperationResponse) GetOperation() *RegionOperation {
 	return nil
 }
 
+type SetLeaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Lease_ms is 0 for no lease, or 5000 to 300000.
+	LeaseMs uint64 `protobuf:"varint,1,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	// Force needs no majority of regions.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLeaseRequest) Reset() {
+	*x = SetLeaseRequest{}
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLeaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLeaseRequest) ProtoMessage() {}
+
+func (x *SetLeaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLeaseRequest.ProtoReflect.Descriptor instead.
+func (*SetLeaseRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SetLeaseRequest) GetLeaseMs() uint64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *SetLeaseRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type SetLeaseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Map           *RegionMap             `protobuf:"bytes,1,opt,name=map,proto3" json:"map,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLeaseResponse) Reset() {
+	*x = SetLeaseResponse{}
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLeaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLeaseResponse) ProtoMessage() {}
+
+func (x *SetLeaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLeaseResponse.ProtoReflect.Descriptor instead.
+func (*SetLeaseResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SetLeaseResponse) GetMap() *RegionMap {
+	if x != nil {
+		return x.Map
+	}
+	return nil
+}
+
 var File_atoll_admin_v1_regions_proto protoreflect.FileDescriptor
 
 const file_atoll_admin_v1_regions_proto_rawDesc = "" +
@@ -1221,14 +1337,17 @@ const file_atoll_admin_v1_regions_proto_rawDesc = "" +
 	"\x12GetRegionsResponse\x12+\n" +
 	"\x03map\x18\x01 \x01(\v2\x19.atoll.admin.v1.RegionMapR\x03map\x12=\n" +
 	"\toperation\x18\x02 \x01(\v2\x1f.atoll.admin.v1.RegionOperationR\toperation\x12\x16\n" +
-	"\x06region\x18\x03 \x01(\tR\x06region\"\xd4\x01\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\"\x90\x02\n" +
 	"\tRegionMap\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x16\n" +
 	"\x06forced\x18\x02 \x01(\bR\x06forced\x12\x0e\n" +
 	"\x02by\x18\x03 \x01(\rR\x02by\x12\x1c\n" +
 	"\tcontested\x18\x04 \x01(\bR\tcontested\x125\n" +
 	"\aregions\x18\x05 \x03(\v2\x1b.atoll.admin.v1.RegionStateR\aregions\x120\n" +
-	"\x05homes\x18\x06 \x03(\v2\x1a.atoll.admin.v1.RegionHomeR\x05homes\"]\n" +
+	"\x05homes\x18\x06 \x03(\v2\x1a.atoll.admin.v1.RegionHomeR\x05homes\x12\x19\n" +
+	"\blease_ms\x18\a \x01(\x04R\aleaseMs\x12\x1f\n" +
+	"\vlease_binds\x18\b \x01(\bR\n" +
+	"leaseBinds\"]\n" +
 	"\vRegionState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\rR\x02id\x12\x14\n" +
@@ -1309,13 +1428,19 @@ const file_atoll_admin_v1_regions_proto_rawDesc = "" +
 	"\x15AbortOperationRequest\x12\x14\n" +
 	"\x05force\x18\x01 \x01(\bR\x05force\"W\n" +
 	"\x16AbortOperationResponse\x12=\n" +
-	"\toperation\x18\x01 \x01(\v2\x1f.atoll.admin.v1.RegionOperationR\toperation2\xfe\x02\n" +
+	"\toperation\x18\x01 \x01(\v2\x1f.atoll.admin.v1.RegionOperationR\toperation\"B\n" +
+	"\x0fSetLeaseRequest\x12\x19\n" +
+	"\blease_ms\x18\x01 \x01(\x04R\aleaseMs\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"?\n" +
+	"\x10SetLeaseResponse\x12+\n" +
+	"\x03map\x18\x01 \x01(\v2\x19.atoll.admin.v1.RegionMapR\x03map2\xcd\x03\n" +
 	"\aRegions\x12S\n" +
 	"\n" +
 	"GetRegions\x12!.atoll.admin.v1.GetRegionsRequest\x1a\".atoll.admin.v1.GetRegionsResponse\x12\\\n" +
 	"\rPlanOperation\x12$.atoll.admin.v1.PlanOperationRequest\x1a%.atoll.admin.v1.PlanOperationResponse\x12_\n" +
 	"\x0eBeginOperation\x12%.atoll.admin.v1.BeginOperationRequest\x1a&.atoll.admin.v1.BeginOperationResponse\x12_\n" +
-	"\x0eAbortOperation\x12%.atoll.admin.v1.AbortOperationRequest\x1a&.atoll.admin.v1.AbortOperationResponseB7Z5github.com/atolldb/atoll/proto/atoll/admin/v1;adminv1b\x06proto3"
+	"\x0eAbortOperation\x12%.atoll.admin.v1.AbortOperationRequest\x1a&.atoll.admin.v1.AbortOperationResponse\x12M\n" +
+	"\bSetLease\x12\x1f.atoll.admin.v1.SetLeaseRequest\x1a .atoll.admin.v1.SetLeaseResponseB7Z5github.com/atolldb/atoll/proto/atoll/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_atoll_admin_v1_regions_proto_rawDescOnce sync.Once
@@ -1329,7 +1454,7 @@ func file_atoll_admin_v1_regions_proto_rawDescGZIP() []byte {
 	return file_atoll_admin_v1_regions_proto_rawDescData
 }
 
-var file_atoll_admin_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_atoll_admin_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_atoll_admin_v1_regions_proto_goTypes = []any{
 	(*GetRegionsRequest)(nil),      // 0: atoll.admin.v1.GetRegionsRequest
 	(*GetRegionsResponse)(nil),     // 1: atoll.admin.v1.GetRegionsResponse
@@ -1348,6 +1473,8 @@ var file_atoll_admin_v1_regions_proto_goTypes = []any{
 	(*BeginOperationResponse)(nil), // 14: atoll.admin.v1.BeginOperationResponse
 	(*AbortOperationRequest)(nil),  // 15: atoll.admin.v1.AbortOperationRequest
 	(*AbortOperationResponse)(nil), // 16: atoll.admin.v1.AbortOperationResponse
+	(*SetLeaseRequest)(nil),        // 17: atoll.admin.v1.SetLeaseRequest
+	(*SetLeaseResponse)(nil),       // 18: atoll.admin.v1.SetLeaseResponse
 }
 var file_atoll_admin_v1_regions_proto_depIdxs = []int32{
 	2,  // 0: atoll.admin.v1.GetRegionsResponse.map:type_name -> atoll.admin.v1.RegionMap
@@ -1364,19 +1491,22 @@ var file_atoll_admin_v1_regions_proto_depIdxs = []int32{
 	11, // 11: atoll.admin.v1.BeginOperationResponse.plan:type_name -> atoll.admin.v1.PlanOperationResponse
 	5,  // 12: atoll.admin.v1.BeginOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
 	5,  // 13: atoll.admin.v1.AbortOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
-	0,  // 14: atoll.admin.v1.Regions.GetRegions:input_type -> atoll.admin.v1.GetRegionsRequest
-	8,  // 15: atoll.admin.v1.Regions.PlanOperation:input_type -> atoll.admin.v1.PlanOperationRequest
-	13, // 16: atoll.admin.v1.Regions.BeginOperation:input_type -> atoll.admin.v1.BeginOperationRequest
-	15, // 17: atoll.admin.v1.Regions.AbortOperation:input_type -> atoll.admin.v1.AbortOperationRequest
-	1,  // 18: atoll.admin.v1.Regions.GetRegions:output_type -> atoll.admin.v1.GetRegionsResponse
-	11, // 19: atoll.admin.v1.Regions.PlanOperation:output_type -> atoll.admin.v1.PlanOperationResponse
-	14, // 20: atoll.admin.v1.Regions.BeginOperation:output_type -> atoll.admin.v1.BeginOperationResponse
-	16, // 21: atoll.admin.v1.Regions.AbortOperation:output_type -> atoll.admin.v1.AbortOperationResponse
-	18, // [18:22] is the sub-list for method output_type
-	14, // [14:18] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	2,  // 14: atoll.admin.v1.SetLeaseResponse.map:type_name -> atoll.admin.v1.RegionMap
+	0,  // 15: atoll.admin.v1.Regions.GetRegions:input_type -> atoll.admin.v1.GetRegionsRequest
+	8,  // 16: atoll.admin.v1.Regions.PlanOperation:input_type -> atoll.admin.v1.PlanOperationRequest
+	13, // 17: atoll.admin.v1.Regions.BeginOperation:input_type -> atoll.admin.v1.BeginOperationRequest
+	15, // 18: atoll.admin.v1.Regions.AbortOperation:input_type -> atoll.admin.v1.AbortOperationRequest
+	17, // 19: atoll.admin.v1.Regions.SetLease:input_type -> atoll.admin.v1.SetLeaseRequest
+	1,  // 20: atoll.admin.v1.Regions.GetRegions:output_type -> atoll.admin.v1.GetRegionsResponse
+	11, // 21: atoll.admin.v1.Regions.PlanOperation:output_type -> atoll.admin.v1.PlanOperationResponse
+	14, // 22: atoll.admin.v1.Regions.BeginOperation:output_type -> atoll.admin.v1.BeginOperationResponse
+	16, // 23: atoll.admin.v1.Regions.AbortOperation:output_type -> atoll.admin.v1.AbortOperationResponse
+	18, // 24: atoll.admin.v1.Regions.SetLease:output_type -> atoll.admin.v1.SetLeaseResponse
+	20, // [20:25] is the sub-list for method output_type
+	15, // [15:20] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_atoll_admin_v1_regions_proto_init() }
@@ -1391,7 +1521,7 @@ func file_atoll_admin_v1_regions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_admin_v1_regions_proto_rawDesc), len(file_atoll_admin_v1_regions_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

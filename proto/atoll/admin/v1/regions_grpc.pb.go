@@ -23,6 +23,7 @@ const (
 	Regions_PlanOperation_FullMethodName  = "/atoll.admin.v1.Regions/PlanOperation"
 	Regions_BeginOperation_FullMethodName = "/atoll.admin.v1.Regions/BeginOperation"
 	Regions_AbortOperation_FullMethodName = "/atoll.admin.v1.Regions/AbortOperation"
+	Regions_SetLease_FullMethodName       = "/atoll.admin.v1.Regions/SetLease"
 )
 
 // RegionsClient is the client API for Regions service.
@@ -43,6 +44,9 @@ type RegionsClient interface {
 	// AbortOperation ends what is under way, as long as homes have not moved; a region
 	// that was fenced comes back by the stages of a failback.
 	AbortOperation(ctx context.Context, in *AbortOperationRequest, opts ...grpc.CallOption) (*AbortOperationResponse, error)
+	// SetLease has the home region of a bucket decide at SERIAL only while it holds a
+	// lease that a majority of the regions renews, or ends that.
+	SetLease(ctx context.Context, in *SetLeaseRequest, opts ...grpc.CallOption) (*SetLeaseResponse, error)
 }
 
 type regionsClient struct {
@@ -93,6 +97,16 @@ func (c *regionsClient) AbortOperation(ctx context.Context, in *AbortOperationRe
 	return out, nil
 }
 
+func (c *regionsClient) SetLease(ctx context.Context, in *SetLeaseRequest, opts ...grpc.CallOption) (*SetLeaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetLeaseResponse)
+	err := c.cc.Invoke(ctx, Regions_SetLease_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RegionsServer is the server API for Regions service.
 // All implementations must embed UnimplementedRegionsServer
 // for forward compatibility.
@@ -111,6 +125,9 @@ type RegionsServer interface {
 	// AbortOperation ends what is under way, as long as homes have not moved; a region
 	// that was fenced comes back by the stages of a failback.
 	AbortOperation(context.Context, *AbortOperationRequest) (*AbortOperationResponse, error)
+	// SetLease has the home region of a bucket decide at SERIAL only while it holds a
+	// lease that a majority of the regions renews, or ends that.
+	SetLease(context.Context, *SetLeaseRequest) (*SetLeaseResponse, error)
 	mustEmbedUnimplementedRegionsServer()
 }
 
@@ -132,6 +149,9 @@ func (UnimplementedRegionsServer) BeginOperation(context.Context, *BeginOperatio
 }
 func (UnimplementedRegionsServer) AbortOperation(context.Context, *AbortOperationRequest) (*AbortOperationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AbortOperation not implemented")
+}
+func (UnimplementedRegionsServer) SetLease(context.Context, *SetLeaseRequest) (*SetLeaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetLease not implemented")
 }
 func (UnimplementedRegionsServer) mustEmbedUnimplementedRegionsServer() {}
 func (UnimplementedRegionsServer) testEmbeddedByValue()                 {}
@@ -226,6 +246,24 @@ func _Regions_AbortOperation_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Regions_SetLease_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetLeaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegionsServer).SetLease(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Regions_SetLease_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegionsServer).SetLease(ctx, req.(*SetLeaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Regions_ServiceDesc is the grpc.ServiceDesc for Regions service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -248,6 +286,10 @@ var Regions_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AbortOperation",
 			Handler:    _Regions_AbortOperation_Handler,
+		},
+		{
+			MethodName: "SetLease",
+			Handler:    _Regions_SetLease_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
