@@ -368,6 +368,11 @@ func (p *Proposer) promisedAll(nowMs int64) Step {
 	if p.faults&NoLastCommit != 0 && top.Ballot != 0 {
 		committed = top.Ballot - 1
 	}
+	if d, fate := p.earlier(cur, top, committed); fate == Decided {
+		return p.replay(cur, Carried{Version: d})
+	} else if fate == Doubtful {
+		return p.end(Outcome{Result: Unknown, Record: cur})
+	}
 	switch {
 	case !top.NoOp() && p.isOwn(top.ID) && fateOf(cur, top.Dot) == Decided:
 		return p.replay(cur, Carried{Version: top.Dot})
@@ -382,6 +387,25 @@ func (p *Proposer) promisedAll(nowMs int64) Step {
 		return p.propose(finish, crdt.Record{}, toFinish, false, nowMs)
 	}
 	return p.judge(cur, p.ballot, false, agreed, nowMs)
+}
+
+// earlier looks for another attempt of the operation's request among what was
+// accepted below top, and tells its fate. What top rests on was decided, also where
+// the acceptors that answered have not heard of that.
+func (p *Proposer) earlier(cur crdt.Record, top Proposal, committed Ballot) (crdt.Dot, Fate) {
+	if top.Ballot > committed {
+		cur = crdt.Join(cur, top.Record)
+	}
+	for i := range p.answers {
+		a := &p.answers[i].Accepted
+		if a.NoOp() || a.Dot == top.Dot || !p.isOwn(a.ID) {
+			continue
+		}
+		if f := fateOf(cur, a.Dot); f != Open {
+			return a.Dot, f
+		}
+	}
+	return crdt.Dot{}, Open
 }
 
 // doubts reports whether an acceptor cannot tell if another attempt of the
