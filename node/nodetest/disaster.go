@@ -215,6 +215,9 @@ func (d *disasters) kill(ctx context.Context, rng *rand.Rand, r int) {
 	if kept == keptMost && !d.whole(ctx, r) {
 		kept = keptAll // another disk may have been the only witness of something
 	}
+	if kept == keptNone && !d.recovered(ctx, r) {
+		kept = keptAll // what two regions acknowledged is not promised to outlive both
+	}
 	if rng.IntN(2) == 0 { // what it writes meanwhile is told of, and on its way
 		w.cloud.Outage(w.name(r), true)
 		pause.For(ctx, time.Duration(300+rng.IntN(1500))*time.Millisecond)
@@ -292,6 +295,40 @@ func (d *disasters) whole(ctx context.Context, r int) bool {
 		}
 	}
 	return true
+}
+
+// recovered waits, for some seconds, until each other region that has lost all its
+// disks has what region r had when it began.
+func (d *disasters) recovered(ctx context.Context, r int) bool {
+	due := map[partitionDot]bool{}
+	for p := range hashring.Partition(d.w.shape.Partitions) {
+		d.w.eachDot(r, p, func(dot crdt.Dot) { due[partitionDot{p, dot}] = true })
+	}
+	lacks := func(b int) bool {
+		left := maps.Clone(due)
+		for p := range hashring.Partition(d.w.shape.Partitions) {
+			d.w.eachDot(b, p, func(dot crdt.Dot) { delete(left, partitionDot{p, dot}) })
+		}
+		return len(left) > 0
+	}
+	for b := range d.w.tops {
+		if b == r || d.emptiedOften(b) == 0 {
+			continue
+		}
+		for end := time.Now().Add(4 * time.Second); lacks(b); {
+			if time.Now().After(end) || !pause.For(ctx, 100*time.Millisecond) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// emptiedOften is how often a region has lost all its disks.
+func (d *disasters) emptiedOften(r int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.emptied[r]
 }
 
 // lostWith notes what is lost with all disks of a region that is down: the writes

@@ -35,7 +35,7 @@ func (d *disasters) restore(ctx context.Context) error {
 			continue // who is out drives nothing
 		}
 		if o, _ := failover.Current(k.Map); o != nil && !o.Ended {
-			if err := d.waitFor(o); err != nil && d.emptiedCount(o.Region) == 0 {
+			if err := d.waitFor(o); err != nil && d.emptiedOften(d.w.regionOf(o.Region)) == 0 {
 				return err
 			} else if err != nil { // it waits for what was lost with the disks since it began
 				d.begin(ctx, m, regions.Ask{Kind: failover.Failback, Region: o.Region, Force: true})
@@ -65,12 +65,6 @@ func (d *disasters) restore(ctx context.Context) error {
 		time.Sleep(200 * time.Millisecond)
 	}
 	return errors.New("two hundred turns have not brought all regions back")
-}
-
-func (d *disasters) emptiedCount(region string) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.emptied[d.w.regionOf(region)]
 }
 
 // agreed waits until all nodes know one map.
