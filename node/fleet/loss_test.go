@@ -60,7 +60,7 @@ func TestLossIsToldToClients(t *testing.T) {
 	if user, err = user.SessionFrom(alone.Token()); err != nil {
 		t.Fatal(err)
 	}
-	short, cancel := context.WithTimeout(ctx, time.Second)
+	short, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if obj, err := user.Get(short, "k", client.LocalOne); !errors.Is(err, client.ErrSessionBehind) {
 		t.Fatalf("before anybody has said that it is lost: %q, %v", obj.Value(), err)
