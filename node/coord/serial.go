@@ -355,7 +355,7 @@ func (c *Coordinator) handleSerialRead(req peer.Request, reply peer.Done) {
 		return
 	}
 	deadline := time.Now().Add(req.Timeout)
-	c.serial(k, cas.Op{}, m.Home, deadline, func(r serialResult) {
+	c.serial(k, cas.Op{Settle: m.Settle}, m.Home, deadline, func(r serialResult) {
 		switch {
 		case r.fenced != nil:
 			reply(nil, replica.Refuse(r.fenced))
@@ -372,8 +372,10 @@ func (c *Coordinator) handleSerialRead(req peer.Request, reply peer.Done) {
 }
 
 // Settle has what this node holds of proposals for a key, of which it is a server,
-// finished or passed over, for whatever home they were made. done is called once,
-// whether that came to an end or not: what is left is found at the replica.
+// finished or passed over, for whatever home they were made: by itself, and where
+// that does not succeed in half of the time, as with a clock that is off, by the
+// other servers, one after the other. done is called once, whether that came to an
+// end or not: what is left is found at the replica.
 func (c *Coordinator) Settle(fullKey []byte, deadline time.Time, done func()) {
 	k := key{full: fullKey, hash: hashring.KeyHash(fullKey)}
 	k.resolve(c.Topology())
@@ -381,7 +383,34 @@ func (c *Coordinator) Settle(fullKey []byte, deadline time.Time, done func()) {
 		done()
 		return
 	}
-	c.serial(k, cas.Op{Settle: true}, 0, deadline, func(serialResult) { done() })
+	own := time.Now().Add(time.Until(deadline) / 2)
+	c.serial(k, cas.Op{Settle: true}, 0, own, func(r serialResult) {
+		if r.Err == nil && r.Result == cas.Done {
+			done()
+			return
+		}
+		c.settleBy(k, 0, deadline, done)
+	})
+}
+
+// settleBy has the i-th server do it, and those behind it.
+func (c *Coordinator) settleBy(k key, i int, deadline time.Time, done func()) {
+	for ; i < len(k.row.Slots) && time.Until(deadline) > 0; i++ {
+		id := k.server(i)
+		if id == c.cfg.Self || !c.Alive(id) {
+			continue
+		}
+		body := wire.AppendRead(nil, wire.Read{Key: k.full, Settle: true})
+		c.send(id, k.top.Epoch, peer.VerbSerialRead, body, deadline, func(_ []byte, err error) {
+			if err != nil {
+				c.settleBy(k, i+1, deadline, done)
+				return
+			}
+			done()
+		})
+		return
+	}
+	done()
 }
 
 // serialOnly reports whether l runs through the key's consensus.

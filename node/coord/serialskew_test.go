@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/node/coord"
+	"github.com/atolldb/atoll/node/peer"
 )
 
 // A node whose clock is far ahead proposes nothing once it knows; others do. What
@@ -47,6 +49,39 @@ func TestSerialWithAClockThatIsAhead(t *testing.T) {
 		}
 		if got := right.mustGet(t, serialGet("k")); len(got.View.Live) != 1 || string(got.View.Live[0].Value) != "8" {
 			t.Errorf("in the end: %v", live(got.View))
+		}
+	})
+}
+
+// What a node holds undecided is settled by the others, too, where its own clock keeps
+// it from that.
+func TestSettleWithAClockThatIsAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, 3)
+		owners := r.owners("default", "k")
+		off := owners[0]
+		time.Sleep(time.Second)
+		off.mustPut(t, serialPut("k", "0", crdt.Condition{}))
+		r.settle()
+		off.wire.loses(peer.VerbSerial) // it is accepted, and nobody hears of that
+		p := serialPut("k", "1", crdt.Condition{})
+		p.Deadline = time.Now().Add(300 * time.Millisecond)
+		if _, err := off.put(t, p); err == nil || err.Outcome != coord.Unknown {
+			t.Fatalf("%+v", err)
+		}
+		off.wire.loses(0)
+		full := coord.FullKey("default", []byte("k"))
+		if !off.replica.SerialPending(full) {
+			t.Fatal("nothing is undecided")
+		}
+		time.Sleep(2 * time.Second)
+		off.skew = 600 * time.Millisecond // more than others bear
+		done := make(chan struct{})
+		off.Settle(full, time.Now().Add(patience), func() { close(done) })
+		<-done
+		r.settle()
+		if off.replica.SerialPending(full) {
+			t.Error("it is still undecided")
 		}
 	})
 }

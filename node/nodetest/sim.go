@@ -138,7 +138,7 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 			}
 		}
 		if left != "" {
-			r.Problems = append(r.Problems, "I2: not collected: "+left)
+			r.Problems = append(r.Problems, "I2: not collected: "+left+"; "+w.leftovers())
 		}
 	}
 	for time.Since(calm) < 15*time.Minute && w.leftovers() != "" {

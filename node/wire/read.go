@@ -21,16 +21,20 @@ type Read struct {
 	// Home is the epoch of the bucket's home in which the region is asked, 0 where
 	// that does not matter.
 	Home home.Epoch
+	// Settle, of a serial read, asks that what anybody has accepted for the key is
+	// finished or passed over.
+	Settle bool
 }
 
 // The flags of a Read, the first byte of its body. Without one the rest is the
 // key; else follow its length, the key, with readNeeds the clock, and with readHome
 // the epoch.
 const (
-	readNeeds = 1
-	readWait  = 2 // only with readNeeds
-	readFresh = 4
-	readHome  = 8
+	readNeeds  = 1
+	readWait   = 2 // only with readNeeds
+	readFresh  = 4
+	readHome   = 8
+	readSettle = 16
 )
 
 // AppendRead appends the encoding of m.
@@ -47,6 +51,9 @@ func AppendRead(dst []byte, m Read) []byte {
 	}
 	if m.Home != 0 {
 		flags |= readHome
+	}
+	if m.Settle {
+		flags |= readSettle
 	}
 	if flags == 0 {
 		return append(append(dst, 0), m.Key...)
@@ -66,11 +73,11 @@ func AppendRead(dst []byte, m Read) []byte {
 func DecodeRead(b []byte) (Read, error) {
 	r := reader{b: b}
 	flags := r.byte()
-	m := Read{Wait: flags&readWait != 0, Fresh: flags&readFresh != 0}
+	m := Read{Wait: flags&readWait != 0, Fresh: flags&readFresh != 0, Settle: flags&readSettle != 0}
 	switch {
 	case flags == 0:
 		m.Key, r.b = r.b[:len(r.b):len(r.b)], nil
-	case flags > readNeeds|readWait|readFresh|readHome, flags&readNeeds == 0 && m.Wait:
+	case flags > readNeeds|readWait|readFresh|readHome|readSettle, flags&readNeeds == 0 && m.Wait:
 		r.bad = true
 	default:
 		m.Key = r.bytes()

@@ -23,11 +23,12 @@ func TestReadRoundTrip(t *testing.T) {
 		}
 		m.Wait = m.Needs != nil && rapid.Bool().Draw(t, "wait")
 		m.Fresh = rapid.Bool().Draw(t, "fresh")
+		m.Settle = rapid.Bool().Draw(t, "settle")
 		if rapid.Bool().Draw(t, "home") {
 			m.Home = max(1, drawEpoch.Draw(t, "epoch"))
 		}
 		got, err := wire.DecodeRead(wire.AppendRead(nil, m))
-		if err != nil || !bytes.Equal(got.Key, m.Key) || (got.Needs == nil) != (m.Needs == nil) || got.Wait != m.Wait || got.Fresh != m.Fresh || got.Home != m.Home {
+		if err != nil || !bytes.Equal(got.Key, m.Key) || (got.Needs == nil) != (m.Needs == nil) || got.Wait != m.Wait || got.Fresh != m.Fresh || got.Home != m.Home || got.Settle != m.Settle {
 			t.Fatalf("%+v: %+v, %v", m, got, err)
 		}
 		if m.Needs != nil && !bytes.Equal(crdt.AppendClock(nil, m.Needs), crdt.AppendClock(nil, got.Needs)) {
@@ -61,7 +62,7 @@ func TestReadRoundTrip(t *testing.T) {
 }
 
 func TestReadRefuses(t *testing.T) {
-	for name, body := range map[string][]byte{"nothing": nil, "no key": {0}, "unknown flag": {16, 1, 'k'}, "no epoch": {8, 1, 'k'}, "epoch 0": {8, 1, 'k', 0}, "waits for nothing": {2, 1, 'k'}, "no clock": {1, 1, 'k'}} {
+	for name, body := range map[string][]byte{"nothing": nil, "no key": {0}, "unknown flag": {32, 1, 'k'}, "no epoch": {8, 1, 'k'}, "epoch 0": {8, 1, 'k', 0}, "waits for nothing": {2, 1, 'k'}, "no clock": {1, 1, 'k'}} {
 		if m, err := wire.DecodeRead(body); !errors.Is(err, wire.ErrMalformed) {
 			t.Errorf("%s: %+v, %v", name, m, err)
 		}
