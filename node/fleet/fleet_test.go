@@ -26,7 +26,7 @@ func start(t *testing.T, cfg fleet.Config) (*fleet.Fleet, context.Context) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Second)
 	t.Cleanup(cancel)
 	t.Cleanup(func() {
 		if err := f.Stop(); err != nil {
