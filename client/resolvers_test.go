@@ -195,6 +195,7 @@ func TestResolverLaws(t *testing.T) {
 	}
 }
 
+//fuzz:slow 3
 func FuzzJSONResolvers(f *testing.F) {
 	f.Add([]byte(`[1,2]`), []byte(`[2,{"a":null}]`))
 	f.Add([]byte(`{"a":1e400}`), []byte(`{"a":1}`))

@@ -18,6 +18,8 @@ func TestHeaderRoundTrip(t *testing.T) {
 }
 
 // The decoder takes exactly what the encoder writes.
+//
+//fuzz:slow 4
 func FuzzDecodeHeader(f *testing.F) {
 	f.Add("1 east east-1 65 7 1 3 s2")
 	f.Add("1 east east-1 065 7 1 3 s2")

@@ -43,6 +43,7 @@ func TestPositionDecodes(t *testing.T) {
 	})
 }
 
+//fuzz:slow 4
 func FuzzDecodePosition(f *testing.F) {
 	f.Add(EncodePosition(Position{"id", 1, 2, 3}))
 	f.Fuzz(func(t *testing.T, b []byte) {

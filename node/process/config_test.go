@@ -315,6 +315,8 @@ func TestDistance(t *testing.T) {
 }
 
 // Whatever the file says, there is an answer and no panic.
+//
+//fuzz:slow 10
 func FuzzParse(f *testing.F) {
 	f.Add(small)
 	f.Add("regions: [[1]]\nbuckets: {a: 1}\nnats: {cluster: []}")

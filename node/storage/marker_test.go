@@ -251,6 +251,8 @@ func TestMarkersOfTheTurnBefore(t *testing.T) {
 }
 
 // The side file and the markers are read from a disk that may hold anything.
+//
+//fuzz:slow 2
 func FuzzCheckMarkers(f *testing.F) {
 	f.Add([]byte("AGS1"), []byte("g\x00\x00\x00\x01"), make([]byte, 16))
 	f.Add([]byte{}, []byte("g"), []byte{})

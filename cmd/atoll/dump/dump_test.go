@@ -81,6 +81,8 @@ func TestParseRefuses(t *testing.T) {
 
 // FuzzParse: what is accepted says the same to encoding/json, and each key has
 // a line that names it.
+//
+//fuzz:slow 2
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"key":"a","value":{"x":[1,2,"\ud83d\ude00"]}}`))
 	f.Add([]byte(`{"key_b64":"/wA=","value":null}`))

@@ -110,6 +110,8 @@ func TestFrameMalformed(t *testing.T) {
 }
 
 // Whatever decodes, the generated code decodes to the same.
+//
+//fuzz:slow 2
 func FuzzFrame(f *testing.F) {
 	f.Add(marshal(f, &frame{hello: &peerv1.Hello{Node: "a", Wire: 1}}))
 	f.Add(marshal(f, &frame{packed: packedLarge([]byte("head"), []byte("body"))}))

@@ -140,6 +140,7 @@ func TestDamagedSeal(t *testing.T) {
 	}
 }
 
+//fuzz:slow 2
 func FuzzDecodeFormat(f *testing.F) {
 	f.Add(encodeFormat(ours))
 	f.Add([]byte(formatMagic))
