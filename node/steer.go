@@ -96,8 +96,20 @@ func (n *Node) nodesOf(region string) []topology.NodeID {
 	return nil
 }
 
-// clocksOf are what the owners in a region have.
+// clocksOf are what the owners in a region have; a quorum of each partition's is enough.
 func (n *Node) clocksOf(ctx context.Context, region string, of uint8) (failover.Clocks, error) {
+	return n.clocksBy(ctx, region, of, func(row topology.Row) int { return len(row.Slots)/2 + 1 })
+}
+
+// ownersOf are what all owners in a region have, and all of its nodes that may have kept
+// something of a partition that they gave away.
+func (n *Node) ownersOf(ctx context.Context, region string, of uint8) (failover.Clocks, error) {
+	return n.clocksBy(ctx, region, of, nil)
+}
+
+// clocksBy asks all nodes of a region, of which so many owners have to answer; with nil
+// all do, and every other node of the region.
+func (n *Node) clocksBy(ctx context.Context, region string, of uint8, enough func(topology.Row) int) (failover.Clocks, error) {
 	t := n.topologyOf(topology.Region(region))
 	if t == nil || len(t.Present()) == 0 {
 		return nil, fmt.Errorf("the nodes of %s are not known", region)
@@ -116,8 +128,15 @@ func (n *Node) clocksOf(ctx context.Context, region string, of uint8) (failover.
 				return nil, fmt.Errorf("clocks of %s: %w", t.Present()[i], err)
 			}
 		}
+		if enough == nil && silent != "" {
+			return nil, fmt.Errorf("no answer from%s of %s", silent, region)
+		}
 		for p := from; p < min(from+clockPage, parts); p++ {
-			if need := len(t.Row(hashring.Partition(p)).Slots)/2 + 1; len(out[p]) < need {
+			need := len(t.Takers(hashring.Partition(p)))
+			if enough != nil {
+				need = enough(t.Row(hashring.Partition(p)))
+			}
+			if len(out[p]) < need {
 				return nil, fmt.Errorf("%d owners of partition %d of %s answer, %d are needed; silent:%s", len(out[p]), p, region, need, silent)
 			}
 		}
@@ -188,7 +207,7 @@ func (n *Node) wireSteer() {
 		return
 	}
 	n.steer = regions.NewSteer(n.world, regions.SteerDeps{
-		Leads: n.steward.Leads, Clocks: n.clocksOf, Told: n.toldOf, Nodes: n.nodesOf, Compare: n.compareAll,
+		Leads: n.steward.Leads, Clocks: n.clocksOf, Owners: n.ownersOf, Told: n.toldOf, Nodes: n.nodesOf, Compare: n.compareAll,
 		Kept: n.keptOnlyIn, Settle: n.settleIn,
 		Partitions: n.Topology().Table.Partitions(), Taken: n.knowsNode, Reach: n.reach,
 		Homes: func(region string) (out []string) {

@@ -282,6 +282,9 @@ func (q *drFlags) followOperation(cmd *cobra.Command) error {
 	if err == nil && last.Kind == "failback" && last.Missing.GetCounted() {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d writes came late; 'atoll dr status -o json' lists them\n", last.Missing.Writes)
 	}
+	if err == nil && last.Lost.GetCounted() {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d writes were lost with disks meanwhile, and no owner has them any more; 'atoll dr status -o json' lists them\n", last.Lost.Writes)
+	}
 	return err
 }
 

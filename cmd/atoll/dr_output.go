@@ -62,7 +62,12 @@ func regionsTable(w io.Writer, st *adminv1.GetRegionsResponse) error {
 			return err
 		}
 		if o.Missing.GetCounted() {
-			return missingTable(w, o.Kind, o.Missing)
+			if err := missingTable(w, o.Kind, o.Missing); err != nil {
+				return err
+			}
+		}
+		if o.Lost.GetCounted() {
+			return missingTable(w, lostMeanwhile, o.Lost)
 		}
 	}
 	return nil
@@ -93,6 +98,10 @@ func operationLine(o *adminv1.RegionOperation) string {
 	return text
 }
 
+// lostMeanwhile stands for a kind of operation where writes are told that one has
+// ceased to wait for.
+const lostMeanwhile = "lost"
+
 // missingShown bounds the runs that a table shows.
 const missingShown = 20
 
@@ -105,6 +114,8 @@ func missingTable(w io.Writer, kind string, m *adminv1.MissingWrites) error {
 		what = "writes have still to arrive"
 	case "rebuild":
 		what = "writes are known to be lost for good"
+	case lostMeanwhile:
+		what = "writes were lost with disks meanwhile: no owner has them any more"
 	case "remove":
 		what = "writes are known to be missing, and lost for good with the region"
 	}

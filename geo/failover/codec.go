@@ -21,6 +21,7 @@ import (
 //	  1 byte    1 if it was counted
 //	  uvarint   writes, milliseconds since the region was heard
 //	  uvarint   number of spans, then each: partition, actor, from, to (uvarint)
+//	the same once more, if it is counted: what was lost meanwhile
 //
 // Bytes are a uvarint and that many bytes; all uvarints are minimal.
 
@@ -46,7 +47,11 @@ func (o *Operation) Append(dst []byte) []byte {
 	for _, n := range []uint64{o.Began, o.Since, o.Closed} {
 		dst = binary.AppendUvarint(dst, n)
 	}
-	return o.Had.append(o.Missing.append(dst))
+	dst = o.Had.append(o.Missing.append(dst))
+	if o.Lost.Counted { // versions that do not know it can read all others
+		dst = o.Lost.append(dst)
+	}
+	return dst
 }
 
 func (m *Missing) append(dst []byte) []byte {
@@ -84,6 +89,10 @@ func Decode(b []byte) (*Operation, error) {
 		*to = d.Uvarint()
 	}
 	o.Missing, o.Had = d.missing(), d.missing()
+	if !d.Bad && len(d.B) > 0 {
+		o.Lost = d.missing()
+		d.Bad = d.Bad || !o.Lost.Counted
+	}
 	if d.Bad || len(d.B) > 0 || int(o.Stage) >= len(Stages(o.Kind)) {
 		return nil, ErrMalformed
 	}

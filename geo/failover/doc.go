@@ -21,6 +21,9 @@
 //	    undecided any more, and what was decided is in the others.
 //	F5  Homes leave a region that may live unseen only when no lease holds there any
 //	    more; without leases nobody can say so (regionmap.Lease).
+//	F6  What a stage waits for is let go of only when every owner of every region that
+//	    the stage is about has said that it does not have it, twice, and the operation
+//	    tells what it was (Barrier, Operation.Lost).
 //
 // The picture of the stages in docs/dr.md is made from the table here; a test holds
 // them equal.

@@ -32,6 +32,10 @@ type Operation struct {
 	// Had is, of a failover, what the survivors have of the lost region's own writes;
 	// its failback tells by it what came late.
 	Had Missing
+	// Lost is what the operation has ceased to wait for, since disks were lost while it
+	// was under way: no owner in the regions that it concerns has it any more. It is not
+	// Counted where there was nothing.
+	Lost Missing
 }
 
 // At is the stage.
@@ -206,7 +210,7 @@ func Advance(m *regionmap.Map, seen *Operation, f *Facts) (bool, error) {
 		return false, nil
 	}
 	now.Stage++
-	now.Since, now.Missing, now.Had = f.Now, seen.Missing, seen.Had
+	now.Since, now.Missing, now.Had, now.Lost = f.Now, seen.Missing, seen.Had, seen.Lost
 	return true, now.enter(m)
 }
 

@@ -87,12 +87,16 @@ func regionOperation(o *failover.Operation, waits string) *adminv1.RegionOperati
 	if o == nil {
 		return nil
 	}
-	return &adminv1.RegionOperation{
+	out := &adminv1.RegionOperation{
 		Id: o.ID, Kind: o.Kind.String(), Region: o.Region, To: o.To, By: o.By, Forced: o.Forced,
 		Stages: stageNames(o.Kind), Stage: o.At().Name, Doing: o.At().Doing, Waits: waits,
 		Aborted: o.Aborted, Ended: o.Ended, BeganMs: o.Began, SinceMs: o.Since, ClosedMs: o.Closed,
 		Missing: missingWrites(&o.Missing),
 	}
+	if o.Lost.Counted {
+		out.Lost = missingWrites(&o.Lost)
+	}
+	return out
 }
 
 func missingWrites(m *failover.Missing) *adminv1.MissingWrites {

@@ -425,6 +425,9 @@ func (d *disasters) ended(o *failover.Operation, m *regionmap.Map) {
 	p := d.pending[opID{o.ID, o.Kind, o.By}]
 	printed := d.printed[o.Region]
 	d.mu.Unlock()
+	if o.Lost.Counted {
+		d.note("let go of what was lost", "%s of %s, %d writes", o.Kind, o.Region, o.Lost.Writes)
+	}
 	if o.Aborted {
 		d.note("ended early", "%s of %s", o.Kind, o.Region)
 	} else {

@@ -35,10 +35,8 @@ func (d *disasters) restore(ctx context.Context) error {
 			continue // who is out drives nothing
 		}
 		if o, _ := failover.Current(k.Map); o != nil && !o.Ended {
-			if err := d.waitFor(o); err != nil && d.emptiedOften(d.w.regionOf(o.Region)) == 0 {
+			if err := d.waitFor(o); err != nil {
 				return err
-			} else if err != nil { // it waits for what was lost with the disks since it began
-				d.begin(ctx, m, regions.Ask{Kind: failover.Failback, Region: o.Region, Force: true})
 			}
 			continue
 		}

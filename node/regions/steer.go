@@ -24,6 +24,8 @@ type SteerDeps struct {
 	// Clocks are what the owners in a region have, of the actors of one region, or of
 	// all for 0. It is an error if of some partition fewer than a quorum answered.
 	Clocks func(ctx context.Context, region string, of uint8) (failover.Clocks, error)
+	// Owners is the same, and an error if any node of the region does not answer.
+	Owners func(ctx context.Context, region string, of uint8) (failover.Clocks, error)
 	// Told is what nodes here were told that a region's own actors have written, and
 	// how long ago its youngest heartbeat came.
 	Told func(ctx context.Context, region string) (told []*crdt.Clock, ago time.Duration, err error)
@@ -56,8 +58,9 @@ type Steer struct {
 	// What an operation's stage began with; touched by Run alone.
 	stage   [2]uint64 // the operation's id, and its stage
 	kind    failover.Kind
-	barrier [][]*crdt.Clock // of each of the stage's covers
-	late    failover.Missing
+	barrier *failover.Barrier
+	looks   looks
+	late    late
 	shut    shut
 	nudged  time.Time
 }
@@ -165,6 +168,9 @@ func (s *Steer) facts(ctx context.Context, m *regionmap.Map, o *failover.Operati
 	if stage.Settled {
 		f.Undecided = s.settle(ctx, o.Region)
 	}
+	if o.Kind == failover.Failback && (len(stage.Covers) > 0 || len(f.Unaware) == 0 && len(f.Silent[o.Region]) == 0) {
+		s.cameLate(ctx, m, o)
+	}
 	if len(stage.Covers) == 0 {
 		return f
 	}
@@ -174,23 +180,18 @@ func (s *Steer) facts(ctx context.Context, m *regionmap.Map, o *failover.Operati
 			f.Why = err.Error()
 			return f
 		}
-		s.stage, s.kind, s.barrier, s.late = at, o.Kind, barrier, failover.Missing{}
-		if o.Kind == failover.Failback && o.Had.Whole() && !o.Missing.Counted {
-			if c, err := s.deps.Clocks(ctx, o.Region, idOf(m, o.Region)); err == nil {
-				s.late = failover.Compare(c.Seen(), o.Had.Clocks(len(c)))
-			}
-		}
+		s.stage, s.kind, s.barrier, s.looks = at, o.Kind, barrier, looks{}
 	}
-	if s.late.Counted && !o.Missing.Counted { // counted once, though the stage may wait for long
-		o.Missing = s.late
-	}
+	s.letGo(ctx, m, o)
 	for i, c := range stage.Covers {
-		lack := s.lack(ctx, m, o, c, s.barrier[i])
+		lack := s.lack(ctx, m, o, c, s.barrier.Want(i))
 		if lack.Writes > 0 {
 			s.nudge()
+			s.looks.lacking, lack.Detail = true, lack.Detail+s.looks.why
 		}
 		f.Lacks = append(f.Lacks, lack)
 	}
+	o.Lost = o.Lost.And(s.looks.lost)
 	if o.Kind == failover.Failover {
 		s.had(ctx, m, o)
 	}
@@ -250,7 +251,8 @@ func (s *Steer) seen(ctx context.Context, regions []string, of uint8) ([]*crdt.C
 }
 
 // begin takes down what has to be covered, and has all compare at once.
-func (s *Steer) begin(ctx context.Context, m *regionmap.Map, o *failover.Operation) (barrier [][]*crdt.Clock, err error) {
+func (s *Steer) begin(ctx context.Context, m *regionmap.Map, o *failover.Operation) (*failover.Barrier, error) {
+	var wants [][]*crdt.Clock
 	for _, c := range o.At().Covers {
 		of := uint8(0)
 		if c.Own {
@@ -260,10 +262,14 @@ func (s *Steer) begin(ctx context.Context, m *regionmap.Map, o *failover.Operati
 		if err != nil {
 			return nil, err
 		}
-		barrier = append(barrier, seen)
+		if c.Of == failover.Subject && o.Kind == failover.Failback {
+			// Whoever drove before may have counted more than is there by now.
+			seen = failover.Join(seen, o.Missing.Clocks(len(seen)))
+		}
+		wants = append(wants, seen)
 	}
 	s.nudge()
-	return barrier, nil
+	return failover.NewBarrier(wants...), nil
 }
 
 // nudgeBeat is how often regions are asked to compare themselves while something is

@@ -387,7 +387,10 @@ type RegionOperation struct {
 	// Missing: of a failover, writes that survivors were told of and did not have when it
 	// began; of a removal, those that are lost for good; of a failback, those that came
 	// late.
-	Missing       *MissingWrites `protobuf:"bytes,16,opt,name=missing,proto3" json:"missing,omitempty"`
+	Missing *MissingWrites `protobuf:"bytes,16,opt,name=missing,proto3" json:"missing,omitempty"`
+	// Lost, where it is there, is what the operation waits for no more: disks were lost
+	// while it was under way, and no owner in the regions that it is about has these.
+	Lost          *MissingWrites `protobuf:"bytes,17,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -530,6 +533,13 @@ func (x *RegionOperation) GetClosedMs() uint64 {
 func (x *RegionOperation) GetMissing() *MissingWrites {
 	if x != nil {
 		return x.Missing
+	}
+	return nil
+}
+
+func (x *RegionOperation) GetLost() *MissingWrites {
+	if x != nil {
+		return x.Lost
 	}
 	return nil
 }
@@ -1357,7 +1367,7 @@ const file_atoll_admin_v1_regions_proto_rawDesc = "" +
 	"RegionHome\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\x9b\x03\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\xce\x03\n" +
 	"\x0fRegionOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -1375,7 +1385,8 @@ const file_atoll_admin_v1_regions_proto_rawDesc = "" +
 	"\bbegan_ms\x18\r \x01(\x04R\abeganMs\x12\x19\n" +
 	"\bsince_ms\x18\x0e \x01(\x04R\asinceMs\x12\x1b\n" +
 	"\tclosed_ms\x18\x0f \x01(\x04R\bclosedMs\x127\n" +
-	"\amissing\x18\x10 \x01(\v2\x1d.atoll.admin.v1.MissingWritesR\amissing\"\x8c\x01\n" +
+	"\amissing\x18\x10 \x01(\v2\x1d.atoll.admin.v1.MissingWritesR\amissing\x121\n" +
+	"\x04lost\x18\x11 \x01(\v2\x1d.atoll.admin.v1.MissingWritesR\x04lost\"\x8c\x01\n" +
 	"\rMissingWrites\x12\x18\n" +
 	"\acounted\x18\x01 \x01(\bR\acounted\x12\x16\n" +
 	"\x06writes\x18\x02 \x01(\x04R\x06writes\x12\x19\n" +
@@ -1482,31 +1493,32 @@ var file_atoll_admin_v1_regions_proto_depIdxs = []int32{
 	3,  // 2: atoll.admin.v1.RegionMap.regions:type_name -> atoll.admin.v1.RegionState
 	4,  // 3: atoll.admin.v1.RegionMap.homes:type_name -> atoll.admin.v1.RegionHome
 	6,  // 4: atoll.admin.v1.RegionOperation.missing:type_name -> atoll.admin.v1.MissingWrites
-	7,  // 5: atoll.admin.v1.MissingWrites.runs:type_name -> atoll.admin.v1.MissingRun
-	9,  // 6: atoll.admin.v1.PlanOperationRequest.newcomer:type_name -> atoll.admin.v1.RegionNewcomer
-	10, // 7: atoll.admin.v1.RegionNewcomer.members:type_name -> atoll.admin.v1.RegionSeed
-	12, // 8: atoll.admin.v1.PlanOperationResponse.checks:type_name -> atoll.admin.v1.OperationCheck
-	6,  // 9: atoll.admin.v1.PlanOperationResponse.missing:type_name -> atoll.admin.v1.MissingWrites
-	8,  // 10: atoll.admin.v1.BeginOperationRequest.plan:type_name -> atoll.admin.v1.PlanOperationRequest
-	11, // 11: atoll.admin.v1.BeginOperationResponse.plan:type_name -> atoll.admin.v1.PlanOperationResponse
-	5,  // 12: atoll.admin.v1.BeginOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
-	5,  // 13: atoll.admin.v1.AbortOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
-	2,  // 14: atoll.admin.v1.SetLeaseResponse.map:type_name -> atoll.admin.v1.RegionMap
-	0,  // 15: atoll.admin.v1.Regions.GetRegions:input_type -> atoll.admin.v1.GetRegionsRequest
-	8,  // 16: atoll.admin.v1.Regions.PlanOperation:input_type -> atoll.admin.v1.PlanOperationRequest
-	13, // 17: atoll.admin.v1.Regions.BeginOperation:input_type -> atoll.admin.v1.BeginOperationRequest
-	15, // 18: atoll.admin.v1.Regions.AbortOperation:input_type -> atoll.admin.v1.AbortOperationRequest
-	17, // 19: atoll.admin.v1.Regions.SetLease:input_type -> atoll.admin.v1.SetLeaseRequest
-	1,  // 20: atoll.admin.v1.Regions.GetRegions:output_type -> atoll.admin.v1.GetRegionsResponse
-	11, // 21: atoll.admin.v1.Regions.PlanOperation:output_type -> atoll.admin.v1.PlanOperationResponse
-	14, // 22: atoll.admin.v1.Regions.BeginOperation:output_type -> atoll.admin.v1.BeginOperationResponse
-	16, // 23: atoll.admin.v1.Regions.AbortOperation:output_type -> atoll.admin.v1.AbortOperationResponse
-	18, // 24: atoll.admin.v1.Regions.SetLease:output_type -> atoll.admin.v1.SetLeaseResponse
-	20, // [20:25] is the sub-list for method output_type
-	15, // [15:20] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	6,  // 5: atoll.admin.v1.RegionOperation.lost:type_name -> atoll.admin.v1.MissingWrites
+	7,  // 6: atoll.admin.v1.MissingWrites.runs:type_name -> atoll.admin.v1.MissingRun
+	9,  // 7: atoll.admin.v1.PlanOperationRequest.newcomer:type_name -> atoll.admin.v1.RegionNewcomer
+	10, // 8: atoll.admin.v1.RegionNewcomer.members:type_name -> atoll.admin.v1.RegionSeed
+	12, // 9: atoll.admin.v1.PlanOperationResponse.checks:type_name -> atoll.admin.v1.OperationCheck
+	6,  // 10: atoll.admin.v1.PlanOperationResponse.missing:type_name -> atoll.admin.v1.MissingWrites
+	8,  // 11: atoll.admin.v1.BeginOperationRequest.plan:type_name -> atoll.admin.v1.PlanOperationRequest
+	11, // 12: atoll.admin.v1.BeginOperationResponse.plan:type_name -> atoll.admin.v1.PlanOperationResponse
+	5,  // 13: atoll.admin.v1.BeginOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
+	5,  // 14: atoll.admin.v1.AbortOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
+	2,  // 15: atoll.admin.v1.SetLeaseResponse.map:type_name -> atoll.admin.v1.RegionMap
+	0,  // 16: atoll.admin.v1.Regions.GetRegions:input_type -> atoll.admin.v1.GetRegionsRequest
+	8,  // 17: atoll.admin.v1.Regions.PlanOperation:input_type -> atoll.admin.v1.PlanOperationRequest
+	13, // 18: atoll.admin.v1.Regions.BeginOperation:input_type -> atoll.admin.v1.BeginOperationRequest
+	15, // 19: atoll.admin.v1.Regions.AbortOperation:input_type -> atoll.admin.v1.AbortOperationRequest
+	17, // 20: atoll.admin.v1.Regions.SetLease:input_type -> atoll.admin.v1.SetLeaseRequest
+	1,  // 21: atoll.admin.v1.Regions.GetRegions:output_type -> atoll.admin.v1.GetRegionsResponse
+	11, // 22: atoll.admin.v1.Regions.PlanOperation:output_type -> atoll.admin.v1.PlanOperationResponse
+	14, // 23: atoll.admin.v1.Regions.BeginOperation:output_type -> atoll.admin.v1.BeginOperationResponse
+	16, // 24: atoll.admin.v1.Regions.AbortOperation:output_type -> atoll.admin.v1.AbortOperationResponse
+	18, // 25: atoll.admin.v1.Regions.SetLease:output_type -> atoll.admin.v1.SetLeaseResponse
+	21, // [21:26] is the sub-list for method output_type
+	16, // [16:21] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_atoll_admin_v1_regions_proto_init() }
