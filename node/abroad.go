@@ -14,9 +14,10 @@ import (
 )
 
 // Which other regions this node has to do with is what it was configured with, less
-// those that the map of regions says were removed, and those that came in by the map. All that asks who the others are
-// asks the book of their topologies, each time; what keeps something for each of them
-// (drains, lag, freshness, the consumers of the own log) is brought into line here.
+// those that the map of regions says were removed, and those that came in by the map.
+// All that asks who the others are asks the book of their topologies, each time; what
+// keeps something for each of them (drains, lag, freshness, the consumers of the own
+// log) is brought into line here.
 
 const (
 	abroadBeat   = 200 * time.Millisecond
@@ -130,10 +131,10 @@ func (a *abroad) drains() (out []*geo.Drain) {
 
 // Run drains the other regions that there are, until ctx ends or a drain fails.
 func (a *abroad) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	var running sync.WaitGroup
 	defer running.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop() // before they are waited for: one that fails ends the others
 	failed := make(chan error, 1)
 	beat := time.NewTicker(abroadBeat)
 	defer beat.Stop()
@@ -161,20 +162,21 @@ func (a *abroad) Run(ctx context.Context) error {
 // tidy starts the drains that do not run, and ends those of regions that have gone; it
 // reports whether there were any.
 func (a *abroad) tidy(ctx context.Context, running *sync.WaitGroup, failed chan<- error) (ended bool) {
+	for name, o := range a.over() {
+		if o.stop != nil {
+			o.stop()
+			<-o.done // it applies nothing after that
+		}
+		a.n.lag.Drop(string(name))
+		a.n.fresh.Drop(string(name))
+		a.mu.Lock()
+		delete(a.of, name)
+		a.mu.Unlock()
+		ended = true
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for name, o := range a.of {
-		if t := a.n.deps.Others.Get(name); t == nil || t.RegionID != o.id {
-			if o.stop != nil {
-				o.stop()
-				<-o.done // it applies nothing after that
-			}
-			a.n.lag.Drop(string(name))
-			a.n.fresh.Drop(string(name))
-			delete(a.of, name)
-			ended = true
-			continue
-		}
 		if o.stop != nil {
 			continue
 		}
@@ -195,6 +197,19 @@ func (a *abroad) tidy(ctx context.Context, running *sync.WaitGroup, failed chan<
 		log.Release(a.gone)
 	}
 	return ended
+}
+
+// over are the origins that there are no more. Only Run changes what there are.
+func (a *abroad) over() map[topology.Region]*origin {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := map[topology.Region]*origin{}
+	for name, o := range a.of {
+		if t := a.n.deps.Others.Get(name); t == nil || t.RegionID != o.id {
+			out[name] = o
+		}
+	}
+	return out
 }
 
 // refusesRemoved answers a node of a region that was removed: it is told so when it
