@@ -16,8 +16,8 @@ import (
 
 // shut is since when the region of an operation gets no majority of grants any more.
 type shut struct {
-	operation uint64
-	since     time.Time
+	of    operation
+	since time.Time
 }
 
 // waits is how long leases hold after they are granted no more.
@@ -30,8 +30,8 @@ func (s *Steer) lapse(ctx context.Context, m *regionmap.Map, o *failover.Operati
 	if m.Lease.Ms == 0 {
 		return ""
 	}
-	if s.shut.operation != o.ID {
-		s.shut = shut{operation: o.ID}
+	if of := operationOf(o); s.shut.of != of {
+		s.shut = shut{of: of}
 	}
 	if s.shut.since.IsZero() {
 		refuse, grant := s.refuse(ctx, m, o.Region)

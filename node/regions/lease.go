@@ -102,7 +102,12 @@ func (r *Regions) askGrant(region string, id topology.NodeID, d time.Duration) {
 		}
 		r.Learn(k)
 		// How long ago its region's store had said so. It was asked before it answered.
-		from := asked.Add(-time.Duration(binary.BigEndian.Uint64(b)))
+		age := time.Duration(binary.BigEndian.Uint64(b))
+		if age < 0 {
+			r.deps.Log.Warn("a node grants a lease that begins later", "from", string(id))
+			return
+		}
+		from := asked.Add(-age)
 		r.leases.mu.Lock()
 		defer r.leases.mu.Unlock()
 		if r.leases.grants == nil {

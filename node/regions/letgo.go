@@ -68,8 +68,8 @@ func (s *Steer) concerned(m *regionmap.Map, o *failover.Operation) (out []string
 
 // late is what a failback found to have come late, counted once.
 type late struct {
-	operation uint64
-	missing   failover.Missing
+	of      operation
+	missing failover.Missing
 }
 
 // cameLate notes what a region that returns has of its own and the survivors had not.
@@ -77,12 +77,12 @@ func (s *Steer) cameLate(ctx context.Context, m *regionmap.Map, o *failover.Oper
 	if o.Missing.Counted || !o.Had.Whole() {
 		return
 	}
-	if s.late.operation != o.ID || !s.late.missing.Counted {
+	if s.late.of != operationOf(o) || !s.late.missing.Counted {
 		c, err := s.deps.Clocks(ctx, o.Region, idOf(m, o.Region))
 		if err != nil {
 			return // the next turn, or stage, asks again
 		}
-		s.late = late{o.ID, failover.Compare(c.Seen(), o.Had.Clocks(len(c)))}
+		s.late = late{operationOf(o), failover.Compare(c.Seen(), o.Had.Clocks(len(c)))}
 	}
 	o.Missing = s.late.missing
 }

@@ -56,14 +56,24 @@ type Steer struct {
 	waits atomic.Pointer[string]
 
 	// What an operation's stage began with; touched by Run alone.
-	stage   [2]uint64 // the operation's id, and its stage
-	kind    failover.Kind
+	of      operation
+	stage   uint8
 	barrier *failover.Barrier
 	looks   looks
 	late    late
 	shut    shut
 	nudged  time.Time
 }
+
+// operation names one of those that a region drives: its number does not, as two that
+// two of its nodes began at once, one of them by force, have the same.
+type operation struct {
+	id     uint64
+	kind   failover.Kind
+	region string
+}
+
+func operationOf(o *failover.Operation) operation { return operation{o.ID, o.Kind, o.Region} }
 
 // NewSteer returns a driver of the changes of r.
 func NewSteer(r *Regions, deps SteerDeps) *Steer {
@@ -174,13 +184,13 @@ func (s *Steer) facts(ctx context.Context, m *regionmap.Map, o *failover.Operati
 	if len(stage.Covers) == 0 {
 		return f
 	}
-	if at := [2]uint64{o.ID, uint64(o.Stage)}; s.stage != at || s.kind != o.Kind || s.barrier == nil {
+	if s.of != operationOf(o) || s.stage != o.Stage || s.barrier == nil {
 		barrier, err := s.begin(ctx, m, o)
 		if err != nil {
 			f.Why = err.Error()
 			return f
 		}
-		s.stage, s.kind, s.barrier, s.looks = at, o.Kind, barrier, looks{}
+		s.of, s.stage, s.barrier, s.looks = operationOf(o), o.Stage, barrier, looks{}
 	}
 	s.letGo(ctx, m, o)
 	for i, c := range stage.Covers {
