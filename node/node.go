@@ -173,7 +173,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		Ship:       deps.GeoLog != nil,
 		Home:       n.home,
 		Committer:  cfg.Committer,
-	}, deps.Engine, heardOf{deps.Registry, n, n.rand()}, deps.HLC, deps.Logger.Named("replica"))
+	}, deps.Engine, deps.Registry, deps.HLC, deps.Logger.Named("replica"))
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}

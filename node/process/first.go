@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/atolldb/atoll/node"
 	"github.com/atolldb/atoll/node/keyring"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
@@ -75,6 +76,7 @@ func (p *Process) discover(ctx context.Context, store pendingStore, ring keyring
 		return nil, fmt.Errorf("join region %s: %w", p.cfg.Region, ErrOtherSecret)
 	}
 	var told time.Time
+	var others *node.Origin // what they said in this turn or the one before
 	began := time.Now()
 	for {
 		t, err := p.enrol(ctx, store)
@@ -82,12 +84,16 @@ func (p *Process) discover(ctx context.Context, store pendingStore, ring keyring
 			return nil, err
 		}
 		if t != nil {
-			p.learnMap(ctx)
-			return t, nil
+			if others == nil {
+				others = p.askOrigins(ctx)
+			}
+			return t, p.heedOrigins(ctx, store, others)
 		}
+		others = nil
 		why := p.notNew(ctx)
 		if why == nil {
-			err := p.makeRegion(ctx, store, began)
+			others = p.askOrigins(ctx)
+			err := p.makeRegion(ctx, store, others, began)
 			wait := (*beforeError)(nil)
 			switch {
 			case err == nil, errors.Is(err, topology.ErrConflict):

@@ -4,9 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
+	"math/rand/v2"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/atolldb/atoll/geo/regionmap"
@@ -23,71 +22,24 @@ import (
 // knows of. The map that others know is kept before the node runs, so that it serves
 // nobody who should not be served.
 
-const (
-	// lostEpochs is a bound of the changes of a region's topology that nobody else
-	// has heard of; lostActors is that of actors.
-	lostEpochs = 1 << 20
-	// originGrace is how long the makers of a region wait for the others, which may
-	// not be there yet either.
-	originGrace = 5 * time.Second
-)
+// originGrace is how long the makers of a region wait for the others, which may
+// not be there yet either.
+const originGrace = 5 * time.Second
 
-// origins are what nodes of other regions know of this one, and the regions of which
-// none says.
-type origins struct {
-	node.Origin
-	silent []string
-}
-
-// askOrigins asks all nodes of all other regions.
-func (p *Process) askOrigins(ctx context.Context) (out origins) {
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, t := range p.world.others.All() {
-		says := false
-		var region sync.WaitGroup
-		fresh := 0
-		for _, id := range t.Present() {
-			region.Add(1)
-			wg.Go(func() {
-				defer region.Done()
-				o, isNew, err := p.askOrigin(ctx, id)
-				mu.Lock()
-				defer mu.Unlock()
-				switch {
-				case isNew:
-					fresh++
-				case err == nil:
-					says = true
-					out.Actor, out.Epoch = max(out.Actor, o.Actor), max(out.Epoch, o.Epoch)
-					out.Known = regionmap.Join(out.Known, o.Known)
-				}
-			})
+// askOrigins asks all nodes of all other regions what they know of this one.
+func (p *Process) askOrigins(ctx context.Context) *node.Origin {
+	o := node.AskOrigins(ctx, p.world.others.All(), func(ctx context.Context, id topology.NodeID) (node.Origin, error) {
+		switch has, err := p.hasTopology(ctx, id); {
+		case err != nil:
+			return node.Origin{}, err
+		case !has:
+			return node.Origin{}, node.ErrNew
 		}
-		wg.Go(func() {
-			region.Wait()
-			mu.Lock()
-			defer mu.Unlock()
-			if !says && fresh < len(t.Present()) {
-				out.silent = append(out.silent, string(t.Region))
-			}
-		})
-	}
-	wg.Wait()
-	slices.Sort(out.silent)
-	return out
-}
-
-// askOrigin asks a node, which may be new itself.
-func (p *Process) askOrigin(ctx context.Context, id topology.NodeID) (o node.Origin, isNew bool, err error) {
-	has, err := p.hasTopology(ctx, id)
-	if err != nil || !has {
-		return o, err == nil, err
-	}
-	ctx, stop := context.WithTimeout(ctx, askTimeout)
-	defer stop()
-	o, err = node.AskOrigin(ctx, p.links, id, p.cfg.Region)
-	return o, false, err
+		ctx, stop := context.WithTimeout(ctx, askTimeout)
+		defer stop()
+		return node.AskOrigin(ctx, p.links, id, p.cfg.Region)
+	})
+	return &o
 }
 
 // beforeError is why a region is not made yet.
@@ -96,53 +48,57 @@ type beforeError struct{ why string }
 func (e *beforeError) Error() string { return e.why }
 
 // makeRegion makes a region out of nodes that have nothing, or says why not yet.
-func (p *Process) makeRegion(ctx context.Context, store pendingStore, began time.Time) error {
-	first := p.world.own
-	if len(p.world.others.All()) > 0 {
-		o := p.askOrigins(ctx)
-		state := regionmap.State(0)
-		if o.Known.Map != nil {
-			state = o.Known.Map.State(string(p.cfg.Region))
-		}
-		switch {
-		case o.Actor != 0 && state != regionmap.Rebuilding:
-			return &beforeError{fmt.Sprintf("region %s has been here before: other regions hold its writes, up to those of actor %s, and it is %s. Give its nodes their disks back; if they are gone for good, take it out by 'atoll dr failover %s' and then let it begin anew by 'atoll dr rebuild %s', asked of another region",
-				p.cfg.Region, o.Actor, cmp.Or(state, regionmap.Active), p.cfg.Region, p.cfg.Region)}
-		case o.Actor != 0:
-			first = first.Clone()
-			first.Epoch = max(o.Epoch, first.Epoch) + lostEpochs
-			if err := store.raise(ctx, o.Actor, lostActors); err != nil {
-				return err
-			}
-			p.log.Info("the region begins anew", "above-actor", o.Actor.String(), "epoch", uint64(first.Epoch))
-		case len(o.silent) > 0 && time.Since(began) < originGrace:
-			return &beforeError{fmt.Sprintf("whether region %s is new: no answer yet from %s", p.cfg.Region, strings.Join(o.silent, ", "))}
-		case len(o.silent) > 0:
-			// Whether there was one of this name before is not known: no epoch may be one
-			// that it had. Its nodes see to it that no actor is, see node/actors.go.
-			first = first.Clone()
-			first.Epoch = topology.Epoch(time.Now().Unix())
-			p.log.Warn("the region is made without word from other regions", "silent", o.silent)
+func (p *Process) makeRegion(ctx context.Context, store pendingStore, o *node.Origin, began time.Time) error {
+	state := regionmap.State(0)
+	if o.Known.Map != nil {
+		state = o.Known.Map.State(string(p.cfg.Region))
+	}
+	switch {
+	case o.Actor != 0 && state != regionmap.Rebuilding:
+		return &beforeError{fmt.Sprintf("region %s has been here before: other regions hold its writes, up to those of actor %s, and it is %s. Give its nodes their disks back; if they are gone for good, take it out by 'atoll dr failover %s' and then let it begin anew by 'atoll dr rebuild %s', asked of another region",
+			p.cfg.Region, o.Actor, cmp.Or(state, regionmap.Active), p.cfg.Region, p.cfg.Region)}
+	case o.Actor == 0 && len(o.Silent) > 0 && time.Since(began) < originGrace:
+		return &beforeError{fmt.Sprintf("whether region %s is new: no answer yet from %s", p.cfg.Region, strings.Join(o.Silent, ", "))}
+	}
+	first := p.world.own.Clone()
+	epoch, above := o.Begin(first.RegionID, first.Epoch, time.Now(), rand.Uint32())
+	first.Epoch = epoch
+	if above != 0 {
+		if err := store.raise(ctx, above, 0); err != nil {
+			return err
 		}
 	}
 	_, err := store.Swap(ctx, first, 0)
-	if err == nil {
+	switch {
+	case err != nil:
+	case o.Actor != 0:
+		p.log.Info("the region begins anew", "above-actor", above.String(), "epoch", uint64(epoch))
+	case len(o.Silent) > 0:
+		p.log.Warn("the region is made without word from other regions", "silent", o.Silent, "above-actor", above.String(), "epoch", uint64(epoch))
+	default:
 		p.log.Info("the region is new", "members", len(first.Members))
 	}
 	return err
 }
 
-// learnMap keeps the map that other regions know, if this one has others: a node that
-// starts for the first time is to go by it from the beginning.
-func (p *Process) learnMap(ctx context.Context) {
-	if len(p.world.others.All()) == 0 {
-		return
+// untold bounds the actors of a region of which no other one was told, where its
+// registry was put back and nobody has noticed.
+const untold = 64
+
+// heedOrigins goes by what other regions say, for a node that starts for the first
+// time: it keeps the map that they know, and has the registry hand out no actor that
+// they have heard of.
+func (p *Process) heedOrigins(ctx context.Context, store pendingStore, o *node.Origin) error {
+	if o.Actor != 0 {
+		if err := store.raise(ctx, o.Actor, untold); err != nil {
+			return err
+		}
 	}
-	known := p.askOrigins(ctx).Known
-	if known.Map == nil || known.Map.N == 0 {
-		return
+	if o.Known.Map == nil || o.Known.Map.N == 0 {
+		return nil
 	}
-	if err := p.keepRegions(regionmap.EncodeKnown(known)); err != nil {
+	if err := p.keepRegions(regionmap.EncodeKnown(o.Known)); err != nil {
 		p.log.Warn("the map of regions is not kept before the start", "error", err)
 	}
+	return nil
 }

@@ -52,6 +52,20 @@ func (r *Registry) Forget() {
 	clear(r.nodes)
 }
 
+// Empty reports whether it has handed out nothing that it knows of.
+func (r *Registry) Empty() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last == 0
+}
+
+// Raise makes everything that is handed out from now on come behind floor.
+func (r *Registry) Raise(floor crdt.Actor) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = max(r.last, floor.Seq())
+}
+
 // Allocate implements topology.Registry.
 func (r *Registry) Allocate(ctx context.Context, node topology.NodeID, floor crdt.Actor) (topology.Identity, error) {
 	r.mu.Lock()
