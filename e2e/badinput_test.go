@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/atolldb/atoll/internal/freeport"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
@@ -156,7 +157,7 @@ func TestBadStarts(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
-	addrs := freeAddrs(t, 4)
+	addrs := freeport.For(t, 4)
 	config := func(name, node, region, data, extra string) string {
 		text := fmt.Sprintf(`node: %s
 region: %s

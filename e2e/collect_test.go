@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/internal/freeport"
 )
 
 // newPair writes the configurations of two regions of two nodes each, both of
@@ -26,7 +27,7 @@ func newPair(t *testing.T) *region {
 	if err := os.WriteFile(secret, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	addrs := freeAddrs(t, 4*4)
+	addrs := freeport.For(t, 4*4)
 	var regions strings.Builder
 	for g, name := range []string{"eu", "us"} {
 		fmt.Fprintf(&regions, "  - name: %s\n    id: %d\n    nats: [\"nats://%s\"]\n    members:\n", name, g+1, addrs[g*8+3])

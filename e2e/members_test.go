@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/internal/freeport"
 )
 
 // add starts a node that the other nodes' configurations do not name.
@@ -30,7 +31,7 @@ func (r *region) add(id, rack string) {
 	if !ok {
 		r.t.Fatal("the configuration has no regions")
 	}
-	a := freeAddrs(r.t, 3)
+	a := freeport.For(r.t, 3)
 	text := fmt.Sprintf(`node: %s
 region: eu
 data_dir: %s

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/atolldb/atoll/internal/freeport"
 )
 
 // region is a region of three node processes, each started from a file.
@@ -35,7 +37,7 @@ func newRegion(t *testing.T) *region {
 	if err := os.WriteFile(secret, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	addrs := freeAddrs(t, regionNodes*5)
+	addrs := freeport.For(t, regionNodes*5)
 	var members, nats, routes strings.Builder
 	for i := range regionNodes {
 		a := addrs[i*5:]

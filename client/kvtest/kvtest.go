@@ -69,6 +69,7 @@ func start(t testing.TB, cfg fleet.Config) *Cluster {
 		if err := f.Stop(); err != nil {
 			t.Errorf("kvtest: stop: %v", err)
 		}
+		f.Release()
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -131,6 +131,8 @@ var table = []row{
 	{path: "internal/planted", layer: seam},
 	// Waiting that a context ends.
 	{path: "internal/pause", layer: seam},
+	// Addresses that are known before somebody listens.
+	{path: "internal/freeport", layer: seam},
 	{path: "internal/...", layer: tooling},
 }
 

@@ -8,7 +8,8 @@
 //
 // Invariants:
 //
-//	F1  Everything listens on loopback, on ports that were free.
+//	F1  Everything listens on loopback, on ports that were free, and that the fleet
+//	    has to itself as long as it is there (internal/freeport).
 //	F2  Every connection between nodes, and from a node to the NATS of another
 //	    region, can be cut. The routes between the NATS servers of one region
 //	    cannot.
@@ -21,7 +22,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
@@ -31,6 +31,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/atolldb/atoll/internal/freeport"
 	"github.com/atolldb/atoll/node/process"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -72,6 +73,7 @@ type Fleet struct {
 	mu    sync.Mutex
 	nodes map[topology.NodeID]*place
 	order []topology.NodeID
+	ports []*freeport.Claim
 }
 
 // place is where a node runs, or does not.
@@ -160,7 +162,7 @@ func (f *Fleet) layOut() error {
 // knows of the regions so far.
 func (f *Fleet) layRegion(name topology.Region, id topology.RegionID) error {
 	const perNode = 5
-	ports, err := freeAddrs(f.cfg.Nodes * perNode)
+	ports, err := f.addrs(f.cfg.Nodes * perNode)
 	if err != nil {
 		return err
 	}
@@ -220,7 +222,9 @@ func (f *Fleet) AddNode(ctx context.Context, region topology.Region, id topology
 	if regions := f.Regions(); !slices.Contains(regions, region) {
 		return fmt.Errorf("no region %q; there are %v", region, regions)
 	}
-	at, err := freeAddrs(3)
+	f.mu.Lock()
+	at, err := f.addrs(3)
+	f.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -240,18 +244,25 @@ func (f *Fleet) AddNode(ctx context.Context, region topology.Region, id topology
 	return f.StartNode(ctx, id)
 }
 
-// freeAddrs returns loopback addresses that nobody listens on right now.
-func freeAddrs(n int) ([]string, error) {
-	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		defer l.Close() // all at the end, so that no port comes twice
-		out = append(out, l.Addr().String())
+// addrs claims addresses on loopback. The caller has the lock.
+func (f *Fleet) addrs(n int) ([]string, error) {
+	c, err := freeport.Take(n)
+	if err != nil {
+		return nil, err
 	}
-	return out, nil
+	f.ports = append(f.ports, c)
+	return c.Addrs, nil
+}
+
+// Release gives back the addresses of a fleet that was stopped and will not be
+// started again.
+func (f *Fleet) Release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.ports {
+		c.Release()
+	}
+	f.ports = nil
 }
 
 // Start starts all nodes that are down and waits until they take writes.

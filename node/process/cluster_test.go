@@ -2,10 +2,10 @@ package process_test
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 
+	"github.com/atolldb/atoll/internal/freeport"
 	"github.com/atolldb/atoll/node/process"
 )
 
@@ -13,23 +13,14 @@ import (
 // that crashed still gets a new actor.
 func TestNATSCluster(t *testing.T) {
 	f := newFleet(t, 1, 3)
-	var urls, routes []string
-	var free []net.Listener
+	// Routes between servers are no dialler's business: every server must know
+	// real ones.
+	routes := freeport.For(t, 3)
+	var urls []string
 	for n := range 3 {
 		urls = append(urls, fmt.Sprintf("nats://192.0.2.10:%d", 4222+n))
-		// Routes between servers are no dialler's business: every server must
-		// know real ones. They were free a moment ago.
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		free = append(free, l)
-		routes = append(routes, l.Addr().String())
 		id := f.regions[0].Members[n].ID
 		f.real[urls[n][len("nats://"):]] = func() string { return strings.TrimPrefix(f.addrs(id).NATS, "nats://") }
-	}
-	for _, l := range free {
-		l.Close()
 	}
 	f.regions[0].NATS = urls
 	for n, m := range f.regions[0].Members {

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/atolldb/atoll/geo/natsd/natsdtest"
+	"github.com/atolldb/atoll/internal/freeport"
 	"github.com/atolldb/atoll/node/process"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -37,8 +38,9 @@ func twoOutside(t *testing.T) (regions []process.Region, secret string) {
 	}
 	papers := natsdtest.Issue(t)
 	for i, name := range []topology.Region{"eu", "us"} {
+		at := freeport.For(t, 2)
 		r := process.Region{Name: name, ID: topology.RegionID(i + 1), Members: []process.Member{{
-			ID: topology.NodeID(name) + "-1", Weight: 1, Client: free(t), Peer: free(t),
+			ID: topology.NodeID(name) + "-1", Weight: 1, Client: at[0], Peer: at[1],
 		}}}
 		if i == 0 { // with TLS on both sides, and a password
 			r.NATS = []string{"tls://atoll:east%20side@" + natsdtest.External(t, "east side", &papers)}

@@ -3,13 +3,13 @@ package process_test
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/atolldb/atoll/geo/natsd"
+	"github.com/atolldb/atoll/internal/freeport"
 	"github.com/atolldb/atoll/node/process"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -55,21 +55,12 @@ func TestGrow(t *testing.T) {
 	regions := []process.Region{f.regions[0], f.regions[1]}
 	regions[0].NATS = urls
 	ids := []topology.NodeID{"a1", "a2", "a3"}
-	var routes []string
-	var free []net.Listener
+	routes := freeport.For(t, len(ids))
 	for i, id := range ids {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		free, routes = append(free, l), append(routes, l.Addr().String())
 		if i > 0 {
 			f.join(id, 0)
 			f.real[urls[i][len("nats://"):]] = func() string { return strings.TrimPrefix(f.addrs(id).NATS, "nats://") }
 		}
-	}
-	for _, l := range free {
-		l.Close()
 	}
 	for i, id := range ids {
 		c := &f.nodes[id].cfg

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/geo/natsd"
+	"github.com/atolldb/atoll/internal/freeport"
 	"github.com/atolldb/atoll/node/process"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/storage"
@@ -53,22 +54,11 @@ func runOnce(t *testing.T, c process.Config, do func(*process.Process)) error {
 
 func nothing(*process.Process) {}
 
-// free returns an address that was free a moment ago.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // failsToStart starts a node that cannot, and sees that it frees what it took.
 func failsToStart(t *testing.T, c process.Config, is error, want ...string) {
 	t.Helper()
 	if strings.HasSuffix(c.Listen.Client, ":0") {
-		c.Listen.Client = free(t)
+		c.Listen.Client = freeport.For(t, 1)[0]
 	}
 	began := time.Now()
 	err := runOnce(t, c, nothing)

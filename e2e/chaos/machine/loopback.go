@@ -8,6 +8,8 @@ import (
 	"net"
 	"os/exec"
 	"sync"
+
+	"github.com/atolldb/atoll/internal/freeport"
 )
 
 // loopback is a network for machines without namespaces: all hosts are
@@ -24,6 +26,7 @@ type loopback struct {
 	pids    map[int]string    // of processes started, and their hosts
 	cuts    map[link]chan struct{}
 	proxies []*proxy
+	ports   []*freeport.Claim
 }
 
 // link is one direction between two hosts.
@@ -44,13 +47,14 @@ func (r *Run) NewLoopback() (Network, error) {
 func (l *loopback) Add(host string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	ports, err := freeport.Take(len(servicePorts))
+	if err != nil {
+		return err
+	}
+	l.ports = append(l.ports, ports)
+	free := ports.Addrs
 	for service := range servicePorts {
-		free, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		defer free.Close() // after all services have one: no two the same
-		l.addrs[host+" "+service] = free.Addr().String()
+		l.addrs[host+" "+service], free = free[0], free[1:]
 	}
 	p, err := newProxy(l, host, l.addrs[host+" "+proxied])
 	if err != nil {
@@ -127,6 +131,9 @@ func (l *loopback) Close() error {
 	errs := []error{l.Heal()}
 	for _, p := range l.proxies {
 		errs = append(errs, p.close())
+	}
+	for _, p := range l.ports {
+		p.Release()
 	}
 	l.thread.close()
 	return errors.Join(errs...)

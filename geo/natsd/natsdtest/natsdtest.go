@@ -4,7 +4,6 @@ package natsdtest
 import (
 	"context"
 	"fmt"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/atolldb/atoll/geo/natsd"
+	"github.com/atolldb/atoll/internal/freeport"
 )
 
 // Node is a running server.
@@ -69,7 +69,7 @@ func Solo(t testing.TB, region, dir string) *Node {
 // Cluster starts three servers of a region. JetStream answers some time later.
 func Cluster(t testing.TB, region string) []*Node {
 	t.Helper()
-	routes := freeAddrs(t, 3) // every server must know the routes of all
+	routes := freeport.For(t, 3) // every server must know the routes of all
 	var nodes []*Node
 	for i, r := range routes {
 		nodes = append(nodes, Start(t, natsd.Config{
@@ -78,18 +78,4 @@ func Cluster(t testing.TB, region string) []*Node {
 		}))
 	}
 	return nodes
-}
-
-// freeAddrs returns loopback addresses that were free a moment ago.
-func freeAddrs(t testing.TB, n int) (addrs []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addrs = append(addrs, l.Addr().String())
-	}
-	return addrs
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/freeport"
 	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/overload"
@@ -100,7 +101,7 @@ func newRegion(t TB, name topology.Region, id topology.RegionID, store *Store, w
 			region: r,
 		}
 		r.Nodes = append(r.Nodes, node)
-		node.listen(t, "127.0.0.1:0")
+		node.listen(t, freeport.For(t, 1)[0])
 	}
 	r.Publish(1)
 	t.Cleanup(r.Close)
