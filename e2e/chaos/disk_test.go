@@ -129,13 +129,20 @@ func powerCutAll(r *rig) { r.cutPower(r.Nodes...) }
 func (r *rig) cutPower(nodes ...*node) {
 	r.t.Helper()
 	r.pause(time.Duration(r.rng.IntN(int(2 * time.Second))))
-	// Stopped first, so that nobody acknowledges anything after the instant.
+	// They all stand first, so that nobody acknowledges anything after the instant:
+	// what one syncs when its disk was cloned is not on the clone, and if it still
+	// answers, that is lost by the test and not by the node.
 	for _, n := range nodes {
 		r.must(n.Pause())
 	}
 	for _, n := range nodes {
 		r.must(n.Disk.Freeze())
 		r.fault("power cut")
+	}
+	for _, n := range nodes {
+		if stands, err := machine.Stands(n.Pid()); err != nil || !stands {
+			r.t.Fatalf("%s went on after its power was cut: %v", n.ID, err)
+		}
 	}
 	for _, n := range nodes {
 		r.kill(n)

@@ -98,8 +98,9 @@ func (n *Node) Kill() error {
 	return nil
 }
 
-// Pause stops all threads of the process where they are; Resume lets them go.
-func (n *Node) Pause() error { return n.cmd.Process.Signal(syscall.SIGSTOP) }
+// Pause stops all threads of the process where they are, and returns when they
+// stand; Resume lets them go.
+func (n *Node) Pause() error { return machine.Stop(n.Pid()) }
 
 // Resume ends Pause.
 func (n *Node) Resume() error { return n.cmd.Process.Signal(syscall.SIGCONT) }

@@ -196,8 +196,7 @@ func stoppedAt(task string) (at int64, ok bool) {
 	if err != nil {
 		return 0, false // it has just ended
 	}
-	// The state is behind the name, which is in brackets and may hold any.
-	if rest := string(stat[bytes.LastIndexByte(stat, ')')+1:]); !strings.HasPrefix(rest, " T") && !strings.HasPrefix(rest, " Z") {
+	if !stands(stat) {
 		return 0, false
 	}
 	// "NUMBER ARGUMENTS SP PC" or "-1 SP PC"; "running" when it does.
