@@ -70,6 +70,9 @@ type CommitterConfig struct {
 	// seen and, if it tells of a loss, acted upon (with a new actor). When nil
 	// Run makes its own and refuses to start after a loss.
 	Markers *MarkerReport
+	// Gathered, if not nil, is what the ops of a group leave to be written for
+	// all of them.
+	Gathered Gathered
 	// Logger gets the state transitions of the disk; nil for none.
 	Logger hclog.Logger
 }

@@ -55,7 +55,7 @@ func (c *Committer) decideAndCommit(g *grouping) error {
 	if err != nil {
 		return fmt.Errorf("begin group: %w", err)
 	}
-	tx := &groupTxn{Txn: inner}
+	tx := &groupTxn{Txn: inner, gathered: c.cfg.Gathered}
 	if err := c.decide(tx, g); err != nil {
 		inner.Discard()
 		return err
@@ -84,6 +84,12 @@ func (c *Committer) decideAndCommit(g *grouping) error {
 		inner.Discard()
 		return nil
 	}
+	if tx.gathered != nil && tx.gathered.Len() > 0 {
+		if err := tx.gathered.Put(inner); err != nil {
+			inner.Discard()
+			return fmt.Errorf("write what the ops of group %d left: %w", next.last, err)
+		}
+	}
 	began := time.Now()
 	if err := inner.Commit(); err != nil {
 		return fmt.Errorf("commit group %d: %w", next.last, err)
@@ -98,7 +104,7 @@ func (c *Committer) decide(tx *groupTxn, g *grouping) error {
 	full := c.keeper.disk() == DiskFull
 	from := len(g.errs)
 	for _, q := range g.ops[from:] {
-		if tx.bytes >= c.room {
+		if tx.size() >= c.room {
 			break
 		}
 		if full && q.size > 0 {
@@ -106,16 +112,16 @@ func (c *Committer) decide(tx *groupTxn, g *grouping) error {
 			g.errs = append(g.errs, ErrFull)
 			continue
 		}
-		before := tx.writes
+		before := tx.wrote()
 		err := q.op.Decide(tx)
-		if err != nil && tx.writes != before {
+		if err != nil && tx.wrote() != before {
 			return fmt.Errorf("op failed after it wrote: %w", err)
 		}
 		if g.errs = append(g.errs, err); err == nil {
 			g.bytes += q.size
 		}
 	}
-	g.writes = tx.writes
+	g.writes = tx.wrote()
 	for i := from; i < len(g.errs); i++ {
 		if g.errs[i] == nil {
 			g.ops[i].op.Decided()
@@ -169,8 +175,38 @@ func (c *Committer) await(g *grouping) []queued {
 // committer's to end.
 type groupTxn struct {
 	Txn
-	writes int
-	bytes  int // as MaxOp counts them
+	writes   int
+	bytes    int // as MaxOp counts them
+	gathered Gathered
+}
+
+// Gathered is what the ops of a group leave, while they are decided, to be written
+// in one piece: an entry of its own for each of many small things costs more than
+// what it says. What is left counts as written. All of it runs on the committer's
+// goroutine.
+type Gathered interface {
+	// Len is how many things wait to be written, and Size how many bytes Put
+	// will write, at most, as MaxOp counts them.
+	Len() int
+	Size() int
+	// Put writes what waits. It is called at the end of a group where something
+	// does; if it fails the committer stops.
+	Put(tx Txn) error
+}
+
+// wrote counts entries, and size their bytes, with what is gathered.
+func (t *groupTxn) wrote() int {
+	if t.gathered == nil {
+		return t.writes
+	}
+	return t.writes + t.gathered.Len()
+}
+
+func (t *groupTxn) size() int {
+	if t.gathered == nil {
+		return t.bytes
+	}
+	return t.bytes + t.gathered.Size()
 }
 
 var errReserved = errors.New("key is reserved for group markers")
