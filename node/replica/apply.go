@@ -198,9 +198,7 @@ func (o *applyOp) Decide(tx storage.Txn) error {
 		if err := o.r.join(tx, it); err != nil {
 			return err
 		}
-		if err := it.trace(tx); err != nil {
-			return err
-		}
+		it.trace(&o.r.window, tx)
 		if it.changedRecord() {
 			o.changed++
 		}

@@ -79,7 +79,7 @@ func (o *askOp) Decide(tx storage.Txn) error {
 	if st.role == topology.Pending || st.mark != 0 {
 		return ErrBehind
 	}
-	t, err := loadTrace(tx, o.KeyHash, o.ID)
+	t, err := o.r.window.find(tx, o.KeyHash, o.ID)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,8 @@ func (o *askOp) Decide(tx storage.Txn) error {
 	if t.ballot >= o.Ballot {
 		return nil
 	}
-	return putTrace(tx, o.KeyHash, o.ID, trace{ballot: o.Ballot})
+	o.r.window.note(o.KeyHash, o.ID, trace{ballot: o.Ballot})
+	return nil
 }
 
 func (o *askOp) Done(err error) { o.done(o.known, err) }

@@ -29,8 +29,8 @@ import (
 //	'a' key-hash(8) full-key            -> 1: something is accepted there and not
 //	                                       known to be decided
 //	'y' partition(2)                    -> ballot (8): nothing below is accepted
-//	'q' request-id(16) key-hash(8)      -> what is known of a request, for some
-//	                                       minutes; see requests.go
+//	'q' number(8)                       -> what is known of requests, for some
+//	                                       minutes; see window.go
 //	'k' partition(2)                    -> ms (8): since when they are
 //	'm' name                            -> the node's own facts
 //	'h' ...                             -> hints; see package hint

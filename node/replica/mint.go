@@ -253,9 +253,7 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	}
 	if !o.ID.IsZero() {
 		o.effect.ids = []crdt.EventID{{Dot: v.Dot, ID: o.ID}}
-		if err := putTrace(tx, o.KeyHash, o.ID, trace{dot: v.Dot, stamp: v.Stamp}); err != nil {
-			return err
-		}
+		o.r.window.note(o.KeyHash, o.ID, trace{dot: v.Dot, stamp: v.Stamp})
 	}
 	return o.r.settle(tx, &o.effect, o.Key)
 }
@@ -266,7 +264,7 @@ func (o *mintOp) replay(tx storage.Txn) (done bool, err error) {
 	if requestOver(o.ID, time.Now()) {
 		return false, ErrRequestOld
 	}
-	t, err := loadTrace(tx, o.KeyHash, o.ID)
+	t, err := o.r.window.find(tx, o.KeyHash, o.ID)
 	if err != nil {
 		return false, err
 	}

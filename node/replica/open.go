@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -63,6 +64,9 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 	if err := r.serial.load(engine, r.partitions); err != nil {
 		return nil, err
 	}
+	if err := r.window.load(engine, time.Now()); err != nil {
+		return nil, err
+	}
 	report, err := storage.CheckMarkers(engine)
 	if err != nil {
 		return nil, fmt.Errorf("check group markers: %w", err)
@@ -74,7 +78,7 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 		return nil, err
 	}
 	r.publish()
-	cfg.Committer.Markers = &report
+	cfg.Committer.Markers, cfg.Committer.Gathered = &report, &r.window
 	r.commit = storage.NewCommitter(engine, cfg.Committer)
 	if r.outbox, err = openOutbox(r); err != nil {
 		return nil, err
@@ -199,7 +203,7 @@ func (r *Replica) settleTopology(stored *topology.Topology, report storage.Marke
 	if err != nil && !isNotFound(err) {
 		return fmt.Errorf("read whether the node is behind: %w", err)
 	}
-	s := settling{stored: stored, allBehind: err == nil, lost: report.Fresh() || report.Lost() || r.damagedState || r.unclean == differs, forgets: r.resume == nil}
+	s := settling{stored: stored, allBehind: err == nil, lost: report.Fresh() || report.Lost() || r.damagedState || r.unclean == differs, forgets: r.resume == nil || r.window.unreadable}
 	s.encoded, s.adopt = r.newer(stored)
 	if !s.needed(r) {
 		return nil
@@ -237,7 +241,8 @@ type settling struct {
 	// allBehind: a former version left its mark. lost: the directory is new,
 	// or has lost something.
 	allBehind, lost bool
-	// forgets: the last stop was not a clean one; see requests.go.
+	// forgets: the last stop was not a clean one, or what is known of requests is
+	// not to be read; see requests.go.
 	forgets bool
 }
 

@@ -66,6 +66,7 @@ type Replica struct {
 	fresh  func(hashring.Partition) []wire.Fresh
 	aside  sideLog
 	serial serial
+	window window
 	placed Placement
 	shipTo func() []topology.Region
 

@@ -9,26 +9,23 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
-	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/cas"
 	"github.com/atolldb/atoll/node/storage"
 )
 
 // What an owner remembers of clients' requests, so that a write which comes
-// twice is one event. The traces are entries of the store that end by
-// themselves:
+// twice is one event: by id and hash of the key a trace, which is one of
 //
-//	'q' id(16) key-hash(8)  -> 1 actor(4) n(8) stamp(8): this event carried it out
-//	                        -> 2 ballot(8): a fence; see ask.go
-//	                        -> 3 actor(4) n(8) stamp(8), actor(4) n(8): this event
-//	                           carried it out, zero if that is not known, as a
-//	                           version that was decided by consensus
-//	                        -> 4 actor(4) n(8): that version was proposed for it, and
-//	                           nobody knows here whether it was decided
-//	'k' partition(2)        -> ms(8): the owner's memory begins then
+//	1 actor(4) n(8) stamp(8): this event carried it out
+//	2 ballot(8): a fence; see ask.go
+//	3 actor(4) n(8) stamp(8), actor(4) n(8): this event carried it out, zero if
+//	  that is not known, as a version that was decided by consensus
+//	4 actor(4) n(8): that version was proposed for it, and nobody knows here
+//	  whether it was decided
 //
-// Ids begin with the time of their making, and so do the keys of traces: what is
-// looked for and written lies together, and ends together.
+// window.go keeps them, and forgets them after a while. Beside it is
+//
+//	'k' partition(2) -> ms(8): the owner's memory begins then
 //
 // A trace is written in one transaction with the record, by who mints the event
 // and, where a message names the request, by Apply. Messages that deliver events
@@ -92,11 +89,6 @@ const (
 	traceDoubt  = 4
 )
 
-func requestKey(dst []byte, keyHash uint64, id crdt.RequestID) []byte {
-	dst = append(append(dst, spaceRequest), id[:]...)
-	return binary.BigEndian.AppendUint64(dst, keyHash)
-}
-
 func memoryKey(p hashring.Partition) []byte { return partitionKey(spaceMemory, p) }
 
 func (t *trace) encode(dst []byte) []byte {
@@ -124,50 +116,44 @@ func (t *trace) encode(dst []byte) []byte {
 	return dst
 }
 
+// traceSize is how many bytes a trace of that kind has, 0 for none.
+func traceSize(kind byte) int {
+	switch kind {
+	case traceEvent:
+		return 21
+	case traceFence:
+		return 9
+	case traceSerial:
+		return 33
+	case traceDoubt:
+		return 13
+	}
+	return 0
+}
+
 func decodeTrace(b []byte) (t trace, err error) {
 	dot := func(b []byte) crdt.Dot {
 		return crdt.Dot{Actor: crdt.Actor(binary.BigEndian.Uint32(b)), N: binary.BigEndian.Uint64(b[4:])}
 	}
-	switch {
-	case len(b) == 21 && b[0] == traceEvent, len(b) == 33 && b[0] == traceSerial:
+	if len(b) == 0 || len(b) != traceSize(b[0]) {
+		return t, fmt.Errorf("trace of a request: %w", storage.ErrCorrupt)
+	}
+	switch b[0] {
+	case traceEvent, traceSerial:
 		t.dot = dot(b[1:])
 		t.stamp = hlc.Stamp(binary.BigEndian.Uint64(b[13:]))
 		if b[0] == traceSerial {
 			t.version = dot(b[21:])
 		}
-	case len(b) == 13 && b[0] == traceDoubt:
+	case traceDoubt:
 		t.version, t.doubt = dot(b[1:]), true
-	case len(b) == 9 && b[0] == traceFence:
+	case traceFence:
 		t.ballot = binary.BigEndian.Uint64(b[1:])
-	default:
-		return t, fmt.Errorf("trace of a request: %w", storage.ErrCorrupt)
+	}
+	if b[0] == traceEvent && t.dot.IsZero() || b[0] != traceEvent && b[0] != traceFence && t.version.IsZero() {
+		return trace{}, fmt.Errorf("trace of a request by nothing: %w", storage.ErrCorrupt)
 	}
 	return t, nil
-}
-
-// loadTrace returns the zero trace for a request that nothing is known of.
-func loadTrace(g getter, keyHash uint64, id crdt.RequestID) (trace, error) {
-	var buf [32]byte
-	b, err := g.Get(requestKey(buf[:0], keyHash, id))
-	switch {
-	case isNotFound(err):
-		return trace{}, nil
-	case err != nil:
-		return trace{}, fmt.Errorf("read what is known of a request: %w", err)
-	}
-	t, err := decodeTrace(b)
-	if planted.Bug(planted.ForgetRequest) {
-		t.dot = crdt.Dot{}
-	}
-	return t, err
-}
-
-func putTrace(tx storage.Txn, keyHash uint64, id crdt.RequestID, t trace) error {
-	var key, value [40]byte
-	if err := tx.PutFor(requestKey(key[:0], keyHash, id), t.encode(value[:0]), traceLife); err != nil {
-		return fmt.Errorf("remember a request: %w", err)
-	}
-	return nil
 }
 
 // forgetRequests decides that this node's memory of the partition's requests
@@ -200,13 +186,13 @@ func milliseconds(t time.Time) []byte {
 
 // trace decides the traces of the events that an item delivers, and of those
 // that came before without word of their requests.
-func (it *applyItem) trace(tx storage.Txn) error {
+func (it *applyItem) trace(w *window, tx storage.Txn) {
 	for _, e := range it.IDs {
 		if contains(it.gone, e.Dot) {
 			continue
 		}
 		if !contains(it.effect.dots, e.Dot) {
-			if t, err := loadTrace(tx, it.keyHash, e.ID); err != nil || !t.dot.IsZero() {
+			if t, err := w.find(tx, it.keyHash, e.ID); err != nil || !t.dot.IsZero() {
 				continue // what cannot be read stays so: others know, too
 			}
 		}
@@ -216,15 +202,12 @@ func (it *applyItem) trace(tx storage.Txn) error {
 		}
 		if it.in.HasBallots() {
 			// What is known of the version stays.
-			if was, err := loadTrace(tx, it.keyHash, e.ID); err == nil && was.happened() {
+			if was, err := w.find(tx, it.keyHash, e.ID); err == nil && was.happened() {
 				t.version, t.stamp = was.version, max(t.stamp, was.stamp)
 			}
 		}
-		if err := putTrace(tx, it.keyHash, e.ID, t); err != nil {
-			return err
-		}
+		w.note(it.keyHash, e.ID, t)
 	}
-	return nil
 }
 
 // sure reports whether an owner whose memory begins then would know of a request

@@ -164,7 +164,7 @@ func (o *serialOp) Decide(tx storage.Txn) error {
 		return fmt.Errorf("%w, or the proposer's is: its ballot is too far ahead", ErrClockSkew)
 	}
 	if !m.Proposal.ID.IsZero() && m.Verb != cas.Commit {
-		known, err := loadTrace(tx, o.KeyHash, m.Proposal.ID)
+		known, err := o.r.window.find(tx, o.KeyHash, m.Proposal.ID)
 		switch {
 		case err != nil:
 			return err
@@ -291,9 +291,7 @@ func (o *serialOp) write(tx storage.Txn, was, is cas.State, stored, rec crdt.Rec
 		return err
 	}
 	if m := &o.Message; m.Verb == cas.Accept && o.answer.Verdict == cas.OK && m.Proposal.NoOp() && !m.Proposal.ID.IsZero() && m.Noted.IsZero() {
-		if err := putTrace(tx, o.KeyHash, m.Proposal.ID, trace{ballot: Forbid}); err != nil {
-			return err
-		}
+		o.r.window.note(o.KeyHash, m.Proposal.ID, trace{ballot: Forbid})
 	}
 	if err := o.r.keepRequest(tx, o.KeyHash, was, is, rec, o.request, o.by); err != nil {
 		return err

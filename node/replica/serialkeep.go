@@ -244,7 +244,7 @@ func (r *Replica) keepRequest(tx storage.Txn, keyHash uint64, was, is cas.State,
 		if fate == cas.Open {
 			return nil
 		}
-		known, err := loadTrace(tx, keyHash, p.ID)
+		known, err := r.window.find(tx, keyHash, p.ID)
 		if err != nil && !errors.Is(err, storage.ErrCorrupt) || known.happened() {
 			return err
 		}
@@ -253,7 +253,8 @@ func (r *Replica) keepRequest(tx storage.Txn, keyHash uint64, was, is cas.State,
 			by.stamp = v.Stamp
 		}
 	}
-	return putTrace(tx, keyHash, id, *by)
+	r.window.note(keyHash, id, *by)
+	return nil
 }
 
 // learn takes in that the record of a key has become another, otherwise than by

@@ -1,0 +1,306 @@
+package replica
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/storage/memstore"
+)
+
+// remembering is a window on a memory engine, as the committer uses it.
+type remembering struct {
+	t      rapid.TB
+	engine *memstore.Engine
+	w      *window
+	print  func(name) uint32
+}
+
+func (m *remembering) start() {
+	m.t.Helper()
+	m.w = &window{print: m.print}
+	if err := m.w.load(m.engine, time.Now()); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// group runs decide in a transaction, and writes what it has left.
+func (m *remembering) group(decide func(tx storage.Txn)) {
+	m.t.Helper()
+	tx, err := m.engine.Begin()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer tx.Discard()
+	decide(tx)
+	if m.w.Len() > 0 {
+		if err := m.w.Put(tx); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// The window against a map: what was noted last of a request is found until
+// traceLife is over, and a few seconds later at most; what was not is not found,
+// though fingerprints are alike; also after restarts.
+func TestWindowLikeAMap(t *testing.T) {
+	type noted struct {
+		t  trace
+		at time.Time
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		few := rapid.Uint32Range(1, 5).Draw(rt, "fingerprints")
+		synctest.Test(t, func(t *testing.T) {
+			engine, err := memstore.NewDisk(memstore.Config{}).Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer engine.Close()
+			m := &remembering{t: rt, engine: engine, print: func(n name) uint32 { return uint32(n[15]) % few }}
+			m.start()
+			twin := map[name]noted{}
+			one := func() (uint64, crdt.RequestID) {
+				return uint64(rapid.IntRange(0, 1).Draw(rt, "key")), crdt.RequestID{15: byte(rapid.IntRange(1, 12).Draw(rt, "id"))}
+			}
+			n := uint64(0)
+			steps := rapid.IntRange(1, 30).Draw(rt, "steps")
+			for range steps {
+				switch rapid.IntRange(0, 5).Draw(rt, "step") {
+				case 0:
+					time.Sleep(time.Duration(rapid.IntRange(1, 200).Draw(rt, "seconds")) * time.Second)
+				case 1:
+					m.start()
+				default:
+					m.group(func(tx storage.Txn) {
+						for range rapid.IntRange(1, 6).Draw(rt, "ops") {
+							hash, id := one()
+							got, err := m.w.find(tx, hash, id)
+							if err != nil {
+								rt.Fatal(err)
+							}
+							was, ok := twin[nameOf(hash, id)]
+							age := time.Since(was.at)
+							switch {
+							case !ok && got != (trace{}), ok && got != (trace{}) && got != was.t:
+								rt.Fatalf("found %+v of %x, not %+v", got, id, was)
+							case ok && got == (trace{}) && age < traceLife:
+								rt.Fatalf("%x is forgotten after %v", id, age)
+							case ok && got != (trace{}) && age > spanLife+spanTime:
+								rt.Fatalf("%x is remembered after %v", id, age)
+							}
+							if rapid.Bool().Draw(rt, "note") {
+								n++
+								is := []trace{
+									{dot: crdt.Dot{Actor: 129, N: n}, stamp: 9},
+									{ballot: n},
+									{dot: crdt.Dot{Actor: 129, N: n}, version: crdt.Dot{Actor: 1 << 31, N: n}, stamp: 8},
+									{version: crdt.Dot{Actor: 1 << 31, N: n}, doubt: true},
+								}[n%4]
+								m.w.note(hash, id, is)
+								twin[nameOf(hash, id)] = noted{is, time.Now()}
+							}
+						}
+					})
+				}
+			}
+		})
+	})
+}
+
+// What is noted in one group is one entry of the store, or as many as its size
+// takes; and what has ended is forgotten in memory, too.
+func TestWindowIsSmall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine, err := memstore.NewDisk(memstore.Config{}).Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer engine.Close()
+		m := &remembering{t: t, engine: engine}
+		m.start()
+		id := func(n int) crdt.RequestID {
+			return crdt.MakeRequestID(time.Now().UnixMilli(), [10]byte{2: byte(n >> 16), 3: byte(n >> 8), 4: byte(n)})
+		}
+		write := func(n int) {
+			m.group(func(storage.Txn) {
+				for i := range n {
+					m.w.note(uint64(i), id(i), trace{dot: crdt.Dot{Actor: 129, N: uint64(i + 1)}})
+				}
+				if size := m.w.Size(); size < n*45 || size > n*45+(n/1000+1)*100 {
+					t.Errorf("%d bytes for %d traces", size, n)
+				}
+			})
+		}
+		entries := func() (n int) {
+			err := m.engine.Scan([]byte{spaceRequest}, []byte{spaceRequest + 1}, func(kv storage.KV) bool {
+				if len(kv.Value) > storage.MaxBrief {
+					t.Errorf("a block of %d bytes", len(kv.Value))
+				}
+				n++
+				return true
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		write(64)
+		if n := entries(); n != 1 {
+			t.Errorf("%d entries for 64 traces", n)
+		}
+		write(5000)
+		if n := entries(); n != 1+4 {
+			t.Errorf("%d entries for 64 and 5000 traces", n)
+		}
+		m.group(func(tx storage.Txn) {
+			if got, err := m.w.find(tx, 4999, id(4999)); err != nil || got.dot.N != 5000 {
+				t.Error(got, err)
+			}
+		})
+		for range 20 {
+			time.Sleep(time.Minute)
+			write(100)
+		}
+		if n := entries(); n > 12 {
+			t.Errorf("%d entries are left", n)
+		}
+		if n := len(m.w.spans); n > 5 {
+			t.Errorf("%d spans are left", n)
+		}
+	})
+}
+
+// Traces that a former version wrote, an entry for each, are found; a block that
+// cannot be read is noticed at the start.
+func TestWindowOfAnotherTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := memstore.NewDisk(memstore.Config{})
+		engine, err := disk.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer engine.Close()
+		m := &remembering{t: t, engine: engine}
+		was := trace{dot: crdt.Dot{Actor: 129, N: 3}, stamp: 7}
+		id := crdt.MakeRequestID(time.Now().UnixMilli(), [10]byte{1})
+		former := nameOf(5, id)
+		m.w = &window{}
+		m.group(func(tx storage.Txn) {
+			if err := tx.PutFor(append([]byte{spaceRequest}, former[:]...), was.encode(nil), traceLife); err != nil {
+				t.Fatal(err)
+			}
+		})
+		m.start()
+		is := trace{dot: crdt.Dot{Actor: 129, N: 4}, stamp: 8}
+		m.group(func(tx storage.Txn) {
+			if got, err := m.w.find(tx, 5, id); err != nil || got != was {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if got, err := m.w.find(tx, 6, id); err != nil || got != (trace{}) {
+				t.Errorf("%+v, %v", got, err)
+			}
+			m.w.note(5, id, is)
+		})
+		m.start()
+		m.group(func(tx storage.Txn) {
+			if got, err := m.w.find(tx, 5, id); err != nil || got != is {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
+		if m.w.unreadable {
+			t.Error("all of it can be read")
+		}
+		m.group(func(tx storage.Txn) {
+			if err := tx.PutFor(blockKey(1), []byte("no traces"), traceLife); err != nil {
+				t.Fatal(err)
+			}
+		})
+		m.start()
+		if !m.w.unreadable {
+			t.Error("nobody noticed a block that is none")
+		}
+	})
+}
+
+func FuzzCutTrace(f *testing.F) {
+	for _, t := range []trace{
+		{dot: crdt.Dot{Actor: 129, N: 1}, stamp: hlc.Stamp(3)}, {ballot: 5},
+		{dot: crdt.Dot{Actor: 129, N: 1}, version: crdt.Dot{Actor: 1 << 31, N: 2}},
+		{version: crdt.Dot{Actor: 1 << 31, N: 2}, doubt: true},
+	} {
+		n := nameOf(1, crdt.RequestID{1})
+		f.Add(t.encode(slices.Clone(n[:])))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for len(b) > 0 {
+			n, is, rest, err := cutTrace(b)
+			if err != nil {
+				if !errors.Is(err, storage.ErrCorrupt) {
+					t.Error(err)
+				}
+				return
+			}
+			if len(rest) >= len(b) || !bytes.HasSuffix(b, rest) {
+				t.Fatalf("%d bytes are left of %d", len(rest), len(b))
+			}
+			// What a trace says, and not how: the zero version has two ways.
+			again, _, err := func() (trace, []byte, error) {
+				_, t, rest, err := cutTrace(is.encode(slices.Clone(n[:])))
+				return t, rest, err
+			}()
+			if err != nil || again != is {
+				t.Fatalf("%+v, %+v, %v", is, again, err)
+			}
+			b = rest
+		}
+	})
+}
+
+// BenchmarkWindow tells what it costs to find that a request is new and to note
+// it, in groups of 64, with two million in the window.
+func BenchmarkWindow(b *testing.B) {
+	engine, err := memstore.NewDisk(memstore.Config{}).Open()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer engine.Close()
+	w := &window{}
+	if err := w.load(engine, time.Now()); err != nil {
+		b.Fatal(err)
+	}
+	id := func(n uint64) (id crdt.RequestID) {
+		id = crdt.MakeRequestID(time.Now().UnixMilli(), [10]byte{})
+		for i := range 8 {
+			id[8+i] = byte(n >> (8 * i))
+		}
+		return id
+	}
+	n := uint64(0)
+	for range 2 << 20 {
+		n++
+		w.add(nameOf(n, id(n)), w.next+n/64)
+	}
+	w.next += n
+	b.ReportAllocs()
+	for b.Loop() {
+		n++
+		if t, err := w.find(engine, n, id(n)); err != nil || t.happened() {
+			b.Fatal(t, err)
+		}
+		w.note(n, id(n), trace{dot: crdt.Dot{Actor: 129, N: n}})
+		if w.Len() == 64 {
+			w.kept, w.open, w.notes = w.open[0].data, w.open[:0], 0
+		}
+	}
+}
