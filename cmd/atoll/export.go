@@ -29,9 +29,10 @@ placement hash, so that equal data give equal bytes in every region:
 
   diff <(atoll export --endpoints eu:7400) <(atoll export --endpoints us:7400)
 
-The format is described in docs/export-format.md. It is for comparing and for
-keeping; 'atoll import' reads another, simpler one. How many records, siblings
-and deletes there were is printed on standard error.`,
+The format is described in docs/export-format.md. It is for comparing; to keep
+data use 'atoll backup', which writes the same records and an end by which the
+file is known to be whole. 'atoll import' reads another, simpler format. How many
+records, siblings and deletes there were is printed on standard error.`,
 		Example: `  atoll export > dump.jsonl
   atoll export | jq -r 'select(.versions | length > 1) | .key'`,
 		Args: cobra.NoArgs,
@@ -50,24 +51,20 @@ func runExport(cmd *cobra.Command, q *request) error {
 		return err
 	}
 	defer c.close()
-	ctx, cancel := context.WithCancel(cmd.Context())
-	defer cancel()
-	stream, err := c.Export(ctx, &adminv1.ExportRequest{Bucket: q.bucket})
-	if err != nil {
-		return adminFailure("export", err)
-	}
 	out := bufio.NewWriterSize(cmd.OutOrStdout(), 256<<10)
 	var n exported
-	silence := time.AfterFunc(q.timeout, cancel)
-	defer silence.Stop()
-	err = n.copy(out, stream, func() { silence.Reset(q.timeout) })
+	var line []byte
+	err = n.pull(cmd.Context(), q, c, func(r *adminv1.ExportRecord) error {
+		line = dump.Append(line[:0], r)
+		if _, err := out.Write(line); err != nil {
+			return fmt.Errorf("write the dump: %w", err)
+		}
+		return nil
+	})
 	if flushErr := out.Flush(); err == nil {
 		err = flushErr
 	}
-	switch {
-	case err != nil && ctx.Err() != nil && cmd.Context().Err() == nil:
-		err = withCode(exitUnavailable, fmt.Errorf("export: nothing came for %s", q.timeout))
-	case err == nil:
+	if err == nil {
 		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "exported %d records: %d with siblings, %d deletes\n", n.records, n.siblings, n.deletes)
 		return err
 	}
@@ -79,9 +76,28 @@ func runExport(cmd *cobra.Command, q *request) error {
 // are deletes.
 type exported struct{ records, siblings, deletes int }
 
-// copy writes what the stream has; alive is called for each message.
-func (n *exported) copy(w io.Writer, stream grpc.ServerStreamingClient[adminv1.ExportResponse], alive func()) error {
-	var line []byte
+// pull calls each for every record of the bucket, of all without one. When nothing
+// comes for the timeout, it gives up.
+func (n *exported) pull(ctx context.Context, q *request, c *cluster, each func(*adminv1.ExportRecord) error) error {
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.Export(inner, &adminv1.ExportRequest{Bucket: q.bucket})
+	if err != nil {
+		return adminFailure("export", err)
+	}
+	silence := time.AfterFunc(q.timeout, cancel)
+	defer silence.Stop()
+	err = n.each(stream, func() { silence.Reset(q.timeout) }, each)
+	if err != nil && inner.Err() != nil && ctx.Err() == nil {
+		return withCode(exitUnavailable, fmt.Errorf("export: nothing came for %s", q.timeout))
+	}
+	return err
+}
+
+// each calls do for what the stream has; alive is called for each message.
+func (n *exported) each(
+	stream grpc.ServerStreamingClient[adminv1.ExportResponse], alive func(), do func(*adminv1.ExportRecord) error,
+) error {
 	for {
 		msg, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -92,9 +108,8 @@ func (n *exported) copy(w io.Writer, stream grpc.ServerStreamingClient[adminv1.E
 		}
 		alive()
 		for _, r := range msg.Records {
-			line = dump.Append(line[:0], r)
-			if _, err := w.Write(line); err != nil {
-				return fmt.Errorf("write the dump: %w", err)
+			if err := do(r); err != nil {
+				return err
 			}
 			n.count(r)
 		}

@@ -277,6 +277,11 @@ func (r *rejectFile) add(stderr io.Writer, n int, raw []byte, err error) {
 		fmt.Fprintln(stderr, "further lines like these are only counted")
 	}
 	r.told++
+	r.keep(raw)
+}
+
+// keep keeps a line without telling it.
+func (r *rejectFile) keep(raw []byte) {
 	if r.buf == nil || r.err != nil {
 		return
 	}

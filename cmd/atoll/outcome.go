@@ -51,7 +51,7 @@ const exitCodesHelp = `The exit codes of all commands:
      to be in all the regions that --consistency or --regions ask for. It will
      get there; nothing is to be written again
 
-A command over many keys (import) ends with the code of the worst that
+A command over many keys (import, restore) ends with the code of the worst that
 happened to one of them: 7 before 6 before 1.`
 
 // exitCodesTopic is "atoll help exit-codes".

@@ -15,7 +15,7 @@ func commands() []func() *cobra.Command {
 		getCommand, putCommand, delCommand, siblingsCommand, resolveCommand, awaitCommand, outcomeCommand,
 		statusCommand, regionCommand, ringCommand, bucketCommand, secretCommand,
 		drCommand, nodeCommand, taskCommand, paceCommand, repairCommand, collectCommand, hotkeysCommand,
-		importCommand, exportCommand, benchCommand, planCommand,
+		importCommand, exportCommand, backupCommand, restoreCommand, benchCommand, planCommand,
 		demoCommand,
 		exitCodesTopic, consistencyTopic,
 	}

@@ -48,6 +48,7 @@ func TestMain(m *testing.M) {
 //	                    the one to be asked
 //	state REGION STATE  the map of regions has a region in a state
 //	unequal KIND        a partition is behind, differs or is silent, or none is
+//	another VAR         there is another deployment, an empty one, at $VAR
 //
 // The files that are too large for a script are over-bucket and over-all, one
 // byte larger than any value in a bucket of default size and in any bucket.
@@ -88,10 +89,16 @@ func TestScript(t *testing.T) {
 			"link":    linkCommand,
 			"unequal": unequalCommand,
 			"world":   worldCommand,
-			"state":   stateCommand,
-			"auto":    autoCommand,
-			"step":    stepCommand,
-			"store":   storeCommand,
+			"another": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) != 1 {
+					ts.Fatalf("usage: another VAR")
+				}
+				ts.Setenv(args[0], apitest.NewRegion(t, 3).Nodes[0].Addr)
+			},
+			"state": stateCommand,
+			"auto":  autoCommand,
+			"step":  stepCommand,
+			"store": storeCommand,
 		},
 	})
 }

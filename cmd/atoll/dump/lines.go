@@ -18,10 +18,15 @@ var ErrLongLine = fmt.Errorf("line is too long (field line: limit %d bytes)", Ma
 
 // Lines reads a text line by line. Unlike bufio.Scanner it goes on after a
 // line that is too long.
-type Lines struct{ r *bufio.Reader }
+type Lines struct {
+	r   *bufio.Reader
+	max int
+	// complete: the last line had its newline.
+	complete bool
+}
 
 // NewLines reads from r.
-func NewLines(r io.Reader) *Lines { return &Lines{bufio.NewReaderSize(r, 64<<10)} }
+func NewLines(r io.Reader) *Lines { return &Lines{r: bufio.NewReaderSize(r, 64<<10), max: MaxLine} }
 
 // Next returns a line without its newline, as the caller's own; io.EOF after
 // the last one, which needs no newline.
@@ -29,10 +34,11 @@ func (l *Lines) Next() ([]byte, error) {
 	var line []byte
 	for {
 		part, err := l.r.ReadSlice('\n')
-		if len(line)+len(part) > MaxLine+1 {
+		if len(line)+len(part) > l.max+1 {
 			return nil, l.skip(err)
 		}
 		line = append(line, part...)
+		l.complete = err == nil
 		switch {
 		case err == nil:
 			return line[:len(line)-1], nil

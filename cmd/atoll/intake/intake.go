@@ -153,7 +153,7 @@ func (in *Intake) Result() Result {
 
 func (in *Intake) readAll(ctx context.Context, r io.Reader) error {
 	lines := dump.NewLines(r)
-	pace := newPacer(in.config.Rate)
+	pace := NewPacer(in.config.Rate)
 	for n := 1; ; n++ {
 		raw, err := lines.Next()
 		switch {
@@ -162,7 +162,7 @@ func (in *Intake) readAll(ctx context.Context, r io.Reader) error {
 		case err != nil && !errors.Is(err, dump.ErrLongLine):
 			return err
 		}
-		if n > in.config.Skip && (!pace.wait(ctx) || !in.begin(ctx, n, len(raw))) {
+		if n > in.config.Skip && (!pace.Wait(ctx) || !in.begin(ctx, n, len(raw))) {
 			return nil
 		}
 		if n <= in.config.Skip || err == nil && dump.Blank(raw) {

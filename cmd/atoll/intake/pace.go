@@ -7,18 +7,19 @@ import (
 	"github.com/atolldb/atoll/internal/pause"
 )
 
-// pacer spreads lines evenly over time. After a delay it catches up for at
+// Pacer spreads lines evenly over time. After a delay it catches up for at
 // most a second.
-type pacer struct {
+type Pacer struct {
 	rate  float64
 	start time.Time
 	n     float64
 }
 
-func newPacer(rate float64) *pacer { return &pacer{rate: rate, start: time.Now()} }
+// NewPacer begins now; a rate of 0 is no limit.
+func NewPacer(rate float64) *Pacer { return &Pacer{rate: rate, start: time.Now()} }
 
-// wait reports false when ctx ended it.
-func (p *pacer) wait(ctx context.Context) bool {
+// Wait for the next line; false when ctx ended it.
+func (p *Pacer) Wait(ctx context.Context) bool {
 	if p.rate <= 0 {
 		return ctx.Err() == nil
 	}
