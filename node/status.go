@@ -10,6 +10,7 @@ import (
 	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/peer"
+	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -44,6 +45,7 @@ func (n *Node) report() report {
 		s.ClockDigest ^= mix(sum.Clock, uint64(p))
 		s.DataDigest ^= mix(sum.Digest, uint64(p))
 	}
+	s.DiskFull = n.replica.Commits().Disk == storage.DiskFull
 	if u, err := n.replica.Usage(); err == nil {
 		s.StoreBytes, s.DiskFree, s.DiskTotal = u.Store, u.Free, u.Total
 	}

@@ -19,8 +19,8 @@ func statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show the nodes of the region and what it lacks of others",
 		Long: `Show the nodes of the region, and its links from other regions. The exit code
-is 8 when a node or a link is down or not ready, a record is unreadable, or a clock
-is off, and standard error says why.
+is 8 when a node or a link is down or not ready, a record is unreadable, a clock is
+off, or a disk is full, and standard error says why.
 
   ST        U up, D down: it did not answer. Then N normal; J joining: it
             starts, catches up, or has registered and owns nothing yet; L leaving:
@@ -83,6 +83,9 @@ func degraded(st *adminv1.GetStatusResponse) []string {
 		}
 		if n.ClockOff {
 			bad = append(bad, fmt.Sprintf("node %s has a clock that is %s other nodes': it takes no writes until that is right; see its time synchronisation", n.Id, aheadText(n.ClockAheadMs)))
+		}
+		if n.DiskFull {
+			bad = append(bad, fmt.Sprintf("node %s has no room on its disk (%s free): it takes no writes; make room, or give it less to keep", n.Id, diskText(n)))
 		}
 		if len(n.PeersDown) > 0 {
 			bad = append(bad, fmt.Sprintf("node %s does not reach %s", n.Id, strings.Join(n.PeersDown, ", ")))

@@ -125,6 +125,10 @@ func TestStatus(t *testing.T) {
 			"clock behind", func(st *adminv1.GetStatusResponse) { st.Nodes[1].ClockAheadMs, st.Nodes[1].ClockOff = -251, true }, exitDegraded,
 			nil, "node n2 has a clock that is 251ms behind other nodes': it takes no writes",
 		},
+		{
+			"disk full", func(st *adminv1.GetStatusResponse) { st.Nodes[1].DiskFull, st.Nodes[1].DiskFree = true, 100<<20 }, exitDegraded,
+			nil, "node n2 has no room on its disk (100.0 MiB (2 %) free): it takes no writes; make room",
+		},
 		{"clock right", func(st *adminv1.GetStatusResponse) { st.Nodes[1].ClockAheadMs = -249 }, exitOK, nil, ""},
 		{
 			"link", func(st *adminv1.GetStatusResponse) { st.Links[0].Alive = false; st.Links[0].HeartbeatAgeMs = 7000 }, exitDegraded,

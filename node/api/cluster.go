@@ -67,7 +67,7 @@ func nodeStatus(n *NodeStatus) *adminv1.NodeStatus {
 		GeoPending: n.GeoPending, UptimeMs: n.Uptime.Milliseconds(), Version: n.Version, PeersDown: down,
 		Epoch: uint64(n.Epoch), PartitionsBehind: uint32(n.PartitionsBehind), Leftovers: uint32(n.Leftovers),
 		Hints: n.Hints, HintBytes: n.HintBytes, Unreadable: n.Unreadable,
-		ClockAheadMs: n.ClockAhead.Milliseconds(), ClockOff: n.ClockOff,
+		ClockAheadMs: n.ClockAhead.Milliseconds(), ClockOff: n.ClockOff, DiskFull: n.DiskFull,
 	}
 }
 

@@ -72,6 +72,7 @@ type NodeStatus struct {
 	Unreadable                         uint64         // records spoiled by the disk and not repaired yet
 	ClockAhead                         time.Duration  // of the other nodes' clocks
 	ClockOff                           bool           // by so much that the node mints nothing
+	DiskFull                           bool           // so that the node refuses writes
 }
 
 // LinkStatus is what this region lacks of another one, by one node's account.

@@ -1064,7 +1064,9 @@ type NodeStatus struct {
 	ClockAheadMs int64 `protobuf:"varint,25,opt,name=clock_ahead_ms,json=clockAheadMs,proto3" json:"clock_ahead_ms,omitempty"`
 	// Clock_off: by so much that the node takes no writes of clients until its clock
 	// is right. Other owners take them.
-	ClockOff      bool `protobuf:"varint,26,opt,name=clock_off,json=clockOff,proto3" json:"clock_off,omitempty"`
+	ClockOff bool `protobuf:"varint,26,opt,name=clock_off,json=clockOff,proto3" json:"clock_off,omitempty"`
+	// Disk_full: the node's disk has so little room that it refuses writes.
+	DiskFull      bool `protobuf:"varint,27,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1277,6 +1279,13 @@ func (x *NodeStatus) GetClockAheadMs() int64 {
 func (x *NodeStatus) GetClockOff() bool {
 	if x != nil {
 		return x.ClockOff
+	}
+	return false
+}
+
+func (x *NodeStatus) GetDiskFull() bool {
+	if x != nil {
+		return x.DiskFull
 	}
 	return false
 }
@@ -5267,7 +5276,7 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x120\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x1a.atoll.admin.v1.NodeStatusR\x05nodes\x120\n" +
-	"\x05links\x18\x04 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"\xae\x06\n" +
+	"\x05links\x18\x04 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"\xcb\x06\n" +
 	"\n" +
 	"NodeStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -5304,7 +5313,8 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"unreadable\x18\x18 \x01(\x04R\n" +
 	"unreadable\x12$\n" +
 	"\x0eclock_ahead_ms\x18\x19 \x01(\x03R\fclockAheadMs\x12\x1b\n" +
-	"\tclock_off\x18\x1a \x01(\bR\bclockOff\"\xd4\x01\n" +
+	"\tclock_off\x18\x1a \x01(\bR\bclockOff\x12\x1b\n" +
+	"\tdisk_full\x18\x1b \x01(\bR\bdiskFull\"\xd4\x01\n" +
 	"\n" +
 	"LinkStatus\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x14\n" +
