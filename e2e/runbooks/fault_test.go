@@ -35,6 +35,12 @@ import (
 //	cut A B       no packet passes between two, both ways
 //	heal          undo all cuts
 //	skew X D      X's clock is ahead by D, whole seconds, or behind by -D; 0s: right
+//	backup R F    'atoll backup' of a region, while clients work, to the file $BACKUPS/F
+//	fill X N      the disk of a node, of its own, has N bytes left
+//	drain X       what fill wrote is gone
+//	release X     a node is stopped in order, gets a program that ends at once, and is
+//	              started
+//	revert X      it has the program of before, and does not run
 //	later D F     the fault F, when D has passed, while commands are run
 func (r *rehearsal) inject(fault string) error {
 	words := strings.Fields(fault)
@@ -55,6 +61,10 @@ func (r *rehearsal) inject(fault string) error {
 		return r.hammer(args[0], args[1])
 	case verb == "storm" && len(args) == 3:
 		return r.storm(args[0], args[1], args[2])
+	case verb == "backup" && len(args) == 2:
+		return r.backUp(args[0], args[1])
+	case verb == "fill" && len(args) == 2:
+		return r.fill(args[0], args[1])
 	case verb == "skew" && len(args) == 2:
 		return r.skew(args[0], args[1])
 	case len(args) != 1:
@@ -223,6 +233,20 @@ func act(n *deployment.Node, verb string) error {
 		return n.Start()
 	case "stop":
 		return n.Stop(30 * time.Second)
+	case "drain":
+		return n.Disk.Drain()
+	case "release":
+		if err := n.Stop(30 * time.Second); err != nil {
+			return err
+		}
+		n.Runs(shared.broken)
+		return n.Start()
+	case "revert":
+		if err := n.Kill(); err != nil {
+			return err
+		}
+		n.Runs(shared.binary)
+		return nil
 	}
 	return fmt.Errorf("no such fault")
 }

@@ -46,7 +46,8 @@ type rehearsal struct {
 	history *history.History
 	loads   map[string]*load // by region
 	began   time.Time
-	calm    func() // ends what hammers, once there is
+	calm    func()                     // ends what hammers, once there is
+	saved   map[history.Element]string // what was acknowledged when a backup began, and its key
 }
 
 // load is the clients of one region, and the moment from which on they fail by
@@ -98,7 +99,7 @@ func begin(t *testing.T, b *book.Book) *rehearsal {
 	r.Deployment, err = deployment.New(deployment.Config{
 		Binary: shared.binary, Dir: r.dir, Regions: b.Regions, Nodes: b.Nodes, Partitions: 64, Network: r.net,
 		Lines:   b.Config,
-		NewDisk: func(node string) (*machine.Disk, error) { return shared.run.Directory(prefix + "-" + node) },
+		NewDisk: func(node string) (*machine.Disk, error) { return r.newDisk(prefix + "-" + node) },
 	})
 	r.must(err)
 	t.Cleanup(func() { r.must(r.Deployment.Close()) })
@@ -248,6 +249,9 @@ var onMachine = map[string]string{
 	"systemctl start atoll": "start NODE",
 	"systemctl stop atoll":  "stop NODE",
 	"chronyc makestep":      "skew NODE 0s",
+
+	"journalctl --vacuum-size=100M":                  "drain NODE",
+	"ln -sfn /opt/atoll/previous /opt/atoll/current": "revert NODE",
 }
 
 // run runs a command where clients are. What is done on a node's machine is done to
@@ -287,7 +291,7 @@ func (r *rehearsal) run(ctx context.Context, command string) (output string, cod
 // env are the variables of commands: each region's addresses under its name in
 // capitals, and what the front matter sets.
 func (r *rehearsal) env() map[string]string {
-	env := map[string]string{}
+	env := map[string]string{"BACKUPS": r.dir, "SECRET": r.Secret()}
 	for _, region := range r.Regions() {
 		env[strings.ToUpper(region)] = r.Target(region)
 		env[strings.ToUpper(region)+"_NATS"] = r.NATS(region)

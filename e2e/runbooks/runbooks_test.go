@@ -26,6 +26,8 @@ var shared struct {
 	run     *machine.Run
 	missing map[machine.Ability]error
 	binary  string
+	broken  string        // a program that ends at once
+	pool    *machine.Pool // of disks that are filled, once there is one
 }
 
 func TestMain(m *testing.M) {
@@ -65,6 +67,10 @@ func run(m *testing.M) int {
 	if err != nil {
 		return fail(err)
 	}
+	shared.broken = filepath.Join(r.Dir, "broken")
+	if err := os.WriteFile(shared.broken, []byte("#!/bin/sh\necho 'atoll: this release is broken' >&2\nexit 1\n"), 0o700); err != nil {
+		return fail(err)
+	}
 	shared.missing = r.Probe()
 	return m.Run()
 }
@@ -94,6 +100,11 @@ func rehearse(t *testing.T, b *book.Book) {
 		acted = r.follow(each)
 	}
 	done := time.Now()
+	if b.RPO == "backup" {
+		for _, region := range b.Serving {
+			r.restored(region)
+		}
+	}
 	r.pause(2 * time.Second) // clients work on what was done
 	for _, region := range b.Serving {
 		at := began.Add(b.RTO)

@@ -54,7 +54,7 @@ const (
 // New adds hosts and disks and writes the configurations; nothing runs yet.
 func New(cfg Config) (*Deployment, error) {
 	d := &Deployment{cfg: cfg}
-	if err := os.WriteFile(d.secret(), []byte(secretText), 0o600); err != nil {
+	if err := os.WriteFile(d.Secret(), []byte(secretText), 0o600); err != nil {
 		return nil, fmt.Errorf("write secret: %w", err)
 	}
 	for _, region := range cfg.Regions {
@@ -135,7 +135,8 @@ func (d *Deployment) configure(n *Node) error {
 	return nil
 }
 
-func (d *Deployment) secret() string { return filepath.Join(d.cfg.Dir, "secret") }
+// Secret is the file that all nodes have.
+func (d *Deployment) Secret() string { return filepath.Join(d.cfg.Dir, "secret") }
 
 // Keys with which the deployment signs contexts and tokens.
 func (d *Deployment) Keys() crdt.Keys { return crdt.Keys{crdt.Secret(secretText)} }
@@ -229,7 +230,7 @@ memory: {memtable: %s, block_cache: 16MiB}
 log: {level: info, format: text}
 nats:
   max_store: %s
-`, n.ID, n.Region, n.DataDir(), d.secret(), d.cfg.Partitions, !d.cfg.Network.Loopback(),
+`, n.ID, n.Region, n.DataDir(), d.Secret(), d.cfg.Partitions, !d.cfg.Network.Loopback(),
 		n.listen("client"), n.listen("peer"), n.listen("admin"), memtable, maxStore)
 	for _, l := range d.cfg.Lines {
 		fmt.Fprintln(&joins, l)

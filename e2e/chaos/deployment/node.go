@@ -67,6 +67,9 @@ func (n *Node) Start() error {
 	return nil
 }
 
+// Runs changes the program that the next Start runs.
+func (n *Node) Runs(binary string) { n.binary = binary }
+
 // Running says that there is a process that has not ended.
 func (n *Node) Running() bool {
 	if n.exited == nil {

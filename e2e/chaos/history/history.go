@@ -172,6 +172,21 @@ func (h *History) SetKeys() []string {
 	return out
 }
 
+// Acked returns the elements of sets that are acknowledged by now, with their keys.
+func (h *History) Acked() map[Element]string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := map[Element]string{}
+	for key, s := range h.sets {
+		for _, e := range s.elements {
+			if h.writes[e].outcome == Acked {
+				out[e] = key
+			}
+		}
+	}
+	return out
+}
+
 // Counts returns how much was done so far.
 func (h *History) Counts() Counts {
 	h.mu.Lock()

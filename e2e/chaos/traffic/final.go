@@ -26,7 +26,7 @@ func Final(ctx context.Context, h *history.History, place string, c *client.Clie
 	for range readers {
 		wg.Go(func() {
 			for j := range jobs {
-				obj, err := patientGet(ctx, c, j.key, level)
+				obj, err := PatientGet(ctx, c, j.key, level)
 				if err != nil {
 					h.Unread(place, j.key, err)
 					continue
@@ -46,7 +46,8 @@ func Final(ctx context.Context, h *history.History, place string, c *client.Clie
 	wg.Wait()
 }
 
-func patientGet(ctx context.Context, c *client.Client, key string, level client.Level) (client.Object, error) {
+// PatientGet reads until ctx ends.
+func PatientGet(ctx context.Context, c *client.Client, key string, level client.Level) (client.Object, error) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {

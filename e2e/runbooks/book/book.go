@@ -37,8 +37,9 @@ type Book struct {
 	// Following is a region with more clients, which follow the map of regions: of
 	// what they ask for nothing fails, from the beginning to the end. "" for none.
 	Following string
-	// RPO is whether acknowledged writes may be missing at the end: "0" none, or
-	// "printed" no more than what the runbook's commands have named.
+	// RPO is whether acknowledged writes may be missing at the end: "0" none,
+	// "printed" no more than what the runbook's commands have named, or "backup" what
+	// was acknowledged after the backup (a fault) began.
 	RPO string
 	// Env are values that commands use as $NAME.
 	Env map[string]string
@@ -133,8 +134,8 @@ func (p *parser) field(key, value string) (err error) {
 	case "rto":
 		b.RTO, err = time.ParseDuration(value)
 	case "rpo":
-		if b.RPO = value; value != "0" && value != "printed" {
-			return fmt.Errorf("0 or printed, not %q", value)
+		if b.RPO = value; value != "0" && value != "printed" && value != "backup" {
+			return fmt.Errorf("0, printed or backup, not %q", value)
 		}
 	case "set":
 		name, v, ok := strings.Cut(value, "=")
