@@ -7,10 +7,10 @@ import (
 )
 
 // wireRegions makes what knows the map of regions, and returns how it is read: nil
-// where there is one region.
+// where there is one region, and no log for others to come.
 func (n *Node) wireRegions() func() regionmap.Known {
 	others := n.deps.Others.All()
-	if len(others) == 0 {
+	if len(others) == 0 && n.deps.GeoLog == nil {
 		return nil
 	}
 	own := n.cfg.Topology

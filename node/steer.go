@@ -252,7 +252,7 @@ func (o regionsOps) View(ctx context.Context) (v api.RegionsView, err error) {
 	return v, nil
 }
 
-var errOneRegion = &api.RegionsError{Detail: "there is one region, and nothing to change"}
+var errOneRegion = &api.RegionsError{Detail: "this node knows of one region, and is not prepared for others"}
 
 // Plan implements api.Regions.
 func (o regionsOps) Plan(ctx context.Context, a regions.Ask) (regions.Plan, error) {

@@ -36,6 +36,10 @@ is shown first. On a terminal the name of the region has to be typed then; elsew
 it has to be given by --confirm. 'atoll dr status' shows how far it is, and 'atoll dr
 abort' ends it before it is ACTIVE: the region is REMOVED then, and its number used up.
 
+A region that is alone has to be prepared first: geo.others and the URLs of its NATS
+servers in the configuration of all its nodes, which are restarted one after the other.
+The plan names those that are not prepared.
+
 Where its NATS servers ask who connects, they are shown what the own region's are
 (nats_access in the configuration).`,
 		Example: `  atoll region add ap --at ap-1:7400 --nats nats://ap-1:4222,nats://ap-2:4222 --dry-run

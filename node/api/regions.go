@@ -241,7 +241,7 @@ func regionsStatus(ctx context.Context, err error) error {
 	var one *RegionsError
 	switch {
 	case errors.As(err, &one):
-		err = invalid("region", "there is one region", "two regions or more", "one")
+		err = invalid("region", "there is one region, and this node is not prepared for others: give its region geo.others and the URLs of its NATS servers in the configuration of all its nodes, and restart one after the other", "two regions or more, or geo.others", "one")
 	case errors.Is(err, failover.ErrRefused):
 		err = invalid("operation", err.Error(), "what the state of the regions allows", "see the message")
 	case errors.Is(err, regions.ErrSeen):

@@ -28,6 +28,21 @@ func (f *Fleet) AddRegion(ctx context.Context, name topology.Region) error {
 	return f.roll(ctx, before)
 }
 
+// ExpectOthers prepares the nodes of all regions for others to come in (geo.others),
+// or takes that back: each of some is stopped in order and started again, all of them
+// where none is named.
+func (f *Fleet) ExpectOthers(ctx context.Context, others bool, ids ...topology.NodeID) error {
+	f.mu.Lock()
+	if len(ids) == 0 {
+		ids = f.order
+	}
+	for _, id := range ids {
+		f.nodes[id].cfg.Geo.Others = others
+	}
+	f.mu.Unlock()
+	return f.roll(ctx, ids)
+}
+
 // NewRegion starts a region that is new, which no node of the others knows of: it is
 // to be taken in by 'atoll region add' or its like. It returns the region as its own
 // nodes are configured with it, when they serve.

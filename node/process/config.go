@@ -289,7 +289,16 @@ type Geo struct {
 	MaxBytes Size `yaml:"max_bytes"`
 	// MaxAge of a batch: 10m..720h. Default 72h.
 	MaxAge Duration `yaml:"max_age"`
+	// Others prepares a region that is alone for others to come in by 'atoll region
+	// add': its nodes keep a map of regions and a log. It needs the URLs of the region's
+	// NATS, as others reach them. With several regions in the configuration, or in
+	// the map that the node has kept, it is so anyway. Default false: a region that
+	// stays alone is spared the log.
+	Others bool `yaml:"others"`
 }
+
+// abroad says that there are other regions, or may come to be.
+func (c *Config) abroad() bool { return len(c.Regions) > 1 || c.Geo.Others }
 
 // logBytes is the bound of the log.
 func (c *Config) logBytes() int64 {
@@ -401,5 +410,5 @@ func (c *Config) own() Region {
 
 // alone says that this is the only node anywhere.
 func (c *Config) alone() bool {
-	return c.Join == nil && len(c.Regions) == 1 && len(c.Regions[0].Members) == 1
+	return c.Join == nil && !c.abroad() && len(c.Regions) == 1 && len(c.Regions[0].Members) == 1
 }

@@ -206,6 +206,10 @@ log: {level: loud, format: xml}
 		{name: "own region", yaml: strings.Replace(small, "region: eu", "region: us", 1), want: []string{
 			`regions: must contain the own region "us"; seen: eu`,
 		}},
+		{name: "others", yaml: small + "geo: {others: true}\n", want: []string{
+			`regions[0].nats: must list the region's NATS servers; seen: none`,
+			`secret_file: must be a file`,
+		}},
 		{name: "own node", yaml: strings.Replace(small, "node: n1", "node: n2", 1), want: []string{
 			`regions: must have this node "n2" among the members of "eu", or join must be set; seen: n1`,
 		}},

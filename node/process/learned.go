@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/atolldb/atoll/geo/regionmap"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -130,6 +132,35 @@ func (p *Process) recallRegions() ([]byte, error) {
 		return nil, nil
 	}
 	return b, err
+}
+
+// recallOthers has a node that is configured with its region alone go by the map that it
+// has kept, if that has others: it would serve as if there were none.
+func (p *Process) recallOthers() error {
+	if p.cfg.abroad() {
+		return nil
+	}
+	b, err := p.recallRegions()
+	if err != nil {
+		return fmt.Errorf("read the map of regions: %w", err)
+	}
+	if b == nil {
+		return nil
+	}
+	k, err := regionmap.DecodeKnown(b)
+	if err != nil {
+		return fmt.Errorf("read the map of regions at %s: %w", p.regionMapFile(), err)
+	}
+	if k.Map == nil || len(k.Map.Voters()) < 2 {
+		return nil
+	}
+	p.log.Warn("the configuration has one region, and the map of regions has others: it is gone by", "regions", strings.Join(k.Map.Voters(), ", "))
+	p.cfg.Geo.Others = true
+	var ps Problems
+	if err := p.cfg.Validate(); errors.As(err, &ps) {
+		return fmt.Errorf("configuration, of a region that has others by the map of regions: %w", err)
+	}
+	return nil
 }
 
 func (p *Process) keepRegions(b []byte) error { return replaceFile(p.regionMapFile(), b) }

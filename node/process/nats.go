@@ -48,7 +48,7 @@ func (p *Process) startNATS(s *stack) natsParts {
 	nats := &pending{made: make(chan struct{})}
 	s.run("nats client", func(ctx context.Context) error { return p.speakNATS(ctx, nats, server) })
 	parts := natsParts{registry: pendingRegistry{nats, p.topology}, store: pendingStore{nats, p.mends}, regions: pendingRegions{nats}}
-	if len(p.cfg.Regions) > 1 {
+	if p.cfg.abroad() {
 		parts.log = pendingLog{nats}
 		dialer := natsDialer{ctx: s.stopping, hook: p.hooks.Dial}
 		parts.feeds = p.feeds(dialer)
@@ -87,7 +87,7 @@ func (p *Process) speakNATS(ctx context.Context, to *pending, server *natsd.Serv
 		return err
 	}
 	to.registry, to.store, to.regions, to.raise, to.facts = registry, store, store, registry.Raise, store.Agree
-	if len(p.cfg.Regions) == 1 {
+	if !p.cfg.abroad() {
 		close(to.made)
 		<-ctx.Done()
 		return nil

@@ -138,6 +138,9 @@ func (p *Process) start(ctx context.Context, s *stack, ring keyring.Ring) error 
 	if err != nil {
 		return err
 	}
+	if err := p.recallOthers(); err != nil {
+		return err
+	}
 	nats := p.startNATS(s)
 	p.startLinks(s)
 	p.servePeers(s, l.peer)

@@ -162,7 +162,7 @@ func (v *validator) regions() {
 		if a := r.NATSAccess; a != nil && (a.Cert == "") != (a.Key == "") {
 			v.ps.add(field+".nats_access", "must have both cert and key, or neither", bare(cmp.Or(a.Cert, a.Key)))
 		}
-		if len(r.NATS) == 0 && (len(c.Regions) > 1 || !c.runsAlone()) {
+		if len(r.NATS) == 0 && (c.abroad() || !c.runsAlone()) {
 			v.ps.add(field+".nats", "must list the region's NATS servers", bare("none"))
 		}
 	}

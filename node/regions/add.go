@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -48,6 +49,10 @@ func (s *Steer) newcomer(m *regionmap.Map, a Ask) error {
 
 // checkAdd looks whether the nodes of a region can come in.
 func (s *Steer) checkAdd(ctx context.Context, m *regionmap.Map, n *Newcomer, add func(bool, string, string, ...any)) {
+	if len(s.r.Known().Map.Voters()) == 1 { // who does not keep the map would go on alone
+		bare := s.unprepared(ctx)
+		add(len(bare) == 0, "prepared", "nodes of %s that do not answer, or run without geo.others in their configuration: %d %s", s.r.cfg.Region, len(bare), strings.Join(bare, ", "))
+	}
 	add(n.Partitions == s.deps.Partitions, "keys", "%d partitions there, %d here", n.Partitions, s.deps.Partitions)
 	var taken, bad []string
 	for _, seed := range n.Contact.Members {
@@ -77,4 +82,25 @@ func (s *Steer) checkAdd(ctx context.Context, m *regionmap.Map, n *Newcomer, add
 	}
 	ask.Wait()
 	add(len(bad) == 0, "reach", "its nodes and NATS servers are reached from here, but for %d %s", len(bad), strings.Join(bad, "; "))
+}
+
+// unprepared are the nodes of the own region that do not keep a map of regions.
+func (s *Steer) unprepared(ctx context.Context) (out []string) {
+	var mu sync.Mutex
+	var ask sync.WaitGroup
+	for _, id := range s.deps.Nodes(string(s.r.cfg.Region)) {
+		if id == s.r.cfg.Self {
+			continue
+		}
+		ask.Go(func() {
+			if _, err := s.r.call(ctx, id, []byte{askKept}); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				out = append(out, string(id))
+			}
+		})
+	}
+	ask.Wait()
+	slices.Sort(out)
+	return out
 }
