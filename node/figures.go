@@ -36,6 +36,9 @@ func (n *Node) Figures() *admin.Figures {
 		Commits:        n.replica.Commits(),
 	}
 	f.Incoming, f.Outgoing = n.Lag()
+	if n.world != nil {
+		f.Lease = n.world.Lease()
+	}
 	f.ClockAhead, f.ClockOff = n.Clock()
 	f.CompleteAsOf, f.ConvergedAsOf = n.completeAsOf(), n.convergedAsOf()
 	f.PartitionsPrimary, f.OpenGaps = n.shares()

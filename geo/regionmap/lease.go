@@ -3,6 +3,7 @@ package regionmap
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 )
 
 // Lease is what keeps two regions from both deciding at SERIAL when one of them is cut
@@ -90,6 +91,27 @@ func (m *Map) Holds(region string, granted func(name string) bool) bool {
 		}
 	}
 	return yes > all/2
+}
+
+// Left is for how many milliseconds a region may go on deciding by grants that hold for
+// so many yet, its own not asked for; 0: it may not. A region that needs no grant of
+// others has its own, which is always new.
+func (m *Map) Left(region string, left func(name string) uint64) uint64 {
+	if !m.Counts(region) {
+		return 0
+	}
+	var others []uint64
+	for _, r := range m.Regions {
+		if r.State.Counts() && r.Name != region {
+			others = append(others, left(r.Name))
+		}
+	}
+	need := (len(others) + 1) / 2 // beside its own, for a majority
+	if need == 0 {
+		return m.Lease.Ms
+	}
+	slices.Sort(others)
+	return others[len(others)-need]
 }
 
 // Shut reports whether a region that the lease binds gets no majority any more, since

@@ -125,3 +125,29 @@ func TestLease(t *testing.T) {
 		t.Errorf("%+v, %v", m.Lease, err)
 	}
 }
+
+// For every number of regions, all sets that are counted and many sets of grants: what
+// is left of a lease is just as long as it holds.
+func TestLeft(t *testing.T) {
+	for n := 1; n <= 5; n++ {
+		all := uint64(1)<<(n+1) - 2
+		for now := uint64(0); now <= all; now += 2 {
+			m := some(n, now)
+			for seed := range uint64(125) {
+				left := func(name string) uint64 { // 0 to 4, in all combinations of three regions
+					x := seed
+					for range name[1] - '0' {
+						x /= 5
+					}
+					return (seed + x) % 5 * 1000
+				}
+				got := m.Left("r1", left)
+				for at := uint64(0); at < m.Lease.Ms; at += 500 {
+					if holds := m.Holds("r1", func(name string) bool { return left(name) > at }); holds != (got > at) {
+						t.Fatalf("%d regions, counted %b, grants %d: %d ms are left, and after %d it holds: %v", n, now, seed, got, at, holds)
+					}
+				}
+			}
+		}
+	}
+}

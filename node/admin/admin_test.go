@@ -24,6 +24,7 @@ import (
 	"github.com/atolldb/atoll/node/liveness"
 	"github.com/atolldb/atoll/node/overload"
 	"github.com/atolldb/atoll/node/quorum"
+	"github.com/atolldb/atoll/node/regions"
 	"github.com/atolldb/atoll/node/repair"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/storage"
@@ -65,6 +66,10 @@ func full() *admin.Figures {
 	}
 	f.Owed = []hint.Owed{{Owner: "n3", Count: 14, Bytes: 1500, Oldest: time.Now().Add(-time.Hour)}}
 	f.Secrets, f.Buckets, f.BucketsRead = []string{"0a1b", "2c3d"}, 5, time.Now().Add(-time.Minute)
+	f.Lease = regions.LeaseStats{
+		Lasts: 15 * time.Second, Left: 12 * time.Second, Grants: map[string]time.Duration{"us": 12 * time.Second},
+		Asked: map[string]regions.Asked{"us": {Granted: 41, Refused: 42, Silent: 43}},
+	}
 	f.Hints, f.Replica = &hint.Stats{}, &replica.Stats{}
 	f.Hints.Refused.Store(15)
 	f.Replica.Healed.Store(16)

@@ -124,6 +124,32 @@ var families = []family{
 				put(1, r.Name, r.State.String())
 			}
 		}),
+	labelled(asGauge, "region_lease_seconds", "How long a lease of a home lasts; there is none where this is missing.", nil,
+		func(f *Figures, put func(float64, ...string)) {
+			if f.Lease.Lasts > 0 {
+				put(f.Lease.Lasts.Seconds())
+			}
+		}),
+	labelled(asGauge, "region_lease_left_seconds", "For how long this node's region may go on deciding at SERIAL if no other region grants it that any more, as far as this node knows; 0: it refuses.", nil,
+		func(f *Figures, put func(float64, ...string)) {
+			if f.Lease.Lasts > 0 {
+				put(f.Lease.Left.Seconds())
+			}
+		}),
+	labelled(asGauge, "region_lease_grant_left_seconds", "For how long the last grant of another region holds yet.", byOrigin,
+		func(f *Figures, put func(float64, ...string)) {
+			for region, left := range f.Lease.Grants {
+				put(left.Seconds(), region)
+			}
+		}),
+	labelled(asCounter, "region_lease_asked_total", "Questions to another region for a lease, by what came of them: granted, refused or silent.", []string{"origin", "outcome"},
+		func(f *Figures, put func(float64, ...string)) {
+			for region, a := range f.Lease.Asked {
+				put(number(a.Granted), region, "granted")
+				put(number(a.Refused), region, "refused")
+				put(number(a.Silent), region, "silent")
+			}
+		}),
 	gauge("handoff_copies", "Partitions that are copied to this node.",
 		func(f *Figures) float64 { return number(f.Changes.Copies) }),
 	gauge("background_rate_bytes", "Bytes a second that copies and repair of this node may have now, if they are not bounded otherwise.",

@@ -11,6 +11,7 @@ import (
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/hint"
 	"github.com/atolldb/atoll/node/liveness"
+	"github.com/atolldb/atoll/node/regions"
 	"github.com/atolldb/atoll/node/repair"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/storage"
@@ -60,6 +61,8 @@ type Figures struct {
 	Changes Changes
 	// Map of the regions, as this node knows it; its Map is nil where there is one.
 	Map regionmap.Known
+	// Lease is what this node holds by it.
+	Lease regions.LeaseStats
 	// Hints, and what is Owed to whom.
 	Hints   *hint.Stats
 	Owed    []hint.Owed

@@ -36,6 +36,8 @@ type leases struct {
 	grants map[string]grant
 	// read is when the last swap of the store began that went through.
 	read time.Time
+	// asked counts questions, by region; see Asked.
+	asked map[string]Asked
 }
 
 // since is how long ago t was, by the clock that says more.
@@ -92,6 +94,7 @@ func (r *Regions) askGrant(region string, id topology.NodeID, d time.Duration) {
 	asked := time.Now()
 	body := append([]byte{askGrant, byte(r.cfg.ID)}, regionmap.EncodeKnown(r.told())...)
 	r.deps.Transport.Send(id, peer.Request{Verb: peer.VerbRegions, Timeout: grantTimeout, Body: body}, func(b []byte, err error) {
+		r.leases.count(region, err)
 		if err != nil || len(b) < 8 {
 			return // refused, or nobody there: another one, the next time
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -295,7 +296,18 @@ func TestGrants(t *testing.T) {
 				t.Errorf("%s: a lease: %v", what, got)
 			}
 		}
+		stats := func(what string, least, most time.Duration) LeaseStats {
+			t.Helper()
+			s := e.nodes["a1"].Lease()
+			if s.Left < least || s.Left > most || (s.Left > 0) != e.nodes["a1"].Leased() {
+				t.Errorf("%s: %v are left of %v, not %v to %v: %+v", what, s.Left, s.Lasts, least, most, s)
+			}
+			return s
+		}
 		leased(true, "no leases")
+		if s := e.nodes["a1"].Lease(); s.Lasts != 0 || s.Grants != nil {
+			t.Errorf("no leases: %+v", s)
+		}
 		if _, err := e.nodes["b1"].SetLease(t.Context(), time.Second, false); !errors.Is(err, regionmap.ErrInvalid) {
 			t.Errorf("a lease of a second: %v", err)
 		}
@@ -304,14 +316,23 @@ func TestGrants(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		leased(true, "all are there")
+		if s := stats("all are there", 4*time.Second, 8*time.Second); s.Lasts != 8*time.Second || len(s.Grants) != 2 || s.Asked["b"].Granted == 0 {
+			t.Errorf("all are there: %+v", s)
+		}
 		e.lose("b")
 		time.Sleep(20 * time.Second)
 		leased(true, "c is there")
 		e.stores["c"].SetDown(true)
 		time.Sleep(5 * time.Second)
 		leased(true, "c has granted it before")
+		if s := stats("c has granted it before", time.Millisecond, 4*time.Second); s.Grants["b"] != 0 || s.Asked["b"].Silent == 0 {
+			t.Errorf("b is lost: %+v", s)
+		}
 		time.Sleep(5 * time.Second)
 		leased(false, "no store of another region says anything")
+		if s := stats("no store of another region says anything", 0, 0); s.Asked["c"].Silent == 0 {
+			t.Errorf("c cannot say anything: %+v", s)
+		}
 		e.stores["c"].SetDown(false)
 		time.Sleep(10 * time.Second)
 		leased(true, "c is there again")
@@ -329,4 +350,16 @@ func TestGrants(t *testing.T) {
 			t.Error("a region that is fenced is granted a lease")
 		}
 	})
+}
+
+// What came of asking for a lease is told apart: a refusal is an answer.
+func TestAsked(t *testing.T) {
+	var l leases
+	l.count("b", nil)
+	l.count("b", fmt.Errorf("ask: %w", &peer.Refusal{Code: peer.CodeUnknown}))
+	l.count("b", &peer.Refusal{Code: peer.CodeOverloaded})
+	l.count("c", context.DeadlineExceeded)
+	if want := map[string]Asked{"b": {Granted: 1, Refused: 2}, "c": {Silent: 1}}; !maps.Equal(l.asked, want) {
+		t.Errorf("%+v, not %+v", l.asked, want)
+	}
 }
