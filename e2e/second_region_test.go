@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/atolldb/atoll/internal/freeport"
 )
 
 // lone is a region of one node, started from a file.
@@ -82,7 +84,7 @@ func TestSecondRegion(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "secret"), []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	addrs := freeAddrs(t, 8)
+	addrs := freeport.For(t, 8)
 	eu := &lone{region: "eu", dir: dir, config: filepath.Join(dir, "eu.yaml"), addrs: addrs[:4]}
 	us := &lone{region: "us", dir: dir, config: filepath.Join(dir, "us.yaml"), addrs: addrs[4:]}
 	t.Cleanup(func() {
