@@ -34,6 +34,9 @@ type DrainConfig struct {
 	// second; 0 does not.
 	Fetcher   Fetcher
 	ClaimRate uint64
+	// Yield waits until a batch of so many bytes that is late may be applied, or
+	// ctx ends; nil waits for nothing. It is called concurrently.
+	Yield func(ctx context.Context, bytes int) error
 }
 
 // DrainEvents are what a drain tells; nil means nobody listens. They are
@@ -74,10 +77,16 @@ type DrainStats struct {
 	Claims, ClaimBytes, ClaimFailures uint64
 	// Gaps are the log's own reports, Lost the batch numbers that never came.
 	Gaps, Lost uint64
+	// LateBytes are those of batches that were late when they came, and Yielded for
+	// how long such batches have waited, all together.
+	LateBytes uint64
+	Yielded   time.Duration
 }
 
 type drainCounters struct {
-	batches, entries, bytes, failures, poisoned, own, gaps, lost, claims, claimBytes, claimFailures atomic.Uint64
+	batches, entries, bytes, failures, poisoned, own, gaps, lost, claims, claimBytes, claimFailures, lateBytes atomic.Uint64
+
+	yielded atomic.Int64 // nanoseconds
 }
 
 // NewDrain returns a drain; Run makes it work.
@@ -99,6 +108,7 @@ func (d *Drain) Stats() DrainStats {
 		Failures: d.stats.failures.Load(), Poisoned: d.stats.poisoned.Load(), Own: d.stats.own.Load(),
 		Gaps: d.stats.gaps.Load(), Lost: d.stats.lost.Load(),
 		Claims: d.stats.claims.Load(), ClaimBytes: d.stats.claimBytes.Load(), ClaimFailures: d.stats.claimFailures.Load(),
+		LateBytes: d.stats.lateBytes.Load(), Yielded: time.Duration(d.stats.yielded.Load()),
 	}
 }
 
@@ -200,6 +210,9 @@ func (d handler) apply(ctx context.Context, b Batch) error {
 		return ctx.Err()
 	}
 	defer func() { <-d.slots }()
+	if err := d.yield(ctx, entries, len(b.Data)); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	if planted.Bug(planted.AckBeforeApply) {
@@ -212,6 +225,20 @@ func (d handler) apply(ctx context.Context, b Batch) error {
 	d.stats.batches.Add(1)
 	d.stats.entries.Add(uint64(len(entries)))
 	d.stats.bytes.Add(uint64(len(b.Data)))
+	return nil
+}
+
+// yield lets clients go first, where the entries are late.
+func (d *Drain) yield(ctx context.Context, entries []Entry, bytes int) error {
+	began := time.Now()
+	if d.cfg.Yield == nil || !late(began, entries) {
+		return nil
+	}
+	d.stats.lateBytes.Add(uint64(bytes))
+	defer func() { d.stats.yielded.Add(int64(time.Since(began))) }()
+	if err := d.cfg.Yield(ctx, bytes); err != nil {
+		return fmt.Errorf("wait for clients: %w", err)
+	}
 	return nil
 }
 

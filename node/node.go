@@ -147,6 +147,8 @@ type Node struct {
 
 	yield  *yield.Governor
 	giving yield.Pacer // what others copy from here
+	// shipping is what other regions are late to get from here.
+	shipping *catchUp
 
 	gossips *rand.Rand
 	news    *news
@@ -166,6 +168,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n.gossips = n.rand()
 	n.yield = yield.New()
 	n.giving.Governor = n.yield
+	n.shipping = newCatchUp(n.yield)
 	var err error
 	n.replica, err = replica.Open(replica.Config{
 		Node: cfg.ID, Topology: cfg.Topology,
@@ -271,6 +274,7 @@ func (n *Node) wireGeo() {
 	n.pump = geo.NewPump(geo.PumpConfig{
 		Claims: true,
 		Region: string(top.Region), Node: string(n.cfg.ID), Nodes: func() int { return len(n.Topology().Present()) },
+		Yield: n.shipping.after,
 	}, n.replica.Outbox(), n.deps.GeoLog, n.deps.Logger.Named("pump"))
 	n.herald = geo.NewAnnouncer(geo.AnnouncerConfig{
 		Region: string(top.Region), Node: string(n.cfg.ID), RegionID: uint8(top.RegionID), EntryBytes: n.entryBytes,

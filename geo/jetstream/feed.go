@@ -19,8 +19,9 @@ const (
 	// window is how many batches are handled at once.
 	window = 32
 	// prefetch bounds what waits in the client. It must cover 2.5 x rate x
-	// round trip (512 batches: 2,500 a second at 80 ms), and be handled within
-	// ackWait even when applying is slow, else all of it comes again.
+	// round trip (512 batches: 2,500 a second at 80 ms), and be taken up within
+	// ackWait even when applying is slow, or what is late is held up, to 4 MiB a second
+	// (geo.DrainConfig.Yield), else all of it comes again. Twice the largest message.
 	prefetch      = 512
 	prefetchBytes = 32 << 20
 	pullExpiry    = 20 * time.Second
@@ -93,6 +94,9 @@ func (f *Feed) Run(ctx context.Context, on geo.FeedHandler) error {
 		return fmt.Errorf("listen to region %s: %w", f.cfg.Origin, err)
 	}
 	r.recall()
+	telling, hush := context.WithCancel(ctx)
+	r.handling.Go(func() { r.underway.tell(telling) })
+	defer hush()
 	var pause backoff
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -128,6 +132,7 @@ type feedRun struct {
 	again    chan struct{}
 	slots    chan struct{} // one for each batch being handled
 	handling sync.WaitGroup
+	underway underway
 
 	linkMu sync.Mutex
 	up     bool

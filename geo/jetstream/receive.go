@@ -33,7 +33,9 @@ func (r *feedRun) receive(msg jetstream.Msg) {
 }
 
 func (r *feedRun) handle(msg jetstream.Msg, b geo.Batch) {
+	r.underway.begin(msg)
 	err := r.on.Batch(r.ctx, b)
+	r.underway.end(msg)
 	var later *geo.Later
 	if errors.As(err, &later) {
 		r.handling.Go(func() { r.answer(msg, b, hold(msg, later)) })

@@ -2,6 +2,7 @@ package coord
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -52,7 +53,7 @@ func (c *Coordinator) ApplyRemote(ctx context.Context, origin string, entries []
 func (c *Coordinator) spread(top *topology.Topology, entries []geo.Entry, w want, deadline time.Time, done func(*spread, error)) *spread {
 	s := &spread{top: top, done: done, tallies: map[hashring.Partition]*quorum.Slots{}}
 	shares := map[topology.NodeID]*share{}
-	for _, e := range entries {
+	for at, e := range entries {
 		p := e.Partition // of dots without a key; nothing else is believed
 		if len(e.Record) > 0 {
 			p = hashring.PartitionOf(hashring.KeyHash(e.Key), top.Table.Partitions())
@@ -68,6 +69,7 @@ func (c *Coordinator) spread(top *topology.Topology, entries []geo.Entry, w want
 				sh = &share{}
 				shares[id] = sh
 			}
+			sh.part = sh.part || len(sh.entries) != at
 			sh.entries = append(sh.entries, wireEntry(e))
 			if fresh {
 				sh.seats = append(sh.seats, st)
@@ -103,7 +105,13 @@ func (c *Coordinator) spread(top *topology.Topology, entries []geo.Entry, w want
 		done(s, nil)
 		return s
 	}
+	// Who gets all of it gets the same bytes, packed once.
+	var whole *share
+	all := sync.OnceValue(func() []byte { return packed(whole.entries) })
 	for id, sh := range shares {
+		if sh.part = sh.part || len(sh.entries) != len(entries); !sh.part {
+			whole, sh.body = sh, all
+		}
 		c.applyAt(id, sh, deadline, s)
 	}
 	return s
@@ -126,8 +134,7 @@ func (c *Coordinator) applyAt(id topology.NodeID, sh *share, deadline time.Time,
 	case !c.Alive(id):
 		answer(peer.ErrNotSent)
 	default:
-		body := wire.AppendApply(nil, wire.Apply{Entries: sh.entries})
-		c.send(id, s.top.Epoch, peer.VerbApply, body, deadline, func(_ []byte, err error) { answer(err) })
+		c.send(id, s.top.Epoch, peer.VerbApply, sh.packed(), deadline, func(_ []byte, err error) { answer(err) })
 	}
 }
 
@@ -135,6 +142,25 @@ func (c *Coordinator) applyAt(id topology.NodeID, sh *share, deadline time.Time,
 type share struct {
 	entries []wire.Entry
 	seats   []seat
+	part    bool // it is not all entries, once each and in order
+	body    func() []byte
+}
+
+// packed is the Apply that the node gets; nobody may change it.
+func (sh *share) packed() []byte {
+	if sh.body != nil {
+		return sh.body()
+	}
+	return packed(sh.entries)
+}
+
+func packed(entries []wire.Entry) []byte {
+	size := binary.MaxVarintLen64
+	for i := range entries {
+		e := &entries[i]
+		size += len(e.Key) + len(e.Record) + 4*binary.MaxVarintLen32 + 15*len(e.Dots) + 31*len(e.IDs)
+	}
+	return wire.AppendApply(make([]byte, 0, size), wire.Apply{Entries: entries})
 }
 
 // seat is a node's place in a partition's row: a slot, and whether it is the

@@ -49,15 +49,21 @@ func (m *member) applyRemote(entries []geo.Entry) error {
 // What comes from another region goes to all owners, and counts when a quorum
 // of each partition has it.
 func TestApplyRemote(t *testing.T) {
+	// Of three nodes each gets all of it, of five a part.
+	t.Run("all", func(t *testing.T) { applyRemote(t, 3) })
+	t.Run("parts", func(t *testing.T) { applyRemote(t, 5) })
+}
+
+func applyRemote(t *testing.T, nodes int) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRegion(t, 5)
+		r := newRegion(t, nodes)
 		entries, keys := batch(40)
 		a := r.nodes["n1"]
 		if err := a.applyRemote(entries); err != nil {
 			t.Fatal(err)
 		}
-		if n := a.wire.count(peer.VerbApply); n != 4 {
-			t.Errorf("%d messages to 4 nodes", n)
+		if n := a.wire.count(peer.VerbApply); n != nodes-1 {
+			t.Errorf("%d messages to %d nodes", n, nodes-1)
 		}
 		r.settle()
 		for _, k := range keys {

@@ -221,3 +221,49 @@ func TestNobodyToYieldTo(t *testing.T) {
 		t.Error("a nil governor is in the way")
 	}
 }
+
+// Follow waits before, at the level or what is the least; After tells for how long.
+func TestFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := Pacer{Governor: New()}
+		for _, c := range []struct {
+			least    uint64
+			from, to time.Duration // that it takes
+		}{{0, 350 * time.Millisecond, 500 * time.Millisecond}, {8 * start, 450 * time.Millisecond, 500 * time.Millisecond}} {
+			p = Pacer{Governor: New()}
+			least := func() uint64 { return c.least }
+			if err := p.Follow(t.Context(), 1, least); err != nil { // the clock starts
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			for range 64 {
+				if err := p.Follow(t.Context(), int(max(c.least, start)/2/64), least); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if took := time.Since(begun); took < c.from || took > c.to {
+				t.Errorf("what takes half a second at no less than %d a second took %v", c.least, took)
+			}
+			if wait := p.After(int(max(c.least, start)/2), c.least); wait < 300*time.Millisecond || wait > 550*time.Millisecond {
+				t.Errorf("after what takes half a second at no less than %d a second another %v", c.least, wait)
+			}
+		}
+		// What changes meanwhile holds at once.
+		time.Sleep(time.Hour)
+		begun := time.Now()
+		err := p.Follow(t.Context(), 100*start, func() uint64 {
+			if time.Since(begun) < time.Second {
+				return 0
+			}
+			return 100 * start
+		})
+		if took := time.Since(begun); err != nil || took > 2100*time.Millisecond {
+			t.Errorf("took %v, %v", took, err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if p.Follow(ctx, 1<<30, func() uint64 { return 1 }) == nil {
+			t.Error("goes on after its end")
+		}
+	})
+}
