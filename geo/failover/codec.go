@@ -14,14 +14,14 @@ import (
 //	uvarint   id
 //	1 byte    kind
 //	bytes     region, to, by
-//	1 byte    flags: 1 forced, 2 aborted, 4 ended
+//	1 byte    flags: 1 forced, 2 aborted, 4 ended, 8 some was lost meanwhile
 //	1 byte    stage
 //	uvarint   began, since, closed
 //	twice, what is missing, and what the survivors had:
 //	  1 byte    1 if it was counted
 //	  uvarint   writes, milliseconds since the region was heard
 //	  uvarint   number of spans, then each: partition, actor, from, to (uvarint)
-//	the same once more, if it is counted: what was lost meanwhile
+//	the same once more, if its flag is set: what was lost meanwhile, which is counted
 //
 // Bytes are a uvarint and that many bytes; all uvarints are minimal.
 
@@ -38,7 +38,7 @@ func (o *Operation) Append(dst []byte) []byte {
 		dst = append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 	}
 	flags := byte(0)
-	for i, set := range []bool{o.Forced, o.Aborted, o.Ended} {
+	for i, set := range []bool{o.Forced, o.Aborted, o.Ended, o.Lost.Counted} {
 		if set {
 			flags |= 1 << i
 		}
@@ -81,15 +81,14 @@ func Decode(b []byte) (*Operation, error) {
 	for _, to := range []*string{&o.Region, &o.To, &o.By} {
 		*to = string(d.Bytes(64))
 	}
-	flags := d.Byte()
+	flags := d.Flags(15)
 	o.Forced, o.Aborted, o.Ended = flags&1 != 0, flags&2 != 0, flags&4 != 0
-	d.Bad = d.Bad || flags > 7
 	o.Stage = d.Byte()
 	for _, to := range []*uint64{&o.Began, &o.Since, &o.Closed} {
 		*to = d.Uvarint()
 	}
 	o.Missing, o.Had = d.missing(), d.missing()
-	if !d.Bad && len(d.B) > 0 {
+	if flags&8 != 0 {
 		o.Lost = d.missing()
 		d.Bad = d.Bad || !o.Lost.Counted
 	}
