@@ -263,6 +263,9 @@ func (d *disasters) kill(ctx context.Context, rng *rand.Rand, r int) {
 			d.cutLog([2]int{b, r}, -1)
 		}
 	}
+	if kept == keptNone {
+		w.makeAnew(ctx, r, rng.Uint32())
+	}
 	for _, m := range nodes {
 		w.Start(m)
 		if rng.IntN(3) == 0 {

@@ -2,59 +2,45 @@ package nodetest
 
 import (
 	"context"
-	"fmt"
-	"hash/fnv"
 	"time"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
-	"github.com/atolldb/atoll/node/topology/memtopo"
 )
 
-// makeGrace is how long who makes a region waits for others, as in package process.
+// makeGrace is how long whoever makes a region waits for the others, as in package
+// process.
 const makeGrace = 5 * time.Second
 
-// made is the registry of a region as a node gets it that package process starts: when
-// it is empty the region is new, or has lost everything, and it begins where the other
-// regions say.
-type made struct {
-	*memtopo.Registry
-	w    *World
-	m    *member
-	from peer.Transport
-}
-
-// Allocate implements topology.Registry.
-func (r made) Allocate(ctx context.Context, id topology.NodeID, floor crdt.Actor) (topology.Identity, error) {
-	if r.Empty() {
-		o := r.ask(ctx)
-		for end := time.Now().Add(makeGrace); o.Actor == 0 && len(o.Silent) > 0 && time.Now().Before(end); o = r.ask(ctx) {
-			if !pause.For(ctx, 200*time.Millisecond) {
-				return topology.Identity{}, fmt.Errorf("make region %s: %w", r.w.name(r.m.region), ctx.Err())
-			}
-		}
-		h := fnv.New32a()
-		_, _ = fmt.Fprint(h, r.w.seed, id, time.Since(r.w.start))
-		if _, above := o.Begin(topology.RegionID(r.m.region+1), 1, time.Now(), h.Sum32()); above != 0 {
-			r.Raise(above)
-		}
-	}
-	return r.Registry.Allocate(ctx, id, floor)
-}
-
-func (r made) ask(ctx context.Context) node.Origin {
-	var others []*topology.Topology
-	for b := range r.w.tops {
-		if b != r.m.region {
-			others = append(others, r.w.known(b))
-		}
-	}
-	ctx, stop := context.WithTimeout(ctx, makeGrace/3)
-	defer stop()
-	return node.AskOrigins(ctx, others, func(ctx context.Context, id topology.NodeID) (node.Origin, error) {
-		return node.AskOrigin(ctx, r.from, id, r.w.tops[r.m.region].Region)
+// makeAnew has a region begin that has lost everything, its registry, too, and of which
+// no node runs: where the other regions say, as package process makes one.
+func (w *World) makeAnew(ctx context.Context, region int, dice uint32) {
+	first := w.nodes[region*w.shape.Nodes]
+	from := w.fabric.Node(first.id, func(_ topology.NodeID, _ peer.Request, reply peer.Done) {
+		reply(nil, &peer.Refusal{Code: peer.CodeStopping, Detail: "starting"})
 	})
+	defer w.fabric.Down(first.id)
+	own := w.tops[region]
+	var others []*topology.Topology
+	for r := range w.tops {
+		if r != region {
+			others = append(others, w.known(r))
+		}
+	}
+	var o node.Origin
+	for end := time.Now().Add(makeGrace); ; {
+		once, stop := context.WithTimeout(ctx, time.Second)
+		o = node.AskOrigins(once, others, func(ctx context.Context, id topology.NodeID) (node.Origin, error) {
+			return node.AskOrigin(ctx, from, id, own.Region)
+		})
+		stop()
+		if o.Actor != 0 || len(o.Silent) == 0 || time.Now().After(end) || !pause.For(ctx, 200*time.Millisecond) {
+			break
+		}
+	}
+	if _, above := o.Begin(own.RegionID, own.Epoch, time.Now(), dice); above != 0 {
+		first.registry.Raise(above)
+	}
 }

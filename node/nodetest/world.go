@@ -275,7 +275,7 @@ func (w *World) Start(m *member) {
 		cfg.IndexBytes, cfg.PruneBeat = w.shape.Index, 2*time.Second
 	}
 	deps := node.Deps{
-		Engine: engine, Registry: made{m.registry, w, m, transport}, Store: m.ear, RegionStore: w.stores[m.region], Transport: transport,
+		Engine: engine, Registry: m.registry, Store: m.ear, RegionStore: w.stores[m.region], Transport: transport,
 		RecallRegions: m.recall, KeepRegions: m.keep,
 		HLC:    hlc.New(func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }),
 		Rand:   rand.New(rand.NewPCG(w.rng.Uint64(), 2)),

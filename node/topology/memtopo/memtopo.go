@@ -52,13 +52,6 @@ func (r *Registry) Forget() {
 	clear(r.nodes)
 }
 
-// Empty reports whether it has handed out nothing that it knows of.
-func (r *Registry) Empty() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.last == 0
-}
-
 // Raise makes everything that is handed out from now on come behind floor.
 func (r *Registry) Raise(floor crdt.Actor) {
 	r.mu.Lock()
