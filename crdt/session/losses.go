@@ -5,9 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/internal/strict"
 )
 
 // Losses is what is known of a partition's events that nobody has any more, so
@@ -230,50 +232,37 @@ func DecodeLosses(b []byte) (l *Losses, rest []byte, err error) {
 		return nil, nil, fmt.Errorf("%w: %w", errLosses, err)
 	}
 	l = &Losses{Void: *void}
-	uvarint := func() (n uint64, ok bool) {
-		n, size := binary.Uvarint(b)
-		if size <= 0 {
-			return 0, false
-		}
-		b = b[size:]
-		return n, true
-	}
-	count, ok := uvarint()
-	if !ok || count > uint64(len(b))/2 {
+	r := strict.Reader{B: b}
+	count := r.Count(math.MaxInt, 2)
+	if r.Bad {
 		return bad("number of ends")
 	}
 	for range count {
-		a, ok1 := uvarint()
-		n, ok2 := uvarint()
-		if !ok1 || !ok2 || a == 0 || a > 1<<32-1 || n > crdt.MaxN || crdt.Actor(a).IsBallot() ||
-			len(l.Ends) > 0 && l.Ends[len(l.Ends)-1].Actor >= crdt.Actor(a) {
+		end := crdt.Dot{Actor: crdt.Actor(r.Uint32()), N: r.Uvarint()}
+		if r.Bad || end.Actor == 0 || end.N > crdt.MaxN || end.Actor.IsBallot() ||
+			len(l.Ends) > 0 && l.Ends[len(l.Ends)-1].Actor >= end.Actor {
 			return bad("end")
 		}
-		l.Ends = append(l.Ends, crdt.Dot{Actor: crdt.Actor(a), N: n})
+		l.Ends = append(l.Ends, end)
 	}
-	if count, ok = uvarint(); !ok || count > 256 {
+	if count = r.Count(256, 1); r.Bad {
 		return bad("number of cuts")
 	}
 	for range count {
-		if len(b) == 0 || len(l.Cuts) > 0 && l.Cuts[len(l.Cuts)-1].Region >= b[0] {
-			return bad("region of a cut")
-		}
-		c := Cut{Region: b[0]}
-		b = b[1:]
-		if c.Fence, ok = uvarint(); !ok || len(b) == 0 || b[0] > 1 {
+		c := Cut{Region: r.Byte(), Fence: r.Uvarint(), Open: r.Flags(1) == 1}
+		if r.Bad || len(l.Cuts) > 0 && l.Cuts[len(l.Cuts)-1].Region >= c.Region {
 			return bad("cut")
 		}
-		c.Open = b[0] == 1
-		survives, after, err := crdt.DecodeClock(b[1:])
+		survives, after, err := crdt.DecodeClock(r.B)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", errLosses, err)
 		}
-		c.Survives, b = *survives, after
+		c.Survives, r.B = *survives, after
 		l.Cuts = append(l.Cuts, c)
 	}
 	if l.Empty() {
 		return bad("nothing in it")
 	}
 	l.fold()
-	return l, b, nil
+	return l, r.B, nil
 }

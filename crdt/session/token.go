@@ -8,6 +8,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/internal/strict"
 )
 
 // The encoding of a token:
@@ -69,12 +70,12 @@ func Split(token []byte) ([]Piece, error) {
 	}
 	var out []Piece
 	for b := token[1:]; len(b) > 0; {
-		n, size := binary.Uvarint(b)
-		if size <= 0 || n < header+mac || n > uint64(len(b)-size) || int(n)+size > MaxPiece {
+		r := strict.Reader{B: b}
+		body := r.Bytes(MaxPiece)
+		all := len(b) - len(r.B)
+		if r.Bad || len(body) < header+mac || all > MaxPiece {
 			return nil, fmt.Errorf("%w: malformed", ErrBad)
 		}
-		all := size + int(n)
-		body := b[size:all]
 		p := Place{body[1], binary.BigEndian.Uint16(body[2:])}
 		if body[0] != kind || p.Bits > 16 || uint32(p.Prefix)>>p.Bits != 0 {
 			return nil, fmt.Errorf("%w: malformed", ErrBad)
@@ -139,56 +140,35 @@ func (p Piece) verify(keys crdt.Keys) (body []byte, current bool, err error) {
 
 func decodePart(place Place, b []byte) (*Part, error) {
 	bad := fmt.Errorf("%w: malformed", ErrBad)
-	uvarint := func() (n uint64, ok bool) {
-		n, size := binary.Uvarint(b)
-		if size <= 0 {
-			return 0, false
-		}
-		b = b[size:]
-		return n, true
-	}
-	stamp, ok := uvarint()
-	if !ok {
+	r := strict.Reader{B: b}
+	stamp := r.Uvarint()
+	if r.Bad {
 		return nil, bad
 	}
-	clock, rest, err := crdt.DecodeClock(b)
+	clock, rest, err := crdt.DecodeClock(r.B)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBad, err)
 	}
-	b = rest
+	r.B = rest
 	p := &Part{Place: place, Clock: *clock, Stamp: hlc.Stamp(stamp)}
-	count, ok := uvarint()
-	if !ok || count > MaxBallots {
-		return nil, bad
-	}
-	for range count {
-		if len(b) < 8 {
-			return nil, bad
-		}
-		ballot := Ballot{KeyHash: binary.BigEndian.Uint64(b)}
-		b = b[8:]
-		a, ok1 := uvarint()
-		n, ok2 := uvarint()
-		if !ok1 || !ok2 || a > 1<<32-1 || n > crdt.MaxN {
-			return nil, bad
-		}
-		ballot.Dot = crdt.Dot{Actor: crdt.Actor(a), N: n}
-		if k := len(p.Ballots); k > 0 && p.Ballots[k-1].compare(ballot) >= 0 {
+	for range r.Count(MaxBallots, 10) {
+		ballot := Ballot{KeyHash: r.Uint64(), Dot: crdt.Dot{Actor: crdt.Actor(r.Uint32()), N: r.Uvarint()}}
+		if k := len(p.Ballots); r.Bad || ballot.Dot.N > crdt.MaxN || k > 0 && p.Ballots[k-1].compare(ballot) >= 0 {
 			return nil, bad
 		}
 		p.Ballots = append(p.Ballots, ballot)
 	}
-	if len(b) > 0 {
-		told, rest, err := crdt.DecodeClock(b)
+	if !r.Bad && len(r.B) > 0 {
+		told, rest, err := crdt.DecodeClock(r.B)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrBad, err)
 		}
-		if b = rest; len(told.Actors()) == 0 {
+		if r.B = rest; len(told.Actors()) == 0 {
 			return nil, bad
 		}
 		p.Told = *told
 	}
-	if len(b) > 0 || !p.fits() {
+	if !r.Whole() || !p.fits() {
 		return nil, bad
 	}
 	return p, nil

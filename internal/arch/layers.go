@@ -62,7 +62,7 @@ var table = []row{
 	{path: "crdt/hlc", layer: pure},
 	{path: "internal/strict", layer: pure},
 	{path: "crdt", layer: pure, beside: []string{"crdt/hlc", "internal/strict"}},
-	{path: "crdt/session", layer: pure, beside: []string{"crdt", "crdt/hlc"}},
+	{path: "crdt/session", layer: pure, beside: []string{"crdt", "crdt/hlc", "internal/strict"}},
 	{path: "crdt/session/sessiontest", layer: pure, beside: []string{"crdt"}},
 	{path: "crdt/model", layer: tooling}, // draws from math/rand; tests and make sim use it
 	{path: "hashring", layer: pure},      // it and crdt do not know each other
@@ -74,7 +74,7 @@ var table = []row{
 	{path: "node/keyring", layer: pure, beside: []string{"crdt"}},
 	{path: "node/home", layer: pure},
 	{path: "node/verify", layer: pure},
-	{path: "node/wire", layer: pure, beside: []string{"crdt", "crdt/hlc", "crdt/session", "hashring", "node/cas", "node/home"}},
+	{path: "node/wire", layer: pure, beside: []string{"crdt", "crdt/hlc", "crdt/session", "hashring", "internal/strict", "node/cas", "node/home"}},
 	{path: "node/hotkey", layer: pure},
 	{path: "node/overload", layer: pure},
 	{path: "geo/regionmap", layer: pure, beside: []string{"internal/strict"}},

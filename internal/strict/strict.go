@@ -70,6 +70,11 @@ func (r *Reader) Uvarint() uint64 {
 	if r.Bad {
 		return 0
 	}
+	if len(r.B) > 0 && r.B[0] < 0x80 { // as most are
+		n := r.B[0]
+		r.B = r.B[1:]
+		return uint64(n)
+	}
 	n, size := binary.Uvarint(r.B)
 	if size <= 0 || size > 1 && r.B[size-1] == 0 {
 		r.Bad = true
@@ -99,9 +104,12 @@ func (r *Reader) Count(most, size int) int {
 
 // Bytes reads a length, at most most, and so many bytes.
 func (r *Reader) Bytes(most int) []byte {
-	n := r.Count(most, 1)
-	if r.Bad {
+	n := r.Uvarint()
+	if r.Bad || n > uint64(most) || n > uint64(len(r.B)) {
+		r.Bad = true
 		return nil
 	}
-	return r.Take(n)
+	out := r.B[:n:n]
+	r.B = r.B[n:]
+	return out
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/strict"
 )
 
 // The encoding of a topology, in a store, on a node's disk and between nodes.
@@ -245,9 +246,9 @@ func Decode(b []byte) (*Topology, error) {
 	if body[0] != topologyFormat {
 		return nil, fmt.Errorf("%w: format %d is not known to this version", ErrCorrupt, body[0])
 	}
-	r := reader{b: body[1:]}
+	r := reader{Reader: strict.Reader{B: body[1:]}}
 	t := r.topology()
-	if r.bad || len(r.b) > 0 {
+	if !r.Whole() {
 		return nil, fmt.Errorf("%w: %d bytes do not parse", ErrCorrupt, len(b))
 	}
 	if err := t.Validate(); err != nil {

@@ -79,27 +79,27 @@ func AppendCollect(dst []byte, m *Collect) []byte {
 
 // DecodeCollect decodes a Collect.
 func DecodeCollect(b []byte) (Collect, error) {
-	r := reader{b: b}
-	m := Collect{Kind: CollectKind(r.byte()), Partition: r.partition()}
+	r := newReader(b)
+	m := Collect{Kind: CollectKind(r.Byte()), Partition: r.partition()}
 	switch m.Kind {
 	case CollectPass:
-		m.Floor = hlc.Stamp(r.uvarint())
-		m.Round, m.Pass, m.From = r.uint64(), r.byte(), hlc.Stamp(r.uvarint())
+		m.Floor = hlc.Stamp(r.Uvarint())
+		m.Round, m.Pass, m.From = r.Uint64(), r.Byte(), hlc.Stamp(r.Uvarint())
 		if r.bool() {
 			m.Had, m.Void = r.clock(), r.clock()
 			for range r.count(1) {
-				m.Closed = append(m.Closed, crdt.Actor(r.uint32()))
+				m.Closed = append(m.Closed, crdt.Actor(r.Uint32()))
 			}
 		}
 	case CollectWaiting:
-		m.Floor = hlc.Stamp(r.uvarint())
+		m.Floor = hlc.Stamp(r.Uvarint())
 	case CollectDoubts:
 		m.Doubts = make([]Doubt, r.count(2))
 		for i := range m.Doubts {
 			m.Doubts[i] = Doubt{r.bytes(), r.dots()}
 		}
 	default:
-		r.bad = true
+		r.Bad = true
 	}
 	return m, r.end()
 }
@@ -156,18 +156,18 @@ func AppendCollectAnswer(dst []byte, m *CollectAnswer) []byte {
 
 // DecodeCollectAnswer decodes a CollectAnswer.
 func DecodeCollectAnswer(b []byte) (CollectAnswer, error) {
-	r := reader{b: b}
-	m := CollectAnswer{Actor: crdt.Actor(r.uint32()), Boot: r.uint64(), Completed: hlc.Stamp(r.uvarint())}
+	r := newReader(b)
+	m := CollectAnswer{Actor: crdt.Actor(r.Uint32()), Boot: r.Uint64(), Completed: hlc.Stamp(r.Uvarint())}
 	if r.bool() {
 		m.Clock = r.clock()
 	}
-	m.Settled, m.Count, m.Digest = r.bool(), r.uvarint(), r.uint64()
+	m.Settled, m.Count, m.Digest = r.bool(), r.Uvarint(), r.Uint64()
 	for range r.count(10) {
-		m.Apart = append(m.Apart, ListedApart{r.string(), r.uvarint(), r.uint64()})
+		m.Apart = append(m.Apart, ListedApart{r.string(), r.Uvarint(), r.Uint64()})
 	}
 	m.Takers = r.strings()
 	for range r.count(1) {
-		m.Former = append(m.Former, crdt.Actor(r.uint32()))
+		m.Former = append(m.Former, crdt.Actor(r.Uint32()))
 	}
 	return m, r.end()
 }
@@ -206,14 +206,14 @@ func AppendWords(dst []byte, ws []Words) []byte {
 
 // DecodeWords decodes a reply to CollectDoubts.
 func DecodeWords(b []byte) ([]Words, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	ws := make([]Words, r.count(2))
 	for i := range ws {
 		ws[i].Words = make([]Word, r.count(1))
 		for j := range ws[i].Words {
-			x := Word(r.byte())
+			x := Word(r.Byte())
 			if x > Covers {
-				r.bad = true
+				r.Bad = true
 			}
 			ws[i].Words[j] = x
 		}

@@ -89,29 +89,29 @@ func AppendForward(dst []byte, m *Forward) []byte {
 
 // DecodeForward decodes a Forward.
 func DecodeForward(b []byte) (Forward, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	m := Forward{
 		Bucket: r.string(), Key: r.bytes(), Value: r.bytes(), Context: r.bytes(),
-		Level: r.byte(), W: r.uint32(), TTL: r.uvarint(),
+		Level: r.Byte(), W: r.Uint32(), TTL: r.Uvarint(),
 	}
-	flags := r.byte()
+	flags := r.Byte()
 	m.Delete, m.Overwrite, m.Sloppy = flags&forwardDelete != 0, flags&forwardOverwrite != 0, flags&forwardSloppy != 0
-	r.bad = r.bad || flags&^forwardFlags != 0
+	r.Bad = r.Bad || flags&^forwardFlags != 0
 	m.Retry = flags&forwardRetry != 0
 	if flags&forwardID != 0 {
 		m.RequestID = new([16]byte)
 		for i := range m.RequestID {
-			m.RequestID[i] = r.byte()
+			m.RequestID[i] = r.Byte()
 		}
 	}
 	if m.Retry {
-		m.Attempt, m.TriedIn = r.uint64(), r.strings()
+		m.Attempt, m.TriedIn = r.Uint64(), r.strings()
 	}
 	if flags&forwardExtras != 0 {
-		m.Regions, m.Session = r.uint32(), r.bytes()
-		m.Condition.Kind = crdt.ConditionKind(r.byte())
+		m.Regions, m.Session = r.Uint32(), r.bytes()
+		m.Condition.Kind = crdt.ConditionKind(r.Byte())
 		m.Condition.Version = r.dot()
-		r.bad = r.bad || !m.Condition.Valid()
+		r.Bad = r.Bad || !m.Condition.Valid()
 	}
 	return m, r.end()
 }
@@ -239,35 +239,35 @@ func (w *writer) done(d *ForwardDone) {
 
 func (r *reader) done() ForwardDone {
 	d := ForwardDone{
-		Version: crdt.Dot{Actor: crdt.Actor(r.uint32()), N: r.uvarint()},
-		Stamp:   r.uvarint(), Context: r.bytes(), Level: r.byte(), Needed: r.uint32(),
+		Version: crdt.Dot{Actor: crdt.Actor(r.Uint32()), N: r.Uvarint()},
+		Stamp:   r.Uvarint(), Context: r.bytes(), Level: r.Byte(), Needed: r.Uint32(),
 		Degraded: r.bool(), Event: r.dot(), MaybeDuplicate: r.bool(), Replayed: r.bool(),
 		ManySiblings: r.bool(), ContextOmitted: r.bool(), Session: r.bytes(),
-		Coordinator: r.string(), Replicas: r.strings(), Hinted: r.strings(), Reached: r.byte(),
+		Coordinator: r.string(), Replicas: r.strings(), Hinted: r.strings(), Reached: r.Byte(),
 	}
 	n := r.count(5)
 	if n > maxNodes {
-		r.bad = true
+		r.Bad = true
 	}
-	if r.bad || n == 0 {
+	if r.Bad || n == 0 {
 		return d
 	}
 	d.Regions = make([]ForwardRegion, n)
 	for i := range d.Regions {
-		d.Regions[i] = ForwardRegion{Region: r.string(), State: r.byte(), Replicas: r.uint32(), Needed: r.uint32(), Detail: r.string()}
+		d.Regions[i] = ForwardRegion{Region: r.string(), State: r.Byte(), Replicas: r.Uint32(), Needed: r.Uint32(), Detail: r.string()}
 	}
 	return d
 }
 
 // DecodeForwarded decodes a Forwarded.
 func DecodeForwarded(b []byte) (Forwarded, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	if r.bool() {
-		e := &ForwardFailed{Code: r.byte(), Outcome: r.byte(), Again: r.bool(), MaybeDuplicate: r.bool()}
+		e := &ForwardFailed{Code: r.Byte(), Outcome: r.Byte(), Again: r.bool(), MaybeDuplicate: r.bool()}
 		for _, s := range []*string{&e.Detail, &e.Field, &e.Limit, &e.Seen} {
 			*s = r.string()
 		}
-		e.Needed, e.Acks, e.RetryAfterMs = r.uint32(), r.uint32(), r.uint32()
+		e.Needed, e.Acks, e.RetryAfterMs = r.Uint32(), r.Uint32(), r.Uint32()
 		e.Current = r.bytes()
 		if r.bool() {
 			d := r.done()

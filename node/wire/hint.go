@@ -18,7 +18,7 @@ func AppendHint(dst []byte, m *Hint) []byte {
 
 // DecodeHint decodes a Hint.
 func DecodeHint(b []byte) (Hint, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	m := Hint{Owner: r.string()}
 	es := r.entries()
 	if err := r.end(); err != nil || len(es) != 1 || m.Owner == "" {

@@ -22,11 +22,11 @@ func AppendAsk(dst []byte, m Ask) []byte {
 
 // DecodeAsk decodes an Ask.
 func DecodeAsk(b []byte) (Ask, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	m := Ask{Key: r.bytes()}
 	r.id(&m.ID)
-	m.Ballot = r.uint64()
-	r.bad = r.bad || len(m.Key) == 0 || m.Ballot == 0 || m.ID.IsZero()
+	m.Ballot = r.Uint64()
+	r.Bad = r.Bad || len(m.Key) == 0 || m.Ballot == 0 || m.ID.IsZero()
 	return m, r.end()
 }
 
@@ -51,16 +51,16 @@ func AppendKnown(dst []byte, m Known) []byte {
 
 // DecodeKnown decodes a Known.
 func DecodeKnown(b []byte) (Known, error) {
-	r := reader{b: b}
-	m := Known{Dot: r.dot(), Stamp: r.uvarint(), Record: r.bytes(), Sure: r.bool(), Higher: r.bool()}
+	r := newReader(b)
+	m := Known{Dot: r.dot(), Stamp: r.Uvarint(), Record: r.bytes(), Sure: r.bool(), Higher: r.bool()}
 	return m, r.end()
 }
 
 // id reads the 16 bytes of a request id.
 func (r *reader) id(id *crdt.RequestID) {
-	if r.bad || len(r.b) < len(id) {
-		r.bad = true
+	if r.Bad || len(r.B) < len(id) {
+		r.Bad = true
 		return
 	}
-	r.b = r.b[copy(id[:], r.b):]
+	r.B = r.B[copy(id[:], r.B):]
 }

@@ -71,14 +71,14 @@ func AppendRead(dst []byte, m Read) []byte {
 
 // DecodeRead decodes a Read.
 func DecodeRead(b []byte) (Read, error) {
-	r := reader{b: b}
-	flags := r.byte()
+	r := newReader(b)
+	flags := r.Byte()
 	m := Read{Wait: flags&readWait != 0, Fresh: flags&readFresh != 0, Settle: flags&readSettle != 0}
 	switch {
 	case flags == 0:
-		m.Key, r.b = r.b[:len(r.b):len(r.b)], nil
+		m.Key, r.B = r.B[:len(r.B):len(r.B)], nil
 	case flags > readNeeds|readWait|readFresh|readHome|readSettle, flags&readNeeds == 0 && m.Wait:
-		r.bad = true
+		r.Bad = true
 	default:
 		m.Key = r.bytes()
 		if flags&readNeeds != 0 {
@@ -86,10 +86,10 @@ func DecodeRead(b []byte) (Read, error) {
 		}
 		if flags&readHome != 0 {
 			m.Home = r.epoch()
-			r.bad = r.bad || m.Home == 0
+			r.Bad = r.Bad || m.Home == 0
 		}
 	}
-	r.bad = r.bad || len(m.Key) == 0
+	r.Bad = r.Bad || len(m.Key) == 0
 	return m, r.end()
 }
 
@@ -172,17 +172,17 @@ func DecodeHeld(b []byte) (Held, error) {
 		if size > int64(n) {
 			return Held{}, ErrMalformed
 		}
-		r := reader{b: b[n-int(size) : n]}
+		r := newReader(b[n-int(size) : n])
 		n -= int(size)
 		if m.Missing = r.clock(); m.Missing.Equal(&crdt.Clock{}) {
 			m.Missing = nil
 		}
 		for range r.count(2) {
-			m.Fresh = append(m.Fresh, Fresh{r.byte(), r.uvarint()})
+			m.Fresh = append(m.Fresh, Fresh{r.Byte(), r.Uvarint()})
 		}
 		if b[len(b)-1]&heldLost != 0 {
 			if m.Lost = r.clock(); m.Lost.Equal(&crdt.Clock{}) {
-				r.bad = true
+				r.Bad = true
 			}
 		}
 		if err := r.end(); err != nil {

@@ -27,11 +27,11 @@ func AppendRegionApply(dst []byte, m *RegionApply) []byte {
 
 // DecodeRegionApply decodes a RegionApply.
 func DecodeRegionApply(b []byte) (RegionApply, error) {
-	r := reader{b: b}
-	m := RegionApply{Level: r.byte(), Owners: r.uint32()}
+	r := newReader(b)
+	m := RegionApply{Level: r.Byte(), Owners: r.Uint32()}
 	es := r.entries()
 	if len(es) != 1 {
-		r.bad = true
+		r.Bad = true
 		return m, r.end()
 	}
 	m.Entry = es[0]
@@ -57,7 +57,7 @@ func (w *writer) share(s Share) {
 }
 
 func (r *reader) share() Share {
-	return Share{Yes: r.uint32(), Needed: r.uint32(), Owners: r.uint32(), Code: r.byte(), Detail: r.string()}
+	return Share{Yes: r.Uint32(), Needed: r.Uint32(), Owners: r.Uint32(), Code: r.Byte(), Detail: r.string()}
 }
 
 // RegionRead asks a node of another region what its owners hold of a key. It
@@ -97,13 +97,13 @@ func AppendRegionRead(dst []byte, m *RegionRead) []byte {
 
 // DecodeRegionRead decodes a RegionRead.
 func DecodeRegionRead(b []byte) (RegionRead, error) {
-	r := reader{b: b}
-	m := RegionRead{Level: r.byte(), Owners: r.uint32(), Key: r.bytes()}
+	r := newReader(b)
+	m := RegionRead{Level: r.Byte(), Owners: r.Uint32(), Key: r.bytes()}
 	if r.bool() {
 		m.Partition, m.Needs = r.partition(), r.clock()
 	}
 	m.Home, m.Session = r.epoch(), r.bytes()
-	r.bad = r.bad || len(m.Key) == 0 && m.Needs == nil
+	r.Bad = r.Bad || len(m.Key) == 0 && m.Needs == nil
 	return m, r.end()
 }
 
@@ -126,7 +126,7 @@ func AppendRegionReply(dst []byte, m *RegionReply) []byte {
 
 // DecodeRegionReply decodes a RegionReply.
 func DecodeRegionReply(b []byte) (RegionReply, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	m := RegionReply{Share: r.share(), Record: r.bytes()}
 	return m, r.end()
 }
@@ -148,12 +148,12 @@ func AppendHomePut(dst []byte, m *HomePut) []byte {
 
 // DecodeHomePut decodes a HomePut.
 func DecodeHomePut(b []byte) (HomePut, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	m := HomePut{Home: r.epoch()}
-	if r.bad || m.Home == 0 {
+	if r.Bad || m.Home == 0 {
 		return m, ErrMalformed
 	}
 	var err error
-	m.Put, err = DecodeForward(r.b)
+	m.Put, err = DecodeForward(r.B)
 	return m, err
 }

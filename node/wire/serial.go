@@ -58,10 +58,10 @@ func AppendSerial(dst []byte, m *Serial) []byte {
 
 // DecodeSerial decodes a Serial.
 func DecodeSerial(b []byte) (Serial, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	var m Serial
 	c := &m.Message
-	c.Verb = cas.Verb(r.byte())
+	c.Verb = cas.Verb(r.Byte())
 	m.Key = r.bytes()
 	c.Ballot, c.Decided, c.Events = r.ballot(), r.ballot(), r.dots()
 	if c.Verb != cas.Commit {
@@ -71,23 +71,23 @@ func DecodeSerial(b []byte) (Serial, error) {
 	case cas.Prepare:
 		if id := r.bytes(); len(id) == 16 {
 			c.Proposal.ID = crdt.RequestID(id)
-			r.bad = r.bad || c.Proposal.ID.IsZero()
+			r.Bad = r.Bad || c.Proposal.ID.IsZero()
 		} else if len(id) != 0 {
-			r.bad = true
+			r.Bad = true
 		}
-		r.bad = r.bad || c.Ballot == 0
+		r.Bad = r.Bad || c.Ballot == 0
 	case cas.Accept:
 		c.Unprepared, c.Next = r.bool(), r.ballot()
 		c.Proposal = r.proposal(hashring.KeyHash(m.Key))
-		r.bad = r.bad || c.Proposal.Ballot == 0
+		r.Bad = r.Bad || c.Proposal.Ballot == 0
 	case cas.Commit:
-		r.bad = r.bad || c.Decided == 0
+		r.Bad = r.Bad || c.Decided == 0
 	default:
-		r.bad = true
+		r.Bad = true
 	}
-	r.bad = r.bad || len(m.Key) == 0
+	r.Bad = r.Bad || len(m.Key) == 0
 	for _, d := range c.Events {
-		r.bad = r.bad || d.Actor.IsBallot()
+		r.Bad = r.Bad || d.Actor.IsBallot()
 	}
 	return m, r.end()
 }
@@ -139,49 +139,49 @@ func AppendSerialAnswer(dst []byte, keyHash uint64, a *cas.Answer, shows bool) [
 
 // DecodeSerialAnswer decodes an acceptor's answer about the key of that hash.
 func DecodeSerialAnswer(keyHash uint64, b []byte) (cas.Answer, error) {
-	r := reader{b: b}
-	a := cas.Answer{Verdict: cas.Verdict(r.byte())}
-	r.bad = r.bad || a.Verdict < cas.OK || a.Verdict > cas.Missed
-	if r.bad || len(r.b) == 0 {
+	r := newReader(b)
+	a := cas.Answer{Verdict: cas.Verdict(r.Byte())}
+	r.Bad = r.Bad || a.Verdict < cas.OK || a.Verdict > cas.Missed
+	if r.Bad || len(r.B) == 0 {
 		return a, r.end()
 	}
 	a.Promised, a.Committed = r.ballot(), r.ballot()
 	a.Accepted = r.proposal(keyHash)
-	flags := r.byte()
+	flags := r.Byte()
 	a.Unsure = flags&answerUnsure != 0
 	if flags&answerCarried != 0 {
-		a.Carried = cas.Carried{Version: r.dot(), Event: r.dot(), Stamp: hlc.Stamp(r.uint64()), Doubt: flags&answerDoubt != 0, Ended: flags&answerEnded != 0}
-		r.bad = r.bad || a.Carried.IsZero()
+		a.Carried = cas.Carried{Version: r.dot(), Event: r.dot(), Stamp: hlc.Stamp(r.Uint64()), Doubt: flags&answerDoubt != 0, Ended: flags&answerEnded != 0}
+		r.Bad = r.Bad || a.Carried.IsZero()
 	}
-	r.bad = r.bad || flags > answerUnsure|answerCarried|answerDoubt|answerEnded || flags&(answerDoubt|answerEnded) != 0 && flags&answerCarried == 0
-	if !r.bad && len(r.b) > 0 {
-		rec, err := crdt.DecodeRecord(keyHash, r.b)
-		r.bad = err != nil
-		a.Record, r.b = rec, nil
+	r.Bad = r.Bad || flags > answerUnsure|answerCarried|answerDoubt|answerEnded || flags&(answerDoubt|answerEnded) != 0 && flags&answerCarried == 0
+	if !r.Bad && len(r.B) > 0 {
+		rec, err := crdt.DecodeRecord(keyHash, r.B)
+		r.Bad = err != nil
+		a.Record, r.B = rec, nil
 	}
 	return a, r.end()
 }
 
 // epoch of a bucket's home.
 func (r *reader) epoch() home.Epoch {
-	e := r.uint32()
-	r.bad = r.bad || e > uint32(home.MaxEpoch)
+	e := r.Uint32()
+	r.Bad = r.Bad || e > uint32(home.MaxEpoch)
 	return home.Epoch(e)
 }
 
 func (r *reader) ballot() cas.Ballot {
-	b := cas.Ballot(r.uvarint())
-	r.bad = r.bad || b > cas.MaxBallot
+	b := cas.Ballot(r.Uvarint())
+	r.Bad = r.Bad || b > cas.MaxBallot
 	return b
 }
 
 func (r *reader) proposal(keyHash uint64) cas.Proposal {
 	b := r.bytes()
-	if r.bad {
+	if r.Bad {
 		return cas.Proposal{}
 	}
 	p, err := cas.DecodeProposal(keyHash, b)
-	r.bad = err != nil
+	r.Bad = err != nil
 	return p
 }
 
@@ -237,17 +237,17 @@ func AppendSerialPage(dst []byte, m *SerialPage) []byte {
 
 // DecodeSerialPage decodes a SerialPage.
 func DecodeSerialPage(b []byte) (SerialPage, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	m := SerialPage{More: r.bool()}
 	n := r.count(2)
 	for range n {
 		s := SerialState{r.bytes(), r.bytes()}
-		if r.bad || len(s.Key) == 0 {
-			r.bad = true
+		if r.Bad || len(s.Key) == 0 {
+			r.Bad = true
 			break
 		}
 		m.States = append(m.States, s)
 	}
-	m.Min = r.uvarint()
+	m.Min = r.Uvarint()
 	return m, r.end()
 }

@@ -30,14 +30,14 @@ func (w *writer) floors(f Floors) {
 func (w *writer) losses(l *session.Losses) { w.b = session.AppendLosses(w.b, l) }
 
 func (r *reader) losses() *session.Losses {
-	if r.bad {
+	if r.Bad {
 		return nil
 	}
-	l, rest, err := session.DecodeLosses(r.b)
-	if r.bad = err != nil; r.bad {
+	l, rest, err := session.DecodeLosses(r.B)
+	if r.Bad = err != nil; r.Bad {
 		return nil
 	}
-	r.b = rest
+	r.B = rest
 	return l
 }
 
@@ -45,7 +45,7 @@ func (r *reader) floors() Floors {
 	if !r.bool() {
 		return Floors{}
 	}
-	next := func() hlc.Stamp { return hlc.Stamp(r.uvarint()) }
+	next := func() hlc.Stamp { return hlc.Stamp(r.Uvarint()) }
 	return Floors{next(), next(), next(), next()}
 }
 
@@ -64,7 +64,7 @@ func AppendApply(dst []byte, m Apply) []byte {
 
 // DecodeApply decodes an Apply.
 func DecodeApply(b []byte) (Apply, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	m := Apply{Entries: r.entries()}
 	return m, r.end()
 }
@@ -105,11 +105,11 @@ func (w *writer) afar(a Afar) {
 }
 
 func (r *reader) afar() (a Afar) {
-	if !r.bool() || r.bad {
+	if !r.bool() || r.Bad {
 		return a
 	}
-	a = Afar{r.string(), r.uint64()}
-	r.bad = r.bad || a.Region == ""
+	a = Afar{r.string(), r.Uint64()}
+	r.Bad = r.Bad || a.Region == ""
 	return a
 }
 
@@ -135,12 +135,12 @@ func AppendCompare(dst []byte, m Compare) []byte {
 
 // DecodeCompare decodes a Compare.
 func DecodeCompare(b []byte) (Compare, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	m := Compare{}
 	if n := r.count(17); n > 0 {
 		m.Sums = make([]Sum, n)
 		for i := range m.Sums {
-			m.Sums[i] = Sum{r.partition(), r.uint64(), r.uint64()}
+			m.Sums[i] = Sum{r.partition(), r.Uint64(), r.Uint64()}
 		}
 	}
 	m.Afar = r.afar()
@@ -176,11 +176,11 @@ func AppendDifferences(dst []byte, ds []Difference) []byte {
 
 // DecodeDifferences decodes a Compare reply.
 func DecodeDifferences(b []byte) ([]Difference, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	n := r.count(21)
 	ds := make([]Difference, n)
 	for i := range ds {
-		ds[i] = Difference{Sum{r.partition(), r.uint64(), r.uint64()}, r.clock(), r.floors(), r.losses()}
+		ds[i] = Difference{Sum{r.partition(), r.Uint64(), r.Uint64()}, r.clock(), r.floors(), r.losses()}
 	}
 	return ds, r.end()
 }
@@ -207,9 +207,9 @@ func AppendPull(dst []byte, m Pull) []byte {
 
 // DecodePull decodes a Pull.
 func DecodePull(b []byte) (Pull, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	m := Pull{Partition: r.partition()}
-	m.MaxBytes = int(min(r.uvarint(), 16<<20))
+	m.MaxBytes = int(min(r.Uvarint(), 16<<20))
 	m.Clock = r.clock()
 	m.Afar = r.afar()
 	return m, r.end()
@@ -239,7 +239,7 @@ func AppendPulled(dst []byte, m Pulled) []byte {
 
 // DecodePulled decodes a Pulled.
 func DecodePulled(b []byte) (Pulled, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	m := Pulled{More: r.bool(), Full: r.bool(), Floors: r.floors()}
 	m.Entries = r.entries()
 	return m, r.end()
@@ -275,14 +275,14 @@ func AppendBuckets(dst []byte, m Buckets) []byte {
 
 // DecodeBuckets decodes a Buckets.
 func DecodeBuckets(b []byte) (Buckets, error) {
-	r := reader{b: b}
-	bits := r.uvarint()
+	r := newReader(b)
+	bits := r.Uvarint()
 	if bits > 64-BucketBits {
-		r.bad = true
+		r.Bad = true
 	}
-	m := Buckets{Bits: uint8(bits), Prefix: r.uvarint()}
+	m := Buckets{Bits: uint8(bits), Prefix: r.Uvarint()}
 	if m.Prefix>>bits != 0 {
-		r.bad = true
+		r.Bad = true
 	}
 	m.Afar = r.afar()
 	return m, r.end()
@@ -301,11 +301,11 @@ func AppendBucketList(dst []byte, bs []Bucket) []byte {
 
 // DecodeBucketList decodes a Buckets reply.
 func DecodeBucketList(b []byte) ([]Bucket, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	n := r.count(9)
 	bs := make([]Bucket, n)
 	for i := range bs {
-		bs[i] = Bucket{r.uint64(), r.uvarint()}
+		bs[i] = Bucket{r.Uint64(), r.Uvarint()}
 	}
 	return bs, r.end()
 }
@@ -334,9 +334,9 @@ func AppendScan(dst []byte, m Scan) []byte {
 
 // DecodeScan decodes a Scan.
 func DecodeScan(b []byte) (Scan, error) {
-	r := reader{b: b}
-	m := Scan{Partition: r.partition(), First: r.uint64(), Last: r.uint64(), After: r.bytes()}
-	m.MaxBytes = int(min(r.uvarint(), 16<<20))
+	r := newReader(b)
+	m := Scan{Partition: r.partition(), First: r.Uint64(), Last: r.Uint64(), After: r.bytes()}
+	m.MaxBytes = int(min(r.Uvarint(), 16<<20))
 	m.Afar = r.afar()
 	return m, r.end()
 }
@@ -372,7 +372,7 @@ func AppendPage(dst []byte, m Page) []byte {
 
 // DecodePage decodes a Page.
 func DecodePage(b []byte) (Page, error) {
-	r := reader{b: b}
+	r := newReader(b)
 	m := Page{More: r.bool(), Behind: r.bool(), Clock: r.clock(), Floors: r.floors(), Losses: r.losses()}
 	m.Entries = r.entries()
 	return m, r.end()

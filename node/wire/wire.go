@@ -1,7 +1,7 @@
 // Package wire holds the bodies of the requests between nodes and their packed
 // encoding. It is pure.
 //
-// Everything is packed with uvarints (minimal or not), length-prefixed bytes
+// Everything is packed with uvarints in their shortest form, length-prefixed bytes
 // and 8-byte big-endian words, in the order of the struct's fields; lists are a
 // count and then the elements. Decoded values alias the input. A decoder fails
 // with ErrMalformed on anything that is short, oversized or has bytes left.
@@ -12,9 +12,11 @@ package wire
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/strict"
 )
 
 // ErrMalformed says that a body does not decode.
@@ -112,80 +114,24 @@ func (w *writer) events(e Entry) {
 	}
 }
 
-type reader struct {
-	b   []byte
-	bad bool
-}
+// reader adds what bodies are made of.
+type reader struct{ strict.Reader }
 
-func (r *reader) uvarint() uint64 {
-	if r.bad {
-		return 0
-	}
-	n, size := binary.Uvarint(r.b)
-	if size <= 0 {
-		r.bad = true
-		return 0
-	}
-	r.b = r.b[size:]
-	return n
-}
-
-func (r *reader) uint64() uint64 {
-	if r.bad || len(r.b) < 8 {
-		r.bad = true
-		return 0
-	}
-	n := binary.BigEndian.Uint64(r.b)
-	r.b = r.b[8:]
-	return n
-}
-
-func (r *reader) uint32() uint32 {
-	n := r.uvarint()
-	if n > 1<<32-1 {
-		r.bad = true
-	}
-	return uint32(n)
-}
-
-func (r *reader) byte() byte {
-	if r.bad || len(r.b) == 0 {
-		r.bad = true
-		return 0
-	}
-	c := r.b[0]
-	r.b = r.b[1:]
-	return c
-}
+func newReader(b []byte) reader { return reader{strict.Reader{B: b}} }
 
 // count reads the length of a list whose elements take at least size bytes.
-func (r *reader) count(size int) int {
-	n := r.uvarint()
-	if r.bad || n > uint64(len(r.b)/size) {
-		r.bad = true
-		return 0
-	}
-	return int(n)
-}
+func (r *reader) count(size int) int { return r.Count(math.MaxInt, size) }
 
-func (r *reader) bytes() []byte {
-	n := r.count(1)
-	if r.bad {
-		return nil
-	}
-	p := r.b[:n:n]
-	r.b = r.b[n:]
-	return p
-}
+func (r *reader) bytes() []byte { return r.Bytes(math.MaxInt) }
 
 func (r *reader) string() string { return string(r.bytes()) }
 
 func (r *reader) strings() []string {
 	n := r.count(1)
 	if n > maxNodes {
-		r.bad = true
+		r.Bad = true
 	}
-	if r.bad || n == 0 {
+	if r.Bad || n == 0 {
 		return nil
 	}
 	list := make([]string, n)
@@ -195,18 +141,10 @@ func (r *reader) strings() []string {
 	return list
 }
 
-func (r *reader) bool() bool {
-	if r.bad || len(r.b) == 0 || r.b[0] > 1 {
-		r.bad = true
-		return false
-	}
-	v := r.b[0] == 1
-	r.b = r.b[1:]
-	return v
-}
+func (r *reader) bool() bool { return r.Flags(1) == 1 }
 
 // dot reads one that may be zero, or name nobody.
-func (r *reader) dot() crdt.Dot { return crdt.Dot{Actor: crdt.Actor(r.uint32()), N: r.uvarint()} }
+func (r *reader) dot() crdt.Dot { return crdt.Dot{Actor: crdt.Actor(r.Uint32()), N: r.Uvarint()} }
 
 func (r *reader) dots() []crdt.Dot { return r.someDots(r.count(2)) }
 
@@ -217,7 +155,7 @@ func (r *reader) someDots(n int) []crdt.Dot {
 	dots := make([]crdt.Dot, n)
 	for i := range dots {
 		dots[i] = r.event()
-		if r.bad {
+		if r.Bad {
 			return nil
 		}
 	}
@@ -226,54 +164,54 @@ func (r *reader) someDots(n int) []crdt.Dot {
 
 // event reads a dot that names one.
 func (r *reader) event() crdt.Dot {
-	a, c := r.uvarint(), r.uvarint()
+	a, c := r.Uvarint(), r.Uvarint()
 	if a == 0 || a > 1<<32-1 || c == 0 || c > crdt.MaxN {
-		r.bad = true
+		r.Bad = true
 	}
 	return crdt.Dot{Actor: crdt.Actor(a), N: c}
 }
 
 // events undoes writer.events.
 func (r *reader) events(e *Entry) {
-	n := r.uvarint()
-	if n>>1 > uint64(len(r.b)/2) {
-		r.bad = true
+	n := r.Uvarint()
+	if n>>1 > uint64(len(r.B)/2) {
+		r.Bad = true
 		return
 	}
 	e.Dots = r.someDots(int(n >> 1))
-	if n&1 == 0 || r.bad {
+	if n&1 == 0 || r.Bad {
 		return
 	}
 	ids := r.count(18)
-	r.bad = r.bad || ids == 0
+	r.Bad = r.Bad || ids == 0
 	for range ids {
 		id := crdt.EventID{Dot: r.event()}
-		if r.bad || len(r.b) < len(id.ID) {
-			r.bad = true
+		if r.Bad || len(r.B) < len(id.ID) {
+			r.Bad = true
 			return
 		}
-		r.b = r.b[copy(id.ID[:], r.b):]
+		r.B = r.B[copy(id.ID[:], r.B):]
 		e.IDs = append(e.IDs, id)
 	}
 }
 
 func (r *reader) clock() *crdt.Clock {
-	if r.bad {
+	if r.Bad {
 		return &crdt.Clock{}
 	}
-	c, rest, err := crdt.DecodeClock(r.b)
+	c, rest, err := crdt.DecodeClock(r.B)
 	if err != nil {
-		r.bad = true
+		r.Bad = true
 		return &crdt.Clock{}
 	}
-	r.b = rest
+	r.B = rest
 	return c
 }
 
 func (r *reader) partition() hashring.Partition {
-	n := r.uvarint()
+	n := r.Uvarint()
 	if n > 1<<16-1 {
-		r.bad = true
+		r.Bad = true
 	}
 	return hashring.Partition(n)
 }
@@ -292,8 +230,8 @@ func (r *reader) entries() []Entry {
 		if e.Skips() {
 			e.Skip = r.partition()
 		}
-		if r.bad || len(e.Key) == 0 {
-			r.bad = true
+		if r.Bad || len(e.Key) == 0 {
+			r.Bad = true
 			return nil
 		}
 		es = append(es, e)
@@ -302,7 +240,7 @@ func (r *reader) entries() []Entry {
 }
 
 func (r *reader) end() error {
-	if r.bad || len(r.b) != 0 {
+	if !r.Whole() {
 		return ErrMalformed
 	}
 	return nil
