@@ -111,7 +111,7 @@ func TestSecondRegion(t *testing.T) {
 	eu.stop(t)
 	eu.write(t, "geo: {others: true}\n", eu.entry(1, true))
 	eu.start(t, ctx)
-	if r := must(t, ctx, append(add, "--confirm", "us", "--wait")...); !strings.Contains(r.stdout, "ok prepared") {
+	if r := must(t, ctx, append(add, "--confirm", "us", "--wait")...); !strings.Contains(r.stdout, "ok  prepared") {
 		t.Errorf("it was not looked whether all nodes are prepared:\n%s", r.stdout)
 	}
 	for _, at := range []*lone{us, eu} {
