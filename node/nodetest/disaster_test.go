@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,25 +28,27 @@ func TestDisasters(t *testing.T) {
 	var simulated time.Duration
 	count := map[string]int{}
 	var story []string
-	for i := range *disasterN {
-		seed := *simSeed + uint64(i)
+	var mu sync.Mutex
+	eachSeed(t, *simSeed, *disasterN, func(t *testing.T, seed uint64) {
 		var r Report
 		synctest.Test(t, func(t *testing.T) {
 			log := hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(*simLog), Output: os.Stderr})
 			r = SimulateDisasters(t, seed, disasterShape(seed), disasterLength, log)
 		})
+		mu.Lock()
 		simulated += r.Simulated
 		story = append(story, r.Story...)
 		for kind, n := range r.Counts {
 			count[kind] += n
 		}
+		mu.Unlock()
 		if len(r.Problems) > 0 || t.Failed() {
 			for _, p := range r.Problems {
 				t.Error(p)
 			}
 			t.Fatalf("%s\nwhat happened:\n  %s\nagain, as far as a seed goes: make sim-disasters SEED=%d N=1", r, strings.Join(r.Story, "\n  "), seed)
 		}
-	}
+	})
 	if testing.Verbose() && *simLog != "off" {
 		t.Log(strings.Join(story, "\n"))
 	}

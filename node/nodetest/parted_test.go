@@ -12,8 +12,7 @@ import (
 // goes wrong there: no region gets a record that it is not to have, and clocks
 // are equal everywhere all the same.
 func TestParted(t *testing.T) {
-	for seed := range uint64(*simParted) {
-		seed += *simSeed
+	eachSeed(t, *simSeed, *simParted, func(t *testing.T, seed uint64) {
 		shape := Shape{Regions: 2 + int(seed%2), Nodes: 3, Partitions: 8, Parted: true, Settled: seed%3 != 0, Collect: seed%4 == 1}
 		if seed%3 == 0 {
 			shape.Index = 2 << 10
@@ -23,5 +22,5 @@ func TestParted(t *testing.T) {
 			r = Simulate(t, seed, shape, 30*time.Second, hclog.NewNullLogger())
 		})
 		judgeWorld(t, seed, r)
-	}
+	})
 }

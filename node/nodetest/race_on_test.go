@@ -12,6 +12,9 @@ import (
 // ten times as slow.
 func seeds(n int) int { return (n + 1) / 2 }
 
+// together says whether Worlds of several seeds run at a time: not on one processor.
+const together = false
+
 // The timers of a bubble share one thread of the race detector, which two processors
 // use at once now and then and bring down (golang/go#78156). With one they cannot,
 // and what it finds, it finds by what happens before what, not by chance.

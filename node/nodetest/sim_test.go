@@ -3,6 +3,7 @@ package nodetest
 import (
 	"flag"
 	"os"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,18 +34,20 @@ func TestSim(t *testing.T) {
 	began := time.Now()
 	var simulated time.Duration
 	var verdict verdicts
-	for i := range *simN {
-		seed := *simSeed + uint64(i)
+	var mu sync.Mutex
+	eachSeed(t, *simSeed, *simN, func(t *testing.T, seed uint64) {
 		shape := Shape{Regions: 1 + int(seed%2), Nodes: 3 + int(seed/2%2), Partitions: 8, Churn: seed%5 == 0, Sessions: seed%4 < 2, Collect: *simCollect > 0 && seed%*simCollect == 0}
 		var r Report
 		synctest.Test(t, func(t *testing.T) {
 			log := hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(*simLog), Output: os.Stderr})
 			r = Simulate(t, seed, shape, time.Minute, log)
 		})
+		mu.Lock()
 		simulated += r.Simulated
 		verdict.add(r)
+		mu.Unlock()
 		judgeWorld(t, seed, r)
-	}
+	})
 	t.Log(verdict)
 	t.Logf("%d seeds, %v simulated in %v (%.0fx)", *simN, simulated.Round(time.Second), time.Since(began).Round(time.Millisecond),
 		simulated.Seconds()/time.Since(began).Seconds())
