@@ -57,6 +57,8 @@ type Part struct {
 	// Told are events that the session was told are lost: it does not ask for them
 	// any more.
 	Told crdt.Clock
+	// Soft are events in Clock for which a version stands, too; the latest first.
+	Soft []Soft
 }
 
 // Empty reports whether p knows nothing.
@@ -111,6 +113,7 @@ func (p *Part) Join(o *Part) {
 	for _, b := range o.Ballots {
 		p.SawBallot(b.KeyHash, b.Dot, 0)
 	}
+	p.soften(o.Soft)
 }
 
 // Covers reports whether p knows all that o does.
@@ -170,5 +173,5 @@ func fold(c *crdt.Clock) {
 
 // fits reports whether p can be sealed once it is folded.
 func (p *Part) fits() bool {
-	return len(p.Clock.Actors()) <= MaxActors && len(p.Told.Actors()) <= MaxActors && len(p.Ballots) <= MaxBallots
+	return len(p.Clock.Actors()) <= MaxActors && len(p.Told.Actors()) <= MaxActors && len(p.Ballots) <= MaxBallots && len(p.Soft) <= MaxSoft
 }

@@ -342,6 +342,10 @@ func FuzzOpen(f *testing.F) {
 	f.Add(Compose([]Piece{s, s}), false)
 	f.Add(s.Sealed[1:len(s.Sealed)-mac], true)
 	f.Add(Begin(), false)
+	p.SawDecided(5, crdt.Dot{Actor: 1<<31 + 1, N: 3}, crdt.Dot{Actor: 65, N: 10}, 79<<16)
+	s, _ = p.Seal(secret)
+	f.Add(Compose([]Piece{s}), false)
+	f.Add(s.Sealed[1:len(s.Sealed)-mac], true)
 	f.Fuzz(func(t *testing.T, b []byte, seal bool) {
 		token := b
 		if seal { // behind a good MAC

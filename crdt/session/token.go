@@ -25,7 +25,11 @@ import (
 //	    8 bytes   key hash, big-endian
 //	    uvarint   actor, uvarint counter
 //	  clock     of the events that the session was told are lost; not there if
-//	            there are none
+//	            there are none and nothing follows it
+//	  uvarint   number of soft events, then the latest first, each:
+//	    8 bytes   key hash, big-endian
+//	    uvarint   actor, uvarint counter of the version
+//	    uvarint   actor, uvarint counter of the event; not there if there are none
 //	  16 bytes  Tag for "session", over the piece from the 'S' on
 //
 // The format, the lengths and the places are for everybody: they are what a
@@ -106,6 +110,15 @@ func (p *Part) Seal(keys crdt.Keys) (Piece, bool) {
 	if !p.fits() {
 		return Piece{}, false
 	}
+	s, ok := p.seal(keys)
+	if !ok && len(p.Soft) > 0 {
+		p.Soft = nil // it asks for their events then
+		return p.seal(keys)
+	}
+	return s, ok
+}
+
+func (p *Part) seal(keys crdt.Keys) (Piece, bool) {
 	body := make([]byte, 0, 96)
 	body = append(body, kind, p.Place.Bits)
 	body = binary.BigEndian.AppendUint16(body, p.Place.Prefix)
@@ -117,8 +130,17 @@ func (p *Part) Seal(keys crdt.Keys) (Piece, bool) {
 		body = binary.AppendUvarint(body, uint64(b.Dot.Actor))
 		body = binary.AppendUvarint(body, b.Dot.N)
 	}
-	if len(p.Told.Actors()) > 0 {
+	if len(p.Told.Actors()) > 0 || len(p.Soft) > 0 {
 		body = crdt.AppendClock(body, &p.Told)
+	}
+	if len(p.Soft) > 0 {
+		body = binary.AppendUvarint(body, uint64(len(p.Soft)))
+	}
+	for _, s := range p.Soft {
+		body = binary.BigEndian.AppendUint64(body, s.KeyHash)
+		for _, d := range []crdt.Dot{s.Version, s.Event} {
+			body = binary.AppendUvarint(binary.AppendUvarint(body, uint64(d.Actor)), d.N)
+		}
 	}
 	tag := keys.Sign(purpose, body)
 	body = append(body, tag[:]...)
@@ -163,10 +185,25 @@ func decodePart(place Place, b []byte) (*Part, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrBad, err)
 		}
-		if r.B = rest; len(told.Actors()) == 0 {
+		if r.B = rest; len(told.Actors()) == 0 && len(r.B) == 0 {
 			return nil, bad
 		}
 		p.Told = *told
+	}
+	if !r.Bad && len(r.B) > 0 {
+		count := r.Count(MaxSoft, 12)
+		r.Check(count > 0)
+		for range count {
+			soft := Soft{KeyHash: r.Uint64()}
+			for _, d := range []*crdt.Dot{&soft.Version, &soft.Event} {
+				*d = crdt.Dot{Actor: crdt.Actor(r.Uint32()), N: r.Uvarint()}
+				r.Check(d.Actor != 0 && d.N != 0 && d.N <= crdt.MaxN)
+			}
+			if k := len(p.Soft); r.Bad || k > 0 && p.Soft[k-1].compare(soft) >= 0 || !p.Clock.Contains(soft.Event) {
+				return nil, bad
+			}
+			p.Soft = append(p.Soft, soft)
+		}
 	}
 	if !r.Whole() || !p.fits() {
 		return nil, bad

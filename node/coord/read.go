@@ -193,12 +193,15 @@ func (r *read) ask(i int) {
 // answer takes the reply of slot i's server; flush must follow.
 func (r *read) answer(i int, held wire.Held, err error) {
 	b := held.Record
+	var rec crdt.Record
 	if err == nil && len(b) > 0 {
 		// A record that does not decode is a failure of its owner.
-		if _, bad := decode(&r.k, b); bad != nil {
+		var bad error
+		if rec, bad = decode(&r.k, b); bad != nil {
 			err = fmt.Errorf("record of %s: %w", r.k.server(i), bad)
 		}
 	}
+	held.Missing, held.Lost = r.k.excuse(rec, held.Missing, held.Lost)
 	if err != nil && (stale(err) || unaware(r.k.row.Slots[i], err)) {
 		r.refused(i, err)
 		return
@@ -285,6 +288,8 @@ func (r *read) tick() {
 			r.c.stats.Hedges.Add(1)
 			r.askNext()
 			r.timer.Reset(min(r.c.cfg.HedgeAfter, left))
+		} else if missing := r.undecided(); missing != nil {
+			r.finish(func() { r.decides(missing) })
 		} else if r.k.asks() {
 			r.timer.Reset(r.await(left))
 		} else {

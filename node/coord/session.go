@@ -31,8 +31,10 @@ type knowing struct {
 	token *session.Token
 	// part is of the key's partition; nil for nothing.
 	part *session.Part
-	// needs are its dots; nil for none.
+	// needs are its dots that matter for the key; nil for none. For those of soft the
+	// version will do.
 	needs *crdt.Clock
+	soft  []session.Soft
 }
 
 // knows takes an operation's token into its key.
@@ -53,7 +55,7 @@ func (c *Coordinator) knows(k *key, token []byte) *Error {
 	if planted.Bug(planted.IgnoreSession) {
 		k.session.part = nil
 	}
-	k.session.needs = k.session.part.Needs()
+	k.session.needs, k.session.soft = k.session.part.NeedsOf(k.hash), k.session.part.SoftOf(k.hash)
 	return nil
 }
 
@@ -151,6 +153,8 @@ func (c *Coordinator) afterPut(k key, done func(PutResult, *Error)) func(PutResu
 func (k *key) wrote(res *PutResult) {
 	seen := &session.Part{Place: placeOf(k)}
 	switch {
+	case !res.Event.IsZero() && res.Version.Actor.IsBallot():
+		seen.SawDecided(k.hash, res.Version, res.Event, res.Stamp)
 	case !res.Event.IsZero():
 		seen.Saw(res.Event, res.Stamp)
 	case res.Version.Actor.IsBallot():
@@ -247,15 +251,39 @@ func (w *write) uninformed() {
 		w.informs++
 		w.refused = nil
 		w.k.resolve(w.c.Topology())
-		w.first = 1 << max(w.k.place(who.Replicas[0]), 0)
+		if w.first = 0; len(who.Replicas) > 0 { // none where consensus told
+			w.first = 1 << max(w.k.place(who.Replicas[0]), 0)
+		}
 		w.route(0)
 	})
 }
 
 // knowingly waits until this node has what the session of a write knows, and then
-// goes on.
+// goes on. What was decided by consensus somebody has to show.
 func (w *write) knowingly(then func()) {
-	needs := w.k.needs()
+	soft := &crdt.Clock{}
+	for _, s := range w.k.soft() {
+		soft.Add(s.Event)
+	}
+	if len(soft.Actors()) > 0 {
+		if missing, lost := w.c.Replica.Look(w.k.part, soft); missing != nil || lost != nil {
+			w.c.read(w.k, want{level: quorum.LocalOne}, early(w.p.Deadline), func(_ crdt.Record, _ Achieved, err *Error) {
+				if err != nil {
+					err.Outcome = NotApplied
+					w.done(PutResult{}, err)
+					return
+				}
+				w.knowingFirm(then)
+			})
+			return
+		}
+	}
+	w.knowingFirm(then)
+}
+
+// knowingFirm waits for what nothing else stands for.
+func (w *write) knowingFirm(then func()) {
+	needs := w.k.firm()
 	if needs == nil {
 		then()
 		return
@@ -293,4 +321,53 @@ func (k *key) needs() *crdt.Clock {
 		return nil
 	}
 	return k.session.needs
+}
+
+// soft are those of them for which a version of the key will do.
+func (k *key) soft() []session.Soft {
+	if !k.asks() {
+		return nil
+	}
+	return k.session.soft
+}
+
+// firm are those of the partition for which nothing else will do; nil for none.
+func (k *key) firm() *crdt.Clock {
+	if !k.asks() {
+		return nil
+	}
+	return k.session.part.Firm()
+}
+
+// excuse takes from what an owner lacks, and from what is lost, the events whose
+// version it shows, and has it lack those that are lost and whose version it does not
+// show: somebody else does.
+func (k *key) excuse(rec crdt.Record, missing, lost *crdt.Clock) (still, gone *crdt.Clock) {
+	for _, s := range k.soft() {
+		inMissing, inLost := missing != nil && missing.Contains(s.Event), lost != nil && lost.Contains(s.Event)
+		if !inMissing && !inLost {
+			continue
+		}
+		one := &crdt.Clock{}
+		one.Add(s.Event)
+		missing, lost = less(missing, one), less(lost, one)
+		if !rec.Covers(s.Version) {
+			if missing == nil {
+				missing = &crdt.Clock{}
+			}
+			missing.Add(s.Event)
+		}
+	}
+	return missing, lost
+}
+
+// less is a without b; nil for nothing.
+func less(a, b *crdt.Clock) *crdt.Clock {
+	if a == nil {
+		return nil
+	}
+	if a = b.Beyond(a); len(a.Actors()) == 0 {
+		return nil
+	}
+	return a
 }

@@ -19,6 +19,8 @@ type sessionRead struct {
 	waiting uint64
 	// crowded are those of them where too many wait.
 	crowded uint64
+	// settled: the key's consensus was asked, and did not tell.
+	settled bool
 }
 
 // knows reports whether an answer has what the session knows. Of two answers of
@@ -89,6 +91,46 @@ func (r *read) await(left time.Duration) time.Duration {
 		r.outbound = append(r.outbound, rep.slot)
 	}
 	return next
+}
+
+// undecided is what an answer lacks that lacks nothing but events of writes that were
+// decided by consensus, nil if there is none: their minter may be gone, and the event
+// with it, and the key's consensus may tell what was decided. Called with the lock
+// held, when all were asked a while ago.
+func (r *read) undecided() *crdt.Clock {
+	if r.session.known || r.session.settled {
+		return nil
+	}
+	soft := &crdt.Clock{}
+	for _, s := range r.k.soft() {
+		soft.Add(s.Event)
+	}
+	for _, rep := range r.replies {
+		if rep.missing != nil && soft.Covers(rep.missing) {
+			return rep.missing
+		}
+	}
+	return nil
+}
+
+// decides asks the key's consensus for what is undecided here. If it does not tell,
+// as that of another region than the one which has decided, the read waits as ever.
+func (r *read) decides(missing *crdt.Clock) {
+	half := time.Now().Add(time.Until(r.deadline) / 2)
+	r.c.settle(r.k, r.want, half, r.withKnown(func(rec crdt.Record, who Achieved, err *Error) {
+		if err == nil {
+			if missing, _ = r.k.excuse(rec, missing, nil); missing == nil {
+				r.done(rec, who, nil)
+				return
+			}
+		}
+		next := &read{
+			c: r.c, k: r.k, want: r.want, deadline: r.deadline, done: r.done, strict: r.strict, turns: r.turns, waits: r.waits,
+			session: sessionRead{settled: true},
+		}
+		next.k.resolve(r.c.Topology())
+		next.begin()
+	}))
 }
 
 // askKnowing asks slot i's server if it is this node; else it returns what to

@@ -7,6 +7,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/crdt/session"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/internal/planted"
 	"github.com/atolldb/atoll/node/storage"
@@ -77,6 +78,9 @@ type Mint struct {
 	// the write is refused with ErrUninformed.
 	Needs *crdt.Clock
 	Above hlc.Stamp
+	// Soft are writes of the key that the session made: of each the event must have
+	// been delivered, or the version be covered.
+	Soft []session.Soft
 	// Overwrite: the write also follows whatever is stored here.
 	Overwrite bool
 	// Condition is judged by what is stored here, when the write is decided. Other
@@ -202,6 +206,12 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 			o.r.unreadable(o.KeyHash, o.Key)
 		}
 		return err
+	}
+	for _, s := range o.Soft {
+		if !part.decided.clock.Contains(s.Event) && !old.Covers(s.Version) {
+			o.r.stats.MintsBehind.Add(1)
+			return ErrUninformed
+		}
 	}
 	stored, floors := old, part.decided.floors
 	old = shown(old, floors)
