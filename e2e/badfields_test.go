@@ -37,21 +37,10 @@ type fields struct {
 func TestBadFields(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	f, err := fleet.New(fleet.Config{
-		Regions: []topology.Region{"eu"}, Nodes: 1, Dir: t.TempDir(), Partitions: 16,
+	f := startFleet(t, ctx, fleet.Config{
+		Regions: []topology.Region{"eu"}, Nodes: 1, Partitions: 16,
 		Buckets: map[string]process.Bucket{"other": {Kind: "mv"}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := f.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := f.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
 	cc, err := grpc.NewClient("passthrough:///"+f.Endpoints("eu")[0], grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
 	"github.com/atolldb/atoll/client"
@@ -41,21 +40,10 @@ var (
 func TestCatchUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+4**cutFor)
 	defer cancel()
-	f, err := fleet.New(fleet.Config{
-		Regions: []topology.Region{"eu", "us"}, Nodes: 3, Dir: t.TempDir(), Latency: 20 * time.Millisecond,
-		Memtable: 64 * process.MiB, Logger: hclog.NewNullLogger(),
+	f := startFleet(t, ctx, fleet.Config{
+		Regions: []topology.Region{"eu", "us"}, Nodes: 3, Latency: 20 * time.Millisecond,
+		Memtable: 64 * process.MiB,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := f.Stop(); err != nil {
-			t.Errorf("stop: %v", err)
-		}
-	})
-	if err := f.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
 	var clients []*client.Client
 	for _, region := range f.Regions() {
 		c, err := client.Open(ctx, strings.Join(f.Endpoints(region), ","))

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/node/fleet"
@@ -37,21 +35,9 @@ const (
 func TestCutIsNotFelt(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	f, err := fleet.New(fleet.Config{
-		Regions: []topology.Region{"eu", "us"}, Nodes: 3, Dir: t.TempDir(), Latency: 20 * time.Millisecond,
-		Logger: hclog.NewNullLogger(),
+	f := startFleet(t, ctx, fleet.Config{
+		Regions: []topology.Region{"eu", "us"}, Nodes: 3, Latency: 20 * time.Millisecond,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := f.Stop(); err != nil {
-			t.Errorf("stop: %v", err)
-		}
-	})
-	if err := f.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
 	c, err := client.Open(ctx, strings.Join(f.Endpoints("eu"), ","))
 	if err != nil {
 		t.Fatal(err)

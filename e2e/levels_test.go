@@ -46,18 +46,7 @@ type matrix struct {
 func TestLevelsOverGRPC(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	f, err := fleet.New(fleet.Config{Regions: []topology.Region{"eu", "us", "ap"}, Dir: t.TempDir(), Partitions: 16})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := f.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := f.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
+	f := startFleet(t, ctx, fleet.Config{Regions: []topology.Region{"eu", "us", "ap"}, Partitions: 16})
 	m := &matrix{t: t, ctx: ctx, fleet: f, kv: map[topology.NodeID]atollv1.KVClient{}}
 	for _, region := range f.Regions() {
 		for i, addr := range f.Endpoints(region) {

@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -55,6 +56,29 @@ func open(t *testing.T, ctx context.Context, f *fleet.Fleet, region topology.Reg
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// busy writes to fifty keys, one write after the other, until stop is called, which
+// fails the test if any of them has.
+func busy(t *testing.T, ctx context.Context, c *client.Client) (stop func()) {
+	writing, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		for i := 0; writing.Err() == nil; i++ {
+			if _, err := c.Put(ctx, fmt.Sprint("busy", i%50), fmt.Append(nil, i)); err != nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("a write failed meanwhile: %v", err)
+		}
+	}
 }
 
 // eventually asks until ok says yes.

@@ -3,7 +3,6 @@ package fleet_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -52,17 +51,7 @@ func TestRegionIsRemoved(t *testing.T) {
 	if _, err := ap.Put(ctx, "from-ap", []byte("v")); err != nil {
 		t.Fatal(err)
 	}
-	writing, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() {
-		for i := 0; writing.Err() == nil; i++ {
-			if _, err := eu.Put(ctx, fmt.Sprint("busy", i%50), fmt.Append(nil, i)); err != nil {
-				ended <- err
-				return
-			}
-		}
-		ended <- nil
-	}()
+	stop := busy(t, ctx, eu)
 	ops := regionsOf(t, f, "eu")
 	if _, err := ops.PlanOperation(ctx, &adminv1.PlanOperationRequest{Kind: "remove", Region: "ap"}); err == nil {
 		t.Error("a region in service can be removed")
@@ -97,9 +86,6 @@ func TestRegionIsRemoved(t *testing.T) {
 		return us && !kept
 	})
 	stop()
-	if err := <-ended; err != nil {
-		t.Errorf("a write failed meanwhile: %v", err)
-	}
 
 	// Its nodes are stopped: the marks of deletes go without it.
 	if err := f.StopNode("ap-1"); err != nil {

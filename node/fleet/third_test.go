@@ -68,17 +68,7 @@ func TestThirdRegionJoins(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	writing, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() {
-		for i := 0; writing.Err() == nil; i++ {
-			if _, err := eu.Put(ctx, fmt.Sprint("busy", i%50), fmt.Append(nil, i)); err != nil {
-				ended <- err
-				return
-			}
-		}
-		ended <- nil
-	}()
+	stop := busy(t, ctx, eu)
 	if err := f.StopNode("us-3"); err != nil { // it learns of it when it is started
 		t.Fatal(err)
 	}
@@ -97,9 +87,6 @@ func TestThirdRegionJoins(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop()
-	if err := <-ended; err != nil {
-		t.Errorf("a write failed meanwhile: %v", err)
-	}
 	ap, us := open(t, ctx, f, "ap"), open(t, ctx, f, "us")
 	if _, err := ap.Put(ctx, "from-ap", []byte("v")); err != nil {
 		t.Fatal(err)
