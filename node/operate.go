@@ -49,6 +49,8 @@ type order struct {
 	Sums *sumsOrder `json:",omitempty"`
 	// Clocks asks about those of partitions.
 	Clocks *clockOrder `json:",omitempty"`
+	// Tally asks to which buckets writes belong.
+	Tally *tallyOrder `json:",omitempty"`
 	// Settle asks to settle what is undecided.
 	Settle bool `json:",omitempty"`
 	// Origin asks what is known of a region.
@@ -69,6 +71,7 @@ type answer struct {
 	Lag       *lagAnswer      `json:",omitempty"`
 	Sums      []partSum       `json:",omitempty"`
 	Clocks    *clockAnswer    `json:",omitempty"`
+	Tally     *tallyAnswer    `json:",omitempty"`
 	// Undecided is what a Settle left.
 	Undecided *int          `json:",omitempty"`
 	Origin    *originAnswer `json:",omitempty"`
@@ -97,7 +100,7 @@ func (n *Node) serveOperate(req peer.Request, reply peer.Done) {
 		b, err := json.Marshal(a)
 		reply(b, err)
 	}
-	if o.Aside != nil || o.Forget != nil || o.Sums != nil || o.Settle { // it reads or writes the store, or waits
+	if o.Aside != nil || o.Forget != nil || o.Sums != nil || o.Tally != nil || o.Settle { // it reads or writes the store, or waits
 		go do()
 		return
 	}
@@ -118,6 +121,10 @@ func (n *Node) obey(o order) (answer, error) {
 	if o.Sums != nil {
 		sums, err := n.partSums(*o.Sums)
 		return answer{Sums: sums}, err
+	}
+	if o.Tally != nil {
+		a, err := n.tallyHere(*o.Tally)
+		return answer{Tally: a}, err
 	}
 	if o.Settle {
 		left, err := n.settleHere()

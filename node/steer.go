@@ -208,7 +208,7 @@ func (n *Node) wireSteer() {
 	}
 	n.steer = regions.NewSteer(n.world, regions.SteerDeps{
 		Leads: n.steward.Leads, Clocks: n.clocksOf, Owners: n.ownersOf, Told: n.toldOf, Nodes: n.nodesOf, Compare: n.compareAll,
-		Kept: n.keptOnlyIn, Settle: n.settleIn,
+		Kept: n.keptOnlyIn, Settle: n.settleIn, Tally: n.tallyIn,
 		Partitions: n.Topology().Table.Partitions(), Taken: n.knowsNode, Reach: n.reach,
 		Homes: func(region string) (out []string) {
 			table, _ := n.buckets.Known()

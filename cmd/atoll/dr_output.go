@@ -126,6 +126,9 @@ func missingTable(w io.Writer, kind string, m *adminv1.MissingWrites) error {
 	if _, err := io.WriteString(w, text); err != nil || len(m.Runs) == 0 {
 		return err
 	}
+	if err := bucketsTable(w, m); err != nil {
+		return err
+	}
 	rows := newTable(w, "partition", "actor", "first", "last")
 	for _, r := range m.Runs[:min(missingShown, len(m.Runs))] {
 		rows.AppendRow([]any{r.Partition, crdt.Actor(r.Actor).String(), r.First, r.Last})
@@ -165,4 +168,23 @@ func operationTable(w io.Writer, kind, region string, p *adminv1.PlanOperationRe
 		return err
 	}
 	return missingTable(w, kind, p.Missing)
+}
+
+// bucketsTable shows missing writes by bucket, and how many are of none that is known.
+func bucketsTable(w io.Writer, m *adminv1.MissingWrites) error {
+	if len(m.Buckets) == 0 {
+		return nil
+	}
+	rows := newTable(w, "bucket", "writes")
+	rest := m.Writes
+	for _, b := range m.Buckets {
+		rows.AppendRow([]any{b.Bucket, b.Writes})
+		rest -= min(rest, b.Writes)
+	}
+	if rest > 0 {
+		rows.AppendRow([]any{"(not known)", rest})
+	}
+	rows.Render()
+	_, err := fmt.Fprintln(w)
+	return err
 }

@@ -82,6 +82,37 @@ type Missing struct {
 	// HeardMs is how long ago, when this was counted, the region was heard last: what
 	// it took since then is not among these, and cannot be known.
 	HeardMs uint64
+	// Buckets are the listed writes by bucket, in the order of their names; those of
+	// which it is not known are in none. Empty where nobody could be asked: who is told
+	// of a write by a clock is not told its key.
+	Buckets []BucketWrites
+}
+
+// BucketWrites is how many writes there are in a bucket.
+type BucketWrites struct {
+	Bucket string
+	Writes uint64
+}
+
+// MaxBuckets bounds those that are listed: the ones with most writes are.
+const MaxBuckets = 256
+
+// maxBucketName bounds the name of one, in bytes.
+const maxBucketName = 255
+
+// SetBuckets takes what was counted by bucket.
+func (m *Missing) SetBuckets(count map[string]uint64) {
+	m.Buckets = nil
+	for name, n := range count {
+		if n > 0 && name != "" && len(name) <= maxBucketName {
+			m.Buckets = append(m.Buckets, BucketWrites{name, n})
+		}
+	}
+	slices.SortFunc(m.Buckets, func(a, b BucketWrites) int {
+		return cmp.Or(cmp.Compare(b.Writes, a.Writes), cmp.Compare(a.Bucket, b.Bucket))
+	})
+	m.Buckets = m.Buckets[:min(len(m.Buckets), MaxBuckets)]
+	slices.SortFunc(m.Buckets, func(a, b BucketWrites) int { return cmp.Compare(a.Bucket, b.Bucket) })
 }
 
 // Compare lists what of told no clock of have has.

@@ -3,6 +3,7 @@ package failover
 import (
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -105,5 +106,18 @@ func TestAnd(t *testing.T) {
 	}
 	if got := m.And(Missing{Counted: true, Writes: 3}); got.Writes != 5 {
 		t.Errorf("lists that are not whole: %+v", got)
+	}
+}
+
+// Of many buckets the ones with most writes are listed.
+func TestSetBuckets(t *testing.T) {
+	count := map[string]uint64{"": 7, "none": 0, strings.Repeat("x", maxBucketName+1): 9}
+	for i := range MaxBuckets + 10 {
+		count[fmt.Sprintf("b%03d", i)] = uint64(i + 1)
+	}
+	var m Missing
+	m.SetBuckets(count)
+	if len(m.Buckets) != MaxBuckets || m.Buckets[0] != (BucketWrites{"b010", 11}) || m.Buckets[MaxBuckets-1] != (BucketWrites{"b265", 266}) {
+		t.Errorf("%d: %+v ... %+v", len(m.Buckets), m.Buckets[0], m.Buckets[len(m.Buckets)-1])
 	}
 }

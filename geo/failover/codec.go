@@ -14,7 +14,8 @@ import (
 //	uvarint   id
 //	1 byte    kind
 //	bytes     region, to, by
-//	1 byte    flags: 1 forced, 2 aborted, 4 ended, 8 some was lost meanwhile
+//	1 byte    flags: 1 forced, 2 aborted, 4 ended, 8 some was lost meanwhile,
+//	          16 missing writes are counted by bucket
 //	1 byte    stage
 //	uvarint   began, since, closed
 //	twice, what is missing, and what the survivors had:
@@ -22,6 +23,8 @@ import (
 //	  uvarint   writes, milliseconds since the region was heard
 //	  uvarint   number of spans, then each: partition, actor, from, to (uvarint)
 //	the same once more, if its flag is set: what was lost meanwhile, which is counted
+//	if its flag is set, missing writes by bucket, in the order of names:
+//	  uvarint   number of buckets, 1 or more, then each: bytes name, uvarint writes
 //
 // Bytes are a uvarint and that many bytes; all uvarints are minimal.
 
@@ -38,7 +41,7 @@ func (o *Operation) Append(dst []byte) []byte {
 		dst = append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 	}
 	flags := byte(0)
-	for i, set := range []bool{o.Forced, o.Aborted, o.Ended, o.Lost.Counted} {
+	for i, set := range []bool{o.Forced, o.Aborted, o.Ended, o.Lost.Counted, len(o.Missing.Buckets) > 0} {
 		if set {
 			flags |= 1 << i
 		}
@@ -50,6 +53,13 @@ func (o *Operation) Append(dst []byte) []byte {
 	dst = o.Had.append(o.Missing.append(dst))
 	if o.Lost.Counted { // versions that do not know it can read all others
 		dst = o.Lost.append(dst)
+	}
+	if len(o.Missing.Buckets) > 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(o.Missing.Buckets)))
+	}
+	for _, b := range o.Missing.Buckets {
+		dst = append(binary.AppendUvarint(dst, uint64(len(b.Bucket))), b.Bucket...)
+		dst = binary.AppendUvarint(dst, b.Writes)
 	}
 	return dst
 }
@@ -81,7 +91,7 @@ func Decode(b []byte) (*Operation, error) {
 	for _, to := range []*string{&o.Region, &o.To, &o.By} {
 		*to = string(d.Bytes(64))
 	}
-	flags := d.Flags(15)
+	flags := d.Flags(31)
 	o.Forced, o.Aborted, o.Ended = flags&1 != 0, flags&2 != 0, flags&4 != 0
 	o.Stage = d.Byte()
 	for _, to := range []*uint64{&o.Began, &o.Since, &o.Closed} {
@@ -91,6 +101,9 @@ func Decode(b []byte) (*Operation, error) {
 	if flags&8 != 0 {
 		o.Lost = d.missing()
 		d.Bad = d.Bad || !o.Lost.Counted
+	}
+	if flags&16 != 0 {
+		o.Missing.Buckets = d.buckets()
 	}
 	if d.Bad || len(d.B) > 0 || int(o.Stage) >= len(Stages(o.Kind)) {
 		return nil, ErrMalformed
@@ -110,6 +123,17 @@ func (d *decoder) missing() (m Missing) {
 		m.Spans = append(m.Spans, s)
 	}
 	return m
+}
+
+func (d *decoder) buckets() (out []BucketWrites) {
+	n := d.Uvarint()
+	d.Bad = d.Bad || n == 0 || n > MaxBuckets
+	for i := uint64(0); i < n && !d.Bad; i++ {
+		b := BucketWrites{Bucket: string(d.Bytes(maxBucketName)), Writes: d.Uvarint()}
+		d.Bad = d.Bad || b.Bucket == "" || b.Writes == 0 || i > 0 && out[i-1].Bucket >= b.Bucket
+		out = append(out, b)
+	}
+	return out
 }
 
 type decoder struct{ strict.Reader }

@@ -190,6 +190,9 @@ func drawOperation(t *rapid.T) *Operation {
 			Actor: crdt.Actor(rapid.Uint32().Draw(t, "actor")), Span: crdt.Span{Lo: from, Hi: from + rapid.Uint64Range(0, 9).Draw(t, "more")},
 		}})
 	}
+	if rapid.Bool().Draw(t, "by bucket") {
+		o.Missing.SetBuckets(rapid.MapOf(rapid.StringN(1, 5, 20), rapid.Uint64()).Draw(t, "buckets"))
+	}
 	if rapid.Bool().Draw(t, "lost") {
 		o.Lost = Missing{Counted: true, Writes: 3, Spans: o.Missing.Spans}
 	}

@@ -104,6 +104,9 @@ func missingWrites(m *failover.Missing) *adminv1.MissingWrites {
 	for _, s := range m.Spans {
 		out.Runs = append(out.Runs, &adminv1.MissingRun{Partition: s.Partition, Actor: uint32(s.Dots.Actor), First: s.Dots.Lo, Last: s.Dots.Hi})
 	}
+	for _, b := range m.Buckets {
+		out.Buckets = append(out.Buckets, &adminv1.BucketWrites{Bucket: b.Bucket, Writes: b.Writes})
+	}
 	return out
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -135,6 +136,11 @@ func (w *World) loseRegion(t *testing.T) uint64 {
 	if e != nil {
 		t.Fatal(e)
 	}
+	for i := range 5 { // of another bucket
+		if _, _, e := w.say(w.all()[6], coord.Put{Bucket: homedBucket, Key: fmt.Appendf(nil, "plain %d", i), Value: []byte("x"), Level: quorum.LocalQuorum}, session.Begin()); e != nil {
+			t.Fatal(e)
+		}
+	}
 	time.Sleep(1200 * time.Millisecond) // it tells all of its clocks
 	had, wrote := w.dotsOf(c, a, b), w.dotsOf(c, c)
 	truth := less(wrote, had)
@@ -205,6 +211,9 @@ func (w *World) loseRegion(t *testing.T) uint64 {
 	o = w.carryOut(t, regions.Ask{Kind: failover.Failback, Region: w.name(c)})
 	if got := listed(o.Missing); !o.Missing.Whole() || !same(got, truth) {
 		t.Errorf("came late: %d; printed before: %d", len(got), len(truth))
+	}
+	if want := []failover.BucketWrites{{Bucket: coord.DefaultBucket, Writes: uint64(len(truth) - 5)}, {Bucket: homedBucket, Writes: 5}}; !slices.Equal(o.Missing.Buckets, want) {
+		t.Errorf("came late by bucket: %v, not %v", o.Missing.Buckets, want)
 	}
 	time.Sleep(2 * time.Second)
 	for _, m := range w.all() {

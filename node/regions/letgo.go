@@ -82,7 +82,22 @@ func (s *Steer) cameLate(ctx context.Context, m *regionmap.Map, o *failover.Oper
 		if err != nil {
 			return // the next turn, or stage, asks again
 		}
-		s.late = late{operationOf(o), failover.Compare(c.Seen(), o.Had.Clocks(len(c)))}
+		s.late = late{operationOf(o), s.tallied(ctx, o.Region, failover.Compare(c.Seen(), o.Had.Clocks(len(c))))}
 	}
 	o.Missing = s.late.missing
+}
+
+// tallied is the list with what it has by bucket. A list that cannot be counted so is
+// as good without.
+func (s *Steer) tallied(ctx context.Context, region string, m failover.Missing) failover.Missing {
+	if len(m.Spans) == 0 {
+		return m
+	}
+	count, err := s.deps.Tally(ctx, region, m.Spans)
+	if err != nil {
+		s.r.deps.Log.Warn("it is not known to which buckets writes belong", "of", region, "error", err)
+		return m
+	}
+	m.SetBuckets(count)
+	return m
 }

@@ -99,7 +99,7 @@ func (s *Steer) Plan(ctx context.Context, a Ask) (Plan, error) {
 		if err == nil {
 			seen, err := s.seen(ctx, others, idOf(m, a.Region))
 			if err == nil {
-				p.Missing = failover.Compare(c.Seen(), seen)
+				p.Missing = s.tallied(ctx, a.Region, failover.Compare(c.Seen(), seen))
 			}
 		}
 		add(p.Missing.Counted && p.Missing.Writes <= maxBehind, "behind", "%d writes have still to arrive, counted: %v; at most %d", p.Missing.Writes, p.Missing.Counted, maxBehind)

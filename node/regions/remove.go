@@ -20,7 +20,7 @@ func (s *Steer) checkRemove(ctx context.Context, m *regionmap.Map, p *Plan, live
 		id := idOf(m, region)
 		if c, err := s.deps.Clocks(ctx, region, id); err == nil {
 			if seen, err := s.seen(ctx, others, id); err == nil {
-				p.Missing = failover.Compare(c.Seen(), seen)
+				p.Missing = s.tallied(ctx, region, failover.Compare(c.Seen(), seen))
 			}
 		}
 	case err == nil && last != nil && last.Ended && !last.Aborted && last.Region == region && last.Kind == failover.Switchover:

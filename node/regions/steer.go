@@ -42,6 +42,9 @@ type SteerDeps struct {
 	Reach      func(ctx context.Context, at string) error
 	// Compare has this region's nodes compare themselves with other regions at once.
 	Compare func()
+	// Tally counts writes that a region has by bucket, as far as its owners know yet to
+	// which key each belongs.
+	Tally func(ctx context.Context, region string, spans []failover.Span) (map[string]uint64, error)
 	// Settle has all nodes of a region finish, or pass over, the proposals that they
 	// hold and do not know to be decided, and returns how many are left. It is an
 	// error if one of them does not answer.

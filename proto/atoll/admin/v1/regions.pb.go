@@ -553,7 +553,11 @@ type MissingWrites struct {
 	// that is not counted, and cannot be known until it returns.
 	HeardMs uint64 `protobuf:"varint,3,opt,name=heard_ms,json=heardMs,proto3" json:"heard_ms,omitempty"`
 	// Runs lists the writes, up to a bound: writes may be more than they have.
-	Runs          []*MissingRun `protobuf:"bytes,4,rep,name=runs,proto3" json:"runs,omitempty"`
+	Runs []*MissingRun `protobuf:"bytes,4,rep,name=runs,proto3" json:"runs,omitempty"`
+	// Buckets are the listed writes by bucket, in the order of names, at most 256; of
+	// writes that are in none it is not known. Empty where nobody can tell: of a region
+	// that is lost writes are known by number, not by key.
+	Buckets       []*BucketWrites `protobuf:"bytes,5,rep,name=buckets,proto3" json:"buckets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -616,6 +620,66 @@ func (x *MissingWrites) GetRuns() []*MissingRun {
 	return nil
 }
 
+func (x *MissingWrites) GetBuckets() []*BucketWrites {
+	if x != nil {
+		return x.Buckets
+	}
+	return nil
+}
+
+// BucketWrites is how many writes there are in a bucket.
+type BucketWrites struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bucket        string                 `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	Writes        uint64                 `protobuf:"varint,2,opt,name=writes,proto3" json:"writes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BucketWrites) Reset() {
+	*x = BucketWrites{}
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BucketWrites) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BucketWrites) ProtoMessage() {}
+
+func (x *BucketWrites) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BucketWrites.ProtoReflect.Descriptor instead.
+func (*BucketWrites) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BucketWrites) GetBucket() string {
+	if x != nil {
+		return x.Bucket
+	}
+	return ""
+}
+
+func (x *BucketWrites) GetWrites() uint64 {
+	if x != nil {
+		return x.Writes
+	}
+	return 0
+}
+
 // MissingRun is the writes first to last of one actor in one partition.
 type MissingRun struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -629,7 +693,7 @@ type MissingRun struct {
 
 func (x *MissingRun) Reset() {
 	*x = MissingRun{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[7]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -641,7 +705,7 @@ func (x *MissingRun) String() string {
 func (*MissingRun) ProtoMessage() {}
 
 func (x *MissingRun) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[7]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -654,7 +718,7 @@ func (x *MissingRun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MissingRun.ProtoReflect.Descriptor instead.
 func (*MissingRun) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{7}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MissingRun) GetPartition() uint32 {
@@ -703,7 +767,7 @@ type PlanOperationRequest struct {
 
 func (x *PlanOperationRequest) Reset() {
 	*x = PlanOperationRequest{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[8]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +779,7 @@ func (x *PlanOperationRequest) String() string {
 func (*PlanOperationRequest) ProtoMessage() {}
 
 func (x *PlanOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[8]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +792,7 @@ func (x *PlanOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanOperationRequest.ProtoReflect.Descriptor instead.
 func (*PlanOperationRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{8}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PlanOperationRequest) GetKind() string {
@@ -784,7 +848,7 @@ type RegionNewcomer struct {
 
 func (x *RegionNewcomer) Reset() {
 	*x = RegionNewcomer{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +860,7 @@ func (x *RegionNewcomer) String() string {
 func (*RegionNewcomer) ProtoMessage() {}
 
 func (x *RegionNewcomer) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +873,7 @@ func (x *RegionNewcomer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionNewcomer.ProtoReflect.Descriptor instead.
 func (*RegionNewcomer) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{9}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RegionNewcomer) GetId() uint32 {
@@ -852,7 +916,7 @@ type RegionSeed struct {
 
 func (x *RegionSeed) Reset() {
 	*x = RegionSeed{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +928,7 @@ func (x *RegionSeed) String() string {
 func (*RegionSeed) ProtoMessage() {}
 
 func (x *RegionSeed) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +941,7 @@ func (x *RegionSeed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionSeed.ProtoReflect.Descriptor instead.
 func (*RegionSeed) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{10}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RegionSeed) GetId() string {
@@ -922,7 +986,7 @@ type PlanOperationResponse struct {
 
 func (x *PlanOperationResponse) Reset() {
 	*x = PlanOperationResponse{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +998,7 @@ func (x *PlanOperationResponse) String() string {
 func (*PlanOperationResponse) ProtoMessage() {}
 
 func (x *PlanOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1011,7 @@ func (x *PlanOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanOperationResponse.ProtoReflect.Descriptor instead.
 func (*PlanOperationResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{11}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PlanOperationResponse) GetVersion() uint64 {
@@ -996,7 +1060,7 @@ type OperationCheck struct {
 
 func (x *OperationCheck) Reset() {
 	*x = OperationCheck{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1072,7 @@ func (x *OperationCheck) String() string {
 func (*OperationCheck) ProtoMessage() {}
 
 func (x *OperationCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1085,7 @@ func (x *OperationCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationCheck.ProtoReflect.Descriptor instead.
 func (*OperationCheck) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{12}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OperationCheck) GetName() string {
@@ -1057,7 +1121,7 @@ type BeginOperationRequest struct {
 
 func (x *BeginOperationRequest) Reset() {
 	*x = BeginOperationRequest{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1133,7 @@ func (x *BeginOperationRequest) String() string {
 func (*BeginOperationRequest) ProtoMessage() {}
 
 func (x *BeginOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1146,7 @@ func (x *BeginOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginOperationRequest.ProtoReflect.Descriptor instead.
 func (*BeginOperationRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{13}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BeginOperationRequest) GetPlan() *PlanOperationRequest {
@@ -1109,7 +1173,7 @@ type BeginOperationResponse struct {
 
 func (x *BeginOperationResponse) Reset() {
 	*x = BeginOperationResponse{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1185,7 @@ func (x *BeginOperationResponse) String() string {
 func (*BeginOperationResponse) ProtoMessage() {}
 
 func (x *BeginOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1198,7 @@ func (x *BeginOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginOperationResponse.ProtoReflect.Descriptor instead.
 func (*BeginOperationResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{14}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BeginOperationResponse) GetPlan() *PlanOperationResponse {
@@ -1161,7 +1225,7 @@ type AbortOperationRequest struct {
 
 func (x *AbortOperationRequest) Reset() {
 	*x = AbortOperationRequest{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1237,7 @@ func (x *AbortOperationRequest) String() string {
 func (*AbortOperationRequest) ProtoMessage() {}
 
 func (x *AbortOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1250,7 @@ func (x *AbortOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortOperationRequest.ProtoReflect.Descriptor instead.
 func (*AbortOperationRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{15}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AbortOperationRequest) GetForce() bool {
@@ -1205,7 +1269,7 @@ type AbortOperationResponse struct {
 
 func (x *AbortOperationResponse) Reset() {
 	*x = AbortOperationResponse{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1281,7 @@ func (x *AbortOperationResponse) String() string {
 func (*AbortOperationResponse) ProtoMessage() {}
 
 func (x *AbortOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1294,7 @@ func (x *AbortOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortOperationResponse.ProtoReflect.Descriptor instead.
 func (*AbortOperationResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{16}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AbortOperationResponse) GetOperation() *RegionOperation {
@@ -1252,7 +1316,7 @@ type SetLeaseRequest struct {
 
 func (x *SetLeaseRequest) Reset() {
 	*x = SetLeaseRequest{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1328,7 @@ func (x *SetLeaseRequest) String() string {
 func (*SetLeaseRequest) ProtoMessage() {}
 
 func (x *SetLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1341,7 @@ func (x *SetLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLeaseRequest.ProtoReflect.Descriptor instead.
 func (*SetLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{17}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetLeaseRequest) GetLeaseMs() uint64 {
@@ -1303,7 +1367,7 @@ type SetLeaseResponse struct {
 
 func (x *SetLeaseResponse) Reset() {
 	*x = SetLeaseResponse{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1379,7 @@ func (x *SetLeaseResponse) String() string {
 func (*SetLeaseResponse) ProtoMessage() {}
 
 func (x *SetLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1392,7 @@ func (x *SetLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLeaseResponse.ProtoReflect.Descriptor instead.
 func (*SetLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{18}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetLeaseResponse) GetMap() *RegionMap {
@@ -1386,12 +1450,16 @@ const file_atoll_admin_v1_regions_proto_rawDesc = "" +
 	"\bsince_ms\x18\x0e \x01(\x04R\asinceMs\x12\x1b\n" +
 	"\tclosed_ms\x18\x0f \x01(\x04R\bclosedMs\x127\n" +
 	"\amissing\x18\x10 \x01(\v2\x1d.atoll.admin.v1.MissingWritesR\amissing\x121\n" +
-	"\x04lost\x18\x11 \x01(\v2\x1d.atoll.admin.v1.MissingWritesR\x04lost\"\x8c\x01\n" +
+	"\x04lost\x18\x11 \x01(\v2\x1d.atoll.admin.v1.MissingWritesR\x04lost\"\xc4\x01\n" +
 	"\rMissingWrites\x12\x18\n" +
 	"\acounted\x18\x01 \x01(\bR\acounted\x12\x16\n" +
 	"\x06writes\x18\x02 \x01(\x04R\x06writes\x12\x19\n" +
 	"\bheard_ms\x18\x03 \x01(\x04R\aheardMs\x12.\n" +
-	"\x04runs\x18\x04 \x03(\v2\x1a.atoll.admin.v1.MissingRunR\x04runs\"j\n" +
+	"\x04runs\x18\x04 \x03(\v2\x1a.atoll.admin.v1.MissingRunR\x04runs\x126\n" +
+	"\abuckets\x18\x05 \x03(\v2\x1c.atoll.admin.v1.BucketWritesR\abuckets\">\n" +
+	"\fBucketWrites\x12\x16\n" +
+	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x16\n" +
+	"\x06writes\x18\x02 \x01(\x04R\x06writes\"j\n" +
 	"\n" +
 	"MissingRun\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
@@ -1465,7 +1533,7 @@ func file_atoll_admin_v1_regions_proto_rawDescGZIP() []byte {
 	return file_atoll_admin_v1_regions_proto_rawDescData
 }
 
-var file_atoll_admin_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_atoll_admin_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_atoll_admin_v1_regions_proto_goTypes = []any{
 	(*GetRegionsRequest)(nil),      // 0: atoll.admin.v1.GetRegionsRequest
 	(*GetRegionsResponse)(nil),     // 1: atoll.admin.v1.GetRegionsResponse
@@ -1474,18 +1542,19 @@ var file_atoll_admin_v1_regions_proto_goTypes = []any{
 	(*RegionHome)(nil),             // 4: atoll.admin.v1.RegionHome
 	(*RegionOperation)(nil),        // 5: atoll.admin.v1.RegionOperation
 	(*MissingWrites)(nil),          // 6: atoll.admin.v1.MissingWrites
-	(*MissingRun)(nil),             // 7: atoll.admin.v1.MissingRun
-	(*PlanOperationRequest)(nil),   // 8: atoll.admin.v1.PlanOperationRequest
-	(*RegionNewcomer)(nil),         // 9: atoll.admin.v1.RegionNewcomer
-	(*RegionSeed)(nil),             // 10: atoll.admin.v1.RegionSeed
-	(*PlanOperationResponse)(nil),  // 11: atoll.admin.v1.PlanOperationResponse
-	(*OperationCheck)(nil),         // 12: atoll.admin.v1.OperationCheck
-	(*BeginOperationRequest)(nil),  // 13: atoll.admin.v1.BeginOperationRequest
-	(*BeginOperationResponse)(nil), // 14: atoll.admin.v1.BeginOperationResponse
-	(*AbortOperationRequest)(nil),  // 15: atoll.admin.v1.AbortOperationRequest
-	(*AbortOperationResponse)(nil), // 16: atoll.admin.v1.AbortOperationResponse
-	(*SetLeaseRequest)(nil),        // 17: atoll.admin.v1.SetLeaseRequest
-	(*SetLeaseResponse)(nil),       // 18: atoll.admin.v1.SetLeaseResponse
+	(*BucketWrites)(nil),           // 7: atoll.admin.v1.BucketWrites
+	(*MissingRun)(nil),             // 8: atoll.admin.v1.MissingRun
+	(*PlanOperationRequest)(nil),   // 9: atoll.admin.v1.PlanOperationRequest
+	(*RegionNewcomer)(nil),         // 10: atoll.admin.v1.RegionNewcomer
+	(*RegionSeed)(nil),             // 11: atoll.admin.v1.RegionSeed
+	(*PlanOperationResponse)(nil),  // 12: atoll.admin.v1.PlanOperationResponse
+	(*OperationCheck)(nil),         // 13: atoll.admin.v1.OperationCheck
+	(*BeginOperationRequest)(nil),  // 14: atoll.admin.v1.BeginOperationRequest
+	(*BeginOperationResponse)(nil), // 15: atoll.admin.v1.BeginOperationResponse
+	(*AbortOperationRequest)(nil),  // 16: atoll.admin.v1.AbortOperationRequest
+	(*AbortOperationResponse)(nil), // 17: atoll.admin.v1.AbortOperationResponse
+	(*SetLeaseRequest)(nil),        // 18: atoll.admin.v1.SetLeaseRequest
+	(*SetLeaseResponse)(nil),       // 19: atoll.admin.v1.SetLeaseResponse
 }
 var file_atoll_admin_v1_regions_proto_depIdxs = []int32{
 	2,  // 0: atoll.admin.v1.GetRegionsResponse.map:type_name -> atoll.admin.v1.RegionMap
@@ -1494,31 +1563,32 @@ var file_atoll_admin_v1_regions_proto_depIdxs = []int32{
 	4,  // 3: atoll.admin.v1.RegionMap.homes:type_name -> atoll.admin.v1.RegionHome
 	6,  // 4: atoll.admin.v1.RegionOperation.missing:type_name -> atoll.admin.v1.MissingWrites
 	6,  // 5: atoll.admin.v1.RegionOperation.lost:type_name -> atoll.admin.v1.MissingWrites
-	7,  // 6: atoll.admin.v1.MissingWrites.runs:type_name -> atoll.admin.v1.MissingRun
-	9,  // 7: atoll.admin.v1.PlanOperationRequest.newcomer:type_name -> atoll.admin.v1.RegionNewcomer
-	10, // 8: atoll.admin.v1.RegionNewcomer.members:type_name -> atoll.admin.v1.RegionSeed
-	12, // 9: atoll.admin.v1.PlanOperationResponse.checks:type_name -> atoll.admin.v1.OperationCheck
-	6,  // 10: atoll.admin.v1.PlanOperationResponse.missing:type_name -> atoll.admin.v1.MissingWrites
-	8,  // 11: atoll.admin.v1.BeginOperationRequest.plan:type_name -> atoll.admin.v1.PlanOperationRequest
-	11, // 12: atoll.admin.v1.BeginOperationResponse.plan:type_name -> atoll.admin.v1.PlanOperationResponse
-	5,  // 13: atoll.admin.v1.BeginOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
-	5,  // 14: atoll.admin.v1.AbortOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
-	2,  // 15: atoll.admin.v1.SetLeaseResponse.map:type_name -> atoll.admin.v1.RegionMap
-	0,  // 16: atoll.admin.v1.Regions.GetRegions:input_type -> atoll.admin.v1.GetRegionsRequest
-	8,  // 17: atoll.admin.v1.Regions.PlanOperation:input_type -> atoll.admin.v1.PlanOperationRequest
-	13, // 18: atoll.admin.v1.Regions.BeginOperation:input_type -> atoll.admin.v1.BeginOperationRequest
-	15, // 19: atoll.admin.v1.Regions.AbortOperation:input_type -> atoll.admin.v1.AbortOperationRequest
-	17, // 20: atoll.admin.v1.Regions.SetLease:input_type -> atoll.admin.v1.SetLeaseRequest
-	1,  // 21: atoll.admin.v1.Regions.GetRegions:output_type -> atoll.admin.v1.GetRegionsResponse
-	11, // 22: atoll.admin.v1.Regions.PlanOperation:output_type -> atoll.admin.v1.PlanOperationResponse
-	14, // 23: atoll.admin.v1.Regions.BeginOperation:output_type -> atoll.admin.v1.BeginOperationResponse
-	16, // 24: atoll.admin.v1.Regions.AbortOperation:output_type -> atoll.admin.v1.AbortOperationResponse
-	18, // 25: atoll.admin.v1.Regions.SetLease:output_type -> atoll.admin.v1.SetLeaseResponse
-	21, // [21:26] is the sub-list for method output_type
-	16, // [16:21] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	8,  // 6: atoll.admin.v1.MissingWrites.runs:type_name -> atoll.admin.v1.MissingRun
+	7,  // 7: atoll.admin.v1.MissingWrites.buckets:type_name -> atoll.admin.v1.BucketWrites
+	10, // 8: atoll.admin.v1.PlanOperationRequest.newcomer:type_name -> atoll.admin.v1.RegionNewcomer
+	11, // 9: atoll.admin.v1.RegionNewcomer.members:type_name -> atoll.admin.v1.RegionSeed
+	13, // 10: atoll.admin.v1.PlanOperationResponse.checks:type_name -> atoll.admin.v1.OperationCheck
+	6,  // 11: atoll.admin.v1.PlanOperationResponse.missing:type_name -> atoll.admin.v1.MissingWrites
+	9,  // 12: atoll.admin.v1.BeginOperationRequest.plan:type_name -> atoll.admin.v1.PlanOperationRequest
+	12, // 13: atoll.admin.v1.BeginOperationResponse.plan:type_name -> atoll.admin.v1.PlanOperationResponse
+	5,  // 14: atoll.admin.v1.BeginOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
+	5,  // 15: atoll.admin.v1.AbortOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
+	2,  // 16: atoll.admin.v1.SetLeaseResponse.map:type_name -> atoll.admin.v1.RegionMap
+	0,  // 17: atoll.admin.v1.Regions.GetRegions:input_type -> atoll.admin.v1.GetRegionsRequest
+	9,  // 18: atoll.admin.v1.Regions.PlanOperation:input_type -> atoll.admin.v1.PlanOperationRequest
+	14, // 19: atoll.admin.v1.Regions.BeginOperation:input_type -> atoll.admin.v1.BeginOperationRequest
+	16, // 20: atoll.admin.v1.Regions.AbortOperation:input_type -> atoll.admin.v1.AbortOperationRequest
+	18, // 21: atoll.admin.v1.Regions.SetLease:input_type -> atoll.admin.v1.SetLeaseRequest
+	1,  // 22: atoll.admin.v1.Regions.GetRegions:output_type -> atoll.admin.v1.GetRegionsResponse
+	12, // 23: atoll.admin.v1.Regions.PlanOperation:output_type -> atoll.admin.v1.PlanOperationResponse
+	15, // 24: atoll.admin.v1.Regions.BeginOperation:output_type -> atoll.admin.v1.BeginOperationResponse
+	17, // 25: atoll.admin.v1.Regions.AbortOperation:output_type -> atoll.admin.v1.AbortOperationResponse
+	19, // 26: atoll.admin.v1.Regions.SetLease:output_type -> atoll.admin.v1.SetLeaseResponse
+	22, // [22:27] is the sub-list for method output_type
+	17, // [17:22] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_atoll_admin_v1_regions_proto_init() }
@@ -1526,14 +1596,14 @@ func file_atoll_admin_v1_regions_proto_init() {
 	if File_atoll_admin_v1_regions_proto != nil {
 		return
 	}
-	file_atoll_admin_v1_regions_proto_msgTypes[13].OneofWrappers = []any{}
+	file_atoll_admin_v1_regions_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_admin_v1_regions_proto_rawDesc), len(file_atoll_admin_v1_regions_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

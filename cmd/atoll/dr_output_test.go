@@ -1,0 +1,29 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
+)
+
+// What is missing is told by bucket as far as that is known, and what was lost while an
+// operation was under way is told beside it.
+func TestMissingIsTold(t *testing.T) {
+	run := []*adminv1.MissingRun{{Partition: 3, Actor: 257, First: 1, Last: 9}}
+	st := &adminv1.GetRegionsResponse{Map: &adminv1.RegionMap{}, Operation: &adminv1.RegionOperation{
+		Kind: "failback", Region: "us", Ended: true,
+		Missing: &adminv1.MissingWrites{Counted: true, Writes: 9, Runs: run, Buckets: []*adminv1.BucketWrites{{Bucket: "carts", Writes: 3}, {Bucket: "users", Writes: 4}}},
+		Lost:    &adminv1.MissingWrites{Counted: true, Writes: 2, Runs: run},
+	}}
+	var out strings.Builder
+	if err := regionsTable(&out, st); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(strings.Fields(out.String()), " ")
+	for _, want := range []string{"9 writes came late", "carts 3 users 4 (not known) 2", "2 writes were lost with disks meanwhile: no owner has them any more"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not told:\n%s", want, out.String())
+		}
+	}
+}
