@@ -27,6 +27,10 @@ const maxAwaitToken = session.MaxSent / 2
 // many as Regions says, c's own one among them. It returns what each region has,
 // as far as it was asked; and with ErrPartial, when ctx or the timeout has ended
 // the wait. Nothing is written: it may be called again.
+//
+// Where some of that is known to be lost for good nobody waits for it: the error is
+// ErrSessionLost, at once, and says how many writes of which regions. It is again,
+// until the session accepts that (Client.AcceptLoss).
 func (c *Client) AwaitReplication(ctx context.Context, opts ...AwaitOption) ([]RegionInfo, error) {
 	var cfg awaitConfig
 	for _, o := range opts {
@@ -47,11 +51,15 @@ func (c *Client) AwaitReplication(ctx context.Context, opts ...AwaitOption) ([]R
 		req := &atollv1.AwaitReplicationRequest{
 			Session: session.Compose(pieces[:n]), Level: atollv1.Level(cfg.level), Regions: cfg.regions,
 		}
+		sent := pieces[:n]
 		pieces = pieces[n:]
 		res := &atollv1.AwaitReplicationResponse{}
 		o := callOp(name, "", false, atollv1.KV_AwaitReplication_FullMethodName, req, res)
 		o.hash, o.level, o.waits = 0, cfg.level, true // no key's
 		if _, _, err := c.do(ctx, o); err != nil {
+			if err.Reason == "SESSION_LOST" {
+				c.session.lostOf(sent, err.session)
+			}
 			return err.Regions(), err
 		}
 		regions = leastOf(regions, regionInfos(res.Regions))

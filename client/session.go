@@ -171,6 +171,40 @@ func (s *sessionState) lost(c carried, token []byte) {
 	}
 }
 
+// lostOf is lost for a call that carried pieces of many partitions, and belongs to
+// none: those of them are offered anew of which token has others.
+func (s *sessionState) lostOf(sent []session.Piece, token []byte) {
+	pieces, err := session.Split(token)
+	if err != nil || len(token) == 0 {
+		return
+	}
+	of := func(pieces []session.Piece, place session.Place) (out []session.Piece) {
+		for _, p := range pieces {
+			if p.Place == place {
+				out = append(out, p)
+			}
+		}
+		return out
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done := map[session.Place]bool{}
+	for i := range sent {
+		place := sent[i].Place
+		was, is := of(sent, place), of(pieces, place)
+		same := slices.EqualFunc(was, is, func(a, b session.Piece) bool { return bytes.Equal(a.Sealed, b.Sealed) })
+		if done[place] || same || len(is) == 0 {
+			continue
+		}
+		done[place] = true
+		p := s.part(place)
+		p.offered, p.offeredFor = is, nil
+		for _, b := range was {
+			p.offeredFor = append(p.offeredFor, b.Sealed)
+		}
+	}
+}
+
 // AcceptLoss lets the session of c go on without the writes of which ErrSessionLost
 // has told: those that were acknowledged, or seen, and are lost for good. It returns
 // in how many partitions there were some. Without it every operation of the session
@@ -312,7 +346,7 @@ func (c *Client) leave(o *op, reply *atollv1.StreamReply, err *Error) {
 	case err.current != nil:
 		token = err.current.GetSession()
 	}
-	if err != nil && err.Reason == "SESSION_LOST" && len(err.session) > 0 {
+	if err != nil && err.Reason == "SESSION_LOST" && len(err.session) > 0 && !o.waits { // of AwaitReplication see lostOf
 		c.session.lost(o.carried, err.session)
 		return
 	}

@@ -25,7 +25,9 @@ func awaitCommand() *cobra.Command {
 all, or in as many regions as --regions says, the one that is asked among them.
 
 Nothing is written. When the time of --timeout is over the exit code is 9
-(partial), and it may be asked again.`,
+(partial), and it may be asked again. Where some of it is known to be lost for good
+nobody waits for that: the exit code is 8, at once, and with --accept-loss the
+session goes on without it, and the rest is waited for.`,
 		Example: `  atoll put price 8 --session s && atoll await --session s --timeout 30s`,
 		Args:    cobra.NoArgs,
 	}
@@ -57,7 +59,16 @@ func runAwait(cmd *cobra.Command, q *request, out *format) error {
 	if q.regions > 0 {
 		opts = append(opts, client.Regions(int(q.regions)))
 	}
-	regions, err := c.AwaitReplication(cmd.Context(), opts...)
+	var regions []client.RegionInfo
+	err = q.accepting(cmd, c, func() (err error) {
+		regions, err = c.AwaitReplication(cmd.Context(), opts...)
+		return err
+	})
+	if q.acceptLoss {
+		if kerr := q.keepSession(c); err == nil {
+			err = kerr
+		}
+	}
 	if err != nil && !errors.Is(err, client.ErrPartial) {
 		return q.failure(err)
 	}

@@ -32,7 +32,9 @@ type Await struct {
 const maxAwaited = 32
 
 // Await calls done when as many regions as asked for have everything; with an
-// error of CodePartial, whose Applied has the regions, when the time is over.
+// error of CodePartial, whose Applied has the regions, when the time is over; and
+// with one of CodeSessionLost, soon, when owners here know that some of it is lost
+// for good, and will never be anywhere.
 func (c *Coordinator) Await(a Await, done func([]RegionAchieved, error)) {
 	parts, err := c.awaited(&a)
 	if err != nil {
@@ -47,7 +49,7 @@ func (c *Coordinator) Await(a Await, done func([]RegionAchieved, error)) {
 		done(nil, err)
 		return
 	}
-	f := &farAwait{done: done, parts: parts, deadline: early(a.Deadline), todo: make([]progress, 1+len(r.others))}
+	f := &farAwait{done: done, token: a.Session, parts: parts, deadline: early(a.Deadline), todo: make([]progress, 1+len(r.others))}
 	f.open(c, &k, w, r)
 	f.begin()
 }
@@ -96,9 +98,11 @@ func (c *Coordinator) awaited(a *Await) ([]*session.Part, *Error) {
 type farAwait struct {
 	span
 	done     func([]RegionAchieved, error)
+	token    []byte
 	parts    []*session.Part
 	deadline time.Time
 	todo     []progress // by region
+	lost     []lostPart
 }
 
 // progress of a region.
@@ -138,13 +142,13 @@ func (f *farAwait) step(i int) {
 	if i == 0 {
 		f.mu.Unlock()
 		// A little later than the rest, so that expire is first.
-		f.c.covered(which, part.Needs(), f.want, f.deadline.Add(maxCoverPause), func(s wire.Share) {
+		f.c.coveredOr(which, part.Needs(), f.want, f.deadline.Add(maxCoverPause), func(s wire.Share) {
 			var err error
 			if s.Yes < s.Needed {
 				err = errors.New(s.Detail)
 			}
 			f.told(0, s, err)
-		})
+		}, func(lost *crdt.Clock) { f.loses(part, lost) })
 		return
 	}
 	e := &errand{
@@ -171,6 +175,10 @@ func (f *farAwait) told(i int, s wire.Share, err error) {
 		return
 	case err != nil:
 		f.settle(f.said(i, p.least, err))
+		return
+	case p.next == len(f.parts) && p.open == 0 && i == 0 && len(f.lost) > 0:
+		f.late = true
+		f.settle(f.tally.Verdict())
 		return
 	case p.next == len(f.parts) && p.open == 0:
 		f.settle(f.said(i, p.least, nil))
@@ -203,7 +211,9 @@ func (f *farAwait) settle(v quorum.Verdict) {
 	}
 	states := slices.Clone(f.states)
 	var err error
-	if v != quorum.Met {
+	if len(f.lost) > 0 {
+		err = f.sessionLost()
+	} else if v != quorum.Met {
 		e := f.short(CodePartial, Applied)
 		e.Detail = "not everything that the session knows is there: " + e.Detail
 		e.Applied = &PutResult{Achieved: Achieved{Level: f.want.level, Coordinator: f.c.cfg.Self, Regions: states}}
@@ -219,7 +229,13 @@ const coverPause, maxCoverPause = 20 * time.Millisecond, 250 * time.Millisecond
 // covered calls done, once, when as many of this region's owners of a partition as
 // w wants have all dots of needs, or at the deadline.
 func (c *Coordinator) covered(p hashring.Partition, needs *crdt.Clock, w want, deadline time.Time, done func(wire.Share)) {
-	v := &covering{c: c, p: p, needs: needs, want: w, deadline: deadline, done: done}
+	c.coveredOr(p, needs, w, deadline, done, nil)
+}
+
+// coveredOr is covered, but calls lose instead of done when an owner knows that
+// some of needs is lost for good.
+func (c *Coordinator) coveredOr(p hashring.Partition, needs *crdt.Clock, w want, deadline time.Time, done func(wire.Share), lose func(*crdt.Clock)) {
+	v := &covering{c: c, p: p, needs: needs, want: w, deadline: deadline, done: done, lose: lose}
 	v.look(coverPause)
 }
 
@@ -231,6 +247,7 @@ type covering struct {
 	want     want
 	deadline time.Time
 	done     func(wire.Share)
+	lose     func(lost *crdt.Clock) // nil: what is lost is waited for in vain
 }
 
 func (v *covering) look(pause time.Duration) {
@@ -245,16 +262,24 @@ func (v *covering) look(pause time.Duration) {
 	var mu sync.Mutex
 	open := len(row.Slots)
 	body := wire.AppendCompare(nil, wire.Compare{Sums: []wire.Sum{{Partition: v.p}}})
-	vote := func(has bool) {
+	over := false
+	vote := func(has bool, lost *crdt.Clock) {
 		mu.Lock()
-		if has {
+		if over {
+			mu.Unlock()
+			return
+		}
+		over = lost != nil && v.lose != nil
+		if has && lost == nil {
 			share.Yes++
 		}
 		open--
-		now, last := share, open == 0
+		now, last, ends := share, open == 0, over
 		mu.Unlock()
 		switch {
-		case has && now.Yes == now.Needed:
+		case ends && now.Yes < now.Needed:
+			v.lose(lost)
+		case has && lost == nil && now.Yes == now.Needed:
 			v.done(now)
 		case !last || now.Yes >= now.Needed:
 		case time.Until(v.deadline) <= pause:
@@ -267,13 +292,18 @@ func (v *covering) look(pause time.Duration) {
 		switch id := s.Serves(); {
 		case id == v.c.cfg.Self:
 			missing, lost := v.c.Replica.Look(v.p, v.needs)
-			vote(missing == nil && lost == nil)
+			vote(missing == nil, lost)
 		case !v.c.alive(id):
-			vote(false)
+			vote(false, nil)
 		default:
 			v.c.send(id, 0, peer.VerbCompare, body, time.Now().Add(min(left, time.Second)), func(b []byte, err error) {
 				ds, derr := wire.DecodeDifferences(b)
-				vote(err == nil && derr == nil && len(ds) == 1 && ds[0].Clock.Covers(v.needs) && ds[0].Losses.Of(v.needs, nil) == nil)
+				if err != nil || derr != nil || len(ds) != 1 {
+					vote(false, nil)
+					return
+				}
+				lacks := lacking(ds[0].Clock, v.needs)
+				vote(lacks == nil, ds[0].Losses.Of(v.needs, lacks))
 			})
 		}
 	}

@@ -7,9 +7,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/session"
+	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/quorum"
+	"github.com/atolldb/atoll/node/wire"
 )
 
 func (m *member) await(t *testing.T, a coord.Await) ([]coord.RegionAchieved, *coord.Error) {
@@ -131,6 +134,81 @@ func TestAwaitOutlastsACut(t *testing.T) {
 		began := time.Now()
 		if _, err := m.await(t, coord.Await{Session: token}); err == nil || err.Code != coord.CodePartial || time.Since(began) >= patience {
 			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// Nobody waits for what is lost for good: one answer tells, soon, what of all
+// partitions is; with the token that comes with it the rest is waited for.
+func TestAwaitOfWhatIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newRegions(t, 2, 4)
+		r := all[0]
+		m := r.nodes["an1"]
+		west := crdt.MakeActor(9, 3)
+		token := session.Begin()
+		lost := map[hashring.Partition]string{}
+		for i := range 20 {
+			k := fmt.Sprint("k", i)
+			p := put(k, "v")
+			p.Level, p.Session = quorum.EachQuorum, token
+			token = m.mustPut(t, p).Session
+			if at := r.partition("default", k); len(lost) < 3 && lost[at] == "" {
+				lost[at] = k
+			}
+		}
+		for _, k := range lost {
+			token = append(token, r.knowing(k, 1, crdt.Dot{Actor: west, N: 7}, crdt.Dot{Actor: west, N: 8})[1:]...)
+		}
+		if _, err := m.await(t, coord.Await{Session: token}); err == nil || err.Code != coord.CodePartial {
+			t.Fatalf("before anybody has said that it is lost: %v", err)
+		}
+		began, waits := time.Now(), newOnce[[]coord.RegionAchieved](t)
+		m.Await(coord.Await{Session: token, Deadline: time.Now().Add(time.Minute)}, waits.done)
+		time.Sleep(3 * time.Second)
+		told := 0
+		for p, k := range lost {
+			for _, o := range r.owners("default", k) {
+				losses := &session.Losses{Cuts: []session.Cut{{Region: 3, Fence: 1}}}
+				losses.Cuts[0].Survives.Add(crdt.Dot{Actor: west, N: 7})
+				if err := o.replica.MeetLosses(p, losses); err != nil {
+					t.Fatal(err)
+				}
+			}
+			told++
+		}
+		check := func(what string, err *coord.Error, n int) []byte {
+			t.Helper()
+			if err == nil || err.Code != coord.CodeSessionLost || err.Outcome != coord.NotApplied || err.Missing != uint64(n) || len(err.MissingFrom) != 1 {
+				t.Fatalf("%s: %+v", what, err)
+			}
+			return err.Session
+		}
+		_, werr := waits.wait()
+		check("who waits", werr, told)
+		if took := waits.at.Sub(began); took > 4*time.Second {
+			t.Errorf("who waits is told after %v", took)
+		}
+		began = time.Now()
+		_, err := m.await(t, coord.Await{Session: token, Deadline: time.Now().Add(time.Minute)})
+		next := check("who asks", err, told)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("who asks is told after %v", took)
+		}
+		// What is not lost is waited for.
+		if _, err := m.await(t, coord.Await{Session: next}); err == nil || err.Code != coord.CodePartial {
+			t.Errorf("the rest: %v", err)
+		}
+		for _, g := range all {
+			for _, k := range lost {
+				for _, o := range g.owners("default", k) {
+					o.replica.Apply([]wire.Entry{entryOf(k, crdt.Dot{Actor: west, N: 7}, "far")}, func(int, error) {})
+				}
+			}
+			g.settle()
+		}
+		if got, err := m.await(t, coord.Await{Session: next}); err != nil || len(got) != 2 {
+			t.Errorf("%v, %v", got, err)
 		}
 	})
 }

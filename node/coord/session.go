@@ -181,10 +181,20 @@ func (c *Coordinator) sessionBehind(k *key, missing *crdt.Clock) *Error {
 // sessionLost says what of that which a session knows is lost for good.
 func (c *Coordinator) sessionLost(lost *crdt.Clock) *Error {
 	c.stats.SessionLost.Add(1)
-	e := &Error{Code: CodeSessionLost, lost: lost}
-	e.Missing, e.MissingFrom = c.count(lost)
-	e.Detail = strconv.FormatUint(e.Missing, 10) + " writes that the session knows are lost for good, of" + listed(e.MissingFrom)
+	e := c.lostOf(lost)
+	e.lost = lost
+	e.sayLost()
 	return e
+}
+
+func (c *Coordinator) lostOf(lost *crdt.Clock) *Error {
+	e := &Error{Code: CodeSessionLost}
+	e.Missing, e.MissingFrom = c.count(lost)
+	return e
+}
+
+func (e *Error) sayLost() {
+	e.Detail = strconv.FormatUint(e.Missing, 10) + " writes that the session knows are lost for good, of" + listed(e.MissingFrom)
 }
 
 // count is how many writes there are, and of which regions.

@@ -82,6 +82,22 @@ func TestLossIsToldToClients(t *testing.T) {
 			t.Errorf("who has not accepted is told %v (%+v)", err, e)
 		}
 	}
+	// Who waits for other regions is told the same, and not that it is not there yet.
+	waiting, err := user.SessionFrom(alone.Token())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := waiting.AwaitReplication(ctx); !errors.Is(err, client.ErrSessionLost) || !errors.As(err, &e) || e.Missing != 1 {
+			t.Errorf("who waits is told %v (%+v)", err, e)
+		}
+	}
+	if n := waiting.AcceptLoss(); n != 1 {
+		t.Errorf("who waits accepts losses in %d partitions", n)
+	}
+	if _, err := waiting.AwaitReplication(ctx); err != nil {
+		t.Errorf("then the rest is waited for: %v", err)
+	}
 	if n := user.AcceptLoss(); n != 1 {
 		t.Errorf("it accepts losses in %d partitions", n)
 	}

@@ -1949,7 +1949,8 @@ func (x *GetOutcomeResponse) GetForgotten() bool {
 }
 
 // AwaitReplicationRequest waits until everything that a session knows is in
-// other regions.
+// other regions. Where the serving region knows that some of that is lost for good
+// the error is SESSION_LOST, at once, and not PARTIAL in the end.
 type AwaitReplicationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Session token of an answer, or of an error with reason PARTIAL.
