@@ -185,7 +185,7 @@ func (w *window) find(g getter, keyHash uint64, id crdt.RequestID) (trace, error
 			at, more = more[len(more)-1], more[:len(more)-1]
 		}
 	}
-	if time.Now().Before(w.former) {
+	if !w.former.IsZero() && time.Now().Before(w.former) {
 		return findFormer(g, n)
 	}
 	return trace{}, nil
