@@ -201,8 +201,16 @@ func (r *rehearsal) follow(b *book.Book) (acted time.Duration) {
 		}
 	}
 	began := time.Now()
+	if len(b.Fails) > 0 {
+		r.pause(time.Second)
+	}
+	acts := false
 	for i := range b.Steps {
 		s := &b.Steps[i]
+		if s.Heading == "Act" && !acts {
+			acts = true
+			r.fails(began, time.Now())
+		}
 		if s.Heading != "Verify" {
 			acted = time.Since(began)
 		}
@@ -214,6 +222,27 @@ func (r *rehearsal) follow(b *book.Book) (acted time.Duration) {
 		}
 	}
 	return acted
+}
+
+// fails checks for which reasons operations failed that began in a span of time.
+func (r *rehearsal) fails(from, to time.Time) {
+	r.t.Helper()
+	if len(r.book.Fails) == 0 {
+		return
+	}
+	for _, region := range r.book.Serving {
+		failed := r.loads[region].t.Tally.FailedBetween(from, to)
+		r.say("clients of %s fail: %v", region, failed)
+		for _, reason := range r.book.Fails {
+			if failed[reason] == 0 {
+				r.t.Errorf("region %s: nothing failed as %s", region, reason)
+			}
+			delete(failed, reason)
+		}
+		if len(failed) > 0 {
+			r.t.Errorf("region %s: operations failed otherwise: %v", region, failed)
+		}
+	}
 }
 
 // step runs one command until it says what it should.

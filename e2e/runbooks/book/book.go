@@ -34,6 +34,9 @@ type Book struct {
 	// over, counted from the first command, and in which nothing may fail later.
 	Serving []string
 	RTO     time.Duration
+	// Fails are the reasons for which clients' operations fail between the faults and
+	// the first command of Act, all of them and no others; none for whatever.
+	Fails []string
 	// Following is a region with more clients, which follow the map of regions: of
 	// what they ask for nothing fails, from the beginning to the end. "" for none.
 	Following string
@@ -129,6 +132,8 @@ func (p *parser) field(key, value string) (err error) {
 		b.Faults = append(b.Faults, value)
 	case "serving":
 		b.Serving = strings.Fields(value)
+	case "fails":
+		b.Fails = strings.Fields(value)
 	case "following":
 		b.Following = value
 	case "rto":

@@ -16,6 +16,7 @@ config: repair: {index_every: 1s}
 fault: kill eu-1
 fault: kill us-1
 serving: us
+fails: DISK_FULL THROTTLED
 rto: 5s
 set: LOST=eu
 ---
@@ -59,7 +60,7 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(b.Steps) != 3 || len(b.Faults) != 2 || b.RTO != 5*time.Second || b.Env["LOST"] != "eu" || len(b.Regions) != 2 ||
-		len(b.Config) != 1 || b.Config[0] != "repair: {index_every: 1s}" {
+		len(b.Config) != 1 || b.Config[0] != "repair: {index_every: 1s}" || len(b.Fails) != 2 {
 		t.Errorf("read as %+v", b)
 	}
 	s := b.Steps[0]
