@@ -316,6 +316,7 @@ func (n *Node) wireCollect() {
 		Log: n.deps.Logger.Named("collect"),
 	})
 	n.replica.SetWitness(n.dead.Witness)
+	n.replica.SetSought(n.dead.Sought)
 }
 
 // otherTopologies are those of the other regions; false while one is not known.

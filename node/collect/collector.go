@@ -123,6 +123,10 @@ type Collector struct {
 	mu     sync.Mutex
 	stalls map[hashring.Partition]Stall
 	demand *Demand // the last one; replaced, never changed
+	// sought are partitions of which somebody waits for writes that nobody has, and
+	// soughtAt when that was said last.
+	sought   []hashring.Partition
+	soughtAt map[hashring.Partition]time.Time
 }
 
 // New returns a collector; its Witness is to be given to the replica.
@@ -138,7 +142,7 @@ func New(cfg Config, deps Deps) *Collector {
 	ledger := store{deps.Replica, deps.Waiting}
 	c := &Collector{
 		cfg: cfg, deps: deps, ledger: ledger, duty: NewDuty(ledger, deps.Boot),
-		stalls: map[hashring.Partition]Stall{}, silent: map[topology.NodeID]bool{}, wake: make(chan struct{}, 1),
+		stalls: map[hashring.Partition]Stall{}, soughtAt: map[hashring.Partition]time.Time{}, silent: map[topology.NodeID]bool{}, wake: make(chan struct{}, 1),
 	}
 	c.duty.apart = deps.Replica.Apart
 	c.rounds.Store(cfg.Rounds)
@@ -187,12 +191,14 @@ func (c *Collector) Oldest() (floor time.Time, never int) {
 func (c *Collector) Run(ctx context.Context) error {
 	for c.rest(ctx, c.cfg.Beat*4/5+time.Duration(c.deps.Rand.Int64N(int64(c.cfg.Beat*2/5)+1))) {
 		c.serveDemand(ctx)
+		c.serveSought(ctx)
 		owned := c.deps.Replica.Owned()
 		for _, p := range owned {
 			if ctx.Err() != nil {
 				return nil
 			}
 			c.serveDemand(ctx)
+			c.serveSought(ctx)
 			if !c.rounds.Load() {
 				break
 			}

@@ -47,6 +47,12 @@ func (c *Collector) serve(m *wire.Collect) ([]byte, error) {
 			return []byte{1}, nil
 		}
 		return []byte{0}, nil
+	case wire.CollectSought:
+		if int(m.Partition) >= c.deps.Replica.Topology().Table.Partitions() {
+			return nil, replica.ErrNotOwner
+		}
+		c.Sought(m.Partition)
+		return nil, nil
 	case wire.CollectDoubts:
 		ws, err := c.testify(m.Partition, m.Doubts)
 		return wire.AppendWords(nil, ws), err

@@ -47,16 +47,18 @@ func (w *World) say(m *member, p coord.Put, token []byte) (values []string, next
 // TestLossIsTold: a write that one disk alone acknowledged is lost with it. The
 // session that made it is told that it is behind, and from the next round of
 // collection on that it is lost: once, at every node of every region; never is it
-// answered as if the write had not been, before it has accepted that.
+// answered as if the write had not been, before it has accepted that. Where rounds are
+// a day apart its own asking begins the next one.
 func TestLossIsTold(t *testing.T) {
 	for _, c := range []struct {
 		regions int
 		unheard bool
-	}{{1, false}, {2, false}, {1, true}, {2, true}} {
+		daily   bool
+	}{{1, false, false}, {2, false, false}, {1, true, false}, {2, true, false}, {1, false, true}, {2, false, true}, {2, true, true}} {
 		regions, unheard := c.regions, c.unheard
-		t.Run(fmt.Sprintf("%d regions, of an incarnation that is unheard of: %v", regions, unheard), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d regions, of an incarnation that is unheard of: %v, with rounds once a day: %v", regions, unheard, c.daily), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := New(t, 7, Shape{Regions: regions, Nodes: 3, Partitions: 2, Settled: true, Collect: true}, hclog.NewNullLogger())
+				w := New(t, 7, Shape{Regions: regions, Nodes: 3, Partitions: 2, Settled: true, Collect: true, Daily: c.daily}, hclog.NewNullLogger())
 				defer w.Close()
 				if !w.settle(t.Context()) {
 					t.Fatal("not whole")

@@ -81,6 +81,8 @@ type Shape struct {
 	Sessions bool
 	// Collect tombstones after seconds, and have messages that arrive after that.
 	Collect bool
+	// Daily: rounds of collection are a day apart.
+	Daily bool
 	// Parted: some buckets are in some of the regions only.
 	Parted bool
 	// Index, if not 0, is a budget of each node's dot index, in bytes, that is looked
@@ -271,6 +273,9 @@ func (w *World) Start(m *member) {
 	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Keys: crdt.Keys{secret}, ScrubPass: 10 * time.Second, RegionBeat: w.shape.Beat, Grace: 3 * time.Second,
 		Buckets: w.partedBuckets().With(bucket.Definition{Name: homedBucket, Home: w.name(homeRegion)}),
 		Collect: collecting(w.shape.Collect && !w.calm.Load())}
+	if w.shape.Daily {
+		cfg.Collect.Every = 24 * time.Hour
+	}
 	if w.shape.Index > 0 {
 		cfg.IndexBytes, cfg.PruneBeat = w.shape.Index, 2*time.Second
 	}

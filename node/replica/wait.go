@@ -43,6 +43,10 @@ func clockOf(runs []crdt.Dots) *crdt.Clock {
 	return c
 }
 
+// SetSought names who is told of a partition of which somebody has waited in vain for
+// writes: it must not block. Call it before Run.
+func (r *Replica) SetSought(sought func(hashring.Partition)) { r.waits.sought = sought }
+
 // SetFetch names who gets what is waited for from others: fetch must not block,
 // and is called whenever somebody begins to wait. Call it before Run.
 func (r *Replica) SetFetch(fetch func(hashring.Partition, *crdt.Clock)) { r.waits.fetch = fetch }
@@ -91,8 +95,9 @@ type waiter struct {
 }
 
 type waits struct {
-	fetch func(hashring.Partition, *crdt.Clock)
-	n     atomic.Int32
+	fetch  func(hashring.Partition, *crdt.Clock)
+	sought func(hashring.Partition)
+	n      atomic.Int32
 
 	mu     sync.Mutex
 	bytes  int
@@ -244,6 +249,9 @@ func (ws *waits) expire(r *Replica, w *waiter) {
 		missing := r.awaits(w.p, w.needs)
 		if missing != nil {
 			r.stats.WaitsExpired.Add(1)
+			if ws.sought != nil {
+				ws.sought(w.p)
+			}
 		}
 		w.done(missing, nil)
 	}

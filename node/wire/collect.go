@@ -19,6 +19,9 @@ const (
 	CollectWaiting CollectKind = 2
 	// CollectDoubts asks an owner about versions; the reply is Words.
 	CollectDoubts CollectKind = 3
+	// CollectSought tells a node that somebody has waited in vain for writes of the
+	// partition, whose rounds are its to begin; the reply is empty.
+	CollectSought CollectKind = 4
 )
 
 // Collect is a request of tombstone collection. What follows the partition
@@ -98,6 +101,7 @@ func DecodeCollect(b []byte) (Collect, error) {
 		for i := range m.Doubts {
 			m.Doubts[i] = Doubt{r.bytes(), r.dots()}
 		}
+	case CollectSought:
 	default:
 		r.Bad = true
 	}

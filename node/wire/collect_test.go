@@ -17,6 +17,7 @@ func collects() []wire.Collect {
 		{Kind: wire.CollectPass, Partition: 3, Floor: 99 << 16, Round: 1 << 63, Pass: 1},
 		{Kind: wire.CollectPass, Partition: 300, Floor: 99 << 16, Round: 5, Pass: 2, From: 8, Had: &had, Void: &void, Closed: []crdt.Actor{7, 9}},
 		{Kind: wire.CollectWaiting, Partition: 1, Floor: 1},
+		{Kind: wire.CollectSought, Partition: 3},
 		{Kind: wire.CollectDoubts, Partition: 2, Doubts: []wire.Doubt{{Key: []byte("b\x00k"), Dots: []crdt.Dot{{Actor: 1, N: 2}, {Actor: 3, N: 4}}}}},
 	}
 }
