@@ -3,7 +3,10 @@ package replica
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"slices"
+
+	"github.com/atolldb/atoll/internal/strict"
 )
 
 // digests are those of a partition's records, bucket by bucket, ascending by
@@ -84,23 +87,14 @@ func appendDigests(dst []byte, d digests) []byte {
 
 // decodeDigests undoes appendDigests; false for what it does not write.
 func decodeDigests(b []byte) (digests, bool) {
-	n, size := binary.Uvarint(b)
-	if size <= 0 || n > uint64(len(b))/9 {
-		return nil, false
-	}
-	b = b[size:]
+	r := strict.Reader{B: b}
 	var d digests
-	for range n {
-		l, size := binary.Uvarint(b)
-		if size <= 0 || l > uint64(len(b)-size) || uint64(len(b)-size)-l < 8 {
+	for range r.Count(math.MaxInt, 9) {
+		x := bucketDigest{string(r.Bytes(math.MaxInt)), r.Uint64()}
+		if x.digest == 0 || len(d) > 0 && d[len(d)-1].bucket >= x.bucket {
 			return nil, false
 		}
-		name := string(b[size : size+int(l)])
-		x := bucketDigest{name, binary.BigEndian.Uint64(b[size+int(l):])}
-		if x.digest == 0 || len(d) > 0 && d[len(d)-1].bucket >= name {
-			return nil, false
-		}
-		d, b = append(d, x), b[size+int(l)+8:]
+		d = append(d, x)
 	}
-	return d, len(b) == 0
+	return d, r.Whole()
 }
