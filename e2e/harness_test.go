@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	binary = filepath.Join(dir, "atoll")
-	build := exec.Command("go", "build", "-o", binary, "../cmd/atoll")
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, "../cmd/atoll")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the binary: %v\n%s", err, out)

@@ -81,6 +81,7 @@ func (l *load) count() (acked, failed int) {
 // operation 3 s later, no acknowledged write lost, and the node catches up by
 // clocks after its restart.
 func TestKillAnyNodeUnderLoad(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	r, c := serving(t, ctx)

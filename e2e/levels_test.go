@@ -44,6 +44,7 @@ type matrix struct {
 // counting says, and each read that is answered sees each acknowledged write that
 // it is sure to see.
 func TestLevelsOverGRPC(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	f := startFleet(t, ctx, fleet.Config{Regions: []topology.Region{"eu", "us", "ap"}, Partitions: 16})

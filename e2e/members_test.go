@@ -104,6 +104,7 @@ func (l *load) lost(ctx context.Context, level client.Level) int64 {
 // dead one is replaced. No acknowledged write is lost, and but for the seconds
 // after the kill no operation fails.
 func TestJoinDrainReplace(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	r, c := serving(t, ctx)

@@ -204,23 +204,8 @@ func startCrowd(t *testing.T, ctx context.Context, clients int, apart bool) *cro
 	}
 	if apart {
 		runtime.UnlockOSThread()
-		threads, err := filepath.Glob("/proc/self/task/*")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range threads {
-			id, err := strconv.Atoi(filepath.Base(path))
-			if err != nil {
-				t.Fatal(err)
-			}
-			others := make([]int, 0, runtime.NumCPU()-1)
-			for cpu := 1; cpu < runtime.NumCPU(); cpu++ {
-				others = append(others, cpu)
-			}
-			if _, err := os.Stat(path); err == nil {
-				pin(t, id, others...)
-			}
-		}
+		pinAll(t, 1)
+		t.Cleanup(func() { pinAll(t, 0) }) // what runs afterwards has them all
 	}
 	c := &crowd{region: r}
 	eventually(t, ctx, "the region takes writes", func() bool {
@@ -247,6 +232,28 @@ func startCrowd(t *testing.T, ctx context.Context, clients int, apart bool) *cro
 		}
 	})
 	return c
+}
+
+// pinAll has all threads of this process use the processors from first on.
+func pinAll(t *testing.T, first int) {
+	t.Helper()
+	threads, err := filepath.Glob("/proc/self/task/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cpus []int
+	for cpu := first; cpu < runtime.NumCPU(); cpu++ {
+		cpus = append(cpus, cpu)
+	}
+	for _, path := range threads {
+		id, err := strconv.Atoi(filepath.Base(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(path); err == nil {
+			pin(t, id, cpus...)
+		}
+	}
 }
 
 func pin(t *testing.T, thread int, cpus ...int) {

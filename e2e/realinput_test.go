@@ -79,6 +79,7 @@ type exported struct {
 // heal it. Then both regions export the same bytes, nothing is lost, and every
 // key that both regions wrote during the cut shows two siblings in both.
 func TestRealRecordsAcrossACut(t *testing.T) {
+	t.Parallel()
 	records := realRecords(t)
 	if len(records) != 60000 {
 		t.Fatalf("%d records", len(records))

@@ -69,7 +69,7 @@ func run(m *testing.M) int {
 	shared.binary = *binaryFlag
 	if shared.binary == "" {
 		shared.binary = filepath.Join(r.Dir, "atoll")
-		build := exec.Command("go", "build", "-o", shared.binary, "../../cmd/atoll")
+		build := exec.Command("go", "build", "-trimpath", "-o", shared.binary, "../../cmd/atoll")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return fail(fmt.Errorf("build the binary: %w\n%s", err, out))

@@ -57,7 +57,7 @@ func run(m *testing.M) int {
 	if *binaryFlag != "" {
 		err = os.Symlink(*binaryFlag, shared.binary)
 	} else {
-		build := exec.Command("go", "build", "-o", shared.binary, "../../cmd/atoll")
+		build := exec.Command("go", "build", "-trimpath", "-o", shared.binary, "../../cmd/atoll")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		var out []byte
 		if out, err = build.CombinedOutput(); err != nil {
