@@ -116,6 +116,9 @@ func SimulateDisasters(t testing.TB, seed uint64, shape Shape, length time.Durat
 	r.Serial, r.Homed, r.SerialUnknown = w.serial.counts()
 	r.SerialReplays = w.serial.replays
 	r.Judged, r.Illegal, r.Undecided = w.serial.judged, w.serial.illegal, w.serial.undecided
+	d.mu.Lock()
+	d.count["serial writes judged"], d.count["serial writes judged by epoch"] = r.Judged, w.serial.byEpoch
+	d.mu.Unlock()
 	r.Counts, r.Story, r.Faults = d.count, d.story, countsOf(d.count)
 	return r
 }

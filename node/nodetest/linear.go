@@ -179,10 +179,18 @@ const never = time.Duration(1 << 60)
 // acknowledged without a sign.
 func (w *World) linearizable() (problems []string) {
 	for _, name := range w.serial.names() {
-		if w.lied(name) || w.doubted(name) != "" {
+		k := w.serial.keys[name]
+		switch why := w.doubted(name); {
+		case w.lied(name):
+			continue
+		case why == movedHomes: // each home for itself
+			found, ops := k.epochs()
+			problems = append(problems, found...)
+			w.serial.byEpoch += ops
+			continue
+		case why != "":
 			continue
 		}
-		k := w.serial.keys[name]
 		problems = append(problems, k.denied()...)
 		verdict, ops := checkSerial(k.ops)
 		w.serial.judged += ops

@@ -55,6 +55,8 @@ type serialBook struct {
 	replays int
 	// What porcupine said, by operations and by keys.
 	judged, illegal, undecided int
+	// byEpoch are operations that were judged for each home alone.
+	byEpoch int
 }
 
 // serialKey is a key and what was done to it.
