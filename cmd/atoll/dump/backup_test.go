@@ -213,6 +213,8 @@ func TestParseRecordIsInverse(t *testing.T) {
 }
 
 // FuzzParseRecord: what is accepted is what Append writes for what was read.
+//
+//fuzz:slow 2
 func FuzzParseRecord(f *testing.F) {
 	f.Add([]byte(`{"bucket":"default","key":"cart/42","versions":[{"version":"3@1.17","stamp":"1764000000000.2","value":"{\"a\":\"b\"}","past":["1@1.4","2@2.9-4-7"]},{"version":"2@2.10","stamp":"1764000000001.0","deleted":true}]}`))
 	f.Add([]byte(`{"bucket":"b","key_b64":"/w==","versions":[{"version":"1@1.1","stamp":"0.0","expires_at":9,"value_b64":"Yf8="}]}`))
@@ -229,6 +231,8 @@ func FuzzParseRecord(f *testing.F) {
 
 // FuzzBackup: a file is whole only if it is, byte for byte, what the Writer makes of
 // what was read from it.
+//
+//fuzz:slow 2
 func FuzzBackup(f *testing.F) {
 	whole := aBackup(f, aHead, []Definition{{Name: "x", Kind: "lww", TTLMs: 7}}, inOrder([]*adminv1.ExportRecord{aRecord("a"), aRecord("b")}))
 	f.Add(whole)
