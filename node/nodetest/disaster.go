@@ -264,7 +264,7 @@ func (d *disasters) kill(ctx context.Context, rng *rand.Rand, r int) {
 		}
 	}
 	if kept == keptNone {
-		w.makeAnew(ctx, r, rng.Uint32())
+		w.makeAnew(ctx, r)
 	}
 	for _, m := range nodes {
 		w.Start(m)

@@ -47,7 +47,7 @@ func TestRegionEmptied(t *testing.T) {
 				if alone {
 					w.fabric.Partition(w.ids(lost), append(w.ids(0), w.ids(1)...))
 				}
-				w.makeAnew(t.Context(), lost, 12345)
+				w.makeAnew(t.Context(), lost)
 				for _, id := range w.ids(lost) {
 					w.Start(w.member(id))
 				}

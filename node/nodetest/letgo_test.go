@@ -92,7 +92,7 @@ func (w *World) loseDisksInFailback(t *testing.T) int {
 		}
 	}
 	link(false)
-	w.makeAnew(t.Context(), c, w.rng.Uint32())
+	w.makeAnew(t.Context(), c)
 	for _, id := range w.ids(c) {
 		w.Start(w.member(id))
 	}

@@ -16,7 +16,7 @@ const makeGrace = 5 * time.Second
 
 // makeAnew has a region begin that has lost everything, its registry, too, and of which
 // no node runs: where the other regions say, as package process makes one.
-func (w *World) makeAnew(ctx context.Context, region int, dice uint32) {
+func (w *World) makeAnew(ctx context.Context, region int) {
 	first := w.nodes[region*w.shape.Nodes]
 	from := w.fabric.Node(first.id, func(_ topology.NodeID, _ peer.Request, reply peer.Done) {
 		reply(nil, &peer.Refusal{Code: peer.CodeStopping, Detail: "starting"})
@@ -40,6 +40,8 @@ func (w *World) makeAnew(ctx context.Context, region int, dice uint32) {
 			break
 		}
 	}
+	// Drawn from no generator: what else happens in a World stays as it was without.
+	dice := uint32(w.seed)*0x9e3779b1 + uint32(time.Since(w.start))
 	if _, above := o.Begin(own.RegionID, own.Epoch, time.Now(), dice); above != 0 {
 		first.registry.Raise(above)
 	}
