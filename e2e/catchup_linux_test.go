@@ -28,10 +28,13 @@ import (
 //	go test -tags e2e ./e2e -run '^TestCatchUp$' -v -cut.for=5m -cut.times=3 -cut.felt=1.5
 //
 // The defaults are for two regions on two processors, where catching up shares them
-// with what is written meanwhile.
+// with what is written meanwhile. With -cut.rate, less than what the machine does is
+// written during the cut; with -cut.idle, nothing while it catches up.
 var (
 	cutFor   = flag.Duration("cut.for", 5*time.Second, "for how long TestCatchUp writes as fast as it can while the regions are cut off")
 	cutTimes = flag.Float64("cut.times", 1, "how many times faster than they were written the writes must arrive at least")
+	cutPace  = flag.Int("cut.rate", 0, "how many writes a second TestCatchUp makes during the cut, 0 for as many as it can")
+	cutIdle  = flag.Bool("cut.idle", false, "no client does anything while TestCatchUp catches up")
 	cutFelt  = flag.Float64("cut.felt", 0, "how many times longer operations may take at p99 meanwhile, 0 for any")
 )
 
@@ -81,6 +84,10 @@ func TestCatchUp(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Fatal("it never catches up")
 		}
+		if *cutIdle {
+			<-time.After(20 * time.Millisecond)
+			continue
+		}
 		took := both(200 * time.Millisecond)
 		for i := range during {
 			during[i] = append(during[i], took[i]...)
@@ -93,8 +100,12 @@ func TestCatchUp(t *testing.T) {
 	t.Logf("%d writes in %v, %.0f a second; caught up in %v, %.0f a second: %.2f times; %.2f bytes crossed for each byte; processor time of a write %v, of catching up with it, beside the clients, %v",
 		written, *cutFor, float64(written)/cutFor.Seconds(), took.Round(10*time.Millisecond), float64(written)/took.Seconds(), times,
 		float64(f.Crossed()-crossed)/float64(written<<10), per(writing), per(catching))
+	waited(t, f)
 	if times < *cutTimes {
 		t.Errorf("caught up %.2f times as fast as it was written, at least %v is all right", times, *cutTimes)
+	}
+	if *cutIdle {
+		return
 	}
 	for i, region := range f.Regions() {
 		quiet, busy := p99(before[i]), p99(during[i])
@@ -106,18 +117,39 @@ func TestCatchUp(t *testing.T) {
 	}
 }
 
-// flatOut writes new keys of 1 KB for so long, and returns how many.
+// waited tells for how long what was late has waited for clients.
+func waited(t *testing.T, f *fleet.Fleet) {
+	t.Helper()
+	for _, id := range f.Nodes() {
+		figures := f.Process(id).Node().Figures()
+		for origin, s := range figures.Drains {
+			if s.LateBytes > 0 {
+				t.Logf("%s applied %d bytes of %s that were late; they have waited %v together, and may go at %d bytes a second now", id, s.LateBytes, origin, s.Yielded.Round(time.Millisecond), figures.CatchUpRates[origin])
+			}
+		}
+		if p := figures.Pump; p != nil && p.LateBytes > 0 {
+			t.Logf("%s shipped %d bytes that were late, and paused %v for clients", id, p.LateBytes, p.Yielded.Round(time.Millisecond))
+		}
+	}
+}
+
+// flatOut writes new keys of 1 KB for so long, as fast as it can or at the rate that
+// was told, and returns how many.
 func flatOut(t *testing.T, ctx context.Context, c *client.Client, span time.Duration) int {
 	t.Helper()
 	const writers = 32
 	var all sync.WaitGroup
 	var written atomic.Int64
-	end := time.Now().Add(span)
+	begin := time.Now()
+	end := begin.Add(span)
 	for w := range writers {
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(1, uint64(w)))
 			value := make([]byte, 1<<10)
 			for i := 0; time.Now().Before(end); i++ {
+				if *cutPace > 0 {
+					<-time.After(time.Until(begin.Add(time.Duration(i*writers+w) * time.Second / time.Duration(*cutPace))))
+				}
 				for j := range value {
 					value[j] = byte(r.Uint32())
 				}
