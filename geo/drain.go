@@ -20,7 +20,14 @@ const (
 	applyTimeout = 10 * time.Second
 	// maxApplying bounds the batches being applied at once.
 	maxApplying = 32
-	holeBeat    = time.Second
+	// maxLate bounds those of them that are late. What is applied at once is one
+	// group of the owners' commits, and a client's write waits for the one before it
+	// and its own: so that many batches of 64 KiB add little to it, and are enough for
+	// 10 MiB a second where a commit takes 50 ms. Small ones, below lateLarge, are not
+	// counted.
+	maxLate   = 8
+	lateLarge = flushBytes / 2
+	holeBeat  = time.Second
 )
 
 // DrainConfig says what is drained where.
@@ -58,6 +65,7 @@ type Drain struct {
 	events DrainEvents
 	logger hclog.Logger
 	slots  chan struct{} // one for each batch being applied
+	late   chan struct{} // one for each of them that is late
 	claims claims
 	stats  drainCounters
 
@@ -94,6 +102,7 @@ func NewDrain(cfg DrainConfig, feed Feed, sink Sink, events DrainEvents, logger 
 	return &Drain{
 		cfg: cfg, feed: feed, sink: sink, events: events, logger: logger,
 		slots:  make(chan struct{}, maxApplying),
+		late:   make(chan struct{}, maxLate),
 		claims: claims{queue: make(chan *claim, maxClaims)},
 	}
 }
@@ -210,8 +219,11 @@ func (d handler) apply(ctx context.Context, b Batch) error {
 		return ctx.Err()
 	}
 	defer func() { <-d.slots }()
-	if err := d.yield(ctx, entries, len(b.Data)); err != nil {
-		return err
+	if d.cfg.Yield != nil && late(time.Now(), entries) {
+		if err := d.yield(ctx, len(b.Data)); err != nil {
+			return fmt.Errorf("wait for clients: %w", err)
+		}
+		defer d.leave(len(b.Data))
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
@@ -228,18 +240,31 @@ func (d handler) apply(ctx context.Context, b Batch) error {
 	return nil
 }
 
-// yield lets clients go first, where the entries are late.
-func (d *Drain) yield(ctx context.Context, entries []Entry, bytes int) error {
+// yield lets clients go first, before a batch that is late, and takes a place among
+// those; with an error it has none.
+func (d *Drain) yield(ctx context.Context, bytes int) error {
 	began := time.Now()
-	if d.cfg.Yield == nil || !late(began, entries) {
-		return nil
-	}
 	d.stats.lateBytes.Add(uint64(bytes))
 	defer func() { d.stats.yielded.Add(int64(time.Since(began))) }()
-	if err := d.cfg.Yield(ctx, bytes); err != nil {
-		return fmt.Errorf("wait for clients: %w", err)
+	if bytes >= lateLarge {
+		select {
+		case d.late <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return nil
+	err := d.cfg.Yield(ctx, bytes)
+	if err != nil {
+		d.leave(bytes)
+	}
+	return err
+}
+
+// leave gives the place of a late batch back.
+func (d *Drain) leave(bytes int) {
+	if bytes >= lateLarge {
+		<-d.late
+	}
 }
 
 func (d handler) Announced(data []byte) {

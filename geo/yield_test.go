@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -21,9 +23,19 @@ import (
 // aged is a batch of one record that was written that long ago.
 func aged(t *testing.T, number uint64, age time.Duration) geo.Batch {
 	t.Helper()
+	return agedOf(t, number, age, 1)
+}
+
+// agedOf is one of so many bytes, which do not shrink.
+func agedOf(t *testing.T, number uint64, age time.Duration, size int) geo.Batch {
+	t.Helper()
+	value := make([]byte, size)
+	for i, r := 0, rand.New(rand.NewPCG(1, 2)); i < size; i++ {
+		value[i] = byte(r.Uint32())
+	}
 	key := []byte("bucket\x00key")
 	record := crdt.AppendRecord(nil, hashring.KeyHash(key), crdt.Record{Versions: []crdt.Version{{
-		Dot: crdt.Dot{Actor: actor, N: number}, Stamp: hlc.FromMillis(time.Now().Add(-age).UnixMilli()), Value: []byte("v"),
+		Dot: crdt.Dot{Actor: actor, N: number}, Stamp: hlc.FromMillis(time.Now().Add(-age).UnixMilli()), Value: value,
 	}}})
 	data, codec, err := geo.EncodeBatch([]geo.Entry{{Key: key, Record: record, Dots: []crdt.Dot{{Actor: actor, N: number}}}})
 	if err != nil {
@@ -140,4 +152,52 @@ func TestPumpYieldsWithWhatIsLate(t *testing.T) {
 		cancel()
 		<-ended
 	})
+}
+
+// Of what is late few batches are applied at once, of what is new many; and a late
+// one that has failed gives its place back.
+func TestFewAreLateAtOnce(t *testing.T) {
+	for _, c := range []struct {
+		age  time.Duration
+		size int
+		most int64
+	}{{time.Minute, 40 << 10, 8}, {time.Minute, 1, 32}, {0, 40 << 10, 32}} {
+		synctest.Test(t, func(t *testing.T) {
+			feed := hand{make(chan geo.FeedHandler), make(chan struct{})}
+			var running, most, turns atomic.Int64
+			in := geotest.NewInbox(func([]geo.Entry) error {
+				n := running.Add(1)
+				defer running.Add(-1)
+				for was := most.Load(); n > was && !most.CompareAndSwap(was, n); was = most.Load() {
+				}
+				time.Sleep(time.Second)
+				if turns.Add(1)%2 == 0 {
+					return errors.New("no quorum")
+				}
+				return nil
+			})
+			var told atomic.Int64
+			drain := geo.NewDrain(geo.DrainConfig{Region: "west", Origin: "east", Yield: func(context.Context, int) error {
+				if told.Add(1)%3 == 0 {
+					return errors.New("the end")
+				}
+				return nil
+			}}, feed, in, geo.DrainEvents{}, hclog.NewNullLogger())
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- drain.Run(ctx) }()
+			on := <-feed.on
+			var all sync.WaitGroup
+			for n := range uint64(96) {
+				b := agedOf(t, n+1, c.age, c.size)
+				all.Go(func() { _ = on.Batch(t.Context(), b) })
+			}
+			all.Wait()
+			if most.Load() != c.most {
+				t.Errorf("%v old, %d bytes: %d at once, not %d", c.age, c.size, most.Load(), c.most)
+			}
+			cancel()
+			<-done
+		})
+	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/atolldb/atoll/node/storage/badgerstore"
 	"github.com/atolldb/atoll/node/storage/memstore"
 	"github.com/atolldb/atoll/node/topology/memtopo"
+	"github.com/atolldb/atoll/node/wire"
 )
 
 // running is a replica on a memory engine, outside of a bubble.
@@ -134,4 +135,77 @@ func BenchmarkRequest(b *testing.B) {
 			b.ReportMetric((micros(&after)-micros(&before))/float64(n), "cpu-us/op")
 		})
 	}
+}
+
+// What a record of 1 KB that another region wrote costs an owner, in batches as they
+// come after a cut, several at a time.
+func BenchmarkApplyBatch(b *testing.B) {
+	engine, err := badgerstore.Open(badgerstore.Config{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := runningOn(b, engine)
+	const size, window = 60, 16 // 64 KiB
+	slots, failed := make(chan struct{}, window), make(chan error, 1)
+	value := make([]byte, 1<<10)
+	for i := range value {
+		value[i] = byte(i * i * 31 >> 3)
+	}
+	next := uint64(0)
+	minted := map[hashring.Partition]uint64{}
+	batch := func() []wire.Entry {
+		entries := make([]wire.Entry, size)
+		for i := range entries {
+			next++
+			k := binary.BigEndian.AppendUint64([]byte("bench\x00key-"), next*0x9e3779b97f4a7c15)
+			hash := hashring.KeyHash(k)
+			p := r.Partition(hash)
+			minted[p]++
+			dot := crdt.Dot{Actor: stranger, N: minted[p]}
+			entries[i] = wire.Entry{Key: k, Dots: []crdt.Dot{dot}, Record: crdt.AppendRecord(nil, hash, crdt.Record{Versions: []crdt.Version{
+				{Dot: dot, Stamp: hlc.FromMillis(time.Now().UnixMilli()), Value: value},
+			}})}
+		}
+		return entries
+	}
+	var spent time.Duration
+	cpu := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	for b.Loop() {
+		batches := make([][]wire.Entry, 64)
+		for i := range batches {
+			batches[i] = batch()
+		}
+		began := cpu()
+		for _, entries := range batches {
+			slots <- struct{}{}
+			r.Apply(entries, func(_ int, err error) {
+				if err != nil {
+					select {
+					case failed <- err:
+					default:
+					}
+				}
+				<-slots
+			})
+		}
+		for range window {
+			slots <- struct{}{}
+		}
+		for range window {
+			<-slots
+		}
+		spent += cpu() - began
+	}
+	select {
+	case err := <-failed:
+		b.Fatal(err)
+	default:
+	}
+	b.ReportMetric(float64(spent.Microseconds())/float64(next), "cpu-us/record")
 }
