@@ -80,12 +80,17 @@ func TestCatchUp(t *testing.T) {
 	began := time.Now()
 	f.HealAll()
 	var during [2][]time.Duration
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
 	for caught := false; !caught; caught = has(f, "us", made) {
 		if ctx.Err() != nil {
 			t.Fatal("it never catches up")
 		}
 		if *cutIdle {
-			<-time.After(20 * time.Millisecond)
+			select {
+			case <-look.C:
+			case <-ctx.Done():
+			}
 			continue
 		}
 		took := both(200 * time.Millisecond)
@@ -148,7 +153,12 @@ func flatOut(t *testing.T, ctx context.Context, c *client.Client, span time.Dura
 			value := make([]byte, 1<<10)
 			for i := 0; time.Now().Before(end); i++ {
 				if *cutPace > 0 {
-					<-time.After(time.Until(begin.Add(time.Duration(i*writers+w) * time.Second / time.Duration(*cutPace))))
+					due := begin.Add(time.Duration(i*writers+w) * time.Second / time.Duration(*cutPace))
+					select {
+					case <-time.After(time.Until(due)):
+					case <-ctx.Done():
+						return
+					}
 				}
 				for j := range value {
 					value[j] = byte(r.Uint32())
