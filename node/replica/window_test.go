@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -18,7 +19,7 @@ import (
 
 // remembering is a window on a memory engine, as the committer uses it.
 type remembering struct {
-	t      rapid.TB
+	t      testing.TB
 	engine *memstore.Engine
 	w      *window
 	print  func(name) uint32
@@ -59,62 +60,86 @@ func TestWindowLikeAMap(t *testing.T) {
 		t  trace
 		at time.Time
 	}
+	type op struct {
+		hash  uint64
+		id    crdt.RequestID
+		notes bool
+	}
+	type step struct {
+		sleeps time.Duration
+		starts bool
+		ops    []op
+	}
+	anOp := rapid.Custom(func(t *rapid.T) op {
+		return op{uint64(rapid.IntRange(0, 1).Draw(t, "key")), crdt.RequestID{15: byte(rapid.IntRange(1, 12).Draw(t, "id"))}, rapid.Bool().Draw(t, "notes")}
+	})
+	aStep := rapid.Custom(func(t *rapid.T) step {
+		switch rapid.IntRange(0, 5).Draw(t, "step") {
+		case 0:
+			return step{sleeps: time.Duration(rapid.IntRange(1, 200).Draw(t, "seconds")) * time.Second}
+		case 1:
+			return step{starts: true}
+		}
+		return step{ops: rapid.SliceOfN(anOp, 1, 6).Draw(t, "ops")}
+	})
+	play := func(t *testing.T, few uint32, steps []step) (wrong string) {
+		engine, err := memstore.NewDisk(memstore.Config{}).Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer engine.Close()
+		m := &remembering{t: t, engine: engine, print: func(n name) uint32 { return uint32(n[15]) % few }}
+		m.start()
+		twin := map[name]noted{}
+		n := uint64(0)
+		for _, s := range steps {
+			time.Sleep(s.sleeps)
+			if s.starts {
+				m.start()
+			}
+			m.group(func(tx storage.Txn) {
+				for _, o := range s.ops {
+					got, err := m.w.find(tx, o.hash, o.id)
+					was, ok := twin[nameOf(o.hash, o.id)]
+					age := time.Since(was.at)
+					switch {
+					case err != nil:
+						wrong = err.Error()
+					case !ok && got != (trace{}), ok && got != (trace{}) && got != was.t:
+						wrong = fmt.Sprintf("found %+v of %v, not %+v", got, o.id, was)
+					case ok && got == (trace{}) && age < traceLife:
+						wrong = fmt.Sprintf("%v is forgotten after %v", o.id, age)
+					case ok && got != (trace{}) && age > spanLife+spanTime:
+						wrong = fmt.Sprintf("%v is remembered after %v", o.id, age)
+					}
+					if !o.notes {
+						continue
+					}
+					n++
+					is := []trace{
+						{dot: crdt.Dot{Actor: 129, N: n}, stamp: 9},
+						{ballot: n},
+						{dot: crdt.Dot{Actor: 129, N: n}, version: crdt.Dot{Actor: 1 << 31, N: n}, stamp: 8},
+						{version: crdt.Dot{Actor: 1 << 31, N: n}, doubt: true},
+					}[n%4]
+					m.w.note(o.hash, o.id, is)
+					twin[nameOf(o.hash, o.id)] = noted{is, time.Now()}
+				}
+			})
+			if wrong != "" {
+				return wrong
+			}
+		}
+		return ""
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		few := rapid.Uint32Range(1, 5).Draw(rt, "fingerprints")
-		synctest.Test(t, func(t *testing.T) {
-			engine, err := memstore.NewDisk(memstore.Config{}).Open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer engine.Close()
-			m := &remembering{t: rt, engine: engine, print: func(n name) uint32 { return uint32(n[15]) % few }}
-			m.start()
-			twin := map[name]noted{}
-			one := func() (uint64, crdt.RequestID) {
-				return uint64(rapid.IntRange(0, 1).Draw(rt, "key")), crdt.RequestID{15: byte(rapid.IntRange(1, 12).Draw(rt, "id"))}
-			}
-			n := uint64(0)
-			steps := rapid.IntRange(1, 30).Draw(rt, "steps")
-			for range steps {
-				switch rapid.IntRange(0, 5).Draw(rt, "step") {
-				case 0:
-					time.Sleep(time.Duration(rapid.IntRange(1, 200).Draw(rt, "seconds")) * time.Second)
-				case 1:
-					m.start()
-				default:
-					m.group(func(tx storage.Txn) {
-						for range rapid.IntRange(1, 6).Draw(rt, "ops") {
-							hash, id := one()
-							got, err := m.w.find(tx, hash, id)
-							if err != nil {
-								rt.Fatal(err)
-							}
-							was, ok := twin[nameOf(hash, id)]
-							age := time.Since(was.at)
-							switch {
-							case !ok && got != (trace{}), ok && got != (trace{}) && got != was.t:
-								rt.Fatalf("found %+v of %x, not %+v", got, id, was)
-							case ok && got == (trace{}) && age < traceLife:
-								rt.Fatalf("%x is forgotten after %v", id, age)
-							case ok && got != (trace{}) && age > spanLife+spanTime:
-								rt.Fatalf("%x is remembered after %v", id, age)
-							}
-							if rapid.Bool().Draw(rt, "note") {
-								n++
-								is := []trace{
-									{dot: crdt.Dot{Actor: 129, N: n}, stamp: 9},
-									{ballot: n},
-									{dot: crdt.Dot{Actor: 129, N: n}, version: crdt.Dot{Actor: 1 << 31, N: n}, stamp: 8},
-									{version: crdt.Dot{Actor: 1 << 31, N: n}, doubt: true},
-								}[n%4]
-								m.w.note(hash, id, is)
-								twin[nameOf(hash, id)] = noted{is, time.Now()}
-							}
-						}
-					})
-				}
-			}
-		})
+		steps := rapid.SliceOfN(aStep, 1, 30).Draw(rt, "steps")
+		wrong := ""
+		synctest.Test(t, func(t *testing.T) { wrong = play(t, few, steps) })
+		if wrong != "" {
+			rt.Fatal(wrong)
+		}
 	})
 }
 
