@@ -17,7 +17,7 @@ const (
 	// an hour leaves is there in less than that, whatever clients feel, as far as
 	// disks, links and processors do it.
 	catchUpLeast = 4 << 20
-	catchUpAhead = 1.5
+	catchUpAhead = 2
 	// catchUpRest is after how long without anything late it has caught up.
 	catchUpRest = 10 * time.Second
 	// catchUpBeat is how often the rate of writing is measured while there is

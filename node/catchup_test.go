@@ -84,7 +84,7 @@ func TestCatchUpYieldsAndKeepsUp(t *testing.T) {
 		{"no clients", 0, 1000, 20, 1 << 20},
 		{"they feel it", 32 << 20, 1000, 3.5, 12},
 		{"they feel everything", 1 << 20, 1000, 3.5, 4.1},
-		{"they feel everything, and much was written", 1 << 20, 20_000, 24, 30},
+		{"they feel everything, and much was written", 1 << 20, 20_000, 32, 40},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
