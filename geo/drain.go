@@ -23,9 +23,9 @@ const (
 	// maxLate bounds those of them that are late. What is applied at once is one
 	// group of the owners' commits, and a client's write waits for the one before it
 	// and its own: so that many batches of 64 KiB add little to it, and are enough for
-	// 10 MiB a second where a commit takes 50 ms. Small ones, below lateLarge, are not
+	// 30 MiB a second where a commit takes 50 ms. Small ones, below lateLarge, are not
 	// counted.
-	maxLate   = 8
+	maxLate   = 24
 	lateLarge = flushBytes / 2
 	holeBeat  = time.Second
 )

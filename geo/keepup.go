@@ -1,9 +1,6 @@
 package geo
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // Keepup measures how fast a region writes, by how many of its dots are known at
 // one time and another, so that who catches up with it knows what is too slow. It is
@@ -15,13 +12,10 @@ import (
 type Keepup struct {
 	at    time.Time // of the last growth
 	dots  uint64    // then
-	rate  float64   // dots a second, weighted by age
+	rate  float64   // dots a second, in the last growth
 	most  float64   // the highest since somebody is behind
 	parts int
 }
-
-// keepupSpan is the time after which a rate has lost most of its weight.
-const keepupSpan = 10 * time.Second
 
 // Saw takes how many dots are known now, in how many partitions, and whether
 // somebody is behind. What was measured in another number of partitions tells
@@ -31,8 +25,7 @@ func (k *Keepup) Saw(now time.Time, dots uint64, parts int, behind bool) {
 	case k.at.IsZero() || parts != k.parts || dots < k.dots:
 		k.at, k.dots, k.parts = now, dots, parts
 	case dots > k.dots && span > 0:
-		fresh := 1 - math.Exp(-span.Seconds()/keepupSpan.Seconds())
-		k.rate += (float64(dots-k.dots)/span.Seconds() - k.rate) * fresh
+		k.rate = float64(dots-k.dots) / span.Seconds()
 		k.at, k.dots = now, dots
 	}
 	if !behind {

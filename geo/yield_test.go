@@ -161,7 +161,7 @@ func TestFewAreLateAtOnce(t *testing.T) {
 		age  time.Duration
 		size int
 		most int64
-	}{{time.Minute, 40 << 10, 8}, {time.Minute, 1, 32}, {0, 40 << 10, 32}} {
+	}{{time.Minute, 40 << 10, 24}, {time.Minute, 1, 32}, {0, 40 << 10, 32}} {
 		synctest.Test(t, func(t *testing.T) {
 			feed := hand{make(chan geo.FeedHandler), make(chan struct{})}
 			var running, most, turns atomic.Int64

@@ -16,14 +16,12 @@ const (
 	// catchUpAhead how many times faster than the backlog was written: what a cut of
 	// an hour leaves is there in less than that, whatever clients feel, as far as
 	// disks, links and processors do it.
-	catchUpLeast = 4 << 20
+	catchUpLeast = 16 << 20
 	catchUpAhead = 2
 	// catchUpRest is after how long without anything late it has caught up.
 	catchUpRest = 10 * time.Second
-	// catchUpBeat is how often the rate of writing is measured while there is
-	// something late, and catchUpIdle otherwise.
+	// catchUpBeat is how often the rate of writing is measured.
 	catchUpBeat = time.Second
-	catchUpIdle = 5 * time.Second
 )
 
 // catchUp is how fast something late crosses: as fast as clients do not feel it, but
@@ -71,11 +69,7 @@ func (c *catchUp) behind(now time.Time) bool {
 func (c *catchUp) measure(now time.Time, look func() (rate float64, size uint64)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	beat := catchUpIdle
-	if c.behind(now) {
-		beat = catchUpBeat
-	}
-	if now.Sub(c.measured) < beat {
+	if now.Sub(c.measured) < catchUpBeat {
 		return
 	}
 	c.measured = now

@@ -82,8 +82,8 @@ func TestCatchUpYieldsAndKeepsUp(t *testing.T) {
 	}{
 		{"nobody feels it", 1 << 40, 1000, 20, 1 << 20},
 		{"no clients", 0, 1000, 20, 1 << 20},
-		{"they feel it", 32 << 20, 1000, 3.5, 12},
-		{"they feel everything", 1 << 20, 1000, 3.5, 4.1},
+		{"they feel it", 128 << 20, 1000, 14, 45},
+		{"they feel everything", 1 << 20, 1000, 13, 16.5},
 		{"they feel everything, and much was written", 1 << 20, 20_000, 32, 40},
 	} {
 		t.Run(c.name, func(t *testing.T) {
