@@ -16,7 +16,7 @@ const (
 	// catchUpAhead how many times faster than the backlog was written: what a cut of
 	// an hour leaves is there in less than that, whatever clients feel, as far as
 	// disks, links and processors do it.
-	catchUpLeast = 16 << 20
+	catchUpLeast = 48 << 20
 	catchUpAhead = 2
 	// catchUpRest is after how long without anything late it has caught up.
 	catchUpRest = 10 * time.Second

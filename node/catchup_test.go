@@ -82,9 +82,9 @@ func TestCatchUpYieldsAndKeepsUp(t *testing.T) {
 	}{
 		{"nobody feels it", 1 << 40, 1000, 20, 1 << 20},
 		{"no clients", 0, 1000, 20, 1 << 20},
-		{"they feel it", 128 << 20, 1000, 14, 45},
-		{"they feel everything", 1 << 20, 1000, 13, 16.5},
-		{"they feel everything, and much was written", 1 << 20, 20_000, 32, 40},
+		{"they feel it", 128 << 20, 1000, 34, 70},
+		{"they feel everything", 1 << 20, 1000, 34, 50},
+		{"they feel everything, and much was written", 1 << 20, 60_000, 95, 120},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
