@@ -114,7 +114,7 @@ func (a *abroad) admit(m *regionmap.Map) {
 func (a *abroad) newDrain(from topology.Region, feed geo.Feed, catch *catchUp) *geo.Drain {
 	n := a.n
 	return geo.NewDrain(geo.DrainConfig{
-		Region: string(n.Topology().Region), Origin: string(from), Fetcher: fetcher{n}, ClaimRate: n.cfg.ClaimBytes, Yield: catch.follow,
+		Region: string(n.Topology().Region), Origin: string(from), Fetcher: fetcher{n}, ClaimRate: n.cfg.ClaimBytes,
 	}, feed, n.coord, n.drainEvents(string(from)), n.deps.Logger.Named("drain").With("origin", string(from)))
 }
 

@@ -26,7 +26,8 @@ const (
 
 // catchUp is how fast something late crosses: as fast as clients do not feel it, but
 // not slower than what keeps up with what is written, else the lag would grow for
-// ever. One goroutine measures, any may ask.
+// ever. One goroutine measures, any may ask. Nothing asks at present: on two processors
+// it made catching up slower, and clients felt as much (docs/bench).
 type catchUp struct {
 	pacer yield.Pacer
 	floor atomic.Uint64 // bytes a second, by what was measured

@@ -274,7 +274,6 @@ func (n *Node) wireGeo() {
 	n.pump = geo.NewPump(geo.PumpConfig{
 		Claims: true,
 		Region: string(top.Region), Node: string(n.cfg.ID), Nodes: func() int { return len(n.Topology().Present()) },
-		Yield: n.shipping.after,
 	}, n.replica.Outbox(), n.deps.GeoLog, n.deps.Logger.Named("pump"))
 	n.herald = geo.NewAnnouncer(geo.AnnouncerConfig{
 		Region: string(top.Region), Node: string(n.cfg.ID), RegionID: uint8(top.RegionID), EntryBytes: n.entryBytes,
