@@ -105,7 +105,6 @@ func TestCatchUp(t *testing.T) {
 	t.Logf("%d writes in %v, %.0f a second; caught up in %v, %.0f a second: %.2f times; %.2f bytes crossed for each byte; processor time of a write %v, of catching up with it, beside the clients, %v",
 		written, *cutFor, float64(written)/cutFor.Seconds(), took.Round(10*time.Millisecond), float64(written)/took.Seconds(), times,
 		float64(f.Crossed()-crossed)/float64(written<<10), per(writing), per(catching))
-	waited(t, f)
 	if times < *cutTimes {
 		t.Errorf("caught up %.2f times as fast as it was written, at least %v is all right", times, *cutTimes)
 	}
@@ -118,22 +117,6 @@ func TestCatchUp(t *testing.T) {
 		t.Logf("clients of %s: p99 %v, %v while it catches up: %.2f times", region, quiet, busy, felt)
 		if *cutFelt > 0 && felt > *cutFelt {
 			t.Errorf("p99 in %s is %.2f times that without catching up, at most %v is all right", region, felt, *cutFelt)
-		}
-	}
-}
-
-// waited tells for how long what was late has waited for clients.
-func waited(t *testing.T, f *fleet.Fleet) {
-	t.Helper()
-	for _, id := range f.Nodes() {
-		figures := f.Process(id).Node().Figures()
-		for origin, s := range figures.Drains {
-			if s.LateBytes > 0 {
-				t.Logf("%s applied %d bytes of %s that were late; they have waited %v together, and may go at %d bytes a second now", id, s.LateBytes, origin, s.Yielded.Round(time.Millisecond), figures.CatchUpRates[origin])
-			}
-		}
-		if p := figures.Pump; p != nil && p.LateBytes > 0 {
-			t.Logf("%s shipped %d bytes that were late, and paused %v for clients", id, p.LateBytes, p.Yielded.Round(time.Millisecond))
 		}
 	}
 }

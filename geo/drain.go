@@ -20,14 +20,7 @@ const (
 	applyTimeout = 10 * time.Second
 	// maxApplying bounds the batches being applied at once.
 	maxApplying = 32
-	// maxLate bounds those of them that are late. What is applied at once is one
-	// group of the owners' commits, and a client's write waits for the one before it
-	// and its own: so that many batches of 64 KiB add little to it, and are enough for
-	// 30 MiB a second where a commit takes 50 ms. Small ones, below lateLarge, are not
-	// counted.
-	maxLate   = 24
-	lateLarge = flushBytes / 2
-	holeBeat  = time.Second
+	holeBeat    = time.Second
 )
 
 // DrainConfig says what is drained where.
@@ -41,9 +34,6 @@ type DrainConfig struct {
 	// second; 0 does not.
 	Fetcher   Fetcher
 	ClaimRate uint64
-	// Yield waits until a batch of so many bytes that is late may be applied, or
-	// ctx ends; nil waits for nothing. It is called concurrently.
-	Yield func(ctx context.Context, bytes int) error
 }
 
 // DrainEvents are what a drain tells; nil means nobody listens. They are
@@ -65,7 +55,6 @@ type Drain struct {
 	events DrainEvents
 	logger hclog.Logger
 	slots  chan struct{} // one for each batch being applied
-	late   chan struct{} // one for each of them that is late
 	claims claims
 	stats  drainCounters
 
@@ -85,16 +74,10 @@ type DrainStats struct {
 	Claims, ClaimBytes, ClaimFailures uint64
 	// Gaps are the log's own reports, Lost the batch numbers that never came.
 	Gaps, Lost uint64
-	// LateBytes are those of batches that were late when they came, and Yielded for
-	// how long such batches have waited, all together.
-	LateBytes uint64
-	Yielded   time.Duration
 }
 
 type drainCounters struct {
-	batches, entries, bytes, failures, poisoned, own, gaps, lost, claims, claimBytes, claimFailures, lateBytes atomic.Uint64
-
-	yielded atomic.Int64 // nanoseconds
+	batches, entries, bytes, failures, poisoned, own, gaps, lost, claims, claimBytes, claimFailures atomic.Uint64
 }
 
 // NewDrain returns a drain; Run makes it work.
@@ -102,7 +85,6 @@ func NewDrain(cfg DrainConfig, feed Feed, sink Sink, events DrainEvents, logger 
 	return &Drain{
 		cfg: cfg, feed: feed, sink: sink, events: events, logger: logger,
 		slots:  make(chan struct{}, maxApplying),
-		late:   make(chan struct{}, maxLate),
 		claims: claims{queue: make(chan *claim, maxClaims)},
 	}
 }
@@ -117,7 +99,6 @@ func (d *Drain) Stats() DrainStats {
 		Failures: d.stats.failures.Load(), Poisoned: d.stats.poisoned.Load(), Own: d.stats.own.Load(),
 		Gaps: d.stats.gaps.Load(), Lost: d.stats.lost.Load(),
 		Claims: d.stats.claims.Load(), ClaimBytes: d.stats.claimBytes.Load(), ClaimFailures: d.stats.claimFailures.Load(),
-		LateBytes: d.stats.lateBytes.Load(), Yielded: time.Duration(d.stats.yielded.Load()),
 	}
 }
 
@@ -219,12 +200,6 @@ func (d handler) apply(ctx context.Context, b Batch) error {
 		return ctx.Err()
 	}
 	defer func() { <-d.slots }()
-	if d.cfg.Yield != nil && late(time.Now(), entries) {
-		if err := d.yield(ctx, len(b.Data)); err != nil {
-			return fmt.Errorf("wait for clients: %w", err)
-		}
-		defer d.leave(len(b.Data))
-	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	if planted.Bug(planted.AckBeforeApply) {
@@ -238,33 +213,6 @@ func (d handler) apply(ctx context.Context, b Batch) error {
 	d.stats.entries.Add(uint64(len(entries)))
 	d.stats.bytes.Add(uint64(len(b.Data)))
 	return nil
-}
-
-// yield lets clients go first, before a batch that is late, and takes a place among
-// those; with an error it has none.
-func (d *Drain) yield(ctx context.Context, bytes int) error {
-	began := time.Now()
-	d.stats.lateBytes.Add(uint64(bytes))
-	defer func() { d.stats.yielded.Add(int64(time.Since(began))) }()
-	if bytes >= lateLarge {
-		select {
-		case d.late <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	err := d.cfg.Yield(ctx, bytes)
-	if err != nil {
-		d.leave(bytes)
-	}
-	return err
-}
-
-// leave gives the place of a late batch back.
-func (d *Drain) leave(bytes int) {
-	if bytes >= lateLarge {
-		<-d.late
-	}
 }
 
 func (d handler) Announced(data []byte) {

@@ -17,7 +17,6 @@
 //	    at a quorum of this region's owners.
 //	G4  Nothing a client waits for waits for the log.
 //	G5  A batch for one region is delivered to no other.
-//	G6  Only what is late waits for anybody's clients; see late.go.
 package geo
 
 import (

@@ -262,23 +262,3 @@ func (l *Lag) Missing(region string) map[hashring.Partition]*crdt.Clock {
 	}
 	return out
 }
-
-// Written returns how many dots of its own actors another region is known to have,
-// of how many of the partitions that this node owns, and the average size of the
-// records that it ships, 0 if that is not known.
-func (l *Lag) Written(region string) (dots uint64, partitions int, entryBytes uint64) {
-	owned := slices.Clone(l.clocks.Owned())
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	k := l.links[region]
-	if k == nil {
-		return 0, 0, 0
-	}
-	for _, p := range owned {
-		if there := k.seen(p, l.cfg.Owners(region, p), k.regionID); there != nil {
-			partitions++
-			dots += new(crdt.Clock).CountMissing(there)
-		}
-	}
-	return dots, partitions, k.entryBytes
-}

@@ -48,10 +48,6 @@ type PumpConfig struct {
 	// message costs the log near a millisecond of processor, so the pause in
 	// which updates gather grows with it: 1 ms a node, within 10..50 ms.
 	Nodes func() int
-	// Yield returns for how long nothing more should be shipped after so many bytes
-	// that were late; nil for not at all. What is left when a pump stops does not
-	// wait.
-	Yield func(bytes int) time.Duration
 }
 
 func (c PumpConfig) linger() time.Duration {
@@ -91,18 +87,13 @@ type PumpStats struct {
 	// Failures are offers that the log did not confirm; Rewinds the times the
 	// pump started again; Unshippable the entries no message can carry.
 	Failures, Rewinds, Unshippable uint64
-	// LateBytes are those of keys and records that were late when they were shipped,
-	// and Yielded how long the pump paused for clients.
-	LateBytes uint64
-	Yielded   time.Duration
 	// Waiting says that it ships nothing, since no region takes anything.
 	Waiting bool
 }
 
 type pumpCounters struct {
-	batches, entries, bytesRaw, bytesWire, failures, rewinds, unshippable, claims, lateBytes atomic.Uint64
+	batches, entries, bytesRaw, bytesWire, failures, rewinds, unshippable, claims atomic.Uint64
 
-	yielded atomic.Int64 // nanoseconds
 	waiting atomic.Bool
 }
 
@@ -118,7 +109,6 @@ func (p *Pump) Stats() PumpStats {
 		BytesRaw: p.stats.bytesRaw.Load(), BytesWire: p.stats.bytesWire.Load(),
 		Failures: p.stats.failures.Load(), Rewinds: p.stats.rewinds.Load(),
 		Unshippable: p.stats.unshippable.Load(), Claims: p.stats.claims.Load(), Waiting: p.stats.waiting.Load(),
-		LateBytes: p.stats.lateBytes.Load(), Yielded: time.Duration(p.stats.yielded.Load()),
 	}
 }
 

@@ -140,7 +140,7 @@ func (r *pumpRun) peek() bool {
 		return false
 	}
 	x := &flight{marks: marks}
-	size, behind := 0, late(time.Now(), entries)
+	size := 0
 	for i, e := range entries {
 		if r.cfg.Claims && len(e.Record) > ClaimBytes {
 			size += len(e.Record)
@@ -178,27 +178,7 @@ func (r *pumpRun) peek() bool {
 		r.hurry = false
 		r.gather()
 	}
-	if behind {
-		r.yield(size)
-	}
 	return true
-}
-
-// yield lets clients go first, after so many bytes that were late.
-func (r *pumpRun) yield(size int) {
-	r.stats.lateBytes.Add(uint64(size))
-	if r.cfg.Yield == nil || r.stopping {
-		return
-	}
-	wait := r.cfg.Yield(size)
-	if r.lulled {
-		wait = max(wait, r.linger())
-	}
-	if wait > 0 {
-		r.stats.yielded.Add(int64(wait))
-		r.hurry, r.lulled = false, true
-		r.pause.Reset(wait)
-	}
 }
 
 // lane numbers the batches of those who get them: each region sees numbers

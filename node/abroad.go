@@ -41,7 +41,6 @@ type abroad struct {
 type origin struct {
 	id    topology.RegionID
 	drain *geo.Drain
-	catch *catchUp           // of the drain
 	stop  context.CancelFunc // nil before it runs
 	done  chan struct{}
 }
@@ -82,8 +81,7 @@ func (a *abroad) follow(m *regionmap.Map) {
 		// One that has gone and still runs is ended first (tidy); this is called again.
 		if a.of[t.Region] == nil && feed != nil {
 			n.lag.Add(time.Now(), string(t.Region))
-			catch := newCatchUp(n.yield)
-			a.of[t.Region] = &origin{id: t.RegionID, catch: catch, drain: a.newDrain(t.Region, feed, catch)}
+			a.of[t.Region] = &origin{id: t.RegionID, drain: a.newDrain(t.Region, feed)}
 		}
 	}
 }
@@ -111,7 +109,7 @@ func (a *abroad) admit(m *regionmap.Map) {
 	}
 }
 
-func (a *abroad) newDrain(from topology.Region, feed geo.Feed, catch *catchUp) *geo.Drain {
+func (a *abroad) newDrain(from topology.Region, feed geo.Feed) *geo.Drain {
 	n := a.n
 	return geo.NewDrain(geo.DrainConfig{
 		Region: string(n.Topology().Region), Origin: string(from), Fetcher: fetcher{n}, ClaimRate: n.cfg.ClaimBytes,
@@ -151,7 +149,6 @@ func (a *abroad) Run(ctx context.Context) error {
 			a.tidy(ctx, &running, failed)
 		}
 		seen = m
-		a.measure(time.Now())
 		select {
 		case err := <-failed:
 			return err
@@ -159,32 +156,6 @@ func (a *abroad) Run(ctx context.Context) error {
 			return nil
 		case <-beat.C:
 		}
-	}
-}
-
-// measure looks how fast this region and the others write.
-func (a *abroad) measure(now time.Time) {
-	n := a.n
-	n.shipping.measure(now, func() (float64, uint64) {
-		n.shipping.saw(now, n.replica.Outbox().Minted(), 1)
-		return n.shipping.keep.Rate(), n.entryBytes()
-	})
-	duty := n.onDuty()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for name, o := range a.of {
-		if !duty {
-			continue
-		}
-		o.catch.measure(now, func() (float64, uint64) {
-			dots, parts, size := n.lag.Written(string(name))
-			if parts == 0 {
-				return 0, 0
-			}
-			o.catch.saw(now, dots, parts)
-			all := float64(n.Topology().Table.Partitions()) / float64(parts)
-			return o.catch.keep.Rate() * all / float64(max(len(n.dutiful()), 1)), size
-		})
 	}
 }
 

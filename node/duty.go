@@ -20,17 +20,14 @@ const (
 // members by id that it believes alive do. Nodes that disagree about who is
 // alive make one puller more or, for some beats, one less: pullers share one
 // place in the log, and what nobody pulls waits.
-func (n *Node) onDuty() bool { return slices.Contains(n.dutiful(), n.cfg.ID) }
-
-// dutiful are those who pull, as far as this node knows.
-func (n *Node) dutiful() []topology.NodeID {
+func (n *Node) onDuty() bool {
 	var able []topology.NodeID
 	for _, id := range n.Topology().Present() {
 		if id == n.cfg.ID || n.alive.Alive(id) {
 			able = append(able, id)
 		}
 	}
-	return able[:min(drainers, len(able))]
+	return slices.Contains(able[:min(drainers, len(able))], n.cfg.ID)
 }
 
 // duty runs a drain while the node is on duty.

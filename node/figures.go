@@ -61,7 +61,6 @@ func (n *Node) Figures() *admin.Figures {
 		for _, d := range drains {
 			f.Drains[topology.Region(d.Origin())] = d.Stats()
 		}
-		f.CatchUpRates = n.abroad.rates()
 	}
 	return f
 }

@@ -147,8 +147,6 @@ type Node struct {
 
 	yield  *yield.Governor
 	giving yield.Pacer // what others copy from here
-	// shipping is what other regions are late to get from here.
-	shipping *catchUp
 
 	gossips *rand.Rand
 	news    *news
@@ -168,7 +166,6 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n.gossips = n.rand()
 	n.yield = yield.New()
 	n.giving.Governor = n.yield
-	n.shipping = newCatchUp(n.yield)
 	var err error
 	n.replica, err = replica.Open(replica.Config{
 		Node: cfg.ID, Topology: cfg.Topology,

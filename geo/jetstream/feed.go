@@ -20,8 +20,7 @@ const (
 	window = 32
 	// prefetch bounds what waits in the client. It must cover 2.5 x rate x
 	// round trip (512 batches: 2,500 a second at 80 ms), and be taken up within
-	// ackWait even when applying is slow, or what is late is held up, to 48 MiB a second
-	// (geo.DrainConfig.Yield), else all of it comes again. Twice the largest message.
+	// ackWait even when applying is slow, else all of it comes again.
 	prefetch      = 512
 	prefetchBytes = 32 << 20
 	pullExpiry    = 20 * time.Second

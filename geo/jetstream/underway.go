@@ -8,9 +8,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// underway are the messages that are being handled, which may take longer than
-// ackWait: what is late waits for clients. Until it is answered a message is kept
-// from being delivered anew.
+// underway are the messages that are being handled. With the time that they have
+// waited in the client's buffer, that may take longer than ackWait where owners are
+// slow. Until it is answered a message is kept from being delivered anew.
 type underway struct {
 	mu   sync.Mutex
 	msgs map[jetstream.Msg]struct{} // at most window

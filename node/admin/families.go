@@ -471,28 +471,6 @@ var families = []family{
 		eachDrain(func(s geo.DrainStats) uint64 { return s.Entries })),
 	labelled(asCounter, "geo_drain_bytes_total", "Bytes of batches applied.", byOrigin,
 		eachDrain(func(s geo.DrainStats) uint64 { return s.Bytes })),
-	labelled(asCounter, "geo_pump_late_bytes_total", "Bytes of records that were late when they were shipped, more than 3 s old.", nil,
-		ofPump(func(s *geo.PumpStats) uint64 { return s.LateBytes })),
-	labelled(asCounter, "geo_pump_yielded_seconds_total", "Time in which the pump paused for clients, since what it shipped was late.", nil,
-		func(f *Figures, put func(float64, ...string)) {
-			if f.Pump != nil {
-				put(f.Pump.Yielded.Seconds())
-			}
-		}),
-	labelled(asCounter, "geo_drain_late_bytes_total", "Bytes of batches that were late when they came, more than 3 s old.", byOrigin,
-		eachDrain(func(s geo.DrainStats) uint64 { return s.LateBytes })),
-	labelled(asCounter, "geo_drain_yielded_seconds_total", "Time that late batches waited for clients, all together.", byOrigin,
-		func(f *Figures, put func(float64, ...string)) {
-			for origin, s := range f.Drains {
-				put(s.Yielded.Seconds(), string(origin))
-			}
-		}),
-	labelled(asGauge, "geo_drain_rate_bytes", "Bytes a second that this node may apply now of what is late.", byOrigin,
-		func(f *Figures, put func(float64, ...string)) {
-			for origin, rate := range f.CatchUpRates {
-				put(number(rate), string(origin))
-			}
-		}),
 	labelled(asCounter, "geo_pump_claims_total", "Large records of which the log got the claim only.", nil,
 		ofPump(func(s *geo.PumpStats) uint64 { return s.Claims })),
 	labelled(asCounter, "geo_claims_fetched_total", "Large records fetched from their owners in another region.", byOrigin,

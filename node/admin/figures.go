@@ -57,9 +57,6 @@ type Figures struct {
 	Unreadable, Quarantined int
 	// BackgroundRate is what clients allow to copies and repair, in bytes a second.
 	BackgroundRate uint64
-	// CatchUpRates are what is applied at most of what is late of other regions, in
-	// bytes a second.
-	CatchUpRates map[topology.Region]uint64
 	// Changes of membership.
 	Changes Changes
 	// Map of the regions, as this node knows it; its Map is nil where there is one.

@@ -37,7 +37,6 @@ type Outbox struct {
 	saving    bool
 	lastSave  time.Time
 	pending   uint64
-	minted    uint64 // since it was opened
 
 	wake chan struct{}
 }
@@ -105,7 +104,6 @@ func (o *Outbox) add(p hashring.Partition, event crdt.EventID, key, record []byt
 	}
 	o.mu.Lock()
 	o.pending++
-	o.minted++
 	// Of the key only the newest record is worth its room.
 	if i, ok := o.newest.at(key); ok {
 		o.freshSize -= len(o.fresh[i].record)
@@ -171,13 +169,6 @@ func (o *Outbox) Pending() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.pending
-}
-
-// Minted is how many dots were minted here since the node started.
-func (o *Outbox) Minted() uint64 {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.minted
 }
 
 // Rewind makes Peek start again behind the confirmed marks.

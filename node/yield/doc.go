@@ -1,6 +1,6 @@
 // Package yield decides how fast the background work of a node may go, so that
-// its clients do not feel it: copies to and from it, repair, what is given away, and
-// what crosses late between regions. It does not know what the work is, or what it is bounded by otherwise.
+// its clients do not feel it: copies to and from it, repair, and what is given
+// away. It does not know what the work is, or what it is bounded by otherwise.
 //
 // What clients feel is measured, not guessed: how long commits of their writes
 // take here, and how long other nodes take to answer for their reads. In every
@@ -16,8 +16,7 @@
 //	Y1  The rate is never below Floor, nor below a 64th of what the caller
 //	    allows (or what he allows, if that is less than Floor): whatever clients
 //	    do, background work ends.
-//	Y2  The rate is never above what the caller allows. One who must not fall behind
-//	    what others do (Follow) names a rate that it is never below, instead.
+//	Y2  The rate is never above what the caller allows.
 //	Y3  Nobody is held longer than Hold in a Cycle.
 //	Y4  A node without clients, or with too few to measure, holds nothing and
 //	    reaches what the caller allows within seconds.

@@ -67,28 +67,6 @@ func (p *Pacer) Delay(n int, allowed uint64, most time.Duration) time.Duration {
 	return min(wait, most)
 }
 
-// Follow waits until n bytes may be done, at the level of now or at least at least a
-// second, which both are asked for again and again: for work that must not fall
-// behind, whatever clients feel. The only error is that of ctx.
-func (p *Pacer) Follow(ctx context.Context, n int, least func() uint64) error {
-	bill, wait := p.charge(n, max(p.Governor.Level(), least()))
-	for wait > 0 {
-		if !pause.For(ctx, min(wait, slice)) {
-			return ctx.Err()
-		}
-		wait = p.left(bill, max(p.Governor.Level(), least()))
-	}
-	return ctx.Err()
-}
-
-// After charges n bytes that were done, and returns how long it takes until more may
-// follow, at the level of now or at least at least a second: for who cannot wait
-// himself.
-func (p *Pacer) After(n int, least uint64) time.Duration {
-	_, wait := p.charge(n, max(p.Governor.Level(), least))
-	return wait
-}
-
 // charge makes out a bill for n bytes, and tells how long it takes to be paid.
 func (p *Pacer) charge(n int, rate uint64) (bill float64, wait time.Duration) {
 	p.Governor.did(n)
