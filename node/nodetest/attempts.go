@@ -51,7 +51,7 @@ func (c *client) attempts(ctx context.Context, node *coord.Coordinator, p coord.
 		var e *coord.Error
 		failed := errors.As(last.err, &e)
 		c.w.hist.tried(wr, c.story(&p, last))
-		if failed && e.MaybeDuplicate {
+		if failed && (e.MaybeDuplicate || e.Applied != nil && e.Applied.MaybeDuplicate) {
 			c.w.hist.heard(wr, coord.PutResult{MaybeDuplicate: true})
 		}
 		if last.err == nil || failed && e.Outcome != coord.Unknown || p.RequestID.IsZero() || n == 2 || ctx.Err() != nil {

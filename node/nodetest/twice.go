@@ -14,7 +14,9 @@ import (
 // receiver refused or forgot in a crash, and somebody else has then. So a copy is delivered only of
 // a write with an id, and after the first one was answered as done. A copy that did
 // not find that out is not answered: that it was not applied is true of the copy,
-// and its sender, who knows of one write only, would take it for that.
+// and its sender, who knows of one write only, would take it for that. Nor is one
+// whose first copy was minted in doubt and says so: the second finds what the first
+// made, and does not know of the doubt.
 
 // twice are the forwarded writes that a node has got, by the address of the body,
 // which all copies share.
@@ -27,6 +29,7 @@ type forwarded struct {
 	named    bool
 	answered bool
 	done     bool // as far as it is answered
+	doubted  bool // done, and perhaps twice
 	waiting  []func()
 }
 
@@ -37,7 +40,7 @@ func (t *twice) meet(req *peer.Request, reply peer.Done) (peer.Done, func(func()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if f := t.seen[body]; f != nil {
-		return ofCopy(reply), func(carryOut func()) { t.after(f, carryOut) }
+		return t.ofCopy(f, reply), func(carryOut func()) { t.after(f, carryOut) }
 	}
 	m, err := wire.DecodeForward(req.Body)
 	if req.Verb == peer.VerbHomePut {
@@ -57,17 +60,23 @@ func (t *twice) meet(req *peer.Request, reply peer.Done) (peer.Done, func(func()
 }
 
 // ofCopy is how a copy is answered.
-func ofCopy(reply peer.Done) peer.Done {
+func (t *twice) ofCopy(f *forwarded, reply peer.Done) peer.Done {
 	return func(b []byte, err error) {
-		if err == nil && isDone(b) {
+		t.mu.Lock()
+		doubted := f.doubted
+		t.mu.Unlock()
+		if done, _ := isDone(b); err == nil && done && !doubted {
 			reply(b, nil)
 		}
 	}
 }
 
-func isDone(b []byte) bool {
+// isDone reports whether an answer says that the write was carried out, and that it
+// may have been twice.
+func isDone(b []byte) (done, doubted bool) {
 	m, err := wire.DecodeForwarded(b)
-	return err == nil && m.Failed == nil
+	done = err == nil && m.Failed == nil
+	return done, done && m.Done.MaybeDuplicate
 }
 
 // after carries a copy out if, and when, the first one is done.
@@ -86,7 +95,9 @@ func (t *twice) after(f *forwarded, carryOut func()) {
 func (t *twice) answer(f *forwarded, b []byte, err error) {
 	t.mu.Lock()
 	f.answered = true
-	f.done = err == nil && isDone(b)
+	if err == nil {
+		f.done, f.doubted = isDone(b)
+	}
 	waiting := f.waiting
 	f.waiting = nil
 	if !f.done {
