@@ -129,7 +129,7 @@ func (r *rehearsal) serves(region string, at time.Time) {
 	l := r.loads[region]
 	now := time.Now()
 	if failed := l.t.Tally.FailedBetween(at, now); len(failed) > 0 {
-		r.t.Errorf("region %s: operations failed after the time to recover in: %v", region, failed)
+		r.t.Errorf("region %s: operations failed after the time to recover in: %v\n%s", region, failed, strings.Join(l.t.Tally.Told(at, now), "\n"))
 	}
 	before := l.t.Tally.OK()
 	if err := r.eventually(5*time.Second, func(context.Context) error {

@@ -127,7 +127,7 @@ func (c *roamer) step(ctx context.Context) {
 		err = c.change(ctx, kv, &op, c.held[key])
 	}
 	if err != nil {
-		c.r.Tally.note(began, named(err))
+		c.r.Tally.note(began, named(err), err)
 		return
 	}
 	c.r.Tally.ok.Add(1)

@@ -280,7 +280,11 @@ type Tally struct {
 type failure struct {
 	began  time.Time
 	reason string
+	err    error // of the first failures of each reason, for who looks into them
 }
+
+// toldErrors is of how many failures of each reason the errors are kept.
+const toldErrors = 100
 
 func (t *Tally) write(began time.Time, o history.Outcome, err error) {
 	if o == history.Acked {
@@ -298,9 +302,9 @@ func (t *Tally) read(began time.Time, err error) {
 	t.fail(began, err)
 }
 
-func (t *Tally) fail(began time.Time, err error) { t.note(began, reasonOf(err)) }
+func (t *Tally) fail(began time.Time, err error) { t.note(began, reasonOf(err), err) }
 
-func (t *Tally) note(began time.Time, reason string) {
+func (t *Tally) note(began time.Time, reason string, err error) {
 	t.failed.Add(1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -308,7 +312,10 @@ func (t *Tally) note(began time.Time, reason string) {
 		t.reasons = map[string]int{}
 	}
 	t.reasons[reason]++
-	t.failures = append(t.failures, failure{began, reason})
+	if t.reasons[reason] > toldErrors {
+		err = nil
+	}
+	t.failures = append(t.failures, failure{began, reason, err})
 }
 
 // OK counts the operations that succeeded, Failed the others.
@@ -335,6 +342,21 @@ func (t *Tally) FailedBetween(from, to time.Time) map[string]int {
 	for _, f := range t.failures {
 		if f.began.After(from) && f.began.Before(to) {
 			out[f.reason]++
+		}
+	}
+	return out
+}
+
+// Told is when the first few operations of a span of time began that failed, and what
+// their clients were told.
+func (t *Tally) Told(from, to time.Time) (out []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	told := map[string]int{}
+	for _, f := range t.failures {
+		if f.err != nil && f.began.After(from) && f.began.Before(to) && told[f.reason] < 3 {
+			told[f.reason]++
+			out = append(out, fmt.Sprintf("%s: %v", f.began.UTC().Format("15:04:05.000"), f.err))
 		}
 	}
 	return out
