@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
@@ -160,11 +159,11 @@ func bucketInfo(b *atollv1.Bucket) BucketInfo {
 // bucketProto refuses what the wire cannot say.
 func bucketProto(i BucketInfo) (*atollv1.Bucket, *Error) {
 	for _, n := range []struct {
-		field string
-		seen  int
-	}{{"warn_siblings", i.WarnSiblings}, {"max_siblings", i.MaxSiblings}, {"max_value", i.MaxValue}} {
-		if n.seen < 0 || int64(n.seen) > math.MaxUint32 {
-			return nil, invalid(n.field, ">= 0", fmt.Sprint(n.seen), n.field+" is out of range")
+		field      string
+		seen, most int
+	}{{"warn_siblings", i.WarnSiblings, mostSiblings}, {"max_siblings", i.MaxSiblings, mostSiblings}, {"max_value", i.MaxValue, maxValue}} {
+		if n.seen < 0 || n.seen > n.most {
+			return nil, invalid(n.field, fmt.Sprintf("0..%d", n.most), fmt.Sprint(n.seen), n.field+" is out of range")
 		}
 	}
 	switch {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -13,9 +14,12 @@ import (
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
-// maxValue is what no bucket allows to exceed; a bucket's own limit, 1 MiB by
-// default, the node knows.
-const maxValue = 8 << 20
+// maxValue and mostSiblings are what no bucket allows to exceed; a bucket's own
+// limits, 1 MiB by default, the node knows.
+const (
+	maxValue     = 8 << 20
+	mostSiblings = 256
+)
 
 // Client reads and writes the keys of one bucket. It is safe for concurrent
 // use.
@@ -48,7 +52,7 @@ func Open(ctx context.Context, target string, opts ...Option) (*Client, error) {
 		return nil, e
 	}
 	if err := c.cluster.addSeeds(target); err != nil {
-		e := invalid("target", "host:port,host:port", strconv.Itoa(len(target))+" bytes", "bad target")
+		e := invalid("target", "host:port,host:port", strconv.Quote(target), "bad target")
 		e.cause = err
 		return fail(e)
 	}
@@ -58,7 +62,7 @@ func Open(ctx context.Context, target string, opts ...Option) (*Client, error) {
 	}
 	if err != nil {
 		e := fromStatus(err, false, false)
-		e.cause = err
+		e.Detail, e.cause = "no node tells the topology", err
 		return fail(e)
 	}
 	c.cluster.wg.Go(c.cluster.sweepAll)
@@ -178,12 +182,12 @@ func (c *Client) checkWrite(key string, cfg *writeConfig) *Error {
 		return e
 	}
 	if cfg.after.omitted {
-		return invalid("after", "8192 bytes", "more", "too much was seen of this key for its context to be handed out: write with Overwrite")
+		return invalid("after", "8192 bytes", "more", "too much was seen of this key for its context to be handed out: read it again, and if that gives none either, write with Overwrite")
 	}
 	if cfg.ttl < 0 {
 		return invalid("ttl", ">= 0", cfg.ttl.String(), "time to live is negative")
 	}
-	return cfg.cond.check(cfg)
+	return cmp.Or(checkCount("w", cfg.w), checkCount("regions", cfg.regions), cfg.cond.check(cfg))
 }
 
 // Get reads a key. A key without a value is ErrNotFound; the Object then still

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -126,6 +127,10 @@ func (c *cluster) addSeeds(target string) error {
 		addr = strings.TrimSpace(addr)
 		if addr == "" {
 			continue
+		}
+		// gRPC would take a default port; a URL of its own (dns:///...) is its to judge.
+		if _, port, err := net.SplitHostPort(addr); (err != nil || port == "") && !strings.Contains(addr, ":///") {
+			return fmt.Errorf("%q is not host:port", addr)
 		}
 		n, err := c.nodeAt(addr)
 		if err != nil {

@@ -162,7 +162,7 @@ func TestReturnWaits(t *testing.T) {
 	if g := after(0); g != "[eu]" {
 		t.Fatal(g)
 	}
-	f.better = ""
+	clear(f.better)
 	if g := after(0); g != "[eu]" {
 		t.Fatal("it is served no more, and waits:", g)
 	}
@@ -177,5 +177,43 @@ func TestReturnWaits(t *testing.T) {
 	}
 	if rest := f.rest("us", now); rest != refreshEvery {
 		t.Error("it asks for ever:", rest)
+	}
+}
+
+// TestEachRegionWaits: how long a region has been there does not depend on those that
+// come before it in the order, and one that did not answer waits anew.
+func TestEachRegionWaits(t *testing.T) {
+	cfg := newConfig([]Option{Region("eu"), Fallback("us", "ap")})
+	f := newFollower(&cfg)
+	f.opened = true
+	set := func(version uint64, eu, us string) {
+		f.known.Store(f.known.Load().join(&directory{version: version, places: []place{{name: "eu", state: eu}, {name: "us", state: us}, {name: "ap", state: "ACTIVE"}}}))
+	}
+	now := time.Unix(0, 0)
+	after := func(d time.Duration) string {
+		now = now.Add(d)
+		return fmt.Sprint(f.goals("ap", now))
+	}
+	set(1, "ACTIVE", "FENCED")
+	after(0)
+	if g := after(returnAfter * 3 / 2); g != "[eu]" {
+		t.Fatal(g)
+	}
+	set(2, "ACTIVE", "ACTIVE")
+	if g := after(0); g != "[eu]" {
+		t.Fatal("us is there since a moment ago:", g)
+	}
+	if g := after(returnAfter * 3 / 2); g != "[eu us]" {
+		t.Fatal(g)
+	}
+	delete(f.better, "eu") // it does not answer
+	if g := after(0); g != "[us]" {
+		t.Fatal("the best, which does not answer, keeps it from the second best:", g)
+	}
+	if g := after(returnAfter - time.Millisecond); g != "[us]" {
+		t.Fatal(g)
+	}
+	if g := after(returnAfter/2 + time.Millisecond); g != "[eu us]" {
+		t.Fatal(g)
 	}
 }

@@ -274,7 +274,9 @@ func (e *Error) Error() string {
 	if e.Node != "" {
 		fmt.Fprintf(&b, " at %s", e.Node)
 	}
-	b.WriteString(": ")
+	if b.Len() > 0 {
+		b.WriteString(": ")
+	}
 	if e.Detail != "" {
 		b.WriteString(e.Detail)
 	} else {
@@ -355,6 +357,9 @@ func fromStatus(err error, write, sent bool) *Error {
 	switch e.Code {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
 		e.Reason = reasonRefused
+		if strings.HasPrefix(e.Detail, "unknown service") {
+			e.Detail += ": is this the address for clients (listen.client)?"
+		}
 		return e
 	case codes.DeadlineExceeded:
 		e.Reason = "DEADLINE"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -89,16 +90,17 @@ type follower struct {
 	home  string        // "" while nobody has told; guarded by mu
 	moved chan struct{} // closed when the client has gone to another region; guarded by mu
 
-	opened bool      // it has been somewhere
-	better string    // where it would go if it had been so for long enough, "" for nowhere
-	since  time.Time // when better was seen first
-	wait   time.Duration
+	opened bool // it has been somewhere
+	// better is where it would rather work, and from when on it goes there: each of
+	// those regions has to be ACTIVE, and to answer, for some time.
+	better map[string]time.Time
 	asked  int // in a row, for a newer map
 }
 
 func newFollower(cfg *config) *follower {
 	return &follower{
 		pin: cfg.pin, fallback: cfg.fallback, after: cfg.returnAfter, tell: cfg.onRegion, home: cfg.region, moved: make(chan struct{}),
+		better: map[string]time.Time{},
 	}
 }
 
@@ -169,7 +171,7 @@ func (f *follower) announce(from, to string) {
 	close(f.moved)
 	f.moved = make(chan struct{})
 	f.mu.Unlock()
-	f.better = ""
+	clear(f.better)
 	if f.tell != nil && f.opened {
 		d := f.known.Load()
 		f.tell(RegionChange{From: from, To: to, Version: d.number(), State: d.state(from)})
@@ -194,25 +196,27 @@ func (f *follower) goals(here string, now time.Time) []string {
 	}
 	d := f.known.Load()
 	goals := d.better(f.order(), here)
-	switch {
-	case len(goals) == 0:
-		f.better = ""
-	case !f.opened || d.state(here) != stateActive:
-	case f.better != goals[0]:
-		// It is served well: what is better has to be so for some time.
-		f.better, f.since, f.wait = goals[0], now, f.after+rand.N(f.after/2+1)
-		return nil
-	case now.Sub(f.since) < f.wait:
-		return nil
+	if !f.opened || d.state(here) != stateActive {
+		return goals
 	}
-	return goals
+	// It is served well: what is better has to be so for some time. One that does not
+	// answer keeps it from none of the others.
+	maps.DeleteFunc(f.better, func(region string, _ time.Time) bool { return !slices.Contains(goals, region) })
+	return slices.DeleteFunc(goals, func(region string) bool {
+		due, seen := f.better[region]
+		if !seen {
+			due = now.Add(f.after + rand.N(f.after/2+1))
+			f.better[region] = due
+		}
+		return !seen || now.Before(due)
+	})
 }
 
 // rest is how long the map may wait, without a kick.
 func (f *follower) rest(here string, now time.Time) time.Duration {
 	rest := refreshEvery
-	if f.better != "" {
-		rest = min(rest, max(f.since.Add(f.wait).Sub(now), mapBeat))
+	for _, due := range f.better {
+		rest = min(rest, max(due.Sub(now), mapBeat))
 	}
 	if f.known.Load().number() < f.heard.Load() || !f.pin && !f.serves(here) {
 		if f.asked++; f.asked <= mapPatience {
@@ -252,7 +256,7 @@ func (c *cluster) placed() *Error {
 		if i > 0 {
 			field = "fallback"
 		}
-		return invalid(field, strings.Join(d.all(nil), ","), name, "there is no such region")
+		return invalid(field, strings.Join(d.all([]string{here}), ","), name, "there is no such region")
 	}
 	if order := c.follow.order(); !slices.Contains(order, here) {
 		return &Error{Reason: "UNAVAILABLE", Code: codes.Unavailable, Detail: "no node of region " + strings.Join(order, " or ") + " can be reached"}
@@ -275,7 +279,7 @@ func (c *cluster) settle(ctx context.Context) error {
 		tried[goal] = true
 		t, err := c.askRegion(ctx, goal)
 		if err != nil {
-			c.follow.better = "" // it has to be there for as long again
+			delete(c.follow.better, goal) // it has to be there for as long again
 			last = fmt.Errorf("go to region %s: %w", goal, err)
 			continue
 		}

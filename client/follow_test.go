@@ -170,6 +170,74 @@ func TestLostRegion(t *testing.T) {
 	}
 }
 
+// TestSecondBest: a region that the map has ACTIVE and of which no node answers keeps
+// the client from none of those behind it, whether it has to go or may.
+func TestSecondBest(t *testing.T) {
+	w, c, m := world(t)
+	putIn(t, c)
+	w.Region("us").Close()
+	w.Set("eu", regionmap.Fenced)
+	if r := putIn(t, c); r != "ap" {
+		t.Fatal(r)
+	}
+	m.next(t)
+	for _, n := range w.Region("us").Nodes {
+		n.Restart(t)
+	}
+	w.Region("eu").Close()
+	w.Set("eu", regionmap.Rejoining)
+	w.Set("eu", regionmap.Active)
+	if got := m.next(t); got.To != "us" || got.State != "ACTIVE" {
+		t.Fatalf("%+v", got)
+	}
+	if r := putIn(t, c); r != "us" {
+		t.Fatal(r)
+	}
+}
+
+// TestNewsComeLate: while one node of the region that is left does not know yet that it
+// is, none of the region to go to knows that, and half of that one is down, nothing
+// that a client does fails.
+func TestNewsComeLate(t *testing.T) {
+	w, c, m := world(t)
+	putIn(t, c)
+	w.Region("us").Nodes[0].Kill()
+	w.Region("us").Nodes[1].HoldMap()
+	w.Region("eu").Nodes[1].HoldMap()
+	ctx, stop := context.WithCancel(testContext(t))
+	var wg sync.WaitGroup
+	for i := range 8 {
+		key := fmt.Sprint("key", i)
+		value := make([]byte, 10+i/6*(100<<10)) // some by calls of their own
+		wg.Go(func() {
+			var v client.Version
+			for ctx.Err() == nil {
+				var err error
+				if v, err = c.Put(t.Context(), key, value, client.After(v)); err == nil {
+					_, err = c.Get(t.Context(), key)
+				}
+				if err != nil {
+					t.Errorf("%s: %v", key, err)
+				}
+			}
+		})
+	}
+	w.Set("eu", regionmap.Draining)
+	w.Set("eu", regionmap.Fenced)
+	if got := m.next(t); got.To != "us" || got.Version != 2 {
+		t.Errorf("%+v", got)
+	}
+	putIn(t, c)
+	stop()
+	wg.Wait()
+	// The news come in the end: it stays where it is.
+	w.Region("us").Nodes[1].LearnMap()
+	w.Region("eu").Nodes[1].LearnMap()
+	if r := putIn(t, c); r != "us" || len(m) > 0 {
+		t.Error(r, len(m))
+	}
+}
+
 // TestRetriedElsewhere: a write whose outcome was unknown in one region says in the
 // next one where it was tried, and is the same request. It is answered there after
 // the client has gone: what is under way is not cut off.

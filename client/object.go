@@ -2,7 +2,7 @@ package client
 
 import (
 	"encoding/base64"
-	"errors"
+	"fmt"
 	"time"
 
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
@@ -61,6 +61,10 @@ type Sibling struct {
 	Region string
 	// Expires is when the value will read as deleted; zero for never.
 	Expires time.Time
+	// Equals are other versions, written at the same time, with the same value; this
+	// one stands for them. What is written after the Object's Version replaces them
+	// all. IfVersion of one holds only while no other is beside it.
+	Equals []VersionID
 }
 
 // later orders siblings by stamp, then version.
@@ -95,7 +99,7 @@ func (v Version) String() string { return base64.RawURLEncoding.EncodeToString([
 func (c *Client) ParseVersion(key, s string) (Version, error) {
 	b, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {
-		return Version{}, errors.Join(ErrBadVersion, err)
+		return Version{}, fmt.Errorf("%w: %w", ErrBadVersion, err)
 	}
 	return Version{bucket: c.bucket, key: key, context: string(b)}, nil
 }
@@ -126,6 +130,9 @@ func sibling(s *atollv1.Sibling) Sibling {
 		Stamp:   s.GetStamp(),
 		Time:    time.UnixMilli(int64(s.GetStamp() >> 16)),
 		Region:  s.GetRegion(),
+	}
+	for _, e := range s.GetEquals() {
+		t.Equals = append(t.Equals, VersionID{Actor: e.GetActor(), N: e.GetN()})
 	}
 	if t.Omitted {
 		t.Size = int(s.GetValueSize())

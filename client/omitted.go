@@ -46,7 +46,7 @@ func (c *Client) getVersion(ctx context.Context, key string, id VersionID, level
 	o := callOp("get version", key, false, atollv1.KV_GetVersion_FullMethodName, &atollv1.GetVersionRequest{
 		Bucket: c.bucket, Key: []byte(key), Level: atollv1.Level(level), Version: &atollv1.Version{Actor: id.Actor, N: id.N},
 	}, res)
-	o.hash, o.level = c.hash(key), level
+	o.hash, o.keyless, o.level = c.hash(key), false, level
 	if err := c.ask(ctx, o); err != nil {
 		return Sibling{}, err
 	}

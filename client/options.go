@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"math"
 	"time"
 
 	"google.golang.org/grpc"
@@ -53,17 +54,35 @@ func (l Level) applyUpdate(r *readConfig, w *writeConfig) { r.level, w.level = l
 // ReadCount is R's option.
 type ReadCount uint32
 
-// R asks for exactly n owners to answer a read, whatever the level.
-func R(n int) ReadCount { return ReadCount(max(n, 0)) }
+// R asks for exactly n owners, 1 or more, to answer a read, whatever the level.
+func R(n int) ReadCount { return ReadCount(countOf(n)) }
 
 func (n ReadCount) applyRead(c *readConfig)                   { c.r = uint32(n) }
 func (n ReadCount) applyUpdate(r *readConfig, _ *writeConfig) { r.r = uint32(n) }
 
+// noCount is that of somebody who asked for none, or less, which is a mistake; 0 on
+// the wire means that nobody asked for a number.
+const noCount = math.MaxUint32
+
+func countOf(n int) uint32 {
+	if n < 1 {
+		return noCount
+	}
+	return uint32(min(int64(n), noCount-1))
+}
+
+func checkCount(field string, n uint32) *Error {
+	if n == noCount {
+		return invalid(field, "1 or more", "0 or less", "not a number of owners or regions")
+	}
+	return nil
+}
+
 // WriteCount is W's option.
 type WriteCount uint32
 
-// W asks for exactly n owners to have a write durably, whatever the level.
-func W(n int) WriteCount { return WriteCount(max(n, 0)) }
+// W asks for exactly n owners, 1 or more, to have a write durably, whatever the level.
+func W(n int) WriteCount { return WriteCount(countOf(n)) }
 
 func (n WriteCount) applyWrite(c *writeConfig)                 { c.w = uint32(n) }
 func (n WriteCount) applyUpdate(_ *readConfig, w *writeConfig) { w.w = uint32(n) }

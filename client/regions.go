@@ -7,10 +7,10 @@ import (
 // RegionCount is Regions' option.
 type RegionCount uint32
 
-// Regions asks for n regions to take part, the one that the client is connected
+// Regions asks for n regions, 1 or more, to take part, the one that the client is connected
 // to among them, whatever the level says of regions: each with as many owners as
 // the level, or R and W, say.
-func Regions(n int) RegionCount { return RegionCount(max(n, 0)) }
+func Regions(n int) RegionCount { return RegionCount(countOf(n)) }
 
 func (n RegionCount) applyRead(c *readConfig)   { c.regions = uint32(n) }
 func (n RegionCount) applyWrite(c *writeConfig) { c.regions = uint32(n) }

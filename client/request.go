@@ -98,7 +98,7 @@ func (c *Client) Outcome(ctx context.Context, key string, id RequestID) (WriteOu
 	res := &atollv1.GetOutcomeResponse{}
 	o := callOp("outcome", "", false, atollv1.KV_GetOutcome_FullMethodName,
 		&atollv1.GetOutcomeRequest{Bucket: c.bucket, Key: []byte(key), RequestId: id[:]}, res)
-	o.hash = c.hash(key)
+	o.hash, o.keyless = c.hash(key), false
 	if err := c.ask(ctx, o); err != nil {
 		return WriteOutcome{}, err
 	}
@@ -181,6 +181,13 @@ var decided = []string{"CONDITION_FAILED", "TOO_MANY_SIBLINGS"}
 // settle gives the last error of a run the outcome of the whole: an attempt that
 // was not applied says nothing of one before it.
 func (r *run) settle(err *Error) *Error {
+	if err.Reason == "DEADLINE" && r.lacks != nil { // what others said is more than that this one said nothing
+		lacks := *r.lacks
+		if lacks.cause = err.cause; lacks.cause == nil {
+			lacks.cause = context.DeadlineExceeded
+		}
+		err = &lacks
+	}
 	if r.doubt && err.Outcome == NotApplied && !slices.Contains(decided, err.Reason) {
 		err.Outcome, err.Reason = UnknownOutcome, "UNKNOWN_OUTCOME"
 		err.Detail += "; an earlier attempt may have been applied"

@@ -172,6 +172,14 @@ func TestResolverSeesDistinctValuesInOrder(t *testing.T) {
 		})); err != nil || seen != nil {
 		t.Errorf("%v, %q", err, seen)
 	}
+	// Equals are one sibling, which names the others.
+	obj, err := c.Get(ctx, "one")
+	if err != nil || len(obj.Siblings()) != 1 || len(obj.Siblings()[0].Equals) != 1 || obj.Siblings()[0].ID == obj.Siblings()[0].Equals[0] {
+		t.Errorf("%+v, %v", obj.Siblings(), err)
+	}
+	if _, err := c.Put(ctx, "one", []byte("b"), client.After(obj.Version())); err != nil || !slices.Equal(live(r, "one"), []string{"b"}) {
+		t.Errorf("%q, %v", live(r, "one"), err)
+	}
 	// The call's resolver comes before the client's, nil included.
 	c2 := connect(t, r, client.OnSiblings(client.LastWriterWins()), client.WithWriteBack(client.WriteBackNever))
 	if _, err := c2.Get(ctx, "k"); err != nil {

@@ -56,9 +56,11 @@ type op struct {
 	call  atollv1.StreamCall // its Op; never changed once made
 	hash  uint64
 	write bool
-	alone bool // by a call of its own, not on the stream
-	size  int
-	level Level
+	// keyless: hash says where to begin to ask, and is no key's.
+	keyless bool
+	alone   bool // by a call of its own, not on the stream
+	size    int
+	level   Level
 	// carried is what it takes along of its session.
 	carried carried
 	rpc     *rpc // in place of call; alone
@@ -80,6 +82,7 @@ type run struct {
 	againIn  string
 	twice    bool // a retry may have been a second event
 	hedge    time.Duration
+	lacks    *Error // the last answer that said what was waited for in vain
 	tried    []*node
 	tries3   [maxTries]*node // backing of tried
 
@@ -199,7 +202,9 @@ func (r *run) next(ctx context.Context, c *cluster, b *budget, err *Error) (paus
 		return 0, r.tries < maxTries
 	}
 	switch err.Reason {
-	case "UNAVAILABLE", "STOPPING", "CLOCK_SKEW", "OVERLOADED", "SESSION_BEHIND", "CONTEXT_AHEAD", "STALE":
+	case "UNAVAILABLE", "STOPPING", "CLOCK_SKEW", "OVERLOADED":
+	case "SESSION_BEHIND", "CONTEXT_AHEAD", "STALE":
+		r.lacks = err
 	case "DEADLINE":
 		if r.op.write && !r.op.repeats {
 			return 0, false
@@ -295,6 +300,9 @@ func (c *Client) complete(err *Error, o *op, r *run) *Error {
 		}
 	}
 	err.Op, err.KeyHash, err.Level = o.name, o.hash, o.level
+	if o.keyless {
+		err.KeyHash = 0
+	}
 	if v := c.cluster.view.Load(); v != nil {
 		err.Region = v.region
 	}

@@ -14,10 +14,11 @@ type rpc struct {
 	req, res proto.Message
 }
 
-// callOp is an op that is one call; its answer is in res afterwards.
-func callOp(name, key string, write bool, method string, req, res proto.Message) *op {
+// callOp is an op that is one call; its answer is in res afterwards. hint makes it go
+// to the same nodes each time.
+func callOp(name, hint string, write bool, method string, req, res proto.Message) *op {
 	return &op{
-		name: name, hash: hashring.KeyHash([]byte(key)), write: write, alone: true,
+		name: name, hash: hashring.KeyHash([]byte(hint)), keyless: true, write: write, alone: true,
 		size: 64 + proto.Size(req), rpc: &rpc{method, req, res},
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -41,7 +41,7 @@ func (c *Client) SessionFrom(token string) (*Client, error) {
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(ErrBadSession, err)
+		return nil, fmt.Errorf("%w: %w", ErrBadSession, err)
 	}
 	return other, nil
 }

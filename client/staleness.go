@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"time"
 
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
@@ -57,5 +58,5 @@ func (cfg *readConfig) bounded() *Error {
 	if o := cfg.staleness; o != (StalenessOption{}) && o.bound <= 0 {
 		return invalid("max_staleness_ms", "> 0", o.bound.String(), "the bound of staleness has to be positive")
 	}
-	return nil
+	return cmp.Or(checkCount("r", cfg.r), checkCount("regions", cfg.regions))
 }

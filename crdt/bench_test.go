@@ -98,6 +98,33 @@ func BenchmarkContext(b *testing.B) {
 	})
 }
 
+// BenchmarkAfter is of the context of an answer: to who has read what is there, to
+// who has not, and to who goes on from his own answers beside another one.
+func BenchmarkAfter(b *testing.B) {
+	two, _ := benchRecords()
+	var rivals Record
+	var last [2]Context
+	a := MakeActor(100, 1)
+	for n := uint64(1); n <= 16; n++ {
+		v := Version{Dot: Dot{a, 10 * n}, Stamp: hlc.Stamp(n), Past: last[n%2].Seen}
+		last[n%2] = last[n%2].After(rivals, &v)
+		rivals = Write(rivals, v.Past, v)
+	}
+	for _, c := range []struct {
+		name  string
+		local Record
+		seen  Context
+	}{{"read", two, two.Context()}, {"blind", two, Context{}}, {"rival", rivals, last[1]}} {
+		v := Version{Dot: Dot{a, 1<<33 + 9}, Stamp: 1 << 40, Past: c.seen.Seen}
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				c.seen.After(c.local, &v)
+			}
+		})
+	}
+}
+
 func BenchmarkClock(b *testing.B) {
 	mine, theirs := &Clock{}, &Clock{}
 	for a := range Actor(6) {

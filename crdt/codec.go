@@ -22,17 +22,21 @@ import (
 //	  uvarint   index of the dot's actor
 //	  uvarint   n
 //	  8 bytes   stamp, big-endian
-//	  1 byte    flags: 1 dead, 2 has expiry, 4 has meta, 8 has holes in its past
+//	  1 byte    flags: 1 dead, 2 has expiry, 4 has meta, 16 has holes in its past
 //	  uvarint   expiry in milliseconds, if flagged
 //	  uvarint   length of meta, and meta, if flagged
 //	  uvarint   number of past entries, then ascending by actor:
 //	    uvarint   index of the actor
 //	    uvarint   the counter; for the dot's own actor n minus the counter
-//	    uvarint   number of holes, if flagged, then ascending the difference of
-//	              each to the one before (the first: to 0), as uvarints
+//	    uvarint   number of holes, if flagged, then ascending each hole:
+//	      uvarint   its first counter less the last one of the hole before (the
+//	                first: less 0)
+//	      uvarint   its last counter less its first
 //	  uvarint   length of the value, and the value, unless dead
 //	4 bytes   CRC-32C, big-endian, over the key hash (8 bytes, big-endian) and
 //	          all of the above
+//
+// Flag 8 was that of holes of one counter each, and is refused.
 //
 // All uvarints are minimal, counters at most MaxN. Only actors that occur are
 // listed. The checksum binds the record to its key without storing the hash.
@@ -47,7 +51,7 @@ const (
 	flagDead   = 1
 	flagExpiry = 2
 	flagMeta   = 4
-	flagHoles  = 8
+	flagHoles  = 16
 )
 
 // ErrCorrupt says that bytes are not an encoding that this package wrote for
@@ -93,7 +97,7 @@ func AppendRecord(dst []byte, keyHash uint64, r Record) []byte {
 			dst = append(dst, v.Meta...)
 		}
 		dst = binary.AppendUvarint(dst, uint64(len(v.Past)))
-		holes := v.Past.hasHoles()
+		holes := v.Past.Ranges() > 0
 		for _, e := range v.Past {
 			dst = binary.AppendUvarint(dst, index(e.Actor))
 			if e.Actor == v.Dot.Actor {
@@ -113,28 +117,34 @@ func AppendRecord(dst []byte, keyHash uint64, r Record) []byte {
 	return binary.BigEndian.AppendUint32(dst, checksum(keyHash, dst[start:]))
 }
 
-func appendHoles(dst []byte, holes []uint64) []byte {
+func appendHoles(dst []byte, holes []Span) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(holes)))
 	var last uint64
 	for _, h := range holes {
-		dst = binary.AppendUvarint(dst, h-last)
-		last = h
+		dst = binary.AppendUvarint(dst, h.Lo-last)
+		dst = binary.AppendUvarint(dst, h.Hi-h.Lo)
+		last = h.Hi
 	}
 	return dst
 }
 
-func (d *decoder) holes() []uint64 {
-	n := d.count(1)
+// holes leaves it to valid whether they ascend, do not touch, and end below the
+// entry's counter. It checks what valid could not see any more: no sum overflows.
+func (d *decoder) holes() []Span {
+	n := d.count(2)
 	if n == 0 {
 		return nil
 	}
-	holes := make([]uint64, n)
+	holes := make([]Span, n)
 	var last uint64
 	for i := range holes {
-		diff := d.Uvarint()
-		d.Bad = d.Bad || diff == 0 || last+diff < last
-		last += diff
-		holes[i] = last
+		lo, length := d.Uvarint(), d.Uvarint()
+		d.Bad = d.Bad || lo > MaxN || length > MaxN
+		holes[i] = Span{last + lo, last + lo + length}
+		if last = holes[i].Hi; last > MaxN {
+			d.Bad = true
+			return nil
+		}
 	}
 	return holes
 }
@@ -150,7 +160,7 @@ func (v *Version) flags() byte {
 	if len(v.Meta) > 0 {
 		f |= flagMeta
 	}
-	if v.Past.hasHoles() {
+	if v.Past.Ranges() > 0 {
 		f |= flagHoles
 	}
 	return f
@@ -268,7 +278,7 @@ func (d *decoder) version(v *Version, actor func() Actor) {
 		}
 		d.Bad = d.Bad || !v.Past.valid()
 	}
-	d.Bad = d.Bad || flags&flagHoles != 0 && !v.Past.hasHoles()
+	d.Bad = d.Bad || flags&flagHoles != 0 && v.Past.Ranges() == 0
 	if !v.Dead {
 		v.Value = d.Bytes(math.MaxInt)
 	}

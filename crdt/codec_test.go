@@ -82,6 +82,10 @@ func TestRecordStructureIsStrict(t *testing.T) {
 	if _, err := DecodeRecord(1, forge(1, good)); err != nil {
 		t.Fatal(err)
 	}
+	holes := cat(head, stamp, []byte{16, 1, 0, 1, 1, 2, 1, 1, 'x'})
+	if r, err := DecodeRecord(1, forge(1, holes)); err != nil || !r.Versions[0].Past.Equal(VV{{65, 4, []Span{{2, 3}}}}) {
+		t.Fatal(r, err)
+	}
 	for name, body := range map[string][]byte{
 		"unknown format":           cat([]byte{2}, good[1:]),
 		"trailing byte":            cat(good, []byte{0}),
@@ -92,7 +96,15 @@ func TestRecordStructureIsStrict(t *testing.T) {
 		"counter zero":             cat([]byte{1, 1, 65, 1, 0, 0}, stamp, []byte{0, 0, 1, 'x'}),
 		"counter beyond MaxN":      cat([]byte{1, 1, 65, 1, 0}, binary.AppendUvarint(nil, MaxN+1), stamp, []byte{0, 0, 1, 'x'}),
 		"counter not minimal":      cat([]byte{1, 1, 65, 1, 0, 0x85, 0}, stamp, []byte{0, 0, 1, 'x'}),
-		"unknown flag":             cat(head, stamp, []byte{8, 0, 1, 'x'}),
+		"flagged without holes":    cat(head, stamp, []byte{16, 1, 0, 1, 0, 1, 'x'}),
+		"hole at zero":             cat(head, stamp, []byte{16, 1, 0, 1, 1, 0, 0, 1, 'x'}),
+		"hole reaches the counter": cat(head, stamp, []byte{16, 1, 0, 1, 1, 1, 3, 1, 'x'}),
+		"holes touch":              cat(head, stamp, []byte{16, 1, 0, 1, 2, 1, 0, 1, 0, 1, 'x'}),
+		"holes overlap":            cat(head, stamp, []byte{16, 1, 0, 1, 2, 1, 0, 0, 0, 1, 'x'}),
+		"hole wraps around":        cat(head, stamp, []byte{16, 1, 0, 1, 1, 1}, binary.AppendUvarint(nil, 1<<64-1), []byte{1, 'x'}),
+		"huge number of holes":     cat(head, stamp, []byte{16, 1, 0, 1, 0xff, 0xff, 0x7f, 1, 0, 1, 'x'}),
+		"holes of old":             cat(head, stamp, []byte{8, 1, 0, 1, 1, 1, 1, 'x'}),
+		"unknown flag":             cat(head, stamp, []byte{32, 0, 1, 'x'}),
 		"flagged expiry of zero":   cat(head, stamp, []byte{2, 0, 0, 1, 'x'}),
 		"flagged meta is empty":    cat(head, stamp, []byte{4, 0, 0, 1, 'x'}),
 		"dead with a value":        cat(head, stamp, []byte{1, 0, 1, 'x'}),

@@ -18,7 +18,10 @@
 //	C3  A version is dropped only because another version of the same record
 //	    has its dot in its past. Absence is never knowledge.
 //	C4  A past is what the writer had seen for this key, closed under the
-//	    pasts of what it had seen; it never holds its own version's dot.
+//	    pasts of what it had seen, and nothing of this key besides but what was
+//	    replaced at all owners; it never holds its own version's dot.
 //	C5  Equal records have equal bytes.
-//	C6  A clock says what was delivered; it never decides what a value is.
+//	C6  A record that holds a version covers all earlier events of that one's
+//	    actor on this key, less what was collected or kept back as late.
+//	C7  A clock says what was delivered; it never decides what a value is.
 package crdt

@@ -47,6 +47,13 @@ var goldenRecords = []struct {
 		{Dot: Dot{goldenB, 4}, Stamp: 11, Dead: true, Past: VV{{Actor: goldenA, N: 7}, {Actor: goldenB, N: 3}}},
 		{Dot: Dot{goldenC, MaxN}, Stamp: 1<<64 - 1, Value: []byte("c"), Past: VV{{Actor: goldenA, N: 5}}},
 	}}},
+	{"past with holes", 1, Record{[]Version{
+		{Dot: Dot{goldenA, 1 << 33}, Stamp: 12, Value: []byte("d"), Past: VV{
+			{Actor: goldenA, N: 1<<33 - 1, Holes: []Span{{1, 1<<33 - 2}}},
+			{Actor: goldenB, N: 20, Holes: []Span{{2, 2}, {4, 9}, {19, 19}}},
+			{Actor: goldenC, N: 3},
+		}},
+	}}},
 }
 
 func goldenClocks() map[string]*Clock {
@@ -66,6 +73,7 @@ var goldenContexts = []struct {
 	{"nothing seen", Context{}},
 	{"one actor", Context{Seen: VV{{Actor: goldenA, N: 17}}, Stamp: hlc.FromMillis(1_700_000_000_000)}},
 	{"three actors", Context{Seen: VV{{Actor: goldenA, N: 1}, {Actor: goldenB, N: 1 << 33}, {Actor: goldenC, N: 5}}, Stamp: 1<<64 - 1}},
+	{"holes", Context{Seen: VV{{Actor: goldenA, N: 1 << 33, Holes: []Span{{1, 1<<33 - 1}}}, {Actor: goldenB, N: 20, Holes: []Span{{2, 2}, {4, 9}, {19, 19}}}}, Stamp: 7}},
 }
 
 func TestGolden(t *testing.T) {

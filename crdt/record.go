@@ -100,23 +100,48 @@ func (r Record) Context() Context {
 	return c
 }
 
-// After returns the context that the answer to a write may carry: what the
-// writer had seen, c, and its own version v, written on top of local.
+// After returns the context of the answer to a write: what its writer had seen,
+// c, and its own version v, written on top of local; and nothing of this key
+// besides, so that it may be used anywhere, whether or not what local holds has
+// got there.
 //
-// A live version of local that v's actor minted before v, and that c does not
-// cover, becomes a hole: the vector could not leave it out otherwise, and the
-// writer's next write would delete it unseen. Versions of that actor that are
-// no longer live in local need none: whatever replaced them is, and covers
-// them.
+// Local, the minter's, knows all earlier events of v's actor on this key: as a
+// version, or in a past. Above the highest of them that c has not seen all
+// counters are of other keys, or seen, or were collected. So these, which
+// nobody will ask about, are taken along with v, and the vector of a writer who
+// had seen what is here has no holes. Below it nothing is added to c.
 func (c Context) After(local Record, v *Version) Context {
-	var unseen []uint64
+	var seen Entry
+	if i, ok := c.Seen.find(v.Dot.Actor); ok {
+		seen = c.Seen[i]
+	}
+	unseen := uint64(0)
 	for i := range local.Versions {
-		d := local.Versions[i].Dot
-		if d.Actor == v.Dot.Actor && !c.Seen.Covers(d) {
-			unseen = append(unseen, d.N)
+		u := &local.Versions[i]
+		if d := u.Dot; d.Actor == v.Dot.Actor && d.N < v.Dot.N && !seen.covers(d.N) {
+			unseen = max(unseen, d.N)
+		}
+		if j, ok := u.Past.find(v.Dot.Actor); ok {
+			unseen = max(unseen, u.Past[j].highestBeyond(&seen, v.Dot.N))
 		}
 	}
-	return Context{Seen: c.Seen.With(v.Dot, unseen...), Stamp: v.Stamp}
+	return Context{Seen: c.Seen.WithAbove(v.Dot, unseen), Stamp: v.Stamp}
+}
+
+// Settled returns c with what the versions of local had replaced, of those that
+// all owners in all regions are known to have: that is replaced at all of them,
+// and nobody can take away any more of it. So a context needs not leave it out.
+// A writer who goes on from his own answers beside others, and never reads,
+// would have to name a range for each time that somebody came between.
+//
+// What is added is closed under pasts: somebody might have read just that.
+func (c Context) Settled(local Record, everywhere func(Dot) bool) Context {
+	for i := range local.Versions {
+		if u := &local.Versions[i]; everywhere(u.Dot) {
+			c.Seen = c.Seen.Join(u.Past)
+		}
+	}
+	return c
 }
 
 // Join returns the versions of a and b, less every version whose dot is in the

@@ -1,6 +1,7 @@
 package crdt
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -158,23 +159,74 @@ func TestContextCoversExactlyWhatWentIn(t *testing.T) {
 // Two clients that alternate through one minter, each with the context of its
 // own last answer, make as many siblings as there are clients: never more
 // (sibling explosion), and never fewer (the other's write silently replaced,
-// which is what happens if an answer's context has no holes).
+// which is what happens if an answer's context has no holes). There is a hole
+// for each time that the other one came between, until all owners are known to
+// have both versions.
 func TestSiblingsAreBoundedByWriters(t *testing.T) {
-	var rec Record
-	var ctx [2]Context
-	for n := uint64(1); n <= 2000; n++ {
-		c := &ctx[n%2]
-		d := Dot{MakeActor(1, 1), n}
-		v := Version{Dot: d, Stamp: max(c.Stamp, rec.MaxStamp()) + 1}
-		old := rec
-		rec = Write(rec, c.Seen, v)
-		*c = c.After(old, &v)
-		if want := min(int(n), 2); len(rec.Versions) != want {
-			t.Fatalf("%d siblings after %d writes of two clients, want %d", len(rec.Versions), n, want)
+	for _, settles := range []uint64{1, 11, 1 << 20} {
+		var rec Record
+		var ctx [2]Context
+		most, longest := 0, 0
+		for n := uint64(1); n <= 2000; n++ {
+			c := &ctx[n%2]
+			d := Dot{MakeActor(1, 1), 3 * n} // two writes of other keys between
+			v := Version{Dot: d, Stamp: max(c.Stamp, rec.MaxStamp()) + 1}
+			old := rec
+			seen := *c
+			if n%settles == 0 {
+				seen = c.Settled(old, func(Dot) bool { return true })
+			}
+			rec = Write(rec, seen.Seen, v)
+			*c = seen.After(old, &v)
+			if want := min(int(n), 2); len(rec.Versions) != want {
+				t.Fatalf("%d siblings after %d writes of two clients, want %d", len(rec.Versions), n, want)
+			}
+			if other := rec.Find(Dot{d.Actor, d.N - 3}); other != nil && c.Seen.Covers(other.Dot) {
+				t.Fatalf("%v covers %v, which its bearer has not seen", c.Seen, other.Dot)
+			}
+			most = max(most, c.Seen.Ranges())
+			longest = max(longest, len(AppendRecord(nil, 1, rec)))
 		}
-		if holes := len(c.Seen[0].Holes); holes > 1 {
-			t.Fatalf("%d holes after %d writes of two clients", holes, n)
+		t.Logf("all owners have all before each %dth write: at most %d ranges, context %d bytes, record of both %d bytes",
+			settles, most, len(AppendContext(nil, testKeys, testKey, ctx[0])), longest)
+		if bound := min(2+2*int(settles), 1000); most > bound {
+			t.Errorf("%d ranges, where all owners have all before each %dth write", most, settles)
 		}
+	}
+}
+
+// Writers that read now and then, and else go on from their own answers, at three
+// minters, among many writes of other keys: pasts stay short, and all of it ends as
+// one vector without a hole.
+func TestChainsStayShort(t *testing.T) {
+	owners := make([]Record, 3)
+	counters := make([]uint64, 3)
+	ctx := make([]Context, 5)
+	random := rand.New(rand.NewPCG(1, 2))
+	most, longest := 0, 0
+	for n := range 10_000 {
+		o, c := random.IntN(len(owners)), random.IntN(len(ctx))
+		if random.IntN(10) == 0 {
+			ctx[c] = owners[random.IntN(len(owners))].Context()
+		}
+		counters[o] += 1 + random.Uint64N(100)
+		v := Version{Dot: Dot{MakeActor(uint32(o+1), 1), counters[o]}, Stamp: hlc.Stamp(n + 1)}
+		old := owners[o]
+		owners[o] = Write(old, ctx[c].Seen, v)
+		ctx[c] = ctx[c].After(old, &v)
+		for p := range owners { // most get it at once
+			if random.IntN(10) > 0 {
+				owners[p] = Join(owners[p], owners[o])
+			}
+		}
+		most = max(most, ctx[c].Seen.Ranges())
+		longest = max(longest, len(AppendRecord(nil, 1, owners[o])))
+	}
+	all := Join(Join(owners[0], owners[1]), owners[2])
+	t.Logf("contexts of at most %d ranges, records of at most %d bytes, in the end %d versions in %d bytes",
+		most, longest, len(all.Versions), len(AppendRecord(nil, 1, all)))
+	if most > 100 || longest > 3000 || all.Context().Seen.Ranges() != 0 {
+		t.Errorf("%d ranges, %d bytes, in the end %v", most, longest, all.Context())
 	}
 }
 

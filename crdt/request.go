@@ -62,13 +62,19 @@ func ParseRequestID(s string) (RequestID, error) {
 }
 
 // Again returns the context of an answer to a write that had been carried out
-// before, as d: what its writer had seen, c, and the write itself, with what is
-// stored of the key by now. If that still has the version, its own past tells
-// better than c what the writer had seen.
+// before, as d, with what is stored of the key by now.
+//
+// If that still has the version, its own past tells what its writer had seen, and
+// what its minter had came along with it. If not, somebody has replaced it, and the
+// context is c, what the request came with: what else d had replaced, as an
+// overwrite or a conditional write does, nobody can tell any more, and a context
+// that had d without that would not be closed: owners that get one first and the
+// other later would differ from those that get them the other way round. What the
+// writer does next stands beside what replaced d, which he has not seen.
 func (c Context) Again(now Record, d Dot, stamp hlc.Stamp) Context {
-	v := Version{Dot: d, Stamp: max(stamp, c.Stamp)}
-	if is := now.Find(d); is != nil {
-		c.Seen, v.Stamp = is.Past, is.Stamp
+	is := now.Find(d)
+	if is == nil {
+		return Context{Seen: c.Seen, Stamp: max(stamp, c.Stamp)}
 	}
-	return c.After(now, &v)
+	return Context{Seen: is.Past}.After(now, is)
 }

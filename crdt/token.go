@@ -13,14 +13,13 @@ import (
 
 // The encoding of a context, as clients hold it:
 //
-//	1 byte    format, 2
+//	1 byte    format, 3
 //	8 bytes   hash of the full key (bucket, NUL, key: XXH64), big-endian
 //	8 bytes   highest stamp, big-endian
 //	uvarint   number of entries, then ascending by actor:
 //	  uvarint   difference to the actor before (the first: to 0)
 //	  uvarint   counter
-//	  uvarint   number of holes, then ascending the difference of each to the
-//	            one before (the first: to 0), as uvarints
+//	  uvarint   number of holes, then the holes as in a record
 //	16 bytes  Tag for "context", over the full key and all of the above
 //
 // It is opaque to clients, and at most 8 KiB. A context that was made up or
@@ -30,7 +29,7 @@ import (
 // from the other.
 
 const (
-	contextFormat  = 2
+	contextFormat  = 3
 	contextPurpose = "context"
 	// MaxContext bounds an encoded context in bytes.
 	MaxContext = 8 << 10

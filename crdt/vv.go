@@ -5,72 +5,6 @@ import (
 	"slices"
 )
 
-// Entry says that the events of an actor up to N, on one key, were seen, all
-// but those in Holes.
-//
-// Holes are there because one minter serves clients that do not know of each
-// other: whoever writes blindly beside a sibling of the same minter, and goes on
-// from the answer, has seen his own event but not the lower one. Version
-// vectors with exceptions (Malkhi and Terry 2005) say just that. A hole is the
-// counter of a sibling that was live then, so there are few, and the first read
-// closes them.
-type Entry struct {
-	Actor Actor
-	N     uint64
-	// Holes ascend and lie in 1..N-1.
-	Holes []uint64
-}
-
-func (e Entry) covers(n uint64) bool {
-	if n > e.N {
-		return false
-	}
-	for _, h := range e.Holes {
-		if h == n {
-			return false
-		}
-	}
-	return true
-}
-
-// join returns what either has seen.
-func (e Entry) join(f Entry) Entry {
-	out := Entry{Actor: e.Actor, N: max(e.N, f.N)}
-	if len(e.Holes) == 0 && len(f.Holes) == 0 {
-		return out
-	}
-	for _, h := range e.Holes {
-		if !f.covers(h) {
-			out.Holes = append(out.Holes, h)
-		}
-	}
-	for _, h := range f.Holes {
-		if !e.covers(h) {
-			out.Holes = append(out.Holes, h)
-		}
-	}
-	slices.Sort(out.Holes)
-	out.Holes = slices.Compact(out.Holes)
-	return out
-}
-
-// coversAll reports whether e has seen all that f has.
-func (e Entry) coversAll(f Entry) bool {
-	if e.N < f.N {
-		return false
-	}
-	for _, h := range e.Holes {
-		if f.covers(h) {
-			return false
-		}
-	}
-	return true
-}
-
-func (e Entry) equal(f Entry) bool {
-	return e.Actor == f.Actor && e.N == f.N && slices.Equal(e.Holes, f.Holes)
-}
-
 // VV is a version vector with exceptions: entries in ascending order of actor,
 // each actor at most once, no zero counters. The zero VV has seen nothing. VVs
 // are values: methods return new ones and never change the receiver's entries.
@@ -103,28 +37,31 @@ func (v VV) Covers(d Dot) bool {
 
 // CoversAll reports whether v has seen everything that w has.
 func (v VV) CoversAll(w VV) bool {
-	for _, e := range w {
-		i, ok := v.find(e.Actor)
-		if !ok || !v[i].coversAll(e) {
+	for k := range w {
+		i, ok := v.find(w[k].Actor)
+		if !ok || !v[i].coversAll(&w[k]) {
 			return false
 		}
 	}
 	return true
 }
 
-// With returns v joined with d and all events of its actor before it, except
-// the given ones that v has not seen.
-func (v VV) With(d Dot, except ...uint64) VV {
+// With returns v joined with d and all events of its actor before it.
+func (v VV) With(d Dot) VV { return v.WithAbove(d, 0) }
+
+// WithAbove returns v joined with d and the events of its actor before it that
+// are above low.
+func (v VV) WithAbove(d Dot, low uint64) VV {
 	add := Entry{Actor: d.Actor, N: d.N}
-	for _, n := range except {
-		if n < d.N {
-			add.Holes = append(add.Holes, n)
-		}
-	}
-	slices.Sort(add.Holes)
-	add.Holes = slices.Compact(add.Holes)
+	low = min(low, d.N-1)
 	i, ok := v.find(d.Actor)
-	if ok && v[i].coversAll(add) {
+	if ok && low == 0 && v[i].N >= d.N && len(v[i].Holes) == 0 {
+		return v
+	}
+	if low > 0 {
+		add.Holes = []Span{{1, low}}
+	}
+	if ok && v[i].coversAll(&add) {
 		return v
 	}
 	if ok {
@@ -171,27 +108,19 @@ func (v VV) Equal(w VV) bool { return slices.EqualFunc(v, w, Entry.equal) }
 
 // valid reports whether v keeps the type's promises.
 func (v VV) valid() bool {
-	for i, e := range v {
-		if e.Actor == 0 || e.N == 0 || i > 0 && v[i-1].Actor >= e.Actor {
+	for i := range v {
+		if !v[i].valid() || i > 0 && v[i-1].Actor >= v[i].Actor {
 			return false
-		}
-		var last uint64
-		for _, h := range e.Holes {
-			if h <= last || h >= e.N {
-				return false
-			}
-			last = h
 		}
 	}
 	return true
 }
 
-// hasHoles reports whether any entry has exceptions.
-func (v VV) hasHoles() bool {
+// Ranges is how many ranges of events v leaves out.
+func (v VV) Ranges() int {
+	n := 0
 	for i := range v {
-		if len(v[i].Holes) > 0 {
-			return true
-		}
+		n += len(v[i].Holes)
 	}
-	return false
+	return n
 }

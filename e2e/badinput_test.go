@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/atolldb/atoll/e2e/program"
 	"github.com/atolldb/atoll/internal/freeport"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
@@ -182,7 +182,7 @@ regions:
 	good := config("good.yaml", "eu-1", "eu", data, "")
 
 	// A first run leaves a data directory that belongs to eu-1.
-	first := &region{t: t, ids: []string{"eu-1"}, configs: []string{good}, procs: make([]*exec.Cmd, 1), logs: make([]*lockedBuffer, 1)}
+	first := &region{t: t, ids: []string{"eu-1"}, configs: []string{good}, procs: []*program.Process{program.New("eu-1", filepath.Join(t.TempDir(), "log"))}}
 	first.start(0)
 	eventually(t, ctx, "the node takes writes", func() bool {
 		r, err := atoll(ctx, nil, "put", "k", "v", "--endpoints", addrs[0])
@@ -243,7 +243,7 @@ func expectStart(t *testing.T, ctx context.Context, config string, code int, say
 	}
 	for _, want := range says {
 		if !strings.Contains(r.stderr, want) {
-			t.Errorf("standard error does not say %q:\n%s", want, tail(r.stderr, 10))
+			t.Errorf("standard error does not say %q:\n%s", want, program.Tail(r.stderr, 10))
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,8 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atolldb/atoll/client"
-	"github.com/atolldb/atoll/crdt"
-	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/fleet"
 	"github.com/atolldb/atoll/node/process"
 	"github.com/atolldb/atoll/node/topology"
@@ -25,17 +22,19 @@ import (
 
 // A long form of TestCatchUp, on a machine with processors for each region:
 //
-//	go test -tags e2e ./e2e -run '^TestCatchUp$' -v -cut.for=5m -cut.times=3 -cut.felt=1.5
+//	go test -tags e2e ./e2e -run '^TestCatchUp$' -v -cut.apart -cut.for=5m -cut.times=3 -cut.felt=1.5
 //
 // The defaults are for two regions on two processors, where catching up shares them
 // with what is written meanwhile. With -cut.rate, less than what the machine does is
 // written during the cut; with -cut.idle, nothing while it catches up.
 var (
-	cutFor   = flag.Duration("cut.for", 5*time.Second, "for how long TestCatchUp writes as fast as it can while the regions are cut off")
-	cutTimes = flag.Float64("cut.times", 1, "how many times faster than they were written the writes must arrive at least")
-	cutPace  = flag.Int("cut.rate", 0, "how many writes a second TestCatchUp makes during the cut, 0 for as many as it can")
-	cutIdle  = flag.Bool("cut.idle", false, "no client does anything while TestCatchUp catches up")
-	cutFelt  = flag.Float64("cut.felt", 0, "how many times longer operations may take at p99 meanwhile, 0 for any")
+	cutFor     = flag.Duration("cut.for", 5*time.Second, "for how long TestCatchUp writes as fast as it can while the regions are cut off")
+	cutTimes   = flag.Float64("cut.times", 1, "how many times faster than they were written the writes must arrive at least")
+	cutPace    = flag.Int("cut.rate", 0, "how many writes a second TestCatchUp makes during the cut, 0 for as many as it can")
+	cutIdle    = flag.Bool("cut.idle", false, "no client does anything while TestCatchUp catches up")
+	cutApart   = flag.Bool("cut.apart", false, "each region of TestCatchUp, with its NATS server and its clients, is a process on a processor of its own, as if it were a machine")
+	cutProfile = flag.String("cut.profile", "", "directory for a profile of each phase of each region, with -cut.apart")
+	cutFelt    = flag.Float64("cut.felt", 0, "how many times longer operations may take at p99 meanwhile, 0 for any")
 )
 
 // TestCatchUp: what one region wrote during a cut, as fast as it could, arrives
@@ -43,24 +42,25 @@ var (
 func TestCatchUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+4**cutFor)
 	defer cancel()
-	f := startFleet(t, ctx, fleet.Config{
+	cfg := fleet.Config{
 		Regions: []topology.Region{"eu", "us"}, Nodes: 3, Latency: 20 * time.Millisecond,
 		Memtable: 64 * process.MiB,
-	})
-	var clients []*client.Client
-	for _, region := range f.Regions() {
-		c, err := client.Open(ctx, strings.Join(f.Endpoints(region), ","))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		clients = append(clients, c)
 	}
+	var sides []side
+	if *cutApart {
+		sides = startApart(t, ctx, cfg, *cutProfile)
+	} else {
+		f := startFleet(t, ctx, cfg)
+		for _, region := range f.Regions() {
+			sides = append(sides, newSide(t, ctx, f, region))
+		}
+	}
+	eu, us := sides[0], sides[1]
 	// both has clients of both regions work for so long.
 	both := func(span time.Duration) (took [2][]time.Duration) {
 		var all sync.WaitGroup
-		for i, c := range clients {
-			all.Go(func() { took[i] = steadily(t, ctx, c, span) })
+		for i, s := range sides {
+			all.Go(func() { took[i] = s.Steady(span) })
 		}
 		all.Wait()
 		return took
@@ -68,53 +68,74 @@ func TestCatchUp(t *testing.T) {
 	both(2 * time.Second) // warm
 	before := both(min(max(*cutFor, 4*time.Second), 20*time.Second))
 
-	if err := f.Partition("eu", "us"); err != nil {
-		t.Fatal(err)
+	for _, s := range sides {
+		s.Cut()
 	}
-	spentBy := processorTime(t)
-	written := flatOut(t, ctx, clients[0], *cutFor)
-	writing := processorTime(t) - spentBy
-	made := minted(f, "eu")
+	spent := func() (of [2]time.Duration) {
+		for i, s := range sides {
+			of[i] = s.Spent()
+		}
+		return of
+	}
+	crossed := func() (sum uint64) {
+		for _, s := range sides {
+			sum += s.Crossed()
+			if !*cutApart {
+				break // it is of both
+			}
+		}
+		return sum
+	}
+	spentBefore := spent()
+	written := eu.FlatOut(*cutFor)
+	spentWriting := spent()
+	made := eu.Minted()
 
-	crossed, spentBy := f.Crossed(), processorTime(t)
+	crossedBefore := crossed()
 	began := time.Now()
-	f.HealAll()
-	var during [2][]time.Duration
+	for _, s := range sides {
+		if !*cutIdle {
+			s.Begin()
+		}
+		s.Heal()
+	}
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
-	for caught := false; !caught; caught = has(f, "us", made) {
-		if ctx.Err() != nil {
+	for !us.Has(made) {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
 			t.Fatal("it never catches up")
-		}
-		if *cutIdle {
-			select {
-			case <-look.C:
-			case <-ctx.Done():
-			}
-			continue
-		}
-		took := both(200 * time.Millisecond)
-		for i := range during {
-			during[i] = append(during[i], took[i]...)
 		}
 	}
 	took := time.Since(began)
-	catching := processorTime(t) - spentBy
+	spentCatching := spent()
 	times := cutFor.Seconds() / took.Seconds()
-	per := func(d time.Duration) time.Duration { return (d / time.Duration(written)).Round(100 * time.Nanosecond) }
-	t.Logf("%d writes in %v, %.0f a second; caught up in %v, %.0f a second: %.2f times; %.2f bytes crossed for each byte; processor time of a write %v, of catching up with it, beside the clients, %v",
+	t.Logf("%d writes in %v, %.0f a second; caught up in %v, %.0f a second: %.2f times; %.2f bytes crossed for each byte",
 		written, *cutFor, float64(written)/cutFor.Seconds(), took.Round(10*time.Millisecond), float64(written)/took.Seconds(), times,
-		float64(f.Crossed()-crossed)/float64(written<<10), per(writing), per(catching))
+		float64(crossed()-crossedBefore)/float64(written<<10))
+	for i, who := range []string{"eu", "us"} {
+		if !*cutApart {
+			who = "both regions"
+		}
+		per := func(d time.Duration) time.Duration { return (d / time.Duration(written)).Round(100 * time.Nanosecond) }
+		t.Logf("processor time in %s, clients included: of a write %v, of catching up with it %v",
+			who, per(spentWriting[i]-spentBefore[i]), per(spentCatching[i]-spentWriting[i]))
+		if !*cutApart {
+			break
+		}
+	}
 	if times < *cutTimes {
 		t.Errorf("caught up %.2f times as fast as it was written, at least %v is all right", times, *cutTimes)
 	}
 	if *cutIdle {
 		return
 	}
-	for i, region := range f.Regions() {
-		quiet, busy := p99(before[i]), p99(during[i])
-		felt := float64(busy) / float64(quiet)
-		t.Logf("clients of %s: p99 %v, %v while it catches up: %.2f times", region, quiet, busy, felt)
+	for i, region := range cfg.Regions {
+		quiet, during := before[i], sides[i].End()
+		a, b := p99(quiet), p99(during)
+		felt := float64(b) / float64(a)
+		t.Logf("clients of %s: p99 %v (p50 %v), %v (p50 %v) of %d operations while it catches up: %.2f times", region, a, quiet[len(quiet)/2], b, during[len(during)/2], len(during), felt)
 		if *cutFelt > 0 && felt > *cutFelt {
 			t.Errorf("p99 in %s is %.2f times that without catching up, at most %v is all right", region, felt, *cutFelt)
 		}
@@ -156,37 +177,6 @@ func flatOut(t *testing.T, ctx context.Context, c *client.Client, span time.Dura
 	}
 	all.Wait()
 	return int(written.Load())
-}
-
-// minted is what a region's owners have, by partition.
-func minted(f *fleet.Fleet, region topology.Region) map[hashring.Partition]*crdt.Clock {
-	clocks := map[hashring.Partition]*crdt.Clock{}
-	each(f, region, func(p hashring.Partition, c *crdt.Clock) {
-		if was := clocks[p]; was != nil {
-			c.Join(was)
-		}
-		clocks[p] = c
-	})
-	return clocks
-}
-
-// has reports whether all owners of a region have what is in clocks.
-func has(f *fleet.Fleet, region topology.Region, clocks map[hashring.Partition]*crdt.Clock) bool {
-	all := true
-	each(f, region, func(p hashring.Partition, c *crdt.Clock) { all = all && c.Covers(clocks[p]) })
-	return all
-}
-
-func each(f *fleet.Fleet, region topology.Region, do func(hashring.Partition, *crdt.Clock)) {
-	for _, id := range f.Nodes() {
-		n := f.Process(id).Node()
-		if n.Topology().Region != region {
-			continue
-		}
-		for _, p := range n.Replica().Owned() {
-			do(p, n.Replica().Clock(p))
-		}
-	}
 }
 
 // processorTime of this process, which all nodes and clients are.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,7 +21,7 @@ import (
 // which own everything: eu-1, eu-2, us-1 and us-2.
 func newPair(t *testing.T) *region {
 	t.Helper()
-	r := &region{t: t, dir: t.TempDir(), procs: make([]*exec.Cmd, 4), logs: make([]*lockedBuffer, 4)}
+	r := &region{t: t, dir: t.TempDir()}
 	secret := filepath.Join(r.dir, "secret")
 	if err := os.WriteFile(secret, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
 		t.Fatal(err)
@@ -55,24 +54,9 @@ memory: {memtable: 16MiB, block_cache: 16MiB}
 collect: {every: 0}
 regions:
 %s`, id, id[:2], filepath.Join(r.dir, id), secret, a[0], a[1], a[2], nats, regions.String())
-		path := filepath.Join(r.dir, id+".yaml")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		r.configs = append(r.configs, path)
+		r.configure(id, text)
 	}
-	t.Cleanup(func() {
-		for i := range r.procs {
-			r.terminate(i)
-		}
-		if t.Failed() {
-			for i, l := range r.logs {
-				if l != nil {
-					t.Logf("%s said:\n%s", r.ids[i], tail(l.String(), 30))
-				}
-			}
-		}
-	})
+	t.Cleanup(r.end)
 	return r
 }
 
@@ -91,6 +75,7 @@ type collecting struct {
 // what was made anew stays, a node that is away is waited for by name, and neither
 // a wiped nor a restored disk brings anything back.
 func TestCollectOverRegions(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	const keys, deleted, again = 300, 200, 50
@@ -140,7 +125,7 @@ func TestCollectOverRegions(t *testing.T) {
 				t.Logf("%s: %s", what, last)
 				return
 			}
-			pause(t, ctx, 100*time.Millisecond)
+			rest(t, ctx, 100*time.Millisecond)
 		}
 		t.Fatalf("%s: %q, want %q", what, last, want)
 	}
@@ -167,7 +152,7 @@ func TestCollectOverRegions(t *testing.T) {
 
 	run := func() result {
 		t.Helper()
-		pause(t, ctx, 1500*time.Millisecond) // the grace
+		rest(t, ctx, 1500*time.Millisecond) // the grace
 		began := time.Now()
 		res, err := atoll(ctx, nil, "collect", "run", "--grace", "1s", "--wait", "--endpoints", r.clients[0])
 		if err != nil {
@@ -270,7 +255,6 @@ func TestCollectOverRegions(t *testing.T) {
 		t.Error("the next round came to nothing")
 	}
 	settled("at the end", left)
-
 }
 
 // equalPairs reports whether the nodes of each region have the same.

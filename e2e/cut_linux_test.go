@@ -96,14 +96,27 @@ func cutShownInTime(t *testing.T, ctx context.Context, f *fleet.Fleet) {
 // operation took since it was due. None may fail.
 func steadily(t *testing.T, ctx context.Context, c *client.Client, span time.Duration) []time.Duration {
 	t.Helper()
+	return steadilyUntil(t, ctx, c, int(span.Seconds()*cutRate), nil)
+}
+
+// steadilyUntil is steadily for so many operations, or until stop is closed.
+func steadilyUntil(t *testing.T, ctx context.Context, c *client.Client, most int, stop <-chan struct{}) []time.Duration {
+	t.Helper()
 	var mu sync.Mutex
 	var took []time.Duration
 	var all sync.WaitGroup
+	defer all.Wait()
 	beat := time.NewTicker(time.Second / cutRate)
 	defer beat.Stop()
 	value := make([]byte, 512)
-	for i := range int(span.Seconds() * cutRate) {
-		due := <-beat.C
+	for i := range most {
+		var due time.Time
+		select {
+		case due = <-beat.C:
+		case <-stop:
+			all.Wait()
+			return took
+		}
 		all.Go(func() {
 			var err error
 			key := fmt.Sprint("key", rand.IntN(2000))

@@ -16,21 +16,27 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/atolldb/atoll/e2e/program"
 )
 
 var binary string
 
+// sideEnv is set in processes that a test starts of this binary; see TestSide.
+const sideEnv = "ATOLL_E2E_SIDE"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(sideEnv) != "" {
+		os.Exit(m.Run()) // a process of a test's: it needs no binary
+	}
 	dir, err := os.MkdirTemp("", "atoll-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	binary = filepath.Join(dir, "atoll")
-	build := exec.Command("go", "build", "-trimpath", "-o", binary, "../cmd/atoll")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the binary: %v\n%s", err, out)
+	if err := program.Build(binary); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := m.Run()

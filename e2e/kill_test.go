@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/internal/pause"
 	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
 )
 
@@ -88,11 +89,11 @@ func TestKillAnyNodeUnderLoad(t *testing.T) {
 	l, stop := loading(t, ctx, c, 16)
 
 	for i := range regionNodes {
-		pause(t, ctx, 2*time.Second)
+		rest(t, ctx, 2*time.Second)
 		before, _ := l.count()
 		r.kill(i)
 		killed := time.Now()
-		pause(t, ctx, 6*time.Second)
+		rest(t, ctx, 6*time.Second)
 		if n, last := l.after(killed.Add(3 * time.Second)); n > 0 {
 			t.Errorf("%d operations failed later than 3 s after %s was killed; the last: %v", n, r.ids[i], last)
 		}
@@ -122,11 +123,10 @@ func TestKillAnyNodeUnderLoad(t *testing.T) {
 	}
 }
 
-func pause(t *testing.T, ctx context.Context, d time.Duration) {
+// rest lets the others work for so long.
+func rest(t *testing.T, ctx context.Context, d time.Duration) {
 	t.Helper()
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
+	if !pause.For(ctx, d) {
 		t.Fatal(ctx.Err())
 	}
 }

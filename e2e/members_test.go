@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -43,12 +42,8 @@ nats: {max_store: 512MiB}
 join: {rack: %s, weight: 1, client: %q, peer: %q}
 regions:
 %s`, id, filepath.Join(r.dir, id), filepath.Join(r.dir, "secret"), a[0], a[1], a[2], rack, a[0], a[1], regions)
-	path := filepath.Join(r.dir, id+".yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		r.t.Fatal(err)
-	}
 	r.ids, r.clients, r.admins = append(r.ids, id), append(r.clients, a[0]), append(r.admins, a[2])
-	r.configs, r.procs, r.logs = append(r.configs, path), append(r.procs, (*exec.Cmd)(nil)), append(r.logs, nil)
+	r.configure(id, text)
 	r.start(len(r.ids) - 1)
 }
 
@@ -109,7 +104,7 @@ func TestJoinDrainReplace(t *testing.T) {
 	defer cancel()
 	r, c := serving(t, ctx)
 	l, stop := loading(t, ctx, c, 4)
-	pause(t, ctx, 3*time.Second)
+	rest(t, ctx, 3*time.Second)
 
 	// unharmed runs what an operator does; nothing may fail meanwhile.
 	unharmed := func(what string, do func()) {
@@ -161,7 +156,7 @@ func TestJoinDrainReplace(t *testing.T) {
 	if n, last := l.after(killed.Add(3 * time.Second)); n > 0 {
 		t.Errorf("%d operations failed later than 3 s after eu-3 was killed; the last: %v", n, last)
 	}
-	pause(t, ctx, 2*time.Second)
+	rest(t, ctx, 2*time.Second)
 	stop()
 
 	acked, failed := l.count()

@@ -56,10 +56,10 @@ func (r *region) usage() usage {
 		u.own += time.Duration(took.Utime.Nano() + took.Stime.Nano())
 	}
 	for _, p := range r.procs {
-		if p == nil {
+		if !p.Running() {
 			continue
 		}
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Process.Pid))
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
 		if err != nil {
 			r.t.Fatal(err)
 		}

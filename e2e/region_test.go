@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atolldb/atoll/e2e/program"
 	"github.com/atolldb/atoll/internal/freeport"
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 // region is a region of three node processes, each started from a file.
@@ -23,8 +26,7 @@ type region struct {
 	clients []string
 	admins  []string
 	configs []string
-	procs   []*exec.Cmd
-	logs    []*lockedBuffer
+	procs   []*program.Process
 }
 
 const regionNodes = 3
@@ -32,7 +34,7 @@ const regionNodes = 3
 // newRegion writes the configurations; nothing runs yet.
 func newRegion(t *testing.T) *region {
 	t.Helper()
-	r := &region{t: t, dir: t.TempDir(), procs: make([]*exec.Cmd, regionNodes), logs: make([]*lockedBuffer, regionNodes)}
+	r := &region{t: t, dir: t.TempDir()}
 	secret := filepath.Join(r.dir, "secret")
 	if err := os.WriteFile(secret, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
 		t.Fatal(err)
@@ -69,75 +71,54 @@ nats:
     nats:
 %s    members:
 %s`, r.ids[i], filepath.Join(r.dir, r.ids[i]), secret, a[0], a[1], a[2], a[3], a[4], routes.String(), nats.String(), members.String())
-		path := filepath.Join(r.dir, r.ids[i]+".yaml")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		r.configs = append(r.configs, path)
+		r.configure(r.ids[i], text)
 	}
-	t.Cleanup(func() {
-		for i := range r.procs {
-			r.terminate(i)
-		}
-		if t.Failed() {
-			for i, l := range r.logs {
-				if l != nil {
-					t.Logf("%s said:\n%s", r.ids[i], tail(l.String(), 30))
-				}
-			}
-		}
-	})
+	t.Cleanup(r.end)
 	return r
 }
 
-func tail(s string, n int) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+// configure writes the configuration of the next node, which does not run yet.
+func (r *region) configure(id, text string) {
+	r.t.Helper()
+	path := filepath.Join(r.dir, id+".yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	r.configs, r.procs = append(r.configs, path), append(r.procs, program.New(id, filepath.Join(r.dir, id+".log")))
+}
+
+// end stops all nodes, and tells what they said if the test has failed.
+func (r *region) end() {
+	for i := range r.procs {
+		r.terminate(i)
+	}
+	if r.t.Failed() {
+		for i, p := range r.procs {
+			r.t.Logf("%s said:\n%s", r.ids[i], p.Tail(30))
+		}
+	}
 }
 
 // start starts a node's process.
 func (r *region) start(i int) {
 	r.t.Helper()
-	cmd := exec.Command(binary, "start", "--config", r.configs[i])
-	if r.logs[i] == nil {
-		r.logs[i] = &lockedBuffer{}
-	}
-	cmd.Stdout, cmd.Stderr = r.logs[i], r.logs[i]
-	if err := cmd.Start(); err != nil {
+	if err := r.procs[i].Start(exec.Command(binary, "start", "--config", r.configs[i]), nil); err != nil {
 		r.t.Fatal(err)
 	}
-	r.procs[i] = cmd
 }
 
 // kill ends a node's process at once, as kill -9 does.
 func (r *region) kill(i int) {
 	r.t.Helper()
-	if err := r.procs[i].Process.Kill(); err != nil {
+	if err := r.procs[i].Kill(); err != nil {
 		r.t.Fatal(err)
 	}
-	_ = r.procs[i].Wait() // it says that it was killed
-	r.procs[i] = nil
 }
 
 // terminate asks a node to stop, and waits.
 func (r *region) terminate(i int) {
-	cmd := r.procs[i]
-	if cmd == nil {
-		return
-	}
-	r.procs[i] = nil
-	_ = cmd.Process.Signal(os.Interrupt)
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	select {
-	case err := <-done:
-		if err != nil {
-			r.t.Errorf("stop %s: %v", r.ids[i], err)
-		}
-	case <-time.After(30 * time.Second):
-		r.t.Errorf("%s does not stop", r.ids[i])
-		_ = cmd.Process.Kill()
-		<-done
+	if err := errors.Join(r.procs[i].Failure(), r.procs[i].Stop(30*time.Second)); err != nil {
+		r.t.Error(err)
 	}
 }
 
@@ -146,13 +127,12 @@ func (r *region) endpoints() string { return strings.Join(r.clients, ",") }
 // eventually asks until ok says yes.
 func eventually(t *testing.T, ctx context.Context, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("never: %s", what)
+	if err := pause.Until(ctx, 50*time.Millisecond, func() error {
+		if !ok() {
+			return errors.New("not yet")
 		}
+		return nil
+	}); err != nil {
+		t.Fatalf("never: %s", what)
 	}
 }

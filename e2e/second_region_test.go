@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atolldb/atoll/e2e/program"
 	"github.com/atolldb/atoll/internal/freeport"
 )
 
@@ -19,8 +21,7 @@ import (
 type lone struct {
 	region, dir, config string
 	addrs               []string // client, peer, admin, nats
-	proc                *exec.Cmd
-	log                 lockedBuffer
+	proc                *program.Process
 }
 
 // entry is the region in a list of regions.
@@ -52,9 +53,7 @@ nats: {listen: %q, max_store: 512MiB}
 
 func (l *lone) start(t *testing.T, ctx context.Context) {
 	t.Helper()
-	l.proc = exec.Command(binary, "start", "--config", l.config)
-	l.proc.Stdout, l.proc.Stderr = &l.log, &l.log
-	if err := l.proc.Start(); err != nil {
+	if err := l.proc.Start(exec.Command(binary, "start", "--config", l.config), nil); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, ctx, l.region+" serves", func() bool {
@@ -64,20 +63,16 @@ func (l *lone) start(t *testing.T, ctx context.Context) {
 }
 
 func (l *lone) stop(t *testing.T) {
-	if l.proc == nil {
-		return
+	if err := errors.Join(l.proc.Failure(), l.proc.Stop(30*time.Second)); err != nil {
+		t.Error(err)
 	}
-	_ = l.proc.Process.Signal(os.Interrupt)
-	if err := l.proc.Wait(); err != nil {
-		t.Errorf("stop %s: %v", l.region, err)
-	}
-	l.proc = nil
 }
 
 // Who began with one node and one region becomes two regions by what the commands say:
 // 'atoll region add' refuses, and says how to prepare the region; after one restart it
 // goes through, and what was written before is in the second region.
 func TestSecondRegion(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	dir := t.TempDir()
@@ -85,13 +80,18 @@ func TestSecondRegion(t *testing.T) {
 		t.Fatal(err)
 	}
 	addrs := freeport.For(t, 8)
-	eu := &lone{region: "eu", dir: dir, config: filepath.Join(dir, "eu.yaml"), addrs: addrs[:4]}
-	us := &lone{region: "us", dir: dir, config: filepath.Join(dir, "us.yaml"), addrs: addrs[4:]}
+	newLone := func(region string, addrs []string) *lone {
+		return &lone{
+			region: region, dir: dir, config: filepath.Join(dir, region+".yaml"), addrs: addrs,
+			proc: program.New(region, filepath.Join(dir, region+".log")),
+		}
+	}
+	eu, us := newLone("eu", addrs[:4]), newLone("us", addrs[4:])
 	t.Cleanup(func() {
 		for _, l := range []*lone{eu, us} {
 			l.stop(t)
 			if t.Failed() {
-				t.Logf("%s said:\n%s", l.region, tail(l.log.String(), 30))
+				t.Logf("%s said:\n%s", l.region, l.proc.Tail(30))
 			}
 		}
 	})

@@ -220,6 +220,14 @@ func entrySize(e Entry) int {
 	return len(e.Key) + len(e.Record) + 26 + 15*len(e.Dots) + 31*len(e.IDs)
 }
 
+// sizeOf is entrySize for all of them.
+func sizeOf(entries []Entry) (bytes int) {
+	for _, e := range entries {
+		bytes += entrySize(e)
+	}
+	return bytes
+}
+
 // shrinks tells from a sample of the middle of body whether s2 helps.
 func shrinks(body []byte) bool {
 	sample := body

@@ -79,7 +79,7 @@ func (d *Drain) later(entries []Entry, bytes int) error {
 	case d.claims.queue <- c:
 		return &Later{c.done}
 	default:
-		return errors.New("too many large records wait to be fetched")
+		return ErrCrowded
 	}
 }
 

@@ -18,9 +18,12 @@ const (
 	// applyTimeout bounds one ApplyRemote. It is below the time after which a
 	// log hands a batch to somebody else.
 	applyTimeout = 10 * time.Second
-	// maxApplying bounds the batches being applied at once.
-	maxApplying = 32
-	holeBeat    = time.Second
+	// maxApplying bounds the batches being applied at once, and maxApplyingBytes
+	// what is in them: enough for the groups of an owner whose syncs are slow, and
+	// little of its queue.
+	maxApplying      = 32
+	maxApplyingBytes = 2 << 20
+	holeBeat         = time.Second
 )
 
 // DrainConfig says what is drained where.
@@ -55,6 +58,7 @@ type Drain struct {
 	events DrainEvents
 	logger hclog.Logger
 	slots  chan struct{} // one for each batch being applied
+	room   room          // and its bytes
 	claims claims
 	stats  drainCounters
 
@@ -85,6 +89,7 @@ func NewDrain(cfg DrainConfig, feed Feed, sink Sink, events DrainEvents, logger 
 	return &Drain{
 		cfg: cfg, feed: feed, sink: sink, events: events, logger: logger,
 		slots:  make(chan struct{}, maxApplying),
+		room:   newRoom(maxApplyingBytes),
 		claims: claims{queue: make(chan *claim, maxClaims)},
 	}
 }
@@ -200,6 +205,11 @@ func (d handler) apply(ctx context.Context, b Batch) error {
 		return ctx.Err()
 	}
 	defer func() { <-d.slots }()
+	size := sizeOf(entries)
+	if err := d.room.take(ctx, size); err != nil {
+		return err
+	}
+	defer d.room.give(size)
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	if planted.Bug(planted.AckBeforeApply) {

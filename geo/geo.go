@@ -125,7 +125,9 @@ type Log interface {
 	Append(b Batch, done func(error))
 	// Wanted is false while no region takes what is appended: each has much that
 	// it has not taken, and has taken nothing for some seconds. Then it is better
-	// to wait: a key that is written often will cross once. It does not block.
+	// to wait: a key that is written often will cross once. It is false, too, while
+	// each that takes has enough to take for a while: more would only fill the log,
+	// which has an end. It does not block.
 	Wanted() bool
 	// Silent is for how long no region has taken anything, since a batch was
 	// appended that could be taken; 0 while nothing was, and where that is not
@@ -178,6 +180,9 @@ type FeedHandler interface {
 var (
 	// ErrPoison marks a batch that can never be applied (it does not decode).
 	ErrPoison = errors.New("batch cannot be applied")
+	// ErrCrowded marks a batch that is to come again later since too many of its kind
+	// wait: it says nothing of other batches.
+	ErrCrowded = errors.New("too many large records wait to be fetched")
 	// ErrTooLarge marks a batch that is above what the log takes.
 	ErrTooLarge = errors.New("batch is too large for the log")
 )

@@ -62,7 +62,9 @@ func (c PumpConfig) linger() time.Duration {
 // source keeps it, and gives each key once when somebody takes again. Until that is
 // known the pause grows with the time for which nobody has taken anything: so what
 // is in the log already when a cut is noticed has a key some times, and not once for
-// each pause. Where batches are taken all the time that adds nothing.
+// each pause. Where batches are taken all the time that adds nothing. Nor is anything
+// put there while all that take have enough before them: a long backlog is longer than
+// the log, and shipping all of it at once would only keep the origin's processors busy.
 //
 // A batch the log did not confirm is offered again under its number and id, at
 // most maxTries times; then the pump rewinds to the confirmed marks and ships
@@ -87,7 +89,8 @@ type PumpStats struct {
 	// Failures are offers that the log did not confirm; Rewinds the times the
 	// pump started again; Unshippable the entries no message can carry.
 	Failures, Rewinds, Unshippable uint64
-	// Waiting says that it ships nothing, since no region takes anything.
+	// Waiting says that it ships nothing, since no region takes anything, or those
+	// that do have enough to take for now.
 	Waiting bool
 }
 

@@ -35,6 +35,11 @@ func (n *Node) afarNodes() (ids []topology.NodeID) {
 func (n *Node) up(id topology.NodeID) bool { return n.alive.Alive(id) && n.afar.Alive(id) }
 
 // observe learns from how a request to a node of whatever region ended.
+// HeardLate says that a node answered a request that was given up already: a node
+// that has too much to do answers nothing in time, and to take it for dead would
+// leave all of its work to others that have too much to do as well.
+func (n *Node) HeardLate(id topology.NodeID) { n.observe(id, nil) }
+
 func (n *Node) observe(id topology.NodeID, err error) {
 	n.alive.Observe(id, err)
 	n.afar.Observe(id, err)

@@ -69,7 +69,7 @@ func (n *Node) Figures() *admin.Figures {
 func (n *Node) memberChanges() admin.Changes {
 	top := n.Topology()
 	c := admin.Changes{
-		Epoch: top.Epoch, Isolated: n.news.isolated(), Leads: n.steward != nil && n.steward.Leads(),
+		Epoch: top.Epoch, Isolated: n.news.isolated(), StoreSilence: n.news.storeSilence(), Leads: n.steward != nil && n.steward.Leads(),
 		Copies: len(n.copier.Report().Copies), Received: n.copier.ReceivedBytes(),
 	}
 	for _, m := range top.Moves {

@@ -23,12 +23,16 @@ const (
 type news struct {
 	n  *Node
 	at atomic.Pointer[time.Time]
+	// store is when the store last answered, whatever it said.
+	store atomic.Pointer[time.Time]
 }
 
 // newNews begins isolated: a disk may have been away for any time.
 func newNews(n *Node) *news {
 	s := &news{n: n}
 	s.at.Store(&time.Time{})
+	began := time.Now()
+	s.store.Store(&began)
 	return s
 }
 
@@ -48,6 +52,15 @@ func (s *news) age() time.Duration { return time.Since(*s.at.Load()) }
 // isolated says that there was no news for too long. Where membership never
 // changes there is none to have.
 func (s *news) isolated() bool { return s.n.deps.Store != nil && s.age() > staleAfter }
+
+// storeSilence is for how long the store has not answered, or this node has not been
+// there; 0 where membership never changes.
+func (s *news) storeSilence() time.Duration {
+	if s.n.deps.Store == nil {
+		return 0
+	}
+	return time.Since(*s.store.Load())
+}
 
 // Run asks the other members while the store does not tell, until ctx ends.
 func (s *news) Run(ctx context.Context) error {
@@ -90,6 +103,10 @@ type heardStore struct {
 func (h heardStore) Load(ctx context.Context) (*topology.Topology, topology.Revision, error) {
 	began := time.Now()
 	t, at, err := h.Store.Load(ctx)
+	if err == nil {
+		now := time.Now()
+		h.news.store.Store(&now)
+	}
 	if err == nil && t != nil && t.Epoch <= h.news.n.Topology().Epoch {
 		h.news.heard(began) // what is newer is adopted first
 	}

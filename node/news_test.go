@@ -68,9 +68,33 @@ func TestWithoutNews(t *testing.T) {
 				}
 			}
 		}
+		// silent are the bounds of the time for which the store has not answered a1.
+		silent := func(what string, least, most time.Duration) {
+			t.Helper()
+			st, err := nodes["a1"].Status(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			figure := nodes["a1"].Figures().Changes.StoreSilence
+			for _, n := range st.Nodes {
+				if n.Error == "" && (n.MetadataSilent < least || n.MetadataSilent > most) {
+					t.Errorf("%s: the store has not answered %s for %s, want %s to %s", what, n.ID, n.MetadataSilent, least, most)
+				}
+			}
+			if figure < least || figure > most {
+				t.Errorf("%s: the figure of a1 is %s, want %s to %s", what, figure, least, most)
+			}
+		}
 		step("at rest", 10*time.Second, false)
+		step("at rest for long", 50*time.Second, false)
+		silent("at rest", 0, 20*time.Second)
 		store.SetDown(true)
 		step("without the store", time.Minute, false)
+		silent("without the store", time.Minute, 80*time.Second)
+		store.SetDown(false)
+		step("the store is back", 20*time.Second, false)
+		silent("the store is back", 0, 20*time.Second)
+		store.SetDown(true)
 		fabric.Partition([]topology.NodeID{"a1"}, []topology.NodeID{"a2", "a3"})
 		step("a1 is cut off", 10*time.Second, false)
 		step("a1 is cut off for long", 16*time.Second, true)

@@ -110,7 +110,11 @@ type Deps struct {
 	// no region can come in. Reach tries to open a connection to host:port.
 	Admit func(r regionmap.Region) (*topology.Topology, geo.Feed, error)
 	Reach func(ctx context.Context, at string) error
-	Feeds map[topology.Region]geo.Feed
+	// Metadata says whether this process runs one of the servers that keep the region's
+	// metadata, which has what the others have, and how many there are as far as that one knows, those that are away
+	// included; nil where it never does.
+	Metadata func() (runs bool, servers int)
+	Feeds    map[topology.Region]geo.Feed
 	// HLC is on the physical source that this node believes.
 	HLC *hlc.Clock
 	// Rand is drawn from in New only: each goroutine gets a source of its own.
@@ -177,6 +181,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
+	n.yield.Urgent = func() bool { return n.replica.BehindCount() > 0 }
 	n.news = newNews(n)
 	if deps.Store != nil {
 		n.deps.Store = heardStore{deps.Store, n.news}

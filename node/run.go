@@ -18,7 +18,7 @@ type loop struct {
 // before them; the replica, which writes the clean-stop marker, is last.
 //
 //	liveness (and that of other regions' nodes), skew, repair, hints, catalog,
-//	keeper, gossip, regions, steer, cuts, news,
+//	settler, keeper, gossip, regions, steer, cuts, news,
 //	copier, steward, sweeper, collector, abroad (the drains)
 //	                           ask and apply, nothing depends on them
 //	pump, announcer            the pump ships what is left, within its grace
@@ -27,7 +27,7 @@ type loop struct {
 // The gRPC servers, the peer links and the NATS connections belong to package
 // process, which stops taking clients' requests before it stops Run.
 func (n *Node) phases() [][]loop {
-	first := []loop{{"liveness", n.alive.Run}, {"skew", skewMonitor{n}.Run}, {"repair", n.repair.Run}, {"hints", n.hints.Run}, {"catalog", n.buckets.Run}}
+	first := []loop{{"liveness", n.alive.Run}, {"skew", skewMonitor{n}.Run}, {"repair", n.repair.Run}, {"hints", n.hints.Run}, {"catalog", n.buckets.Run}, {"settler", settler{n}.Run}}
 	first = append(first, loop{"copier", n.copier.Run}, loop{"sweeper", n.sweeper.Run}, loop{"collector", n.dead.Run})
 	if n.keeper != nil {
 		first = append(first, loop{"keeper", n.keeper.Run}, loop{"steward", n.steward.Run}, loop{"news", n.news.Run})

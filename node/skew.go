@@ -32,9 +32,9 @@ func (m skewMonitor) Run(ctx context.Context) error {
 	defer beat.Stop()
 	for {
 		offsets := m.offsets(ctx)
-		off := typical(offsets)
+		off, sure := typical(offsets, offset.middle), typical(offsets, offset.sure)
 		m.n.clockAhead.Store(int64(-off))
-		skewed := off > hlc.MaxAhead || off < -hlc.MaxAhead
+		skewed := sure.Abs() > hlc.MaxAhead
 		if was := m.n.replica.SetSkewed(skewed); was != skewed {
 			if skewed {
 				m.n.log.Error("this node's clock is off: it takes no writes until it is right; check time synchronisation", "behind-peers-by", off, "bound", hlc.MaxAhead)
@@ -56,29 +56,80 @@ func (n *Node) Clock() (ahead time.Duration, off bool) {
 	return time.Duration(n.clockAhead.Load()), n.replica.Skewed()
 }
 
-// offsets returns how far ahead of this node the clocks of reachable peers are,
-// with half the round trip taken off. All are asked at once.
-func (m skewMonitor) offsets(ctx context.Context) []time.Duration {
+// offset is how far a peer's clock is ahead of this node's, at least and at most: it
+// was read at some time between asking and being answered. Half the round trip is a
+// good guess on a quiet machine. Where one of the two waits for a processor, nearly all
+// of the round trip may be on one side, and a guess that is wrong by more than a clock
+// may be off takes a node with the right time out of service.
+type offset struct{ least, most time.Duration }
+
+func (o offset) middle() time.Duration { return (o.least + o.most) / 2 }
+
+// sure is the part of the offset that is no doubt there.
+func (o offset) sure() time.Duration { return max(o.least, min(o.most, 0)) }
+
+// and is what two readings say together. Where a clock was set between them they may
+// contradict each other: then it is the later one.
+func (o offset) and(later offset) offset {
+	both := offset{max(o.least, later.least), min(o.most, later.most)}
+	if both.least > both.most {
+		return later
+	}
+	return both
+}
+
+// A reading that leaves more than skewVague open is made again, skewTries times in all.
+const (
+	skewVague = 50 * time.Millisecond
+	skewTries = 3
+)
+
+// compare reads a peer's clock by ask, against this node's. Both are in milliseconds.
+func compare(own func() int64, ask func() (int64, bool)) (o offset, ok bool) {
+	for range skewTries {
+		began := time.Now() // first: whatever passes from here on is in the round trip
+		before := own()
+		at, answered := ask()
+		if !answered {
+			return o, ok
+		}
+		took := time.Since(began)
+		most := time.Duration(at-before) * time.Millisecond
+		if read := (offset{most - took, most}); ok {
+			o = o.and(read)
+		} else {
+			o, ok = read, true
+		}
+		if o.most-o.least <= skewVague {
+			break
+		}
+	}
+	return o, ok
+}
+
+// offsets returns how far ahead of this node the clocks of reachable peers are. All
+// are asked at once.
+func (m skewMonitor) offsets(ctx context.Context) []offset {
 	var ids []topology.NodeID
 	for _, id := range after(m.n.Topology().Members, m.n.cfg.ID) {
 		if len(ids) < skewPeers && m.n.alive.Alive(id) {
 			ids = append(ids, id)
 		}
 	}
-	found := make(chan time.Duration, len(ids))
+	found := make(chan offset, len(ids))
 	var all sync.WaitGroup
 	for _, id := range ids {
 		all.Go(func() {
-			if d, ok := m.ask(ctx, id); ok {
-				found <- d
+			if o, ok := m.ask(ctx, id); ok {
+				found <- o
 			}
 		})
 	}
 	all.Wait()
 	close(found)
-	var out []time.Duration
-	for d := range found {
-		out = append(out, d)
+	var out []offset
+	for o := range found {
+		out = append(out, o)
 	}
 	return out
 }
@@ -97,25 +148,28 @@ func after(members []topology.Member, self topology.NodeID) []topology.NodeID {
 	return out
 }
 
-func (m skewMonitor) ask(ctx context.Context, id topology.NodeID) (time.Duration, bool) {
-	before, began := m.n.deps.HLC.Now(), time.Now()
-	b, err := peer.Call(ctx, m.n.deps.Transport, id, peer.Request{
-		Verb: peer.VerbPing, Epoch: m.n.Topology().Epoch, Timeout: 500 * time.Millisecond,
+func (m skewMonitor) ask(ctx context.Context, id topology.NodeID) (offset, bool) {
+	return compare(m.n.deps.HLC.Now, func() (int64, bool) {
+		b, err := peer.Call(ctx, m.n.deps.Transport, id, peer.Request{
+			Verb: peer.VerbPing, Epoch: m.n.Topology().Epoch, Timeout: 500 * time.Millisecond,
+		})
+		if err != nil || len(b) != 8 {
+			return 0, false
+		}
+		return int64(binary.BigEndian.Uint64(b)), true
 	})
-	if err != nil || len(b) != 8 {
-		return 0, false
-	}
-	took := time.Since(began)
-	ahead := int64(binary.BigEndian.Uint64(b)) - before
-	return time.Duration(ahead)*time.Millisecond - took/2, true
 }
 
-// typical is the median of the offsets; of the two in the middle of an even
-// number it is the one closer to zero, so that a node with two peers is off
+// typical is the median of what of says about the offsets; of the two in the middle
+// of an even number it is the one closer to zero, so that a node with two peers is off
 // only if it is off from both. None is 0.
-func typical(offsets []time.Duration) time.Duration {
-	if len(offsets) == 0 {
+func typical(read []offset, of func(offset) time.Duration) time.Duration {
+	if len(read) == 0 {
 		return 0
+	}
+	offsets := make([]time.Duration, len(read))
+	for i, o := range read {
+		offsets[i] = of(o)
 	}
 	slices.Sort(offsets)
 	hi := offsets[len(offsets)/2]

@@ -35,6 +35,10 @@ func (n *Node) report() report {
 		Leftovers: len(n.replica.Leftovers()), Unreadable: uint64(n.replica.DamagedCount()),
 	}
 	s.ClockAhead, s.ClockOff = n.Clock()
+	s.MetadataSilent = n.news.storeSilence()
+	if n.deps.Metadata != nil {
+		s.MetadataServer, s.MetadataServers = n.deps.Metadata()
+	}
 	for _, o := range n.hints.Owed() {
 		s.Hints += uint64(o.Count)
 		s.HintBytes += uint64(o.Bytes)
@@ -71,6 +75,10 @@ func (n *Node) encodeStatus() ([]byte, error) {
 	}
 	return b, nil
 }
+
+// MetadataSilent is for how long the store of the region's topology has not answered
+// this node.
+func (n *Node) MetadataSilent() time.Duration { return n.news.storeSilence() }
 
 // Status asks every node of the region.
 func (n *Node) Status(ctx context.Context) (api.Status, error) {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/cmd/atoll/dump"
-	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
 )
 
 func backupCommand() *cobra.Command {
@@ -104,7 +103,7 @@ func (n *exported) backUp(ctx context.Context, q *request, c *cluster, began tim
 			}
 		}
 	}
-	if err := n.pull(ctx, q, c, func(r *adminv1.ExportRecord) error { return b.Record(r) }); err != nil {
+	if err := n.pull(ctx, q, c, b.Record); err != nil {
 		return err
 	}
 	if err := b.End(); err != nil {

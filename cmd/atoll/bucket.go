@@ -195,12 +195,14 @@ func bucketRemoveCommand() *cobra.Command {
 		Long: `Take a bucket away, in all regions. Its keys are not deleted: nobody can read or
 write them any more, they take up their room, and they are there again when a
 bucket of this name and kind is made. To be rid of them, delete them first.`,
-		Example: `  atoll bucket rm carts --yes`,
-		Args:    cobra.ExactArgs(1),
+		Example: `  atoll bucket rm carts --yes
+  atoll bucket rm carts --yes --revision 7 -o json`,
+		Args: cobra.ExactArgs(1),
 	}
 	q.serverFlags(cmd, defaultTimeout)
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "it is meant")
 	cmd.Flags().Uint64Var(&revision, "revision", 0, "refuse if the bucket has another revision than `N`")
+	out := formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		q.bucket = args[0]
 		if !yes {
@@ -216,6 +218,9 @@ bucket of this name and kind is made. To be rid of them, delete them first.`,
 			}
 			if err := b.Delete(ctx, args[0], revision); err != nil {
 				return q.failure(err)
+			}
+			if out.value == "json" {
+				return printJSON(cmd.OutOrStdout(), removedBucketJSON{args[0], revision})
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "bucket %s is gone; its keys are not\n", args[0])
 			return err

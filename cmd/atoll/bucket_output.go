@@ -29,6 +29,13 @@ type bucketJSON struct {
 	Home           string     `json:"home_region"`
 }
 
+// removedBucketJSON is what is printed of a bucket that was taken away: the revision
+// that it had.
+type removedBucketJSON struct {
+	Name     string `json:"removed"`
+	Revision uint64 `json:"revision"`
+}
+
 // policyJSON leaves out what the bucket does not say.
 type policyJSON struct {
 	Default  string `json:"default,omitempty"`

@@ -226,7 +226,7 @@ func (q *changeFlags) committed(cmd *cobra.Command, task uint64) error {
 		return err
 	}
 	if q.wait {
-		return q.follow(cmd, task)
+		return q.follow(cmd, task, q.out)
 	}
 	if q.out.value != "json" {
 		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "'atoll task wait %d' follows it\n", task)

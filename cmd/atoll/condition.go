@@ -107,7 +107,7 @@ func thereText(obj client.Object) string {
 		case s.Omitted:
 			value = "(left out)"
 		}
-		fmt.Fprintf(&b, "\n    %s of %s: %s", versionText(s.ID), s.Region, value)
+		fmt.Fprintf(&b, "\n    %s of %s: %s", versionText(s.ID), s.Region, value+equalText(s))
 	}
 	return b.String()
 }

@@ -59,8 +59,5 @@ func runDel(cmd *cobra.Command, q *request, out *format, key string) error {
 		v, err = c.Delete(cmd.Context(), key, opts...)
 		return err
 	})
-	if kept := q.keepSession(c); kept != nil {
-		return kept
-	}
-	return q.written(cmd, out, key, v, err)
+	return q.kept(c, q.written(cmd, out, key, v, err))
 }

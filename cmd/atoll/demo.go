@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
@@ -107,13 +108,19 @@ func (d *demo) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer cleanUp()
-	// All of these would leave the directory behind: so does a reader of
+	// All of these would leave the directory behind: so would a reader of
 	// standard output that has gone, as in "atoll demo | head".
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	keepInterrupts := make(chan os.Signal, 1) // without it, one between two commands would end the process
-	signal.Notify(keepInterrupts, os.Interrupt)
-	defer signal.Stop(keepInterrupts)
+	ctx, gone := context.WithCancel(ctx)
+	defer gone()
+	out := heard{cmd.OutOrStdout(), gone}
+	// Without it, an interrupt between two commands would end the process. SIGPIPE says
+	// nothing of standard output: it comes with each write to a connection whose other
+	// end has gone, too, as when a node is killed.
+	unheeded := make(chan os.Signal, 1)
+	signal.Notify(unheeded, os.Interrupt, syscall.SIGPIPE)
+	defer signal.Stop(unheeded)
 
 	f, err := fleet.New(fleet.Config{
 		Regions: regionNames(d.regions), Nodes: d.nodes, Dir: dir, Latency: d.latency, NATSServers: d.nats, Version: version,
@@ -129,11 +136,11 @@ func (d *demo) run(cmd *cobra.Command) error {
 		}
 	}()
 	began := time.Now()
-	fmt.Fprintf(cmd.OutOrStdout(), "starting %d regions of %d nodes in %s ...\n", len(d.regions), d.nodes, dir)
+	fmt.Fprintf(out, "starting %d regions of %d nodes in %s ...\n", len(d.regions), d.nodes, dir)
 	if err := startFleet(ctx, f); err != nil {
 		return err
 	}
-	s := &shell{ctx: ctx, fleet: f, region: f.Regions()[0], out: cmd.OutOrStdout()}
+	s := &shell{ctx: ctx, fleet: f, region: f.Regions()[0], out: out}
 	s.banner(time.Since(began))
 	in := lineReader(input)
 	if err := s.run(in); err != nil || input != nil || in.interactive() || s.ran || ctx.Err() != nil {
@@ -145,6 +152,20 @@ func (d *demo) run(cmd *cobra.Command) error {
 	}
 	fmt.Fprintln(s.out, "no terminal and no commands: playing the tour")
 	return s.run(lineReader(&tour))
+}
+
+// heard is a writer that tells when nobody reads any more.
+type heard struct {
+	io.Writer
+	gone func()
+}
+
+func (h heard) Write(b []byte) (int, error) {
+	n, err := h.Writer.Write(b)
+	if err != nil {
+		h.gone()
+	}
+	return n, err
 }
 
 // startFleet waits for all nodes, for a minute or until an interrupt.

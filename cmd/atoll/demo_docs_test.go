@@ -5,8 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/atolldb/atoll/client"
 )
 
 var demoBlock = regexp.MustCompile("(?s)```demo\n(.*?)```")
@@ -23,6 +26,12 @@ func TestDemoOfConsistency(t *testing.T) {
 	session := filepath.Join(t.TempDir(), "demo.session")
 	for _, b := range blocks {
 		script.WriteString(strings.ReplaceAll(b[1], "demo.session", session) + "\\use eu\n\\heal\n\\wait\n")
+	}
+	words := strings.Fields(script.String())
+	for l := client.LocalOne; l <= client.Serial; l++ {
+		if !slices.Contains(words, l.String()) {
+			t.Errorf("no scenario for %s", l)
+		}
 	}
 	if len(blocks) < 6 {
 		t.Fatalf("%d scenarios: are they found?", len(blocks))

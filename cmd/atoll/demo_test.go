@@ -62,6 +62,24 @@ func TestDemoWhoseReaderGoes(t *testing.T) {
 	}
 }
 
+// SIGPIPE comes with a write to any connection whose other end has gone. The demo ended
+// at it, in silence, or the command that ran said "context canceled".
+func TestDemoOutlivesConnections(t *testing.T) {
+	p, stdin := idleDemo(t)
+	p.line("metrics")
+	p.signal(syscall.SIGPIPE)
+	if _, err := io.WriteString(stdin, "bench --duration 300ms --interval 50ms --clients 1\n\\expect-exit 0\nstatus\n\\expect-exit 0\n"); err != nil {
+		t.Fatal(err)
+	}
+	p.line("eu>") // bench runs
+	p.signal(syscall.SIGPIPE)
+	stdin.Close()
+	out, err := io.ReadAll(p.out)
+	if code := p.exit(); err != nil || code != exitOK || !strings.Contains(string(out), "UN  eu-1") {
+		t.Errorf("exit code %d, %v\n%s%s", code, err, out, p.stderr.String())
+	}
+}
+
 func TestDemoShell(t *testing.T) {
 	script := strings.Join([]string{
 		"put k v", "get k", `\expect v`, `\expect-exit 0`,
@@ -164,5 +182,64 @@ func TestDemoAtATerminal(t *testing.T) {
 	}
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// A backup that is restored into one of two regions, while both are there, is in both:
+// siblings, deletes and values that expire, and in both regions it finds nothing to do.
+func TestDemoRestoresTwoRegions(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "all.backup")
+	play := func(name string, lines ...string) {
+		t.Helper()
+		script := filepath.Join(dir, name)
+		if err := os.WriteFile(script, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, _ := idleDemo(t, "--script", script)
+		out, err := io.ReadAll(p.out)
+		if code := p.exit(); err != nil || code != exitOK {
+			t.Fatalf("%s: exit code %d, %v\n%s%s", name, code, err, out, p.stderr.String())
+		}
+	}
+	ok := `\expect-exit 0`
+	play("before",
+		"bucket create carts --ttl 24h", ok,
+		"bench --mix a --duration 300ms --clients 4 --keys 300", ok,
+		"put --bucket carts short v", ok,
+		"put gone v", ok, "del gone", ok,
+		`\partition eu us`, "put both eu-value", ok, `\use us`, "put both us-value", ok, `\heal`, `\wait`,
+		"backup "+file, ok)
+	check := []string{
+		"siblings both", `\expect eu-value`, `\expect us-value`,
+		"get --bucket carts short", `\expect v`, ok,
+		"get gone", `\expect-exit 3`,
+		"restore " + file + " --dry-run", `\expect 0 written, `, `\expect 0 failed, 0 unknown`, ok,
+	}
+	lines := append([]string{"restore " + file, `\expect 0 failed, 0 unknown`, ok, `\wait`}, check...)
+	play("after", append(append(lines, `\use us`), check...)...)
+}
+
+// A drill takes a region out of service and brings it back, and reports what that took.
+func TestDemoDrill(t *testing.T) {
+	script := strings.Join([]string{
+		"put k before", `\expect-exit 0`,
+		"dr status", `\expect-exit 0`,
+		"dr drill us --confirm us", `\expect-exit 0`,
+		`\expect switchover of us is done, after `, `\expect failback of us is done, after `,
+		`\expect drill of us: RTO `, `\expect RPO 0 writes (0 came late)`,
+		"dr wait -o json", `\expect "kind":"failback","region":"us",`, `\expect-exit 0`,
+		"dr drill us --confirm us -o json", `\expect-exit 0`, `\expect {"drill":"us","rto_ms":`, `\expect "rpo_writes":0,"late_writes":0,"out_of_service_ms":`,
+		"dr drill us --confirm eu", `\expect-exit 2`,
+		"dr status", `\expect-exit 0`, `\use us`, "put k after --overwrite", `\expect-exit 0`,
+	}, "\n")
+	file := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := idleDemo(t, "--script", file)
+	out, err := io.ReadAll(p.out)
+	if code := p.exit(); err != nil || code != exitOK {
+		t.Errorf("exit code %d, %v\n%s%s", code, err, out, p.stderr.String())
 	}
 }

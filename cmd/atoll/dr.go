@@ -111,7 +111,8 @@ type drFlags struct {
 	to, confirm string
 	force, wait bool
 	out         *format
-	newcomer    *adminv1.RegionNewcomer // of an add
+	newcomer    *adminv1.RegionNewcomer  // of an add
+	ended       *adminv1.RegionOperation // what was waited for
 }
 
 func (q *drFlags) planFor(kind, region string) *adminv1.PlanOperationRequest {
@@ -243,6 +244,7 @@ operation. The exit code is 0 when it is done, and 1 when it was aborted.`,
 		Args:    cobra.NoArgs,
 	}
 	q.serverFlags(cmd, drTimeout)
+	q.out = formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return q.followOperation(cmd) }
 	return cmd
 }
@@ -275,6 +277,10 @@ func (q *drFlags) followOperation(cmd *cobra.Command) error {
 	case last.Aborted && last.Kind != "failback":
 		return withCode(exitError, fmt.Errorf("%s of %s was aborted", last.Kind, last.Region))
 	}
+	q.ended = last
+	if q.out.value == "json" {
+		return printProto(cmd.OutOrStdout(), last)
+	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s of %s is done, after %s\n", last.Kind, last.Region, millisText(int64(last.ClosedMs-last.BeganMs)))
 	if err == nil && last.Kind == "rebuild" && last.Missing.GetCounted() {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d writes are known to be lost for good; 'atoll dr status -o json' lists them\n", last.Missing.Writes)
@@ -303,11 +309,15 @@ be aborted.`,
 	}
 	q.serverFlags(cmd, drTimeout)
 	cmd.Flags().BoolVar(&q.force, "force", false, "change the map without a majority of regions")
+	q.out = formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return q.onRegions(cmd, "abort", func(ctx context.Context, c adminv1.RegionsClient) error {
 			res, err := c.AbortOperation(ctx, &adminv1.AbortOperationRequest{Force: q.force})
 			if err != nil {
 				return err
+			}
+			if q.out.value == "json" {
+				return printProto(cmd.OutOrStdout(), res.Operation)
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), operationLine(res.Operation))
 			return err
@@ -321,7 +331,8 @@ func drDrillCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drill REGION",
 		Short: "Switch a region over and back, and tell how long each took",
-		Long: `Rehearse: switch REGION over, bring it back, and tell how long each took. REGION takes
+		Long: `Rehearse: switch REGION over, bring it back, and tell how long each took (RTO: until
+the others served everything without it) and how many writes were lost (RPO). REGION takes
 no writes meanwhile, and homes that were in it stay where they moved. Nothing is lost.
 It has to be confirmed like a switchover.`,
 		Example: "  atoll dr drill us --confirm us",
@@ -336,8 +347,12 @@ It has to be confirmed like a switchover.`,
 		if err := q.begin(cmd, "switchover", args[0]); err != nil {
 			return err
 		}
+		over := q.ended
 		q.to, q.confirm = "", args[0]
-		return q.begin(cmd, "failback", args[0])
+		if err := q.begin(cmd, "failback", args[0]); err != nil {
+			return err
+		}
+		return drillReport(cmd.OutOrStdout(), q.out.value == "json", over, q.ended)
 	}
 	return cmd
 }

@@ -120,6 +120,9 @@ func missingTable(w io.Writer, kind string, m *adminv1.MissingWrites) error {
 		what = "writes are known to be missing, and lost for good with the region"
 	}
 	text := fmt.Sprintf("%d %s\n", m.Writes, what)
+	if m.Writes > 0 && len(m.Buckets) == 0 && (kind == "failover" || kind == "remove" || kind == "rebuild" || kind == lostMeanwhile) {
+		text += "of which keys and buckets they are is not known: clocks name writes, not keys\n"
+	}
 	if kind == "failover" || kind == "remove" && m.Writes > 0 {
 		text += fmt.Sprintf("the region was heard last %s before; what it took after that cannot be known\n", millisText(int64(m.HeardMs)))
 	}
@@ -186,5 +189,18 @@ func bucketsTable(w io.Writer, m *adminv1.MissingWrites) error {
 	}
 	rows.Render()
 	_, err := fmt.Fprintln(w)
+	return err
+}
+
+// drillReport tells what a drill has measured. Writes that came late were not lost.
+func drillReport(w io.Writer, inJSON bool, over, back *adminv1.RegionOperation) error {
+	rto, out := over.ClosedMs-over.BeganMs, back.ClosedMs-over.BeganMs
+	lost, late := over.Lost.GetWrites()+back.Lost.GetWrites(), back.Missing.GetWrites()
+	if inJSON {
+		_, err := fmt.Fprintf(w, `{"drill":%q,"rto_ms":%d,"rpo_writes":%d,"late_writes":%d,"out_of_service_ms":%d}`+"\n", over.Region, rto, lost, late, out)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "drill of %s: RTO %s, RPO %d writes (%d came late); it was out of service for %s\n",
+		over.Region, millisText(int64(rto)), lost, late, millisText(int64(out)))
 	return err
 }

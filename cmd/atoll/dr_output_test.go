@@ -27,3 +27,30 @@ func TestMissingIsTold(t *testing.T) {
 		}
 	}
 }
+
+// Of what a region took that is lost it is told that nobody knows the buckets; of what it
+// has, and tells by bucket, it is not.
+func TestBucketsThatCannotBeKnownAreTold(t *testing.T) {
+	run := []*adminv1.MissingRun{{Partition: 3, Actor: 257, First: 1, Last: 9}}
+	buckets := []*adminv1.BucketWrites{{Bucket: "carts", Writes: 9}}
+	for _, c := range []struct {
+		kind    string
+		missing *adminv1.MissingWrites
+		told    bool
+	}{
+		{"failover", &adminv1.MissingWrites{Counted: true, Writes: 9, Runs: run}, true},
+		{"failover", &adminv1.MissingWrites{Counted: true}, false},
+		{"switchover", &adminv1.MissingWrites{Counted: true, Writes: 9, Runs: run, Buckets: buckets}, false},
+		{"remove", &adminv1.MissingWrites{Counted: true, Writes: 9, Runs: run}, true},
+		{"remove", &adminv1.MissingWrites{Counted: true, Writes: 9, Runs: run, Buckets: buckets}, false},
+	} {
+		var out strings.Builder
+		p := &adminv1.PlanOperationResponse{Version: 1, To: "eu", Missing: c.missing}
+		if err := operationTable(&out, c.kind, "us", p); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(out.String(), "not known: clocks name writes, not keys"); got != c.told {
+			t.Errorf("%s, %d writes, %d buckets: told: %v\n%s", c.kind, c.missing.Writes, len(c.missing.Buckets), got, out.String())
+		}
+	}
+}

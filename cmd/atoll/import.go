@@ -26,16 +26,13 @@ const (
 
 type importFlags struct {
 	request
+	bulkFlags
 	overwrite bool
-	rate      float64
-	skip      int
-	lines     int
-	patience  time.Duration
 	rejects   string
 }
 
 func importCommand() *cobra.Command {
-	var q importFlags
+	q := importFlags{bulkFlags: bulkFlags{item: "line", most: 1 << 16}}
 	cmd := &cobra.Command{
 		Use:   "import (FILE | -)",
 		Short: "Write many keys from a file of JSON lines",
@@ -64,43 +61,27 @@ imported again without harm.`,
 	q.writeFlags(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&q.overwrite, "overwrite", false, "replace what is there, siblings included")
-	f.Float64Var(&q.rate, "rate", 0, "lines per second; without it, as fast as it goes")
-	f.IntVar(&q.skip, "skip", 0, "so many lines at the beginning, to resume")
-	f.IntVar(&q.lines, "in-flight", 2048, "lines under way at a time")
-	f.DurationVar(&q.patience, "patience", time.Minute, "how long to try again what was not applied")
+	q.add(cmd, 2048)
 	f.StringVar(&q.rejects, "rejects", "", "new `FILE` for the lines that were not written, or perhaps not")
 	out := formatFlag(cmd, "none", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runImport(cmd, &q, out, args[0]) }
 	return cmd
 }
 
-func (q *importFlags) check(cmd *cobra.Command) error {
-	switch {
-	case q.rate < 0:
-		return usage(cmd, errors.New("bad rate"+inputBounds("rate", ">= 0", fmt.Sprint(q.rate))))
-	case q.skip < 0:
-		return usage(cmd, errors.New("bad number of lines"+inputBounds("skip", ">= 0", fmt.Sprint(q.skip))))
-	case q.lines < 1 || q.lines > 1<<16:
-		return usage(cmd, errors.New("bad number of lines"+inputBounds("in-flight", fmt.Sprintf("1..%d", 1<<16), fmt.Sprint(q.lines))))
-	case q.patience < 0:
-		return usage(cmd, errors.New("bad time"+inputBounds("patience", ">= 0", q.patience.String())))
-	}
-	return q.request.check(cmd)
-}
-
 func runImport(cmd *cobra.Command, q *importFlags, out *format, name string) (err error) {
-	if err := q.check(cmd); err != nil {
+	if err := errors.Join(q.bulkFlags.check(cmd), q.request.check(cmd)); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process
+	cmd.SetContext(ctx)
 	input, size, err := openInput(ctx, cmd, name)
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
 	defer input.Close() //nolint:errcheck // only read
-	rejects, err := openRejects(q.rejects)
+	rejects, err := openRejects(q.rejects, q.item)
 	if err != nil {
 		return err
 	}
@@ -134,7 +115,7 @@ func runImport(cmd *cobra.Command, q *importFlags, out *format, name string) (er
 			return c.PutMany(ctx, items, opts...)
 		},
 		Reject: func(n int, raw []byte, err error) { rejects.add(cmd.ErrOrStderr(), n, raw, q.failure(err)) },
-		Skip:   q.skip, Lines: q.lines, Rate: q.rate, Patience: q.patience,
+		Skip:   q.skip, Lines: q.inFlight, Rate: q.rate, Patience: q.patience,
 	})
 	began := time.Now()
 	progress := startProgress(cmd.ErrOrStderr(), func() string {
@@ -251,30 +232,31 @@ func (r *countingReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// rejectFile keeps lines and tells the first of them.
+// rejectFile keeps items and tells the first of them.
 type rejectFile struct {
+	item string // what their numbers count
 	file *os.File
 	buf  *bufio.Writer
 	told int
 	err  error
 }
 
-func openRejects(name string) (*rejectFile, error) {
+func openRejects(name, item string) (*rejectFile, error) {
 	if name == "" {
-		return &rejectFile{}, nil
+		return &rejectFile{item: item}, nil
 	}
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, withCode(exitUsage, err)
 	}
-	return &rejectFile{file: f, buf: bufio.NewWriter(f)}, nil
+	return &rejectFile{item: item, file: f, buf: bufio.NewWriter(f)}, nil
 }
 
 func (r *rejectFile) add(stderr io.Writer, n int, raw []byte, err error) {
 	if r.told < importTells {
-		fmt.Fprintf(stderr, "line %d: %v\n", n, err)
+		fmt.Fprintf(stderr, "%s %d: %v\n", r.item, n, err)
 	} else if r.told == importTells {
-		fmt.Fprintln(stderr, "further lines like these are only counted")
+		fmt.Fprintf(stderr, "further %ss like these are only counted\n", r.item)
 	}
 	r.told++
 	r.keep(raw)
@@ -301,7 +283,7 @@ func (r *rejectFile) close() error {
 		r.err = err
 	}
 	if r.err != nil {
-		return fmt.Errorf("write the rejected lines: %w", r.err)
+		return fmt.Errorf("write the rejected %ss: %w", r.item, r.err)
 	}
 	return nil
 }

@@ -21,7 +21,12 @@ func main() {
 func run(ctx context.Context, args []string) int {
 	cmd := root()
 	cmd.SetArgs(args)
+	out := &output{to: os.Stdout}
+	cmd.SetOut(out)
 	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		err = out.failed()
+	}
 	if err == nil {
 		return exitOK
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -130,9 +131,11 @@ func unreachable(target string, err error) error {
 			text = strings.TrimPrefix(s, "transport: Error while dialing: ")
 		}
 	}
-	return withCode(exitUnavailable, described{
-		fmt.Sprintf("no node answers at %s: %s\n  next: say where one is with --endpoints or %s, or start one", target, text, endpointsVar), err,
-	})
+	next := "say where one is with --endpoints or " + endpointsVar + ", or start one"
+	if errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded { // somebody listens there, or nobody routes there
+		next += "; one that starts tells on its admin listener what it waits for: /readyz?verbose"
+	}
+	return withCode(exitUnavailable, described{fmt.Sprintf("no node answers at %s: %s\n  next: %s", target, text, next), err})
 }
 
 // bounds says which input was wrong, unless text already does.

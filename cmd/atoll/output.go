@@ -110,7 +110,9 @@ type siblingJSON struct {
 	Time    string `json:"time"`
 	Deleted bool   `json:"deleted,omitempty"`
 	Expires string `json:"expires,omitempty"`
-	Size    int    `json:"size"`
+	// Equals are other versions with the same value.
+	Equals []string `json:"equals,omitempty"`
+	Size   int      `json:"size"`
 	// Omitted: the value is left out for its size.
 	Omitted  bool    `json:"omitted,omitempty"`
 	Value    *string `json:"value,omitempty"`
@@ -128,6 +130,9 @@ func siblingsJSON(siblings []client.Sibling) []siblingJSON {
 		}
 		if !s.Expires.IsZero() {
 			j.Expires = s.Expires.UTC().Format(timeForm)
+		}
+		for _, id := range s.Equals {
+			j.Equals = append(j.Equals, versionText(id))
 		}
 		if !s.Deleted && !s.Omitted {
 			t := textOf(s.Value)

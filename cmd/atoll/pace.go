@@ -72,7 +72,7 @@ func (p *paceFlags) check(cmd *cobra.Command) error {
 	case f.Changed("bytes") && p.bytes <= 0:
 		return usage(cmd, errors.New("no moves would ever end; 'atoll task pause' stops one"+inputBounds("bytes", "1KiB or more", p.bytes.String())))
 	case f.Changed("concurrent") && (p.concurrent < 1 || p.concurrent > 1<<16):
-		return usage(cmd, errors.New("bad number of partitions"+inputBounds("concurrent", "1 or more", fmt.Sprint(p.concurrent))))
+		return usage(cmd, errors.New("bad number of partitions"+inputBounds("concurrent", "1..65536", fmt.Sprint(p.concurrent))))
 	}
 	return nil
 }

@@ -142,10 +142,7 @@ func runPut(cmd *cobra.Command, q *putFlags, out *format, args []string) error {
 		v, err = c.Put(cmd.Context(), key, value, opts...)
 		return err
 	})
-	if kept := q.keepSession(c); kept != nil {
-		return kept
-	}
-	return q.written(cmd, out, key, v, err)
+	return q.kept(c, q.written(cmd, out, key, v, err))
 }
 
 // written ends a command that wrote: a write that is partial is told, too.

@@ -15,10 +15,11 @@ import (
 
 func regionCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "region",
-		Short: "Show what regions lack of each other, compare them, add and remove them",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "region",
+		Aliases: []string{"geo"},
+		Short:   "Show what regions lack of each other, compare them, add and remove them",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(regionLagCommand(), regionVerifyCommand(), regionAddCommand(), regionRemoveCommand())
 	return cmd

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -132,11 +133,14 @@ func printRepair(w io.Writer, out *format, r *adminv1.RepairProgress) error {
 	if out.value == "json" {
 		return printProto(w, r)
 	}
-	state := "ended"
-	if r.Running {
-		state = "running"
+	head := "repair ended: " + repairLine(r)
+	switch {
+	case r.Running:
+		head = "repair running: " + repairLine(r)
+	case !slices.ContainsFunc(r.Nodes, func(n *adminv1.NodeRepair) bool { return n.BegunMs > 0 || n.Error != "" }):
+		head = "nobody has asked for a repair since the nodes started; they compare themselves all the time without"
 	}
-	if _, err := fmt.Fprintf(w, "repair %s: %s\n\n", state, repairLine(r)); err != nil {
+	if _, err := fmt.Fprintf(w, "%s\n\n", head); err != nil {
 		return err
 	}
 	rows := newTable(w, "node", "state", "partitions", "skipped", "repaired", "unreadable", "begun", "error")

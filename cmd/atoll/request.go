@@ -117,13 +117,17 @@ func (q *request) addresses(cmd *cobra.Command) []string {
 
 // open connects; the caller closes. Siblings are never resolved behind the
 // user's back.
-func (q *request) open(cmd *cobra.Command) (*client.Client, error) {
+func (q *request) open(cmd *cobra.Command, more ...client.Option) (*client.Client, error) {
 	if err := errors.Join(q.check(cmd), q.checkFollow(cmd)); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)
 	defer cancel()
-	c, err := client.Open(ctx, q.target(cmd), append(q.where(), client.Bucket(q.bucket), client.Timeout(q.timeout))...)
+	opts := append(q.where(), client.Timeout(q.timeout))
+	if q.bucket != "" {
+		opts = append(opts, client.Bucket(q.bucket))
+	}
+	c, err := client.Open(ctx, q.target(cmd), append(opts, more...)...)
 	switch {
 	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrDeadline):
 		return nil, unreachable(q.target(cmd), err)

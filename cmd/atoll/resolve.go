@@ -92,7 +92,7 @@ func runResolve(cmd *cobra.Command, q *resolveFlags, out *format, key string) er
 		return err
 	}
 	siblings := obj.Siblings()
-	if len(siblings) < 2 {
+	if len(siblings) == 0 || len(siblings) == 1 && len(siblings[0].Equals) == 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%q has one version: nothing to resolve\n", key)
 		return nil
 	}
@@ -185,12 +185,18 @@ func (q *resolveFlags) tell(
 	j := resolvedJSON{writtenJSON: q.writtenJSON(key, version), Action: d.action, Replaced: []string{}}
 	var others []string
 	for i, s := range siblings {
+		for _, id := range s.Equals {
+			j.Replaced = append(j.Replaced, versionText(id))
+		}
 		if i == d.kept {
 			j.Kept = versionText(s.ID)
+			if n := len(s.Equals); n > 0 {
+				others = append(others, fmt.Sprintf("%d equal", n))
+			}
 			continue
 		}
 		j.Replaced = append(j.Replaced, versionText(s.ID))
-		others = append(others, fmt.Sprintf("%d (%s, %s)", i, versionText(s.ID), s.Region))
+		others = append(others, fmt.Sprintf("%d (%s, %s)%s", i, versionText(s.ID), s.Region, equalText(s)))
 	}
 	if out.value == "json" {
 		return printJSON(cmd.OutOrStdout(), j)

@@ -14,25 +14,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/cmd/atoll/bulk"
 	"github.com/atolldb/atoll/cmd/atoll/dump"
-	"github.com/atolldb/atoll/cmd/atoll/intake"
 	"github.com/atolldb/atoll/cmd/atoll/recovery"
 	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
 )
 
 type restoreFlags struct {
 	request
+	bulkFlags
 	conflict           conflictFlag
 	check, dry         bool
 	unsealed, noDefine bool
-	skip, inFlight     int
-	rate               float64
-	patience           time.Duration
 	report             string
 }
 
 func restoreCommand() *cobra.Command {
-	var q restoreFlags
+	q := restoreFlags{bulkFlags: bulkFlags{item: "record", most: 1 << 12, longest: 5 * time.Minute}}
 	cmd := &cobra.Command{
 		Use:   "restore (FILE | -)",
 		Short: "Write what is in a backup into a deployment, new or living",
@@ -78,37 +76,21 @@ resumes it. It may be run again in any case: what is there is not written twice.
 	f.BoolVar(&q.dry, "dry-run", false, "read every key, say what would be done, and write nothing")
 	f.BoolVar(&q.unsealed, "unsealed", false, "the file is of 'atoll export': it has no buckets, and nothing tells whether its end is missing")
 	f.BoolVar(&q.noDefine, "no-buckets", false, "make and change no buckets")
-	f.Float64Var(&q.rate, "rate", 0, "records per second; without it, as fast as it goes")
-	f.IntVar(&q.skip, "skip", 0, "so many records at the beginning, to resume")
-	f.IntVar(&q.inFlight, "in-flight", 128, "records under way at a time")
-	f.DurationVar(&q.patience, "patience", time.Minute, "how long to try again what was not applied, 5m at most")
+	q.add(cmd, 128)
 	f.StringVar(&q.report, "report", "", "new `FILE` for the keys that are not as in the backup, and why, as JSON lines")
 	out := formatFlag(cmd, "none", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runRestore(cmd, &q, out, args[0]) }
 	return cmd
 }
 
-func (q *restoreFlags) checkFlags(cmd *cobra.Command) error {
-	switch {
-	case q.rate < 0:
-		return usage(cmd, errors.New("bad rate"+inputBounds("rate", ">= 0", fmt.Sprint(q.rate))))
-	case q.skip < 0:
-		return usage(cmd, errors.New("bad number of records"+inputBounds("skip", ">= 0", fmt.Sprint(q.skip))))
-	case q.inFlight < 1 || q.inFlight > 1<<12:
-		return usage(cmd, errors.New("bad number of records"+inputBounds("in-flight", fmt.Sprintf("1..%d", 1<<12), fmt.Sprint(q.inFlight))))
-	case q.patience < 0 || q.patience > 5*time.Minute:
-		return usage(cmd, errors.New("bad time"+inputBounds("patience", "0s..5m", q.patience.String())))
-	}
-	return errors.Join(atMostOne(cmd, "check", "dry-run"), q.request.check(cmd))
-}
-
 func runRestore(cmd *cobra.Command, q *restoreFlags, out *format, name string) error {
-	if err := q.checkFlags(cmd); err != nil {
+	if err := errors.Join(q.bulkFlags.check(cmd), atMostOne(cmd, "check", "dry-run"), q.request.check(cmd)); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process
+	cmd.SetContext(ctx)
 	if name != "-" || q.check {
 		if err := q.readThrough(ctx, cmd, out, name); err != nil || q.check {
 			return err
@@ -119,7 +101,7 @@ func runRestore(cmd *cobra.Command, q *restoreFlags, out *format, name string) e
 		return withCode(exitUsage, err)
 	}
 	defer input.Close() //nolint:errcheck // only read
-	report, err := openRejects(q.report)
+	report, err := openRejects(q.report, q.item)
 	if err != nil {
 		return err
 	}
@@ -209,15 +191,9 @@ func stampText(stamp uint64) string {
 func (q *restoreFlags) restore(
 	ctx context.Context, cmd *cobra.Command, r *dump.Reader, report *rejectFile, progress func() (read, size int64),
 ) (*recovery.Result, time.Duration, error) {
-	opts := []client.Option{client.Timeout(q.timeout), client.NoSession(), client.Pin()}
-	dialed, cancel := context.WithTimeout(ctx, q.timeout)
-	c, err := client.Open(dialed, q.target(cmd), opts...)
-	cancel()
-	switch {
-	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrDeadline):
-		return nil, 0, unreachable(q.target(cmd), err)
-	case err != nil:
-		return nil, 0, q.failure(fmt.Errorf("connect to %s: %w", q.target(cmd), err))
+	c, err := q.open(cmd, client.NoSession())
+	if err != nil {
+		return nil, 0, err
 	}
 	defer c.Close() //nolint:errcheck // all writes are answered
 	b := backupReader{r: r, q: q, define: definer{q: q, c: c, cmd: cmd}}
@@ -225,7 +201,7 @@ func (q *restoreFlags) restore(
 	if err != nil {
 		return nil, 0, q.failure(err)
 	}
-	pace := intake.NewPacer(q.rate)
+	pace := bulk.NewPacer(q.rate)
 	cfg := recovery.Config{
 		Client: c, Buckets: buckets, Conflict: recovery.Conflict(q.conflict), Dry: q.dry, Skip: q.skip, InFlight: q.inFlight,
 		Wait: pace.Wait, Patience: q.patience,

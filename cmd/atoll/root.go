@@ -39,8 +39,12 @@ func root() *cobra.Command {
 	}
 	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if strings.HasPrefix(err.Error(), "unknown shorthand flag") {
+			err = fmt.Errorf("%w; what begins with - and is no flag goes after --", err)
+		}
 		return usage(cmd, err)
 	})
+	cmd.SetUsageTemplate(wrapped(cmd.UsageTemplate()))
 	misuse(cmd)
 	return cmd
 }

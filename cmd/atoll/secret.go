@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/internal/wholefile"
 	"github.com/atolldb/atoll/node/keyring"
 )
 
@@ -65,7 +65,7 @@ func secretStep(name, short string, step func(keyring.Ring) (keyring.Ring, error
 				if ring, err = step(ring); err != nil {
 					return withCode(exitUsage, fmt.Errorf("%s: %w", args[0], err))
 				}
-				if err := replaceFile(args[0], ring.Format()); err != nil {
+				if err := wholefile.Replace(args[0], ring.Format()); err != nil {
 					return fmt.Errorf("write %s: %w", args[0], err)
 				}
 			}
@@ -91,21 +91,4 @@ func readSecrets(file string, fresh bool) (keyring.Ring, error) {
 		return ring, fmt.Errorf("%s: %w", file, err)
 	}
 	return ring, nil
-}
-
-// replaceFile leaves the old contents or the new ones, whatever happens.
-func replaceFile(file string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*") // for the owner's eyes only
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }

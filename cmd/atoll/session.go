@@ -58,6 +58,10 @@ func (q *request) inSession(cmd *cobra.Command, c *client.Client) (*client.Clien
 	}
 	f, err := os.Open(q.session)
 	if errors.Is(err, fs.ErrNotExist) {
+		// Before the command does anything.
+		if _, err := os.Stat(filepath.Dir(q.session)); err != nil {
+			return nil, usage(cmd, fmt.Errorf("nowhere to keep the session: %w", err))
+		}
 		return c.Session(), nil
 	}
 	if err != nil {
@@ -74,6 +78,20 @@ func (q *request) inSession(cmd *cobra.Command, c *client.Client) (*client.Clien
 			inputBounds("session", "a file that a command with --session has written", fmt.Sprintf("%d bytes", len(b)))))
 	}
 	return s, nil
+}
+
+// kept keeps the session after a write that ended with err, which tells more than that
+// the session could not be kept.
+func (q *request) kept(c *client.Client, err error) error {
+	kept := q.keepSession(c)
+	switch {
+	case kept == nil:
+		return err
+	case err == nil:
+		return fmt.Errorf("the write was applied, but its session is not there for the next command: %w", kept)
+	default:
+		return described{err.Error() + "\n  " + kept.Error(), err}
+	}
 }
 
 // keepSession writes what the session knows by now, in one step: a command that is

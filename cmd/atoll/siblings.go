@@ -20,7 +20,8 @@ func siblingsCommand() *cobra.Command {
 conflict. The number in the first column, or the version, is what 'atoll
 resolve --pick' takes. Values are quoted and cut; -o json has them whole, but for
 those that the node left out because all together are more than 1 MiB: 'atoll get
---version' prints one.
+--version' prints one. Versions with the same value are one row ("and 2 equal"; -o
+json names them): they are no conflict, and the next write after a read replaces all.
 
 Without KEY, show the keys of the region that have most versions, in the bucket or
 in all of them. Every record is read for that, at a quorum, so in a large region it
@@ -91,7 +92,16 @@ func siblingsTable(w io.Writer, siblings []client.Sibling) {
 		if s.Omitted {
 			value = "(left out)"
 		}
+		value += equalText(s)
 		t.AppendRow([]any{i, versionText(s.ID), s.Region, s.Time.UTC().Format(timeForm), s.Size, value})
 	}
 	t.Render()
+}
+
+// equalText says how many other versions of the same value a sibling stands for.
+func equalText(s client.Sibling) string {
+	if len(s.Equals) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d equal", len(s.Equals))
 }

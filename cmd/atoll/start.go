@@ -98,6 +98,9 @@ func runNode(
 	err = p.Run(ctx)
 	stop()
 	watch.Wait()
+	if bad := (process.Problems)(nil); errors.As(err, &bad) { // a restart does not help
+		err = withCode(exitUsage, err)
+	}
 	return err
 }
 

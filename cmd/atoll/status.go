@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atolldb/atoll/node/api"
 	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
 )
 
@@ -91,6 +92,7 @@ func degraded(st *adminv1.GetStatusResponse) []string {
 			bad = append(bad, fmt.Sprintf("node %s does not reach %s", n.Id, strings.Join(n.PeersDown, ", ")))
 		}
 	}
+	bad = append(bad, metadataSilent(st)...)
 	for _, l := range st.Links {
 		switch {
 		case neverHeard(l):
@@ -100,6 +102,40 @@ func degraded(st *adminv1.GetStatusResponse) []string {
 		}
 	}
 	return bad
+}
+
+// metadataSilent is a line for all nodes that the metadata servers do not answer: mostly
+// it is all of them, since two of the three servers are away.
+func metadataSilent(st *adminv1.GetStatusResponse) []string {
+	var nodes []string
+	var longest int64
+	for _, n := range st.Nodes {
+		if n.MetadataSilentMs > api.MetadataLate.Milliseconds() {
+			nodes, longest = append(nodes, n.Id), max(longest, n.MetadataSilentMs)
+		}
+	}
+	if len(nodes) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("the region's metadata servers have not answered %s for %s: no node can join, leave or be replaced, and none that was away can start; start the nodes that run them",
+		strings.Join(nodes, ", "), millisText(longest))}
+}
+
+// metadataNote is a line where not all metadata servers run, "" otherwise. It is no fault
+// while a majority of them does: what their nodes are otherwise, other lines say.
+func metadataNote(st *adminv1.GetStatusResponse) string {
+	var on []string
+	total := uint32(0)
+	for _, n := range st.Nodes {
+		if n.Error == "" && n.MetadataServer {
+			on, total = append(on, n.Id), max(total, n.MetadataServers)
+		}
+	}
+	if len(on) >= int(total) {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d metadata servers run: those of %s; more than half have to. If a node that ran one is gone for good, let another one take its part over (docs/operations.md, \"A metadata server moves\")\n",
+		len(on), total, strings.Join(on, ", "))
 }
 
 // aheadText says by how much a clock differs, behind which the others are named.
@@ -175,6 +211,7 @@ func statusTables(w io.Writer, t *adminv1.GetTopologyResponse, st *adminv1.GetSt
 		}
 	}
 	nodes.Render()
+	notes += metadataNote(st)
 	if notes != "" {
 		if _, err := io.WriteString(w, "\n"+notes); err != nil {
 			return err

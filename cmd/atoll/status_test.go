@@ -129,6 +129,20 @@ func TestStatus(t *testing.T) {
 			"disk full", func(st *adminv1.GetStatusResponse) { st.Nodes[1].DiskFull, st.Nodes[1].DiskFree = true, 100<<20 }, exitDegraded,
 			nil, "node n2 has no room on its disk (100.0 MiB (2 %) free): it takes no writes; make room",
 		},
+		{
+			"metadata servers away", func(st *adminv1.GetStatusResponse) {
+				st.Nodes[0].MetadataSilentMs, st.Nodes[1].MetadataSilentMs = 61_000, 46_000
+			}, exitDegraded,
+			nil, "the region's metadata servers have not answered n1, n2 for 1m1s: no node can join, leave or be replaced",
+		},
+		{
+			"a metadata server is away", func(st *adminv1.GetStatusResponse) {
+				for _, n := range st.Nodes {
+					n.MetadataServer, n.MetadataServers = true, 3
+				}
+			}, exitOK, []string{`2 of 3 metadata servers run: those of n1, n2; more than half have to. If a node that ran one is gone for good, let another one take its part over (docs/operations.md, "A metadata server moves")`}, "",
+		},
+		{"metadata servers are asked", func(st *adminv1.GetStatusResponse) { st.Nodes[1].MetadataSilentMs = 44_000 }, exitOK, nil, ""},
 		{"clock right", func(st *adminv1.GetStatusResponse) { st.Nodes[1].ClockAheadMs = -249 }, exitOK, nil, ""},
 		{
 			"link", func(st *adminv1.GetStatusResponse) { st.Links[0].Alive = false; st.Links[0].HeartbeatAgeMs = 7000 }, exitDegraded,

@@ -29,24 +29,27 @@ func taskWaitCommand() *cobra.Command {
 		Long: `Wait until a task has ended, and tell how far it is: by a bar on a terminal, in
 a line every ten seconds elsewhere. Ctrl-C ends the waiting, not the task. The
 exit code is 0 when the task is done, 1 when it was aborted, and 6 when no node
-answers for a minute.`,
+answers for a minute. With -o json standard output is the task as 'atoll task show'
+prints it, when it has ended, aborted ones too; how far it is goes to standard error.`,
 		Example: `  atoll task wait 7
-  timeout 600 atoll task wait 7`,
+  timeout 600 atoll task wait 7
+  atoll task wait 7 -o json | jq '(.ended_ms | tonumber) - (.begun_ms | tonumber)'`,
 		Args: cobra.ExactArgs(1),
 	}
 	q.serverFlags(cmd, defaultTimeout)
+	out := formatFlag(cmd, "table", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := taskID(cmd, args[0])
 		if err != nil {
 			return err
 		}
-		return q.follow(cmd, id)
+		return q.follow(cmd, id, out)
 	}
 	return cmd
 }
 
-// follow waits until the task has ended.
-func (q *request) follow(cmd *cobra.Command, id uint64) error {
+// follow waits until the task has ended, and prints what became of it.
+func (q *request) follow(cmd *cobra.Command, id uint64, out *format) error {
 	var line atomic.Pointer[string]
 	show := func(s string) { line.Store(&s) }
 	show(fmt.Sprintf("task %d", id))
@@ -63,11 +66,19 @@ func (q *request) follow(cmd *cobra.Command, id uint64) error {
 		return last.EndedMs != 0, nil
 	})
 	p.end()
+	if err != nil {
+		return err
+	}
+	if out.value == "json" {
+		err = printProto(cmd.OutOrStdout(), last)
+	}
 	switch {
 	case err != nil:
 		return err
 	case last.Aborted:
 		return withCode(exitError, fmt.Errorf("task %d was aborted", id))
+	case out.value == "json":
+		return nil
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "task %d is done, after %s\n", id, millisText(last.EndedMs-last.BegunMs))
 	return err

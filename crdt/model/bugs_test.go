@@ -25,12 +25,15 @@ var planted = []struct {
 	{"context without the highest stamp", strict(Bugs{NoStampInContext: true}), 0, 500},
 	{"a merge mints", strict(Bugs{MergeMints: true}), 0, 20},
 	{"an answer covers its minter's unseen siblings", strict(Bugs{FoldedAnswers: true}), 0, 50},
+	{"an answer covers what its minter knew replaced", roaming(Bugs{PresumedAnswers: true}), 0, 200},
+	{"what is at one owner is taken for settled", roaming(Bugs{EarlySettled: true}), 0, 200},
 	{"a round outlives an owner's restart", long(Bugs{RoundSkipsRestarts: true}), 0, 1000},
 	{"half a record applied", Options{Bugs: Bugs{HalfRecords: true}}, 5_536_900, 100}, // 1 of 1,000,000
 	{"raise without a second look", collect(Bugs{BlindRaise: true}), 32_000, 500},     // 2 of 40,000
 }
 
 func strict(b Bugs) Options  { return Options{Bugs: b, NoSilent: true} }
+func roaming(b Bugs) Options { return Options{Bugs: b, NoSilent: true, Roaming: true} }
 func long(b Bugs) Options    { return Options{Bugs: b, Steps: 200} }
 func collect(b Bugs) Options { return Options{Bugs: b, Collecting: true, Steps: 200} }
 

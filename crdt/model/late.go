@@ -53,7 +53,9 @@ func (w *world) admit(o *owner, m *message, local crdt.Record) (rec crdt.Record,
 	if len(gone) == 0 {
 		return m.rec, true
 	}
-	return crdt.Without(m.rec, gone), true
+	rec = crdt.Without(m.rec, gone)
+	w.noteWithout(m.rec, rec)
+	return rec, true
 }
 
 // word is what peers say of a dot. Who neither has it nor had it is behind,
@@ -109,9 +111,17 @@ func (w *world) sift(o *owner, key int, floor hlc.Stamp, enough int) (open int) 
 	rest := crdt.Without(rec, gone)
 	w.stats.Sifted += len(gone)
 	w.sifted |= held(rec) &^ held(rest)
+	w.noteWithout(rec, rest)
 	o.disk.commit(w, batch{key: int8(key), rec: rest})
 	if w.opt.Trace {
 		w.logf("  %v puts %v of k%d into its side log: superseded, and the tombstone collected", o, gone, key)
 	}
 	return open
+}
+
+// noteWithout notes that an owner has rest of a record.
+func (w *world) noteWithout(rec, rest crdt.Record) {
+	for s := held(rec) &^ held(rest); s != 0; s = s.less(s.first()) {
+		w.without[s.first()] |= held(rest)
+	}
 }

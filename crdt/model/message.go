@@ -60,6 +60,7 @@ func (w *world) apply(o *owner, m *message) {
 		joined = o.bump(local, joined)
 	}
 	w.checkNames(joined)
+	w.checkGivesUp(o, local, joined)
 	delivered := held(rec) | m.named&^held(m.rec)
 	w.commitIfNew(o, int(m.key), joined, delivered)
 }

@@ -24,6 +24,9 @@
 //	I10  A dot names one payload and a payload one dot. Checked at each mint
 //	     and each apply.
 //	I11  A write's stamp is above the stamps of all that its writer had seen.
+//	I12  An owner gives up a version only for what had truly seen it: its new record
+//	     has a write that did, or one that had seen such a write. Checked at each
+//	     mint and each apply, unless disks lose records silently.
 //
 // Two limits are set on the faults, because nothing could survive beyond them:
 //
@@ -36,8 +39,8 @@
 // outcomes are accounted for rather than forbidden, each counted in Stats:
 //
 //   - ExcusedLost. A disk loses a record, and its owner mints on that key again
-//     before anybody notices. Vectors cannot say "my 7th but not my 5th", so
-//     whoever reads only there, and then writes, covers what he did not see.
+//     before anybody notices. The owner cannot leave out of an answer, nor a
+//     reader of what he reads only there, an event that its record has forgotten.
 //   - Revived. A disk brings back what a collected tombstone had deleted, and
 //     two owners that lost their own account of it (wiped, or rolled back)
 //     take it over before the others deny it.
@@ -83,6 +86,8 @@ type Bugs struct {
 	HalfRecords         bool // apply the rest of a record whose old part nobody can tell about
 	BlindRaise          bool // raise the floor without a second look at what was listed
 	FoldedAnswers       bool // a write's answer covers its minter's unseen siblings
+	PresumedAnswers     bool // it covers what its minter knew to be replaced, as if all did
+	EarlySettled        bool // what one owner has is taken for settled
 }
 
 // Options of a history. The zero Options are those of the design.
@@ -104,6 +109,10 @@ type Options struct {
 	// that holds an earlier dot of the minter's actor which the minter's record
 	// does not cover sends its record back: the minter's disk has lost it.
 	SilentVotes bool
+	// Roaming lets clients write in both regions, with the contexts of answers that
+	// not even a quorum of one region has, and owners close what is settled in the
+	// contexts they get.
+	Roaming bool
 	// Trace keeps a readable account of the history in Result.
 	Trace bool
 }
@@ -135,6 +144,7 @@ type Stats struct {
 	// Writes that are excused, see the package's doc.
 	Excused, ExcusedLost, Revived, OnlyInSideLogs int
 	Slept                                         int // very late messages that arrived
+	ExcusedGivenUp                                int // by checkGivesUp
 }
 
 func (s *Stats) add(o *Stats) {

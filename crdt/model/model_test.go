@@ -91,7 +91,18 @@ func TestHistories(t *testing.T) {
 		t.Errorf("excused without a silent fault: %+v", s)
 	}
 	if *flagN == 0 {
-		busy(t, &s.stats, map[string]bool{"silent faults": true, "excused": true, "excused and lost": true, "revived": true, "only in side logs": true})
+		busy(t, &s.stats, map[string]bool{"silent faults": true, "excused": true, "excused and lost": true, "revived": true, "only in side logs": true, "excused, given up": true})
+	}
+}
+
+// Nor when clients write in both regions, and go on from answers that nobody but
+// the minter has.
+func TestRoaming(t *testing.T) {
+	opt := options()
+	opt.NoSilent, opt.Roaming = true, true
+	s := run(t, opt)
+	if s.lost+s.revived+s.sideLog > 0 {
+		t.Errorf("excused without a silent fault: %+v", s)
 	}
 }
 
@@ -101,7 +112,7 @@ func TestSilentFaults(t *testing.T) {
 	if *flagN > 0 || testing.Short() {
 		return
 	}
-	busy(t, &s.stats, map[string]bool{"revived": true, "only in side logs": true})
+	busy(t, &s.stats, map[string]bool{"revived": true, "only in side logs": true, "excused, given up": true})
 	for _, c := range []struct {
 		what     string
 		got, per int // at most one history in so many

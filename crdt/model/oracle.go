@@ -41,6 +41,11 @@ type oracle struct {
 	excused eventSet
 	// revivable are what a silent fault brought back.
 	revivable eventSet
+	// told are what all owners had at some time, as contexts are settled by.
+	told eventSet
+	// without are, for an event, what an owner has of a record less that one, as the
+	// late-message rule left it.
+	without [MaxEvents]eventSet
 	// sifted are what an owner put into its own side log.
 	sifted eventSet
 }
@@ -116,6 +121,71 @@ func (w *world) checkNames(r crdt.Record) {
 			w.violate("I10", "%v carries event %d, which was minted as %v", v.Dot, e, w.events[e].dot)
 		}
 	}
+}
+
+// checkGivesUp checks that o, whose record of a key was old, gives up only what
+// the writer of something in rec had truly seen.
+//
+// Two outcomes are excused, until what replaced the event is back, which must still
+// come: what is checked at the end excuses neither. One is at an owner whose disk took
+// back what a context was settled by, so that it lacks it now: the owner has again
+// what that had replaced, and gives it up for a write by that context. The other is by
+// a write whose writer had seen what an owner had been given less the event, by the
+// late-message rule: reads of it take the event for seen.
+func (w *world) checkGivesUp(o *owner, old, rec crdt.Record) {
+	if !w.opt.NoSilent {
+		return
+	}
+	gone := held(old) &^ (w.closure(rec) | w.collected)
+	if gone == 0 {
+		return
+	}
+	if gone &^= w.tookBack(o) | w.leftOut(rec); gone != 0 {
+		e := gone.first()
+		w.violate("I12", "%v gives up event %d (%v) for %v, and nobody there has seen it", o, e, w.events[e].dot, show(rec))
+	}
+	w.stats.ExcusedGivenUp++
+}
+
+// tookBack are what had been replaced by what o once had, and all others, and lacks.
+func (w *world) tookBack(o *owner) (s eventSet) {
+	for t := w.told; t != 0; t = t.less(t.first()) {
+		if e := &w.events[t.first()]; !o.disk.clock.Contains(e.dot) {
+			s |= e.seen
+		}
+	}
+	return s
+}
+
+// leftOut are what was kept back of what the writer of a version of rec had seen.
+func (w *world) leftOut(rec crdt.Record) (s eventSet) {
+	seen := w.closure(rec) // what is a version itself takes away nothing
+	for e, rest := range w.without[:len(w.events)] {
+		if rest&seen != 0 {
+			s |= bit(e)
+		}
+	}
+	return s
+}
+
+// noteTold notes what all owners have.
+func (w *world) noteTold() {
+	for e := range w.events {
+		at := 0
+		for i := range w.owners {
+			if w.owners[i].disk.clock.Contains(w.events[e].dot) {
+				at++
+			}
+		}
+		if at == Owners {
+			w.told |= bit(e)
+		}
+	}
+}
+
+// wasTold reports whether d was at all owners at some time.
+func (w *world) wasTold(d crdt.Dot) bool {
+	return w.told.has(slices.IndexFunc(w.events, func(e event) bool { return e.dot == d }))
 }
 
 // checkRead checks that no owner that serves shows what a collected tombstone

@@ -39,6 +39,7 @@ func (s *Stats) fields() []field {
 		{"revived", &s.Revived},
 		{"only in side logs", &s.OnlyInSideLogs},
 		{"very late messages", &s.Slept},
+		{"excused, given up", &s.ExcusedGivenUp},
 	}
 }
 

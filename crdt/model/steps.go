@@ -66,6 +66,8 @@ type profile struct {
 	tick                      int64
 	keys                      int
 	roundSteps                int // of a collection round, in one step
+
+	roam, alone, settled int // percent, of Options.Roaming
 }
 
 func drawProfile(rng *rand.Rand, opt *Options) profile {
@@ -104,6 +106,9 @@ func drawProfile(rng *rand.Rand, opt *Options) profile {
 		}
 		p.total += n
 		p.upTo[o] = p.total
+	}
+	if opt.Roaming {
+		p.roam, p.alone, p.settled = rng.IntN(100), rng.IntN(100), rng.IntN(100)
 	}
 	if opt.Collecting {
 		p.keys, p.sleep, p.grace, p.roundSteps = 1, 40, 0, 1+rng.IntN(6)

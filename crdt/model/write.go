@@ -57,6 +57,9 @@ func (w *world) read(c, key, n int) (knowledge, bool) {
 // and then another one.
 func (w *world) minter(c int) *owner {
 	region := c % 2
+	if w.opt.Roaming && w.chance(w.profile.roam) {
+		region = 1 - region
+	}
 	at := 0
 	if w.chance(w.profile.unsticky) {
 		at = w.rng.IntN(Owners / 2)
@@ -90,6 +93,10 @@ func (w *world) mint(c int, o *owner, q write) {
 	}
 	d := &o.disk
 	local := d.records[q.key]
+	if w.opt.Roaming && w.chance(w.profile.settled) {
+		w.noteTold()
+		q.base.ctx = q.base.ctx.Settled(local, func(d crdt.Dot) bool { return w.wasTold(d) || w.opt.Bugs.EarlySettled })
+	}
 	o.counter++
 	e := len(w.events)
 	v := crdt.Version{
@@ -102,6 +109,7 @@ func (w *world) mint(c int, o *owner, q write) {
 	w.noteHoles(o, q.key, w.closure(local)|q.base.seen)
 	w.noteMint(event{dot: v.Dot, key: int8(q.key), dead: v.Dead, expiry: v.Expiry, stamp: v.Stamp, seen: q.base.seen, votes: 1 << o.id, minter: o.id})
 	rec := crdt.Write(local, q.base.ctx.Seen, v)
+	w.checkGivesUp(o, local, rec)
 	d.commit(w, batch{key: int8(q.key), rec: rec, delivered: bit(e)})
 	if q.dead {
 		w.stats.Deletes++
@@ -114,13 +122,16 @@ func (w *world) mint(c int, o *owner, q write) {
 	w.answer(c, q, crdt.Without(d.records[q.key], []crdt.Dot{v.Dot}), &v)
 }
 
-// answer tells client c the context of its write, once that is acknowledged: a
-// context may take for granted what else the minter's record held.
+// answer tells client c the context of its write, once that is acknowledged. A
+// client that roams asks for one acknowledgement alone, now and then.
 func (w *world) answer(c int, q write, local crdt.Record, v *crdt.Version) {
-	if !w.acked.has(eventOf(v)) {
+	if !w.acked.has(eventOf(v)) && !(w.opt.Roaming && w.chance(w.profile.alone)) {
 		return
 	}
 	ctx := q.base.ctx.After(local, v)
+	if w.opt.Bugs.PresumedAnswers {
+		ctx.Seen = presumed(&q.base.ctx, local, v)
+	}
 	if w.opt.Bugs.FoldedAnswers {
 		ctx.Seen = ctx.Seen.With(v.Dot)
 	}
@@ -129,6 +140,21 @@ func (w *world) answer(c int, q write, local crdt.Record, v *crdt.Version) {
 		ctx.Stamp = 0
 	}
 	w.clients[c].known[q.key] = knowledge{ctx, seen}
+}
+
+// presumed is a planted bug: all earlier events of v's actor, but those that are
+// live at its minter.
+func presumed(c *crdt.Context, local crdt.Record, v *crdt.Version) crdt.VV {
+	seen, low := c.Seen, uint64(0)
+	for _, u := range local.Versions { // they ascend
+		if d := u.Dot; d.Actor == v.Dot.Actor && !c.Seen.Covers(d) {
+			if d.N > low+1 {
+				seen = seen.WithAbove(crdt.Dot{Actor: d.Actor, N: d.N - 1}, low)
+			}
+			low = d.N
+		}
+	}
+	return seen.WithAbove(v.Dot, low)
 }
 
 // noteHoles excuses earlier writes of o's actor on a key that its record does

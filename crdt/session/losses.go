@@ -168,20 +168,7 @@ func (l *Losses) Of(needs, missing *crdt.Clock) *crdt.Clock {
 
 // both returns the events that a and b have in common.
 func both(a, b *crdt.Clock) *crdt.Clock {
-	out := &crdt.Clock{}
-	for _, d := range without(b, without(b, a)).All() {
-		out.AddSpan(d)
-	}
-	return out
-}
-
-// without returns the events of a that b does not have.
-func without(a, b *crdt.Clock) *crdt.Clock {
-	out := &crdt.Clock{}
-	for _, d := range b.Missing(a) {
-		out.AddSpan(d)
-	}
-	return out
+	return a.Beyond(b).Beyond(b)
 }
 
 // The encoding of Losses: a byte, 0 for an empty one and nothing else; 1, and then

@@ -75,7 +75,7 @@ func lostOne(l *Losses, d crdt.Dot, missing bool) bool {
 func TestLossesAgainstDots(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l, needs, have := drawLosses(t, "l"), drawSet(t, "needs", 10), drawSet(t, "have", 10)
-		missing := without(needs, have)
+		missing := have.Beyond(needs)
 		lost := l.Of(needs, missing)
 		for _, run := range needs.All() {
 			for n := run.Lo; n <= run.Hi; n++ {
@@ -87,7 +87,7 @@ func TestLossesAgainstDots(t *testing.T) {
 			}
 		}
 		if lost != nil && !needs.Covers(lost) {
-			t.Fatalf("%v is lost that is not needed", without(lost, needs).All())
+			t.Fatalf("%v is lost that is not needed", needs.Beyond(lost).All())
 		}
 	})
 }

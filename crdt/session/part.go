@@ -73,7 +73,7 @@ func (p *Part) Needs() *crdt.Clock {
 	}
 	needs := &p.Clock
 	if len(p.Told.Actors()) > 0 {
-		needs = without(&p.Clock, &p.Told)
+		needs = p.Told.Beyond(&p.Clock)
 	}
 	if len(needs.Actors()) == 0 {
 		return nil

@@ -66,7 +66,7 @@ func (p *Part) needsBut(leaves func(*Soft) bool) *crdt.Clock {
 			but.Add(p.Soft[i].Event)
 		}
 	}
-	if needs = without(needs, but); len(needs.Actors()) == 0 {
+	if needs = but.Beyond(needs); len(needs.Actors()) == 0 {
 		return nil
 	}
 	return needs

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/e2e/chaos/machine"
+	"github.com/atolldb/atoll/e2e/program"
 )
 
 // wipe: a node is killed, loses its disk, and returns under the same name.
@@ -116,7 +117,7 @@ func lastError(n *node) string {
 			return lines[i]
 		}
 	}
-	return tail(n.SinceStart(), 1)
+	return program.Tail(n.SinceStart(), 1)
 }
 
 // powerCut takes the power from one node: what its disk had not been told to

@@ -27,7 +27,7 @@ var fileKinds = []struct{ name, pattern string }{
 const settleTime = 20 * time.Second
 
 // refillTime bounds how long a node takes until it serves that has to fetch
-// everything again: what the ballast takes at the slowest rate of repair, 1 MiB a
+// everything again: what the ballast takes at the slowest rate of repair, 4 MiB a
 // second, to which it goes down while clients feel it, comes on top.
 const refillTime = readyTime + 30*time.Second
 

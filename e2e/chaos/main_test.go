@@ -7,12 +7,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/atolldb/atoll/e2e/chaos/machine"
+	"github.com/atolldb/atoll/e2e/program"
 )
 
 var (
@@ -52,10 +52,6 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		return 1
 	}
-	// Where tools for root are; a login shell has them in its path, others not.
-	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
-		return fail(err)
-	}
 	r, err := machine.NewRun()
 	if err != nil {
 		return fail(err)
@@ -69,10 +65,8 @@ func run(m *testing.M) int {
 	shared.binary = *binaryFlag
 	if shared.binary == "" {
 		shared.binary = filepath.Join(r.Dir, "atoll")
-		build := exec.Command("go", "build", "-trimpath", "-o", shared.binary, "../../cmd/atoll")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fail(fmt.Errorf("build the binary: %w\n%s", err, out))
+		if err := program.Build(shared.binary); err != nil {
+			return fail(err)
 		}
 	}
 	shared.missing = r.Probe()

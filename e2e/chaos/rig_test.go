@@ -18,6 +18,8 @@ import (
 	"github.com/atolldb/atoll/e2e/chaos/history"
 	"github.com/atolldb/atoll/e2e/chaos/machine"
 	"github.com/atolldb/atoll/e2e/chaos/traffic"
+	"github.com/atolldb/atoll/e2e/program"
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 const (
@@ -61,11 +63,7 @@ func newRig(t *testing.T, name string, regions []string, nodes int) *rig {
 	}
 	dir, err := os.MkdirTemp(shared.run.Dir, "rig-")
 	r.must(err)
-	if shared.missing[machine.Cutting] == nil {
-		r.net, err = shared.run.NewNamespaces()
-	} else {
-		r.net, err = shared.run.NewLoopback()
-	}
+	r.net, err = shared.run.NewNetwork(shared.missing)
 	r.must(err)
 	if r.net.Loopback() {
 		r.note("on loopback: cuts are made by proxies between peers, NATS is not cut (%v)", shared.missing[machine.Cutting])
@@ -99,7 +97,7 @@ func newRig(t *testing.T, name string, regions []string, nodes int) *rig {
 	return r
 }
 
-// open waits until the region takes writes on all its nodes.
+// open waits until the region serves on all its nodes.
 func (r *rig) open(region string) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.ctx, startTime)
@@ -108,20 +106,17 @@ func (r *rig) open(region string) {
 		r.alive()
 		c := r.clients[region]
 		if c == nil {
-			try, cancel := context.WithTimeout(ctx, 2*time.Second)
-			defer cancel()
 			var err error
-			if c, err = client.Open(try, r.Target(region), client.Pin(), client.DialOptions(r.DialOptions()...)); err != nil {
+			if c, err = r.Client(ctx, region); err != nil {
 				return err
 			}
 			r.clients[region] = c
 			r.t.Cleanup(func() { _ = c.Close() })
 		}
-		_, err := c.Put(ctx, "first/"+region, []byte("x"), client.LocalAll, client.Overwrite())
-		return err
+		return r.Open(ctx, c, region)
 	})
 	if err != nil {
-		r.t.Fatalf("region %s takes no writes: %v\n%s", region, err, r.tails())
+		r.t.Fatalf("region %s does not serve: %v\n%s", region, err, r.tails())
 	}
 }
 
@@ -132,36 +127,14 @@ func (r *rig) must(err error) {
 	}
 }
 
-// eventually tries until ok returns nil; at ctx's end it returns the last error
-// that was not the end's own doing.
 func (r *rig) eventually(ctx context.Context, ok func() error) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	var last error
-	for {
-		err := ok()
-		if err == nil {
-			return nil
-		}
-		if last == nil || ctx.Err() == nil {
-			last = err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return last
-		}
-	}
+	return pause.Until(ctx, 100*time.Millisecond, ok)
 }
 
 // pause lets the clients work for so long.
 func (r *rig) pause(d time.Duration) {
 	r.t.Helper()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-r.ctx.Done():
+	if !pause.For(r.ctx, d) {
 		r.t.Fatal(r.ctx.Err())
 	}
 }
@@ -257,7 +230,7 @@ func (r *rig) alive() {
 		if n.Running() || r.down[n] {
 			continue
 		}
-		r.unmet("ended", "%s ended by itself; its last words:\n%s", n.ID, tail(n.SinceStart(), 12))
+		r.unmet("ended", "%s ended by itself; its last words:\n%s", n.ID, program.Tail(n.SinceStart(), 12))
 		r.start(n)
 	}
 }
@@ -272,7 +245,7 @@ func (r *rig) ready(n *deployment.Node, within time.Duration) (time.Duration, er
 	var last error
 	err := r.eventually(ctx, func() error {
 		if !n.Running() {
-			last = fmt.Errorf("%s %w:\n%s", n.ID, ended, tail(n.SinceStart(), 12))
+			last = fmt.Errorf("%s %w:\n%s", n.ID, ended, program.Tail(n.SinceStart(), 12))
 			return nil
 		}
 		own, _, err := r.Status(ctx, n)
@@ -335,12 +308,17 @@ func (r *rig) finish() {
 		}
 	}
 	r.compareExports(ctx)
+	r.calm()
+	r.conclude()
+}
+
+// calm fails for nodes that have panicked.
+func (r *rig) calm() {
 	for _, n := range r.Nodes {
 		if strings.Contains(n.Tail(1<<20), "goroutine 1 [") {
-			r.unmet("panic", "%s panicked:\n%s", n.ID, tail(n.Tail(1<<20), 40))
+			r.unmet("panic", "%s panicked:\n%s", n.ID, n.Tail(40))
 		}
 	}
-	r.conclude()
 }
 
 func (r *rig) conclude() {
@@ -401,11 +379,6 @@ func (r *rig) keep(dir string) {
 			r.t.Log(err)
 		}
 	}
-}
-
-func tail(s string, lines int) string {
-	all := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
 // writes waits until each region takes a write on all its nodes.

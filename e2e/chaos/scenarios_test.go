@@ -29,6 +29,7 @@ var scenarios = []scenario{
 	{name: "bridge", faults: bridge},
 	{name: "flaky", needs: cutting, faults: flaky},
 	{name: "wipe", faults: wipe},
+	{name: "put-back", faults: putBack},
 	{name: "full-disk", needs: []machine.Ability{machine.Disks}, faults: fullDisk},
 	{name: "full-disks", needs: []machine.Ability{machine.Disks}, faults: fullDisks},
 	{name: "sync-error", needs: []machine.Ability{machine.Injecting}, faults: syncError},

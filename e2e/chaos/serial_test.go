@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,7 +22,8 @@ const (
 	// A key is worked on for so many operations and so many of unknown outcome,
 	// which the checker has to place anywhere.
 	decidedOps, decidedUnknown = 120, 6
-	decidedKeys                = 2 // at a time
+	decidedKeys                = 2                     // at a time
+	decidedEvery               = 25 * time.Millisecond // a decider does something
 	homedBucket                = "homed"
 )
 
@@ -55,15 +55,7 @@ func TestSerialRegions(t *testing.T) {
 	for range *timesFlag {
 		r.killBriefly("eu")
 		r.killBriefly("us")
-		r.fault("regions cut")
-		for _, a := range r.Region("eu") {
-			for _, b := range r.Region("us") {
-				r.must(r.net.Cut(a.ID, b.ID))
-				r.must(r.net.Cut(b.ID, a.ID))
-			}
-		}
-		r.pause(4 * time.Second)
-		r.must(r.net.Heal())
+		r.cutRegions()
 		isolate(r)
 		r.freeze("eu")
 	}
@@ -117,13 +109,29 @@ type decisions struct {
 	level client.Level
 	mu    sync.Mutex
 	keys  []*decidedKey
-	now   [decidedKeys]*decidedKey
+	now   []*decidedKey
 	forks []string
+	told  int // operations whose outcome is known
 	stop  func()
 }
 
 // decide starts deciders in all regions.
 func (r *rig) decide(level client.Level, bucket string) *decisions {
+	places := make([]int, decidedKeys)
+	for i := range places {
+		places[i] = i
+	}
+	var all []*decider
+	for _, region := range r.Regions() {
+		for range deciders {
+			all = append(all, &decider{region: region, places: places, every: decidedEvery})
+		}
+	}
+	return r.decideBy(level, bucket, all)
+}
+
+// decideBy starts deciders, of which each knows its region and its places.
+func (r *rig) decideBy(level client.Level, bucket string, all []*decider) *decisions {
 	if bucket != "" {
 		_, err := r.clients["eu"].Buckets().Create(r.ctx, client.BucketInfo{Name: bucket, Home: "eu"})
 		r.must(err)
@@ -131,17 +139,21 @@ func (r *rig) decide(level client.Level, bucket string) *decisions {
 	b := &decisions{r: r, level: level}
 	ctx, cancel := context.WithCancel(r.ctx)
 	var wg sync.WaitGroup
-	who := 0
-	for _, region := range r.Regions() {
-		for range deciders {
-			c := r.clients[region]
-			if bucket != "" {
-				c = c.In(bucket)
-			}
-			d := &decider{b: b, who: who, c: c.Session(), rng: rand.New(rand.NewPCG(*seedFlag, uint64(who))), last: map[string]client.Object{}}
-			who++
-			wg.Go(func() { d.run(ctx) })
+	for who, d := range all {
+		c := r.clients[d.region]
+		if bucket != "" {
+			c = c.In(bucket)
 		}
+		d.b, d.who, d.c = b, who, c.Session()
+		d.rng, d.last = rand.New(rand.NewPCG(*seedFlag, uint64(who))), map[string]client.Object{}
+		for _, p := range d.places {
+			for len(b.now) <= p {
+				b.now = append(b.now, nil)
+			}
+		}
+	}
+	for _, d := range all {
+		wg.Go(func() { d.run(ctx) })
 	}
 	b.stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
 	r.t.Cleanup(b.stop)
@@ -163,16 +175,19 @@ func (b *decisions) begin(place int, op *decision) *decidedKey {
 }
 
 type decider struct {
-	b    *decisions
-	who  int
-	n    int
-	c    *client.Client
-	rng  *rand.Rand
-	last map[string]client.Object // that it saw
+	region string
+	places []int         // of the keys that it works on
+	every  time.Duration // between operations, at least
+	b      *decisions
+	who    int
+	n      int
+	c      *client.Client
+	rng    *rand.Rand
+	last   map[string]client.Object // that it saw
 }
 
 func (d *decider) run(ctx context.Context) {
-	tick := time.NewTicker(25 * time.Millisecond)
+	tick := time.NewTicker(d.every)
 	defer tick.Stop()
 	for {
 		select {
@@ -191,7 +206,10 @@ func (d *decider) step() {
 	if !op.read && draw < 9 {
 		op.value = fmt.Sprintf("%d:%d", d.who, d.n)
 	}
-	place := d.rng.IntN(decidedKeys)
+	place := d.places[d.rng.IntN(len(d.places))]
+	if len(d.last) > 2*len(d.places) {
+		clear(d.last) // of keys that are done with, most of them
+	}
 	var k *decidedKey
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 	defer cancel()
@@ -263,6 +281,9 @@ func (d *decider) end(k *decidedKey, op *decision, obj client.Object, err error)
 		op.unknown = true
 		k.unknown++
 	}
+	if !op.unknown && !op.unanswered {
+		b.told++
+	}
 }
 
 // oneValue is what the operations mean one after the other.
@@ -287,59 +308,64 @@ var oneValue = porcupine.Model{
 }
 
 // judgeSerial ends the deciders and checks what they were told.
-func (r *rig) judgeSerial(b *decisions) {
+func (r *rig) judgeSerial(all ...*decisions) {
 	r.t.Helper()
 	r.pause(2 * time.Second)
-	b.stop()
+	for _, b := range all {
+		b.stop()
+	}
 	healing := time.Now()
 	if err := r.settle(healTime); err != nil {
 		r.unmet("healing", "not whole %v after the last fault: %v", healTime, err)
 	}
 	r.res.HealedMS = time.Since(healing).Milliseconds()
-	for _, f := range b.forks {
-		r.unmet("fork", "%s, which only consensus writes", f)
-	}
-	done, unknown := 0, 0
-	for _, k := range b.keys {
-		var ops []porcupine.Operation
-		for _, op := range k.ops {
-			r.res.Operations++
-			if op.unanswered {
-				r.res.Failed++
-				continue
-			}
-			ret := int64(op.ret)
-			if op.unknown {
-				ret = 1 << 60
-				unknown++
-			}
-			switch {
-			case op.unknown:
-			case op.read:
-				r.res.History.Reads++
-			default:
-				r.res.History.Acked++
-			}
-			done++
-			ops = append(ops, porcupine.Operation{ClientId: op.who, Input: op, Call: int64(op.call), Return: ret})
+	done, unknown, keys := 0, 0, 0
+	judging := time.Now()
+	for _, b := range all {
+		keys += len(b.keys)
+		for _, f := range b.forks {
+			r.unmet("fork", "%s, which only consensus writes", f)
 		}
-		switch porcupine.CheckOperationsTimeout(oneValue, ops, time.Minute) {
-		case porcupine.Ok:
-		case porcupine.Illegal:
-			r.unmet("linearizable", "the %d operations on %s are not", len(ops), k.name)
-		case porcupine.Unknown:
-			r.unmet("linearizable", "the %d operations on %s were not judged in a minute", len(ops), k.name)
+		for _, k := range b.keys {
+			ops, doubts := r.judgeable(k)
+			done, unknown = done+len(ops), unknown+doubts
+			switch porcupine.CheckOperationsTimeout(oneValue, ops, time.Minute) {
+			case porcupine.Ok:
+			case porcupine.Illegal:
+				r.unmet("linearizable", "the %d operations on %s are not", len(ops), k.name)
+			case porcupine.Unknown:
+				r.unmet("linearizable", "the %d operations on %s were not judged in a minute", len(ops), k.name)
+			}
 		}
 	}
-	for _, n := range r.Nodes {
-		if strings.Contains(n.Tail(1<<20), "goroutine 1 [") {
-			r.unmet("panic", "%s panicked:\n%s", n.ID, tail(n.Tail(1<<20), 40))
-		}
-	}
-	r.note("%d operations on %d keys were judged, %d of unknown outcome; %d were not carried out", done, len(b.keys), unknown, r.res.Failed)
+	r.calm()
+	r.note("%d operations on %d keys were judged in %v, %d of unknown outcome; %d were not carried out", done, keys, time.Since(judging).Round(time.Second), unknown, r.res.Failed)
 	r.res.Seconds = time.Since(r.began).Seconds()
 	shared.report.add(r.res)
 	if done < 500 {
 		r.t.Errorf("%d operations were judged: too few", done)
 	}
+}
+
+// judgeable is what the checker gets of a key.
+func (r *rig) judgeable(k *decidedKey) (ops []porcupine.Operation, unknown int) {
+	for _, op := range k.ops {
+		r.res.Operations++
+		if op.unanswered {
+			r.res.Failed++
+			continue
+		}
+		ret := int64(op.ret)
+		switch {
+		case op.unknown:
+			ret = 1 << 60
+			unknown++
+		case op.read:
+			r.res.History.Reads++
+		default:
+			r.res.History.Acked++
+		}
+		ops = append(ops, porcupine.Operation{ClientId: op.who, Input: op, Call: int64(op.call), Return: ret})
+	}
+	return ops, unknown
 }

@@ -4,7 +4,6 @@ package chaos
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -98,11 +97,7 @@ func (r *rig) judge(with, without *traffic.Roam) {
 		r.res.Seconds = time.Since(r.began).Seconds()
 		shared.report.add(r.res)
 	}()
-	for _, n := range r.Nodes {
-		if strings.Contains(n.Tail(1<<20), "goroutine 1 [") {
-			r.unmet("panic", "%s panicked:\n%s", n.ID, tail(n.Tail(1<<20), 40))
-		}
-	}
+	r.calm()
 	ops, moved, odd := with.Ops()
 	loose, _, more := without.Ops()
 	for _, text := range append(odd, more...) {

@@ -25,6 +25,8 @@ import (
 //	start X       start what does not run; a node that there was none of joins
 //	stop X        stop in order
 //	found X       a region that there was none of runs, and no other knows of it
+//	restart X     stop, and start
+//	prepare X     its configuration has geo.others from its next start on
 //	pause D       let time pass
 //	rest R        the clients of a region stop
 //	burst R N     N writes of new, long keys in a region, as fast as it takes them
@@ -233,6 +235,13 @@ func act(n *deployment.Node, verb string) error {
 		return n.Start()
 	case "stop":
 		return n.Stop(30 * time.Second)
+	case "restart":
+		if err := n.Stop(30 * time.Second); err != nil {
+			return err
+		}
+		return n.Start()
+	case "prepare":
+		return n.Configure("geo: {others: true}")
 	case "drain":
 		return n.Disk.Drain()
 	case "release":

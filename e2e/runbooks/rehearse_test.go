@@ -21,6 +21,7 @@ import (
 	"github.com/atolldb/atoll/e2e/chaos/machine"
 	"github.com/atolldb/atoll/e2e/chaos/traffic"
 	"github.com/atolldb/atoll/e2e/runbooks/book"
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 const (
@@ -88,11 +89,7 @@ func begin(t *testing.T, b *book.Book) *rehearsal {
 	var err error
 	r.dir, err = os.MkdirTemp(shared.run.Dir, "runbook-")
 	r.must(err)
-	if shared.missing[machine.Cutting] == nil {
-		r.net, err = shared.run.NewNamespaces()
-	} else {
-		r.net, err = shared.run.NewLoopback()
-	}
+	r.net, err = shared.run.NewNetwork(shared.missing)
 	r.must(err)
 	t.Cleanup(func() { r.must(r.net.Close()) })
 	prefix := filepath.Base(r.dir)
@@ -136,9 +133,7 @@ func (r *rehearsal) say(format string, args ...any) {
 }
 
 func (r *rehearsal) pause(d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-r.ctx.Done():
+	if !pause.For(r.ctx, d) {
 		r.t.Fatal(r.ctx.Err())
 	}
 }
@@ -148,44 +143,26 @@ func (r *rehearsal) pause(d time.Duration) {
 func (r *rehearsal) eventually(within time.Duration, ok func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(r.ctx, within)
 	defer cancel()
-	tick := time.NewTicker(beat)
-	defer tick.Stop()
-	for {
-		err := ok(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-tick.C:
-		}
-		if ctx.Err() != nil { // what is done once is not done again, see step
-			return err
-		}
-	}
+	return pause.Until(ctx, beat, func() error { return ok(ctx) }) // what is done once is not done again, see step
 }
 
-// open waits until a region takes writes on all its nodes.
+// open waits until a region serves on all its nodes.
 func (r *rehearsal) open(region string) {
 	r.t.Helper()
 	err := r.eventually(startTime, func(ctx context.Context) error {
 		c := r.clients[region]
 		if c == nil {
-			try, cancel := context.WithTimeout(ctx, 2*time.Second)
-			defer cancel()
 			var err error
-			if c, err = client.Open(try, r.Target(region), client.Pin(), client.DialOptions(r.DialOptions()...)); err != nil {
+			if c, err = r.Client(ctx, region); err != nil {
 				return err
 			}
 			r.clients[region] = c
 			r.t.Cleanup(func() { _ = c.Close() })
 		}
-		_, err := c.Put(ctx, "first/"+region, []byte("x"), client.LocalAll, client.Overwrite())
-		return err
+		return r.Open(ctx, c, region)
 	})
 	if err != nil {
-		r.t.Fatalf("region %s takes no writes: %v", region, err)
+		r.t.Fatalf("region %s does not serve: %v", region, err)
 	}
 }
 
@@ -279,26 +256,43 @@ var onMachine = map[string]string{
 	"systemctl stop atoll":  "stop NODE",
 	"chronyc makestep":      "skew NODE 0s",
 
+	"systemctl restart atoll":                                "restart NODE",
+	"tee -a /etc/atoll/atoll.yaml <<< 'geo: {others: true}'": "prepare NODE",
+
 	"journalctl --vacuum-size=100M":                  "drain NODE",
 	"ln -sfn /opt/atoll/previous /opt/atoll/current": "revert NODE",
 }
 
 // run runs a command where clients are. What is done on a node's machine is done to
-// its process.
+// its process, line by line.
 func (r *rehearsal) run(ctx context.Context, command string) (output string, code int, err error) {
-	if lines := strings.Split(r.expand(command), "\n"); strings.HasPrefix(lines[0], "ssh ") {
-		for _, l := range lines {
-			words := strings.Fields(l)
-			if len(words) < 4 || words[2] != "sudo" || onMachine[strings.Join(words[3:], " ")] == "" {
-				return "", 0, fmt.Errorf("%q is not done here", l)
-			}
-			fault := onMachine[strings.Join(words[3:], " ")]
-			if err := r.inject(strings.Replace(fault, "NODE", words[1], 1)); err != nil {
-				return "", 0, err
-			}
-		}
-		return "", 0, nil
+	if !strings.HasPrefix(command, "ssh ") {
+		return r.bash(ctx, command)
 	}
+	for l := range strings.SplitSeq(command, "\n") {
+		said := ""
+		if strings.HasPrefix(l, "ssh ") {
+			err = r.onMachine(r.expand(l))
+		} else {
+			said, code, err = r.bash(ctx, l)
+		}
+		if output += said; err != nil || code != 0 {
+			break
+		}
+	}
+	return output, code, err
+}
+
+// onMachine does what is asked of a node's machine.
+func (r *rehearsal) onMachine(line string) error {
+	words := strings.Fields(line)
+	if len(words) < 4 || words[2] != "sudo" || onMachine[strings.Join(words[3:], " ")] == "" {
+		return fmt.Errorf("%q is not done here", line)
+	}
+	return r.inject(strings.Replace(onMachine[strings.Join(words[3:], " ")], "NODE", words[1], 1))
+}
+
+func (r *rehearsal) bash(ctx context.Context, command string) (output string, code int, err error) {
 	cmd := exec.CommandContext(ctx, "bash", "-c", command)
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(shared.binary)+":"+os.Getenv("PATH"))
 	for name, value := range r.env() {

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"github.com/atolldb/atoll/e2e/chaos/deployment"
 	"github.com/atolldb/atoll/e2e/chaos/machine"
 	"github.com/atolldb/atoll/e2e/chaos/traffic"
+	"github.com/atolldb/atoll/e2e/program"
 	"github.com/atolldb/atoll/e2e/runbooks/book"
 )
 
@@ -40,9 +40,6 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "runbooks:", err)
 		return 1
 	}
-	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
-		return fail(err)
-	}
 	r, err := machine.NewRun()
 	if err != nil {
 		return fail(err)
@@ -57,12 +54,7 @@ func run(m *testing.M) int {
 	if *binaryFlag != "" {
 		err = os.Symlink(*binaryFlag, shared.binary)
 	} else {
-		build := exec.Command("go", "build", "-trimpath", "-o", shared.binary, "../../cmd/atoll")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		var out []byte
-		if out, err = build.CombinedOutput(); err != nil {
-			err = fmt.Errorf("build the binary: %w\n%s", err, out)
-		}
+		err = program.Build(shared.binary)
 	}
 	if err != nil {
 		return fail(err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
@@ -18,18 +19,35 @@ import (
 	"github.com/atolldb/atoll/hashring"
 )
 
+// whole waits until servers tell of the stream that it has a leader, and replicas at two
+// others. Who was asked first may have heard neither: the log is ready when one server
+// takes messages.
+func (w *world) whole() *natsjs.StreamInfo {
+	w.t.Helper()
+	var info *natsjs.StreamInfo
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	for {
+		stream, err := w.admin.Stream(ctx, "GEO_east")
+		if err == nil {
+			info = stream.CachedInfo()
+			if c := info.Cluster; info.Config.Replicas == 3 && c != nil && c.Leader != "" && len(c.Replicas) == 2 {
+				return info
+			}
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			w.t.Fatalf("the stream is not whole: %v, %+v", err, info)
+		}
+	}
+}
+
 // Three servers, three replicas: the path passes over the loss of the server
 // that leads the stream.
 func TestClusterLosesLeader(t *testing.T) {
 	w := newWorld(t, natsdtest.Cluster(t, "east"))
-	stream, err := w.admin.Stream(t.Context(), "GEO_east")
-	if err != nil {
-		t.Fatal(err)
-	}
-	info := stream.CachedInfo()
-	if info.Config.Replicas != 3 || info.Cluster == nil || len(info.Cluster.Replicas) != 2 {
-		t.Fatalf("stream %+v in cluster %+v", info.Config, info.Cluster)
-	}
+	info := w.whole()
 	leader := slices.IndexFunc(w.nodes, func(n *natsdtest.Node) bool { return n.Name() == info.Cluster.Leader })
 	if leader < 0 {
 		t.Fatalf("leader %q is unknown", info.Cluster.Leader)

@@ -18,10 +18,13 @@ import (
 const (
 	// window is how many batches are handled at once.
 	window = 32
-	// prefetch bounds what waits in the client. It must cover 2.5 x rate x
-	// round trip (512 batches: 2,500 a second at 80 ms), and be taken up within
-	// ackWait even when applying is slow, else all of it comes again.
-	prefetch      = 512
+	// prefetch bounds what waits in the client. Half of it crosses in a round trip at
+	// least: 128 batches are 320 a second at 200 ms, which a region of three nodes makes
+	// at most, also where one node pulls alone. And it must be taken up within ackWait
+	// even when applying is slow, else all of it is applied two or three times, which
+	// makes it slower still: a node that pulls has to apply 10 batches a second, of a
+	// backlog 640 KiB.
+	prefetch      = 128
 	prefetchBytes = 32 << 20
 	pullExpiry    = 20 * time.Second
 	// pullHeartbeat is how often a server says that a pull is still waiting;
@@ -132,6 +135,7 @@ type feedRun struct {
 	slots    chan struct{} // one for each batch being handled
 	handling sync.WaitGroup
 	underway underway
+	setback  setback
 
 	linkMu sync.Mutex
 	up     bool

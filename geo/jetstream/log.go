@@ -58,9 +58,11 @@ type Log struct {
 	// missing says that a publish found no stream; one is enough.
 	missing chan struct{}
 	ready   chan struct{}
-	// appended counts; unwanted is what the last look at the consumers came to.
+	// appended counts; unwanted and sated are what the last look at the consumers
+	// came to: nobody takes anything, or those who do have enough to take.
 	appended atomic.Uint64
 	unwanted atomic.Bool
+	sated    atomic.Bool
 	silence  geo.Silence
 	heard    atomic.Uint64 // counts what silence was told of
 	state    atomic.Pointer[geo.LogState]

@@ -26,6 +26,11 @@ func (r *feedRun) receive(msg jetstream.Msg) {
 		_ = msg.Nak()
 		return
 	}
+	if r.ctx.Err() != nil { // both were so
+		<-r.slots
+		_ = msg.Nak()
+		return
+	}
 	r.handling.Go(func() {
 		defer func() { <-r.slots }()
 		r.handle(msg, geo.Batch{Header: header, Data: msg.Data()})
@@ -42,6 +47,7 @@ func (r *feedRun) handle(msg jetstream.Msg, b geo.Batch) {
 		return
 	}
 	r.answer(msg, b, err)
+	r.rest(r.ctx, err)
 }
 
 // hold keeps a message from being delivered anew until its answer is there.

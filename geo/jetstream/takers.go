@@ -22,7 +22,19 @@ const (
 	// appends, doubtBeat while nobody takes, or that may be so.
 	takersBeat = 500 * time.Millisecond
 	doubtBeat  = 150 * time.Millisecond
+	// enough is how many batches a region has before it that need no company: it takes
+	// longer for them than it takes to find out and to ship more. Of a backlog that is
+	// 64 MiB. A log that has no room for so many, twice, holds fewer.
+	enough    = 1024
+	enoughMin = 64
+	fullBatch = 64 << 10
 )
+
+// enoughFor is how many batches are enough in a log of so many bytes: what is shipped
+// faster than it is taken must not push out what was not.
+func enoughFor(maxBytes int64) uint64 {
+	return uint64(min(max(maxBytes/2/fullBatch, enoughMin), enough))
+}
 
 // takers says whether any region takes batches from the log.
 type takers struct {
@@ -60,8 +72,24 @@ func (t *takers) look(now time.Time, silent time.Duration, all []*jetstream.Cons
 	return wanted
 }
 
+// sated reports whether all regions that were taking at the last look, of which there is
+// one at least, have as many batches before them.
+func (t *takers) sated(now time.Time, batches uint64) bool {
+	some := false
+	for _, k := range t.seen {
+		if k.away(now) {
+			continue
+		}
+		if k.open < batches {
+			return false
+		}
+		some = true
+	}
+	return some
+}
+
 // Wanted reports what the last look came to; see geo.Log.
-func (l *Log) Wanted() bool { return !l.unwanted.Load() }
+func (l *Log) Wanted() bool { return !l.unwanted.Load() && !l.sated.Load() }
 
 // Silent is for how long nobody has acknowledged anything; see geo.Log.
 func (l *Log) Silent() time.Duration { return l.silence.Length(time.Now()) }
@@ -100,12 +128,14 @@ func (l *Log) watchTakers(ctx context.Context) {
 			// Whether appends work is theirs to find out.
 			l.logger.Debug("cannot look at consumers", "error", err)
 			l.unwanted.Store(false)
+			l.sated.Store(false)
 			continue
 		}
 		if ears.deaf(heard, l.heard.Load(), t.moved(all)) {
 			l.silence.Deaf()
 		}
 		wanted := t.look(time.Now(), l.Silent(), all)
+		l.sated.Store(t.sated(time.Now(), enoughFor(l.cfg.MaxBytes)))
 		if t.idle() { // else it is looked at again
 			looked = appended
 		}

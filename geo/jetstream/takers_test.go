@@ -58,3 +58,38 @@ func TestWhoTakes(t *testing.T) {
 		}
 	}
 }
+
+// A log has enough when all who take have enough before them; who is away does not count.
+func TestEnough(t *testing.T) {
+	var k takers
+	start := time.Unix(0, 0)
+	region := func(name string, floor, pending uint64, asks int) *jetstream.ConsumerInfo {
+		return &jetstream.ConsumerInfo{Name: name, AckFloor: jetstream.SequenceInfo{Stream: floor}, NumPending: pending, NumAckPending: 10, NumWaiting: asks}
+	}
+	for _, c := range []struct {
+		name string
+		at   int // ms
+		all  []*jetstream.ConsumerInfo
+		want bool
+	}{
+		{"nobody yet", 0, nil, false},
+		{"one with little", 0, []*jetstream.ConsumerInfo{region("a", 0, 89, 1)}, false},
+		{"one with enough, counting what is under way", 100, []*jetstream.ConsumerInfo{region("a", 10, 90, 1)}, true},
+		{"another one takes more quickly", 200, []*jetstream.ConsumerInfo{region("a", 20, 900, 1), region("b", 500, 20, 1)}, false},
+		{"it has enough as well", 300, []*jetstream.ConsumerInfo{region("a", 30, 900, 1), region("b", 600, 200, 1)}, true},
+		{"it is away, and the first one has little", 5000, []*jetstream.ConsumerInfo{region("a", 900, 20, 1), region("b", 600, 2000, 0)}, false},
+		{"it is away, and the first one has enough", 6000, []*jetstream.ConsumerInfo{region("a", 950, 200, 1), region("b", 600, 3000, 0)}, true},
+		{"both are away", 9000, []*jetstream.ConsumerInfo{region("a", 950, 200, 0), region("b", 600, 3000, 0)}, false},
+	} {
+		now := start.Add(time.Duration(c.at) * time.Millisecond)
+		k.look(now, 0, c.all)
+		if got := k.sated(now, 100); got != c.want {
+			t.Errorf("%s: enough is %v", c.name, got)
+		}
+	}
+	for bytes, want := range map[int64]uint64{16 << 20: 128, 1 << 20: 64, 128 << 20: 1024, 4 << 30: 1024} {
+		if got := enoughFor(bytes); got != want {
+			t.Errorf("%d batches are enough in a log of %d bytes, not %d", got, bytes, want)
+		}
+	}
+}

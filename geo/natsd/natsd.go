@@ -28,6 +28,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -49,6 +51,10 @@ const (
 	readyBeat   = 50 * time.Millisecond
 
 	pingInterval = 10 * time.Second
+
+	// wholeBeats looks in a row, one each wholeBeat, find a server in order that is.
+	wholeBeat  = 500 * time.Millisecond
+	wholeBeats = 4
 )
 
 // Config of one server.
@@ -115,6 +121,7 @@ type Server struct {
 	logger hclog.Logger
 	ready  chan struct{}
 	inner  *server.Server // set before ready is closed
+	whole  atomic.Bool    // see Whole
 }
 
 // New returns a server; Run makes it work.
@@ -128,6 +135,52 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Name is the server's name.
 func (s *Server) Name() string { return s.cfg.Name }
+
+// Servers is how many servers the region's cluster counts, those that are away included:
+// more than half of them have to be there. 1 for a standalone server, 0 while it is not
+// known.
+func (s *Server) Servers() int {
+	select {
+	case <-s.ready:
+	default:
+		return 0
+	}
+	if s.cfg.Cluster == nil {
+		return 1
+	}
+	js, err := s.inner.Jsz(nil)
+	if err != nil || js.Meta == nil {
+		return 0
+	}
+	return js.Meta.Size
+}
+
+// Whole says that the server has had all that the region's servers keep since it was
+// started. Until then it makes up for none that is away: one that comes with nothing
+// votes for nobody.
+func (s *Server) Whole() bool { return s.whole.Load() }
+
+// watchWhole notes it, once. A server that has just come finds itself in order before it
+// has been told what it is to keep, and while it is told of one stream after the other:
+// so there have to be some, and it has to go on for a while.
+func (s *Server) watchWhole(ctx context.Context) {
+	beat := time.NewTicker(wholeBeat)
+	defer beat.Stop()
+	for inOrder := 0; inOrder < wholeBeats; {
+		select {
+		case <-beat.C:
+		case <-ctx.Done():
+			return
+		}
+		js, err := s.inner.Jsz(nil)
+		if err != nil || js.Streams == 0 || s.inner.Healthz(nil).Error != "" {
+			inOrder = 0
+			continue
+		}
+		inOrder++
+	}
+	s.whole.Store(true)
+}
 
 // ClientURL is where clients connect. Call it after Ready.
 func (s *Server) ClientURL() string { return s.inner.ClientURL() }
@@ -182,6 +235,11 @@ func (s *Server) Run(ctx context.Context) error {
 	s.inner = inner
 	close(s.ready)
 	s.logger.Info("nats server is up", "url", inner.ClientURL(), "clustered", s.cfg.Cluster != nil)
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { s.watchWhole(watching) })
+	defer watch.Wait()
+	defer stop()
 	select {
 	case <-ctx.Done():
 		return nil

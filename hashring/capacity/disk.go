@@ -83,7 +83,7 @@ func (in Input) disk(r Ring, c Clocks) Disk {
 	if in.others() > 0 {
 		d.Fixed += in.LogBytes
 	}
-	d.Requests = writes * traceSeconds * storedBytes(traceKeySize, traceValue) * tableFactor
+	d.Requests = writes * traceSeconds * storedBytes(blockKeySize, traceBytes) * tableFactor
 	d.Total = d.Records + d.Index + d.Requests + d.Snapshots + d.Fixed
 	if in.Disk > 0 {
 		d.Used = d.Total / in.Disk

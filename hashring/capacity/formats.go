@@ -24,14 +24,20 @@ const (
 	// their own, partition, actor and the upper half of the counter.
 	indexShared   = 1 + 1 + 2 + 4 + 4
 	snapshotFixed = 1 + 2 + 8 + 1 + (1 + 6 + 8)
-	// A request's id, in the index and on the way; its trace has space, key hash
-	// and id as its key, and kind, dot and stamp as its value, and ends after
-	// so many seconds (node/replica/requests.go). On the wire the id stands with
-	// the event's dot.
+	// A request's id, in the index and on the way, where it stands with the
+	// event's dot. Its trace has id and key hash, and kind, dot and stamp; those
+	// of a group of writes are one entry, a block, whose key is space and number,
+	// and which ends after so many seconds (node/replica/requests.go, window.go).
+	// Counted is a block for each write, as where few are under way at a time.
 	requestBytes = 16
-	traceKeySize = 1 + 8 + requestBytes
-	traceValue   = 1 + 4 + 8 + 8
+	traceBytes   = requestBytes + 8 + 1 + 4 + 8 + 8
+	blockKeySize = 1 + 8
 	traceSeconds = 11 * 60
+	// In memory a trace is a slot of a map from 4 to 4 bytes, which has 9 bytes
+	// for each and is 7/16 to 7/8 full. It is forgotten with those of four
+	// minutes, when the last of them has ended.
+	fingerprintMemory  = 9 / (7.0 / 16)
+	fingerprintSeconds = traceSeconds + 4*60 + 5
 	// What the store adds to an entry: its space and its seal
 	// (badgerstore/seal.go); and Badger to that: version, header, meta,
 	// expiry and offset, and a bloom filter of 1 % false positives.

@@ -41,6 +41,8 @@ type Memory struct {
 	// Partitions with their clocks, tables of all regions, links.
 	Partitions float64 `json:"partitions_bytes"`
 	Links      float64 `json:"links_bytes"`
+	// Requests that are remembered, if every write has an id.
+	Requests float64 `json:"requests_bytes"`
 	// Pieces is the directory of large values.
 	Pieces float64 `json:"pieces_bytes"`
 	// Process is all of that: what GOMEMLIMIT should allow.
@@ -59,6 +61,7 @@ func (in Input) memory(r Ring, c Clocks, d Disk) Memory {
 	m := Memory{
 		Store:      heapFactor * (in.BlockCache + memtables*in.Memtable + queues),
 		Partitions: float64(r.OwnedMax)*partitionMemory + c.NodeBytes + r.TableMemory,
+		Requests:   in.arriving() * float64(r.OwnedMax) * fingerprintSeconds * fingerprintMemory,
 	}
 	// Any node may coordinate for any key, and compares itself in turn with
 	// all owners of its partitions in other regions.
@@ -68,7 +71,7 @@ func (in Input) memory(r Ring, c Clocks, d Disk) Memory {
 	if d.RecordBytes > pieceBytes {
 		m.Pieces = d.Keys * (recordKeyFixed + float64(in.KeySize) + 48)
 	}
-	m.Process = idleBytes + m.Store + m.Partitions + m.Links + m.Pieces
+	m.Process = idleBytes + m.Store + m.Partitions + m.Links + m.Requests + m.Pieces
 	index := 0.0
 	if d.IndexEntry > 0 {
 		index = d.Index / d.IndexEntry / tableFactor

@@ -56,12 +56,16 @@ func TestStoreOfReplica(t *testing.T) {
 		synctest.Wait() // it has its actor
 
 		failed := make(chan error, 2*writes)
+		requests := 0
 		put := func(i int) {
 			key := fmt.Appendf(nil, "bucket\x00key-%09d", i)
 			if len(key) != in.KeySize {
 				t.Fatalf("keys have %d bytes", len(key))
 			}
+			requests++
+			id := crdt.MakeRequestID(time.Now().UnixMilli(), [10]byte{byte(requests >> 8), byte(requests)})
 			r.Mint(replica.Mint{
+				ID:  id,
 				Key: key, KeyHash: hashring.KeyHash(key), Overwrite: true, Value: make([]byte, in.ValueSize),
 				Done: func(_ *replica.Minted, err error) { failed <- err },
 			})
@@ -97,16 +101,18 @@ func TestStoreOfReplica(t *testing.T) {
 			t.Fatal(err)
 		}
 		pruned, prunedKeys, prunedValues := count()
-		if pruned['i'] != 0 || pruned['r'] != writes || pruned['s'] != partitions {
+		if pruned['i'] != 0 || pruned['r'] != writes || pruned['s'] != partitions || pruned['q'] != 2*writes {
 			t.Errorf("entries by space after pruning: %v", pruned)
 		}
-		if entries['r'] != writes || entries['i'] != 2*writes {
+		if entries['r'] != writes || entries['i'] != 2*writes || entries['q'] != 2*writes {
 			t.Fatalf("entries by space: %v", entries)
 		}
 		mean := func(space byte, sums map[byte]int) float64 { return float64(sums[space]) / float64(entries[space]) }
 		near(t, "record key", float64(recordKeyFixed+in.KeySize), mean('r', keys), 0)
 		near(t, "index key", indexKeySize, mean('i', keys), 0)
-		near(t, "index value", float64(indexValueFixed+in.KeySize), mean('i', values), 0)
+		near(t, "index value", float64(indexValueFixed+requestBytes+in.KeySize), mean('i', values), 0)
+		near(t, "block key", blockKeySize, mean('q', keys), 0)
+		near(t, "block of one trace", traceBytes, mean('q', values), 0)
 		near(t, "record", recordBytes(64, 2*writes/partitions, in.ValueSize), mean('r', values), 0.01)
 		near(t, "snapshot", snapshotFixed+clockBytes(1, 64, 2*writes/partitions), float64(prunedKeys['s']+prunedValues['s'])/partitions, 0.05)
 	})

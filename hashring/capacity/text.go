@@ -117,6 +117,7 @@ func (r Report) Rows() []Row {
 	add("store under load", Bytes(r.Memory.Store))
 	add("partitions, clocks and tables", Bytes(r.Memory.Partitions))
 	add("links", Bytes(r.Memory.Links))
+	add("requests remembered for 15 min", Bytes(r.Memory.Requests))
 	add("process (for GOMEMLIMIT)", Bytes(r.Memory.Process))
 	add("page cache wanted beside it", Bytes(r.Memory.PageCache))
 

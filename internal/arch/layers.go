@@ -133,6 +133,8 @@ var table = []row{
 	{path: "internal/pause", layer: seam},
 	// Addresses that are known before somebody listens.
 	{path: "internal/freeport", layer: seam},
+	// Small files that are replaced as a whole.
+	{path: "internal/wholefile", layer: seam},
 	{path: "internal/...", layer: tooling},
 }
 

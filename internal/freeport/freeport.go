@@ -20,12 +20,15 @@
 package freeport
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
+	"time"
 )
 
 // Claim is some ports that nobody else is given. It costs a file descriptor a port.
@@ -93,17 +96,51 @@ func take(n, from, to int) (*Claim, error) {
 	return c, nil
 }
 
+// childPatience is how long at most a child has what its parent has closed; some
+// microseconds on a machine with nothing else to do.
+const childPatience = 5 * time.Second
+
+// AwaitChildren waits until nobody listens on addresses where servers of this process
+// did that have stopped: a child that was forked before has their listeners until it is
+// another program, and who listens there again finds the address in use. It gives up,
+// and leaves it to the server to say so, when ctx ends or after five seconds.
+func AwaitChildren(ctx context.Context, addrs ...string) {
+	ctx, cancel := context.WithTimeout(ctx, childPatience)
+	defer cancel()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for _, addr := range addrs {
+		for look(addr) != nil && ctx.Err() == nil {
+			select {
+			case <-again.C:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// look fails if somebody listens. No child is forked meanwhile: until it becomes another
+// program it has what is open here, and a listener that only it still has keeps the one
+// to whom the port is given from listening.
+func look(addr string) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
 // claim returns nil if somebody has the port.
 func claim(addr string) net.PacketConn {
 	held, err := net.ListenPacket("udp", addr)
 	if err != nil {
 		return nil
 	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
+	if look(addr) != nil {
 		held.Close()
 		return nil
 	}
-	l.Close()
 	return held
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -155,6 +156,70 @@ func TestProcesses(t *testing.T) {
 		t.Fatal("of a process that was killed: ", err)
 	}
 	c.Release()
+}
+
+// forking starts children all the time, until the test ends.
+func forking(t *testing.T) {
+	// The first child of a process is preceded by one that is forked without the lock,
+	// which looks what the kernel can do.
+	if err := exec.Command(os.Args[0], "-test.run=^$").Run(); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					exec.Command(os.Args[0], "-test.run=^$").Run()
+				}
+			}
+		})
+	}
+	t.Cleanup(func() {
+		close(stop)
+		all.Wait()
+	})
+}
+
+// Who has closed a listener can listen there again.
+func TestAgainBesideChildren(t *testing.T) {
+	c, err := Take(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Release()
+	forking(t)
+	for range 10_000 {
+		AwaitChildren(t.Context(), c.Addrs[0])
+		l, err := net.Listen("tcp", c.Addrs[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+	}
+}
+
+// Who has a port can listen on it at once, also while this process starts others:
+// a child that was forked during the look at the port has the look's listener until
+// it becomes another program.
+func TestBesideChildren(t *testing.T) {
+	forking(t)
+	for range 3_000 {
+		c, err := Take(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", c.Addrs[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		c.Release()
+	}
 }
 
 // child in the environment makes this binary a process that takes ports, says

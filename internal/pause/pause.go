@@ -20,3 +20,27 @@ func For(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
+
+// Until calls ok, at once and then every so often, until it returns nil. When ctx ends
+// it is called no more, and its last error returned that was not the end's own doing.
+func Until(ctx context.Context, every time.Duration, ok func() error) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var last error
+	for {
+		err := ok()
+		if err == nil {
+			return nil
+		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			return last
+		}
+	}
+}

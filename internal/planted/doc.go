@@ -27,6 +27,10 @@ const (
 	TrustClocks = "trust-clocks"
 	// NoHoles lets the context of an answer cover what its writer never saw.
 	NoHoles = "no-holes"
+	// EarlySettled takes what one owner has for what all have.
+	EarlySettled = "early-settled"
+	// NearSettled takes what all owners in one region have for what all have.
+	NearSettled = "near-settled"
 	// SayNotApplied reports an unknown outcome as not applied.
 	SayNotApplied = "say-not-applied"
 	// HalfSlot counts a slot in transition with one of its nodes.
@@ -64,8 +68,12 @@ const (
 	ShipToAll = "ship-to-all"
 	// NoLevelling moves homes before survivors have the same of a lost region.
 	NoLevelling = "no-levelling"
-	// NoSettling moves homes away although something is undecided there.
+	// NoSettling moves homes away although something is undecided there, and leaves
+	// that to who asks for the key, as LeaveUndecided does: else a switchover that takes
+	// some seconds finds it settled.
 	NoSettling = "no-settling"
+	// LeaveUndecided leaves what is undecided to who asks for the key.
+	LeaveUndecided = "leave-undecided"
 	// NoLease decides at SERIAL without a lease.
 	NoLease = "no-lease"
 	// StaleMap goes by the map of regions that was heard last, old or not.
@@ -87,6 +95,8 @@ var All = []struct{ Name, Breaks string }{
 	{ClockFirst, "a clock is joined after the records it speaks for"},
 	{TrustClocks, "clocks say what was delivered, digests what is held"},
 	{NoHoles, "a context covers only what was seen"},
+	{EarlySettled, "only what all owners have is settled"},
+	{NearSettled, "only what all owners have is settled: in all regions"},
 	{SayNotApplied, "not applied means never applied"},
 	{HalfSlot, "a slot in transition counts with both its nodes"},
 	{IgnoreEpoch, "who knows of a change refuses who does not"},
@@ -106,6 +116,7 @@ var All = []struct{ Name, Breaks string }{
 	{LastCommit, "what a decision has passed over is dead"},
 	{NoLevelling, "survivors of a region are equal before they go on without it"},
 	{NoSettling, "nothing is undecided in a home when it moves by a switchover"},
+	{LeaveUndecided, "what was accepted is finished though nobody asks for it"},
 	{NoLease, "who is cut off decides nothing when its lease has run out"},
 	{StaleMap, "a map of regions replaces only older ones"},
 	{AckBeforeApply, "what is acknowledged to another region is durable here"},

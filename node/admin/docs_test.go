@@ -3,6 +3,7 @@ package admin_test
 import (
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,6 +29,20 @@ func metricsIn(text string) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// otherDocuments are all that people read while a deployment runs.
+func otherDocuments(t *testing.T) []string {
+	t.Helper()
+	files := []string{"../../README.md"}
+	for _, pattern := range []string{"../../docs/*.md", "../../docs/bench/*.md", "../../deploy/runbooks/*.md"} {
+		more, err := filepath.Glob(pattern)
+		if err != nil || len(more) < 3 {
+			t.Fatalf("%s: %d files, %v", pattern, len(more), err)
+		}
+		files = append(files, more...)
+	}
+	return files
 }
 
 // What people are told to look at exists; and what tells of changes of
@@ -61,6 +76,17 @@ func TestOperationsNameMetricsThatExist(t *testing.T) {
 		}
 		for _, name := range named {
 			if !exists[strings.TrimSuffix(name, "_count")] {
+				t.Errorf("%s names %s, which does not exist", file, name)
+			}
+		}
+	}
+	for _, file := range otherDocuments(t) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range fullName.FindAllString(string(text), -1) {
+			if !exists[strings.TrimSuffix(name, "_count")] && name != "atoll_backup" { // the head of a backup
 				t.Errorf("%s names %s, which does not exist", file, name)
 			}
 		}

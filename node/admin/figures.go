@@ -103,6 +103,8 @@ type Changes struct {
 	Epoch topology.Epoch
 	// Isolated: the node does not know whether that epoch is the newest.
 	Isolated bool
+	// StoreSilence is for how long the metadata servers have not answered this node.
+	StoreSilence time.Duration
 	// Leads: this node drives the moves.
 	Leads bool
 	// Moves that are not done, by stage, and tasks that have not ended.

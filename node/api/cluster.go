@@ -68,6 +68,8 @@ func nodeStatus(n *NodeStatus) *adminv1.NodeStatus {
 		Epoch: uint64(n.Epoch), PartitionsBehind: uint32(n.PartitionsBehind), Leftovers: uint32(n.Leftovers),
 		Hints: n.Hints, HintBytes: n.HintBytes, Unreadable: n.Unreadable,
 		ClockAheadMs: n.ClockAhead.Milliseconds(), ClockOff: n.ClockOff, DiskFull: n.DiskFull,
+		MetadataSilentMs: n.MetadataSilent.Milliseconds(),
+		MetadataServer:   n.MetadataServer, MetadataServers: uint32(n.MetadataServers),
 	}
 }
 
@@ -146,11 +148,11 @@ func exportRecord(r ExportedRecord, noValues bool) (*adminv1.ExportRecord, int) 
 		}
 		if noValues {
 			out.Versions[i].Size = uint64(len(v.Value))
-			size += 40 + 12*len(v.Past)
+			size += 40 + 12*len(v.Past) + 16*v.Past.Ranges()
 			continue
 		}
 		out.Versions[i].Value = v.Value
-		size += 40 + len(v.Value) + 12*len(v.Past)
+		size += 40 + len(v.Value) + 12*len(v.Past) + 16*v.Past.Ranges()
 	}
 	return out, size
 }
@@ -158,7 +160,10 @@ func exportRecord(r ExportedRecord, noValues bool) (*adminv1.ExportRecord, int) 
 func past(vv crdt.VV) []*adminv1.PastEntry {
 	out := make([]*adminv1.PastEntry, len(vv))
 	for i, e := range vv {
-		out[i] = &adminv1.PastEntry{Actor: uint32(e.Actor), N: e.N, Holes: e.Holes}
+		out[i] = &adminv1.PastEntry{Actor: uint32(e.Actor), N: e.N}
+		for _, h := range e.Holes {
+			out[i].Holes = append(out[i].Holes, &adminv1.PastHole{First: h.Lo, Last: h.Hi})
+		}
 	}
 	return out
 }

@@ -32,6 +32,11 @@ func (s *ClusterService) Plan(ctx context.Context, q *adminv1.PlanRequest) (*adm
 	if err != nil {
 		return nil, readStatus(ctx, err).Err()
 	}
+	if c.Kind == ChangeDrain || c.Kind == ChangeReplace {
+		if st, err := s.cluster.Status(ctx); err == nil {
+			p.Warnings = append(p.Warnings, st.Metadata().withoutNodes(c.Nodes)...)
+		}
+	}
 	return encodePlan(&p, q.Change), nil
 }
 

@@ -190,10 +190,11 @@ func (w *wire) getResponse(r coord.GetResult) *atollv1.GetResponse {
 		out.Siblings = make([]*atollv1.Sibling, 0, n)
 	}
 	room := MaxSiblingBytes
-	for i := range r.View.Live {
-		s := w.sibling(&r.View.Live[i])
-		value := r.View.Live[i].Value
-		if room -= len(value); room >= 0 || len(r.View.Live) == 1 {
+	live := crdt.Agreements(r.View.Live)
+	for i := range live {
+		s := w.sibling(&live[i])
+		value := live[i].Value
+		if room -= len(value); room >= 0 || len(live) == 1 {
 			s.Value = value
 		} else {
 			room += len(value) // a smaller one may fit
@@ -201,21 +202,26 @@ func (w *wire) getResponse(r coord.GetResult) *atollv1.GetResponse {
 		}
 		out.Siblings = append(out.Siblings, s)
 	}
-	for i := range r.View.Dead {
-		s := w.sibling(&r.View.Dead[i])
+	dead := crdt.Agreements(r.View.Dead)
+	for i := range dead {
+		s := w.sibling(&dead[i])
 		s.Deleted = true
 		out.Siblings = append(out.Siblings, s)
 	}
 	return out
 }
 
-func (w *wire) sibling(v *crdt.Version) *atollv1.Sibling {
-	return &atollv1.Sibling{
+func (w *wire) sibling(v *crdt.Agreement) *atollv1.Sibling {
+	s := &atollv1.Sibling{
 		Version:   version(v.Dot),
 		Stamp:     uint64(v.Stamp),
 		Region:    string(w.regionName(topology.RegionID(v.Dot.Actor.Region()))),
 		ExpiresAt: v.Expiry,
 	}
+	for _, d := range v.Equals {
+		s.Equals = append(s.Equals, version(d))
+	}
+	return s
 }
 
 func (w *wire) putResponse(r coord.PutResult) *atollv1.PutResponse {

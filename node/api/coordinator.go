@@ -49,6 +49,10 @@ type Status struct {
 	Links []LinkStatus
 }
 
+// MetadataLate is for how long the metadata servers do not answer a node before people
+// are told: three times what it waits before it asks them again.
+const MetadataLate = 45 * time.Second
+
 // NodeStatus is what one node says of itself.
 type NodeStatus struct {
 	ID topology.NodeID
@@ -73,6 +77,9 @@ type NodeStatus struct {
 	ClockAhead                         time.Duration  // of the other nodes' clocks
 	ClockOff                           bool           // by so much that the node mints nothing
 	DiskFull                           bool           // so that the node refuses writes
+	MetadataSilent                     time.Duration  // since the metadata servers answered it
+	MetadataServer                     bool           // it runs one of them
+	MetadataServers                    int            // that there are by what its own knows; 0 for not known
 }
 
 // LinkStatus is what this region lacks of another one, by one node's account.

@@ -167,9 +167,9 @@ func (s *KVService) write(ctx context.Context, p coord.Put) (coord.PutResult, er
 			return coord.PutResult{}, s.errorStatus(classify(a.err, true)).Err()
 		}
 		return a.r, nil
-	case <-ctx.Done(): // nobody reads the answer any more
+	case <-ctx.Done(): // the client's clock may be behind: this is read then
 		return coord.PutResult{}, ToStatus(&coord.Error{
-			Code: coord.CodeDeadline, Outcome: coord.Unknown, Detail: ctx.Err().Error(),
+			Code: coord.CodeDeadline, Outcome: coord.Unknown, MaybeDuplicate: p.Retry, Detail: ctx.Err().Error(),
 		}).Err()
 	}
 }

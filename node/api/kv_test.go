@@ -87,6 +87,59 @@ func TestReadShowsSiblingsAndTheirRegions(t *testing.T) {
 	}
 }
 
+// Siblings with the same value are one, which names the others; what is written after
+// it replaces them all, and a condition on one alone does not hold.
+func TestEqualSiblingsAreOne(t *testing.T) {
+	r, _, kv := one(t)
+	ctx := testContext(t)
+	first := r.Store.Blind("", "k", crdt.MakeActor(1, 1), "same")
+	r.Store.Blind("", "k", crdt.MakeActor(1, 2), "other")
+	last := r.Store.Blind("", "k", crdt.MakeActor(2, 2), "same")
+	get := func() *atollv1.GetResponse {
+		t.Helper()
+		got, err := kv.Get(ctx, &atollv1.GetRequest{Key: []byte("k")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	got := get()
+	if len(got.Siblings) != 2 || string(got.Siblings[0].Value) != "same" || string(got.Siblings[1].Value) != "other" || len(got.Siblings[1].Equals) != 0 {
+		t.Fatalf("%v", got.Siblings)
+	}
+	dot := func(v *atollv1.Version) crdt.Dot { return crdt.Dot{Actor: crdt.Actor(v.Actor), N: v.N} }
+	if s := got.Siblings[0]; dot(s.Version) != last || len(s.Equals) != 1 || dot(s.Equals[0]) != first {
+		t.Fatalf("%v", s)
+	}
+	for _, d := range []crdt.Dot{first, last} {
+		v, err := kv.GetVersion(ctx, &atollv1.GetVersionRequest{Key: []byte("k"), Version: &atollv1.Version{Actor: uint32(d.Actor), N: d.N}})
+		if err != nil || string(v.Sibling.Value) != "same" {
+			t.Errorf("%v by itself: %v, %v", d, v, err)
+		}
+	}
+	put := func(value string, context []byte, c *atollv1.Condition) error {
+		_, err := kv.Put(ctx, &atollv1.PutRequest{Key: []byte("k"), Value: []byte(value), Context: context, Condition: c})
+		return err
+	}
+	if err := put("same", got.Context, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.Store.Blind("", "k", crdt.MakeActor(1, 2), "same")
+	got = get()
+	if len(got.Siblings) != 1 || len(got.Siblings[0].Equals) != 1 {
+		t.Fatalf("%v", got.Siblings)
+	}
+	if err := put("x", nil, &atollv1.Condition{Condition: &atollv1.Condition_IfVersion{IfVersion: got.Siblings[0].Version}}); !strings.Contains(fmt.Sprint(err), "condition does not hold") {
+		t.Errorf("a condition on one of two equals: %v", err)
+	}
+	if err := put("x", got.Context, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got = get(); len(got.Siblings) != 1 || string(got.Siblings[0].Value) != "x" || len(got.Siblings[0].Equals) != 0 {
+		t.Errorf("%v", got.Siblings)
+	}
+}
+
 func TestFieldsReachTheCoordinator(t *testing.T) {
 	_, n, kv := one(t)
 	ctx := testContext(t)
@@ -157,6 +210,30 @@ func TestDeadlines(t *testing.T) {
 		}
 		if at.Before(before.Add(c.want)) || at.After(time.Now().Add(c.want)) {
 			t.Errorf("%s: stream deadline in %v, want %v", c.name, at.Sub(before), c.want)
+		}
+	}
+}
+
+// A call that ends before the coordinator's answer says all that is not known: of a
+// retry also whether it was a second event.
+func TestOverdueWritesSayWhatIsNotKnown(t *testing.T) {
+	_, n, _ := one(t)
+	gate := make(chan struct{})
+	defer close(gate)
+	n.SetFault(func(apitest.Op) apitest.Fault { return apitest.Fault{Hold: gate} })
+	id := bytes.Repeat([]byte{7}, 16)
+	for _, retry := range []bool{false, true} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		_, put := n.KV.Put(ctx, &atollv1.PutRequest{Key: []byte("k"), Value: []byte("v"), RequestId: id, Retry: retry})
+		cancel()
+		// A time of its own: what begins when that is over was not carried out.
+		ctx, cancel = context.WithTimeout(t.Context(), 10*time.Millisecond)
+		_, del := n.KV.Delete(ctx, &atollv1.DeleteRequest{Key: []byte("k"), RequestId: id, Retry: retry})
+		cancel()
+		for what, err := range map[string]error{"put": put, "delete": del} {
+			if e := statusError(t, err); e.Outcome != coord.Unknown || e.MaybeDuplicate != retry {
+				t.Errorf("%s, a retry %v: outcome %v, may be there twice: %v", what, retry, e.Outcome, e.MaybeDuplicate)
+			}
 		}
 	}
 }

@@ -107,8 +107,8 @@ func (l *limiter) enter(now int64, r *overload.Request) {
 }
 
 // leave ends an operation that has begun. replyBytes of a read that failed are
-// negative.
-func (l *limiter) leave(r *overload.Request, replyBytes int) {
+// negative; failed says that it could not be carried out.
+func (l *limiter) leave(r *overload.Request, replyBytes int, failed bool) {
 	if r.Class == overload.Read && replyBytes >= 0 {
 		// Lost updates do no harm to an average.
 		old := l.replyBytes.Load()
@@ -116,7 +116,11 @@ func (l *limiter) leave(r *overload.Request, replyBytes int) {
 	}
 	now := l.clock()
 	l.mu.Lock()
-	l.gate.Done(now, r)
+	if failed {
+		l.gate.Failed(now, r)
+	} else {
+		l.gate.Done(now, r)
+	}
 	l.step(now)
 	l.mu.Unlock()
 }

@@ -52,7 +52,7 @@ func (t *question) begin() {
 		}
 	}()
 	t.kv.coord.Outcome(t.op, func(r coord.OutcomeResult, err error) {
-		if t.end(0) {
+		if t.end(0, unable(err)) {
 			t.done(r, err)
 		}
 	})

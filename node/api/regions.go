@@ -155,7 +155,7 @@ func newcomer(name string, n *adminv1.RegionNewcomer) (*regions.Newcomer, error)
 		out.Contact.Members = append(out.Contact.Members, regionmap.Seed{ID: m.GetId(), Rack: m.GetRack(), Client: m.GetClientAddr(), Peer: m.GetPeerAddr()})
 	}
 	if err := out.Contact.Check(); err != nil {
-		return nil, invalid("newcomer", err.Error(), "1..64 URLs, 1..256 nodes with an id and a peer address", "see the message")
+		return nil, invalid("newcomer", err.Error(), "1..64 URLs, 1..256 nodes with an id and a peer address", "others")
 	}
 	return out, nil
 }
@@ -246,7 +246,7 @@ func regionsStatus(ctx context.Context, err error) error {
 	case errors.As(err, &one):
 		err = invalid("region", "there is one region, and this node is not prepared for others: give its region geo.others and the URLs of its NATS servers in the configuration of all its nodes, and restart one after the other", "two regions or more, or geo.others", "one")
 	case errors.Is(err, failover.ErrRefused):
-		err = invalid("operation", err.Error(), "what the state of the regions allows", "see the message")
+		err = invalid("operation", err.Error(), "what the state of the regions allows", "another one")
 	case errors.Is(err, regions.ErrSeen):
 		err = invalid("version", err.Error(), "the version that was shown", "another one")
 	case errors.Is(err, regions.ErrNoMajority), errors.Is(err, regionmap.ErrOutbid):

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -34,11 +35,11 @@ type passage struct {
 
 // end takes the operation out of the gate; it reports false when that was done
 // before.
-func (p *passage) end(replyBytes int) bool {
+func (p *passage) end(replyBytes int, failed bool) bool {
 	if p.ended.Swap(true) {
 		return false
 	}
-	p.kv.limits.leave(&p.Request, replyBytes)
+	p.kv.limits.leave(&p.Request, replyBytes, failed)
 	return true
 }
 
@@ -46,7 +47,7 @@ func (p *passage) end(replyBytes int) bool {
 // answered.
 func (p *passage) recovered(what any) bool {
 	p.kv.log.Error("panic while an operation began", "panic", what, "stack", string(debug.Stack()))
-	return p.end(-1)
+	return p.end(-1, true)
 }
 
 // get reads, when the gate lets it. It returns at once; done is called exactly
@@ -103,7 +104,7 @@ func (t *get) begin() {
 		if err == nil {
 			n = resultBytes(&r)
 		}
-		if t.end(n) {
+		if t.end(n, unable(err)) {
 			t.done(r, err)
 		}
 	})
@@ -118,13 +119,19 @@ func (t *put) begin() {
 		}
 	}()
 	t.kv.coord.Put(t.op, func(r coord.PutResult, err error) {
-		if t.end(0) {
+		if t.end(0, unable(err)) {
 			t.done(r, err)
 		}
 	})
 }
 
 func (t *put) refuse(e *coord.Error) { t.done(coord.PutResult{}, ofRequest(e, t.op.Retry)) }
+
+// unable reports whether an operation failed because those who had to answer did not.
+func unable(err error) bool {
+	var e *coord.Error
+	return errors.As(err, &e) && (e.Code == coord.CodeUnavailable || e.Code == coord.CodeStopping || e.Code == coord.CodeDeadline)
+}
 
 // resultBytes is about what a read's result holds.
 func resultBytes(r *coord.GetResult) int {

@@ -50,14 +50,14 @@ func (s *KVService) GetVersion(ctx context.Context, q *atollv1.GetVersionRequest
 		}
 		for j := range res.View.Live {
 			if v := &res.View.Live[j]; v.Dot == want {
-				out := s.sibling(v)
+				out := s.sibling(&crdt.Agreement{Version: v})
 				out.Value, out.ValueSize = v.Value, uint64(len(v.Value))
 				return &atollv1.GetVersionResponse{Sibling: out}, nil
 			}
 		}
 		for j := range res.View.Dead {
 			if v := &res.View.Dead[j]; v.Dot == want {
-				out := s.sibling(v)
+				out := s.sibling(&crdt.Agreement{Version: v})
 				out.Deleted = true
 				return &atollv1.GetVersionResponse{Sibling: out}, nil
 			}

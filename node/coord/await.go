@@ -302,7 +302,7 @@ func (v *covering) look(pause time.Duration) {
 					vote(false, nil)
 					return
 				}
-				lacks := lacking(ds[0].Clock, v.needs)
+				lacks := less(v.needs, ds[0].Clock)
 				vote(lacks == nil, ds[0].Losses.Of(v.needs, lacks))
 			})
 		}

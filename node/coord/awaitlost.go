@@ -82,16 +82,3 @@ func (c *Coordinator) without(token []byte, l lostPart) []byte {
 	}
 	return session.Compose(pieces)
 }
-
-// lacking is what has lacks of needs, nil for nothing.
-func lacking(has, needs *crdt.Clock) *crdt.Clock {
-	missing := has.Missing(needs)
-	if len(missing) == 0 {
-		return nil
-	}
-	out := &crdt.Clock{}
-	for _, d := range missing {
-		out.AddSpan(d)
-	}
-	return out
-}

@@ -48,7 +48,7 @@ func benchRegion(b *testing.B) (*topology.Topology, map[topology.NodeID]*coord.C
 	return benchRegionOn(b, memstore.Config{})
 }
 
-func benchRegionOn(b *testing.B, disk memstore.Config) (*topology.Topology, map[topology.NodeID]*coord.Coordinator) {
+func benchRegionOn(b testing.TB, disk memstore.Config) (*topology.Topology, map[topology.NodeID]*coord.Coordinator) {
 	var members []topology.Member
 	for i := range 4 {
 		members = append(members, topology.Member{ID: topology.NodeID(fmt.Sprint("n", i+1)), Rack: fmt.Sprint("r", i), Weight: 1})
@@ -82,13 +82,13 @@ func benchRegionOn(b *testing.B, disk memstore.Config) (*topology.Topology, map[
 		serve[m.ID] = func(_ topology.NodeID, req peer.Request, reply peer.Done) {
 			_ = rep.Handle(req, reply) || c.Handle(req, reply)
 		}
-		nodes[m.ID] = make(chan func(), 1<<14)
-		stop := make(chan struct{})
+		queue, stop := make(chan func(), 1<<14), make(chan struct{})
+		nodes[m.ID] = queue
 		for range 2 {
 			go func() {
 				for {
 					select {
-					case f := <-nodes[m.ID]:
+					case f := <-queue:
 						f()
 					case <-stop:
 						return

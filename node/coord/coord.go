@@ -89,7 +89,7 @@ type Coordinator struct {
 // Stats count since start.
 type Stats struct {
 	Gets, Puts, Forwards, ReadRepairs, Hedges atomic.Uint64
-	// Siblings counts reads that showed more than one.
+	// Siblings counts reads that showed more than one value.
 	Siblings atomic.Uint64
 	// ManySiblings counts reads that showed as many as the bucket warns of, and
 	// ContextsOmitted answers whose context was too large.
@@ -113,6 +113,9 @@ type Stats struct {
 	// Serials counts operations at serial levels, and reads that finished what was
 	// undecided; SerialContended those that others outbid to the end.
 	Serials, SerialContended atomic.Uint64
+	// Settled counts keys of which something had been undecided for long, and that were
+	// settled though nobody asked for them.
+	Settled atomic.Uint64
 	// Homeward counts operations that were sent to another region, which is the home
 	// of their bucket, and Fenced those that were refused since that had moved, or
 	// decides nothing.

@@ -114,7 +114,7 @@ func (c *Coordinator) result(k *key, rec crdt.Record, who Achieved, err *Error) 
 // show is the answer that shows a record.
 func (c *Coordinator) show(k *key, rec crdt.Record, who Achieved) GetResult {
 	res := GetResult{View: crdt.Read(rec, k.bucket.Kind, c.HLC.Now()), Achieved: who, rec: rec}
-	if len(res.View.Live) > 1 {
+	if len(res.View.Live) > 1 && len(crdt.Agreements(res.View.Live)) > 1 {
 		c.stats.Siblings.Add(1)
 	}
 	if len(rec.Versions) > 0 {

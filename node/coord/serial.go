@@ -393,6 +393,19 @@ func (c *Coordinator) Settle(fullKey []byte, deadline time.Time, done func()) {
 	})
 }
 
+// Leads reports whether this node is the first live server of a key, which proposes
+// for all.
+func (c *Coordinator) Leads(fullKey []byte) bool {
+	k := key{full: fullKey, hash: hashring.KeyHash(fullKey)}
+	k.resolve(c.Topology())
+	for i := range k.row.Slots {
+		if id := k.server(i); id == c.cfg.Self || c.Alive(id) {
+			return id == c.cfg.Self
+		}
+	}
+	return false
+}
+
 // settleBy has the i-th server do it, and those behind it.
 func (c *Coordinator) settleBy(k key, i int, deadline time.Time, done func()) {
 	for ; i < len(k.row.Slots) && time.Until(deadline) > 0; i++ {

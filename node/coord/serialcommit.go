@@ -66,10 +66,25 @@ func (sk *serialKey) commit(p *cas.Proposal, out *cas.Outcome) {
 	if out != nil {
 		res.Outcome = *out
 	}
+	// leave has whoever comes next find and commit what was decided: this node could
+	// not, or has accepted a later ballot since, of somebody who has found it before. It
+	// has no event then. Told without, the others would have the write and nothing
+	// undecided, and whoever goes by clocks (other regions, a move of the home) would
+	// miss it.
+	leave := func() {
+		if out != nil && !answered && out.Result == cas.Done && !out.Version.IsZero() {
+			res.Outcome.Result = cas.Unknown
+		}
+		answer()
+	}
 	sk.c.Replica.Serial(replica.SerialStep{
 		Key: round.k.full, KeyHash: round.k.hash, Mint: true,
 		Message: cas.Message{Verb: cas.Commit, Decided: p.Ballot, Proposal: cas.Proposal{Dot: p.Dot, ID: p.ID}},
 		Decided: func(a replica.SerialAnswer) {
+			if a.Verdict == cas.Missed {
+				leave()
+				return
+			}
 			record := a.Record
 			if record == nil {
 				record = crdt.AppendRecord(nil, round.k.hash, p.Record)
@@ -87,14 +102,9 @@ func (sk *serialKey) commit(p *cas.Proposal, out *cas.Outcome) {
 			answer()
 		},
 		Done: func(_ replica.SerialAnswer, err error) {
-			if err == nil {
-				return
+			if err != nil {
+				leave()
 			}
-			// It was decided, and whoever comes next will find and commit it.
-			if out != nil && !answered && out.Result == cas.Done && !out.Version.IsZero() {
-				res.Outcome.Result = cas.Unknown
-			}
-			answer()
 		},
 	})
 }

@@ -252,7 +252,8 @@ const maxInformed = 8
 // owner would mint it, and has that one mint it.
 func (w *write) uninformed() {
 	k := w.k
-	w.c.read(k, want{level: quorum.LocalOne}, w.p.Deadline, func(_ crdt.Record, who Achieved, err *Error) {
+	// Early: whoever is not answered in time does not know that nothing was written.
+	w.c.read(k, want{level: quorum.LocalOne}, early(w.p.Deadline), func(_ crdt.Record, who Achieved, err *Error) {
 		if err != nil {
 			err.Outcome = NotApplied
 			w.done(PutResult{}, err)
@@ -373,11 +374,8 @@ func (k *key) excuse(rec crdt.Record, missing, lost *crdt.Clock) (still, gone *c
 
 // less is a without b; nil for nothing.
 func less(a, b *crdt.Clock) *crdt.Clock {
-	if a == nil {
+	if a == nil || b.Covers(a) {
 		return nil
 	}
-	if a = b.Beyond(a); len(a.Actors()) == 0 {
-		return nil
-	}
-	return a
+	return b.Beyond(a)
 }

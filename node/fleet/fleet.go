@@ -42,6 +42,13 @@ type Config struct {
 	Regions []topology.Region
 	// Nodes of each region, at least one; 3 by default.
 	Nodes int
+	// Here, if set, is the one region whose nodes run in this fleet: those of the
+	// others run in fleets of other processes, which have the same Dir, Addrs and
+	// regions. A cut is one only when both sides make it.
+	Here topology.Region
+	// Addrs are where the nodes listen, AddrsPerNode of each, region by region; nil
+	// finds free ones. Whoever gives them has them to itself.
+	Addrs []string
 	// Dir holds all nodes' directories; it must exist.
 	Dir string
 	// Partitions of the key space; 64 by default.
@@ -158,11 +165,13 @@ func (f *Fleet) layOut() error {
 	return nil
 }
 
+// AddrsPerNode is how many addresses a node of a fleet needs.
+const AddrsPerNode = 5
+
 // layRegion gives the nodes of a region their addresses, and a configuration that
 // knows of the regions so far.
 func (f *Fleet) layRegion(name topology.Region, id topology.RegionID) error {
-	const perNode = 5
-	ports, err := f.addrs(f.cfg.Nodes * perNode)
+	ports, err := f.addrs(f.cfg.Nodes * AddrsPerNode)
 	if err != nil {
 		return err
 	}
@@ -172,7 +181,7 @@ func (f *Fleet) layRegion(name topology.Region, id topology.RegionID) error {
 	region := process.Region{Name: name, ID: id}
 	for n := range f.cfg.Nodes {
 		a := addrs{ports[0], ports[1], ports[2], ports[3], ports[4]}
-		ports = ports[perNode:]
+		ports = ports[AddrsPerNode:]
 		all = append(all, a)
 		f.made[name]++
 		id := topology.NodeID(fmt.Sprintf("%s-%d", name, f.made[name]))
@@ -187,6 +196,9 @@ func (f *Fleet) layRegion(name topology.Region, id topology.RegionID) error {
 		}
 	}
 	f.regions = append(slices.Clone(f.regions), region)
+	if f.cfg.Here != "" && f.cfg.Here != name {
+		return nil
+	}
 	for n, m := range region.Members {
 		a := all[n]
 		c := f.config(name, m.ID, process.Listen{Client: a.client, Peer: a.peer, Admin: a.admin})
@@ -246,6 +258,13 @@ func (f *Fleet) AddNode(ctx context.Context, region topology.Region, id topology
 
 // addrs claims addresses on loopback. The caller has the lock.
 func (f *Fleet) addrs(n int) ([]string, error) {
+	if given := f.cfg.Addrs; len(given) > 0 {
+		if len(given) < n {
+			return nil, fmt.Errorf("%d addresses are left, %d are needed", len(given), n)
+		}
+		f.cfg.Addrs = given[n:]
+		return given[:n], nil
+	}
 	c, err := freeport.Take(n)
 	if err != nil {
 		return nil, err
@@ -268,7 +287,7 @@ func (f *Fleet) Release() {
 // Start starts all nodes that are down and waits until they take writes.
 func (f *Fleet) Start(ctx context.Context) error {
 	for _, id := range f.Nodes() {
-		if err := f.launch(id); err != nil {
+		if err := f.launch(ctx, id); err != nil {
 			return err
 		}
 	}
@@ -282,13 +301,16 @@ func (f *Fleet) Start(ctx context.Context) error {
 
 // StartNode starts one node and waits until it takes writes.
 func (f *Fleet) StartNode(ctx context.Context, id topology.NodeID) error {
-	if err := f.launch(id); err != nil {
+	if err := f.launch(ctx, id); err != nil {
 		return err
 	}
 	return f.await(ctx, id)
 }
 
-func (f *Fleet) launch(id topology.NodeID) error {
+func (f *Fleet) launch(ctx context.Context, id topology.NodeID) error {
+	if !f.Up(id) {
+		freeport.AwaitChildren(ctx, f.listens(id)...) // it may have listened there before
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := f.nodes[id]
@@ -312,6 +334,24 @@ func (f *Fleet) launch(id topology.NodeID) error {
 		close(r.done)
 	})
 	return nil
+}
+
+// listens are the addresses of a node's servers.
+func (f *Fleet) listens(id topology.NodeID) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.nodes[id]
+	if p == nil {
+		return nil
+	}
+	addrs := []string{p.cfg.Listen.Client, p.cfg.Listen.Peer, p.cfg.Listen.Admin}
+	if p.cfg.NATS.Listen != "" {
+		addrs = append(addrs, p.cfg.NATS.Listen)
+	}
+	if c := p.cfg.NATS.Cluster; c != nil {
+		addrs = append(addrs, c.Listen)
+	}
+	return addrs
 }
 
 func (f *Fleet) await(ctx context.Context, id topology.NodeID) error {

@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -19,6 +20,12 @@ func TestLostRegionIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, ctx, "it arrives", func() bool { _, err := eu.Get(ctx, "k"); return err == nil })
+	ops, node := regionsOf(t, f, "eu"), f.Process("eu-1").Node()
+	failover := &adminv1.PlanOperationRequest{Kind: "failover", Region: "ap"}
+	eventually(t, ctx, "both others know of all partitions what ap has", func() bool {
+		plan, err := ops.PlanOperation(ctx, failover)
+		return err == nil && slices.ContainsFunc(plan.Checks, func(c *adminv1.OperationCheck) bool { return c.Name == "counted" && c.Ok })
+	})
 	if err := f.Kill("ap-1"); err != nil {
 		t.Fatal(err)
 	}
@@ -29,8 +36,7 @@ func TestLostRegionIsRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ops, node := regionsOf(t, f, "eu"), f.Process("eu-1").Node()
-	operate(t, ctx, ops, &adminv1.PlanOperationRequest{Kind: "failover", Region: "ap"})
+	operate(t, ctx, ops, failover)
 	collected := func() bool {
 		p, err := node.Operations().Collections.CollectProgress(ctx)
 		if err != nil {

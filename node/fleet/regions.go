@@ -67,7 +67,7 @@ func (f *Fleet) NewRegion(ctx context.Context, name topology.Region) (process.Re
 		return made, err
 	}
 	for _, id := range added {
-		if err := f.launch(id); err != nil {
+		if err := f.launch(ctx, id); err != nil {
 			return made, err
 		}
 	}

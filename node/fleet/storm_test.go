@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -156,6 +157,8 @@ type storm struct {
 	events atomic.Int64
 	// replayed and doubtful answers.
 	replayed, doubtful atomic.Int64
+	// unknown outcomes that a client was told, and wrote again.
+	unknown atomic.Int64
 }
 
 func (s *storm) key(name string) string { return fmt.Sprintf("%d/%s", s.space, name) }
@@ -178,20 +181,38 @@ func (s *storm) wrote(info *client.Info, err error) {
 	}
 }
 
-func (s *storm) put(name, value string, opts ...client.WriteOption) client.Version {
+// write does it again, as a client would, while its outcome is not known: on a machine
+// that is busy nodes take each other for down now and then.
+func (s *storm) write(do func(...client.WriteOption) (client.Version, error), opts ...client.WriteOption) client.Version {
 	s.t.Helper()
 	var info client.Info
-	v, err := s.c.Put(s.ctx, s.key(name), []byte(value), append(opts, s.level, client.Explain(&info))...)
+	opts = append(slices.Clone(opts), s.level, client.Explain(&info))
+	v, err := do(opts...)
+	for errors.Is(err, client.ErrUnknownOutcome) && s.ctx.Err() == nil {
+		var e *client.Error
+		if !errors.As(err, &e) {
+			break
+		}
+		s.unknown.Add(1)
+		v, err = do(append(slices.Clone(opts), client.Again(e.RequestID).TriedIn(e.TriedIn...))...)
+		info.Attempts++ // the first one was lost, see mute
+	}
 	s.wrote(&info, err)
 	return v
 }
 
+func (s *storm) put(name, value string, opts ...client.WriteOption) client.Version {
+	s.t.Helper()
+	return s.write(func(o ...client.WriteOption) (client.Version, error) {
+		return s.c.Put(s.ctx, s.key(name), []byte(value), o...)
+	}, opts...)
+}
+
 func (s *storm) del(name string, opts ...client.WriteOption) client.Version {
 	s.t.Helper()
-	var info client.Info
-	v, err := s.c.Delete(s.ctx, s.key(name), append(opts, s.level, client.Explain(&info))...)
-	s.wrote(&info, err)
-	return v
+	return s.write(func(o ...client.WriteOption) (client.Version, error) {
+		return s.c.Delete(s.ctx, s.key(name), o...)
+	}, opts...)
 }
 
 // holds fails unless the key has exactly these values, each once.
@@ -307,7 +328,7 @@ func TestRetryStorm(t *testing.T) {
 			if n := int64(minted); network.lost.Load() < n/2 || network.retries.Load() < n {
 				t.Errorf("%d answers lost, %d retries of %d writes: the test shows nothing", network.lost.Load(), network.retries.Load(), minted)
 			}
-			t.Logf("%d writes, %d answers lost, %d replayed, %d said to be there twice, perhaps", minted, network.lost.Load(), s.replayed.Load(), s.doubtful.Load())
+			t.Logf("%d writes, %d answers lost, %d replayed, %d said to be there twice, perhaps, %d written again by the client", minted, network.lost.Load(), s.replayed.Load(), s.doubtful.Load(), s.unknown.Load())
 		})
 	}
 }

@@ -15,9 +15,10 @@
 //	    many requests that one broken link ends at once are one failure.
 //	L2  A peer that is down comes back only by answers that are burstSpan
 //	    apart, two after a first fall, more if it keeps falling.
-//	L3  A refusal is an answer. What this node would not send
-//	    (peer.ErrNotTried) and what a caller gave up is neither answer nor
-//	    failure.
+//	L3  A refusal is an answer, and so is one that comes after its request was
+//	    given up: a peer with too much to do is not dead. What this node would
+//	    not send (peer.ErrNotTried) and what a caller gave up is neither answer
+//	    nor failure.
 //	L4  A node becomes slow after a second, and is slow for ten at least.
 //
 // A killed process is down some 0.2 s after a request or ping to it ended, and

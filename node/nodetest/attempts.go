@@ -146,7 +146,7 @@ func (c *client) story(p *coord.Put, a answer) string {
 	if a.err != nil {
 		return s + ": " + a.err.Error()
 	}
-	return fmt.Sprintf("%s: %v at %s, replayed %v, doubtful %v", s, a.res.Version, a.res.Achieved.Coordinator, a.res.Replayed, a.res.MaybeDuplicate)
+	return fmt.Sprintf("%s: answered with %v by %s, at %v, hinted %v, replayed %v, doubtful %v", s, a.res.Version, a.res.Achieved.Coordinator, a.res.Achieved.Replicas, a.res.Achieved.Hinted, a.res.Replayed, a.res.MaybeDuplicate)
 }
 
 func (h *history) tried(w *write, story string) {

@@ -109,7 +109,7 @@ func (c *client) get(node *coord.Coordinator, key string) (token, bool) {
 	}
 	done := make(chan outcome, 1)
 	g := coord.Get{Key: []byte(key), Level: readLevels[c.rng.IntN(len(readLevels))], Deadline: time.Now().Add(2 * time.Second)}
-	owed := c.w.hist.owed(c.region, key)
+	owed, began := c.w.hist.owed(c.region, key), time.Since(c.w.start)
 	node.Get(g, func(r coord.GetResult, err error) { done <- outcome{r, err} })
 	select {
 	case o := <-done:
@@ -122,7 +122,8 @@ func (c *client) get(node *coord.Coordinator, key string) (token, bool) {
 			if err != nil {
 				c.w.t.Errorf("context for %s: %v", key, err)
 			}
-			c.w.hist.meets(key, owed, ctx.Seen, c.name)
+			a := &o.res.Achieved
+			c.w.hist.meets(key, owed, ctx.Seen, fmt.Sprintf("%s at %v (asked at %v of %s, level %v, answered by %v)", c.name, time.Since(c.w.start), began, a.Coordinator, a.Level, a.Replicas))
 		}
 		c.held[key] = t
 		return t, true

@@ -49,6 +49,10 @@ var aims = map[string]struct {
 		keys: 10, clients: 6, think: 50 * time.Millisecond,
 		noise: memnet.Faults{MaxDelay: 20 * time.Millisecond, Drop: 0.02},
 	}}, time.Minute},
+	// Something is taken away where its successor is not yet, and comes later: two write
+	// one key, each by his own answers, while links are cut.
+	planted.EarlySettled: {rivalShape(2), rivalLength},
+	planted.NearSettled:  {rivalShape(3), rivalLength},
 	// A record is lost without a word, and not soon written again.
 	planted.TrustClocks: {Shape{Regions: 1, Nodes: 3, Partitions: 8, Focus: &Focus{
 		faults: []fault{(*World).vanish}, every: 10 * time.Second,

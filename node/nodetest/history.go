@@ -33,7 +33,9 @@ type write struct {
 	named bool // it has a request id
 	tries []string
 	maybe bool
-	at    string
+	// gaveUp: an owner gave it up for what had not seen it, and that was told.
+	gaveUp bool
+	at     string
 }
 
 type status int

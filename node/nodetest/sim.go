@@ -32,6 +32,10 @@ type Report struct {
 	// of them that had to be refused; LooseOps of clients without tokens, and how
 	// often what sessions are promised did not hold for them.
 	SessionOps, SessionBehind, LooseOps, LooseBroken int
+	// RivalWrites are those of clients who write one key in turn and never read it,
+	// MostRanges how many an answer had at most, and RangesSettled how often a client was
+	// told of fewer than before.
+	RivalWrites, MostRanges, RangesSettled int
 	// Rounds of collection that were completed, and that were not, by nodes that
 	// are up at the end; dead records that they Dropped, and late versions that
 	// they put Aside.
@@ -59,6 +63,9 @@ func (r Report) String() string {
 	}
 	if r.SessionOps > 0 {
 		collected += fmt.Sprintf(", %d operations in sessions (%d behind), without tokens %d of %d broke a promise", r.SessionOps, r.SessionBehind, r.LooseBroken, r.LooseOps)
+	}
+	if r.RivalWrites > 0 {
+		collected += fmt.Sprintf(", %d writes of rivals (%d ranges at most, fewer than before %d times)", r.RivalWrites, r.MostRanges, r.RangesSettled)
 	}
 	return fmt.Sprintf("seed %d: %v simulated, %d writes (%d acknowledged, %d unknown; %d replayed, %d doubtful), %d reads (%d with siblings), %d by consensus (%d for all regions, %d unknown, %d replayed, %d judged), converged in %v%s; faults: %s",
 		r.Seed, r.Simulated.Round(time.Second), r.Writes, r.Acked, r.Unknown, r.Replays, r.Doubtful, r.Gets, r.SiblingReads, r.Serial, r.Homed, r.SerialUnknown, r.SerialReplays, r.Judged, r.Converged.Round(time.Millisecond), collected, r.Faults)
@@ -103,6 +110,13 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 			work.Go(func() { b.run(ctx) })
 		}
 	}
+	rivals := &rivalry{}
+	if shape.Rivals > 0 {
+		for _, r := range w.rivals(rivals) {
+			work.Go(func() { r.run(ctx) })
+		}
+		work.Go(func() { w.judgeRivals(ctx, rivals.keys) })
+	}
 	book := &tenants{acked: map[string]string{}}
 	if shape.Parted {
 		for i := range 2 * shape.Regions {
@@ -111,12 +125,15 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 		}
 	}
 	work.Go(func() { w.chaos(ctx) })
+	if shape.Watch > 0 {
+		work.Go(func() { w.watch(ctx, keys) })
+	}
 	if shape.Collect {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		work.Go(func() { w.sleepers(ctx, keys, rng) })
 	}
 	work.Wait()
-	keys = append(keys, w.hist.soloKeys()...)
+	keys = append(append(keys, w.hist.soloKeys()...), rivals.keys...)
 	if shape.Sessions {
 		keys = append(append(keys, sessionKeys(true)...), sessionKeys(false)...)
 	}
@@ -128,7 +145,7 @@ func Simulate(t testing.TB, seed uint64, shape Shape, length time.Duration, log 
 		time.Sleep(time.Second)
 	}
 	converged := time.Since(calm)
-	r := Report{Seed: seed, Converged: converged}
+	r := Report{Seed: seed, Converged: converged, RivalWrites: rivals.writes, MostRanges: rivals.most, RangesSettled: rivals.settled}
 	if shape.Collect {
 		left := w.collectAll()
 		r.Rounds, r.Dropped, r.Aside, r.RoundsOff = w.collected()

@@ -16,6 +16,7 @@ var (
 	simN       = flag.Int("sim.n", seeds(8), "number of seeds")
 	simCollect = flag.Uint64("sim.collect", 3, "collect tombstones in every n-th seed, 0 for none")
 	simParted  = flag.Int("sim.parted", seeds(4), "number of seeds with buckets that not every region has")
+	simWatch   = flag.Duration("sim.watch", 0, "how often a watcher looks whether any read could miss a write, 0 for never")
 	simLog     = flag.String("sim.log", "off", "log level of the nodes")
 )
 
@@ -36,7 +37,7 @@ func TestSim(t *testing.T) {
 	var verdict verdicts
 	var mu sync.Mutex
 	eachSeed(t, *simSeed, *simN, func(t *testing.T, seed uint64) {
-		shape := Shape{Regions: 1 + int(seed%2), Nodes: 3 + int(seed/2%2), Partitions: 8, Churn: seed%5 == 0, Sessions: seed%4 < 2, Collect: *simCollect > 0 && seed%*simCollect == 0}
+		shape := Shape{Regions: 1 + int(seed%2), Nodes: 3 + int(seed/2%2), Partitions: 8, Churn: seed%5 == 0, Sessions: seed%4 < 2, Collect: *simCollect > 0 && seed%*simCollect == 0, Watch: *simWatch}
 		var r Report
 		synctest.Test(t, func(t *testing.T) {
 			log := hclog.New(&hclog.LoggerOptions{Level: hclog.LevelFromString(*simLog), Output: os.Stderr})

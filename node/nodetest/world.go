@@ -19,6 +19,7 @@
 //	I7   integrity: a read shows only values that were written to that key
 //	I9   bounded: nobody keeps for ever what moved away from it
 //	I10  a dot never names two payloads
+//	I12  an owner gives up a version only for what had seen it
 //	D1   what a failover prints as missing is missing, and all that was told of is
 //	D2   when a failover has ended survivors have the same of the lost region
 //	D3   what comes late with a region is what was missing without it
@@ -93,6 +94,11 @@ type Shape struct {
 	Beat time.Duration
 	// Disasters befall whole regions; see disaster.go.
 	Disasters bool
+	// Rivals are keys that two clients write, each by his own answers; see rivals.go.
+	Rivals int
+	// Watch is how often a watcher looks whether any read could miss what was
+	// promised; 0 is never. See watch.go.
+	Watch time.Duration
 	// Focus, if not nil, takes the place of the faults that the seed draws.
 	Focus *Focus
 }
@@ -133,6 +139,8 @@ type World struct {
 	// a key is counted, not failed).
 	lost map[string]bool
 	mu   sync.Mutex // over lost, and faults.rollbacks
+	// logged is what befell; see watch.go.
+	logged logged
 }
 
 // member is a node's place: what survives its crashes.
@@ -303,6 +311,7 @@ func (w *World) Start(m *member) {
 		w.t.Fatalf("start %s: %v", m.id, err)
 	}
 	n.Store(made)
+	w.note(m.region, allRows, "%s starts, at epoch %d", m.id, made.Topology().Epoch)
 	ctx, stop := context.WithCancel(context.Background())
 	r := &run{node: made, stop: stop, done: make(chan error, 1)}
 	m.running.Store(r)
@@ -326,6 +335,7 @@ func (w *World) Stop(m *member) {
 		w.t.Errorf("stop %s: %v", m.id, err)
 	}
 	w.fabric.Down(m.id)
+	w.note(m.region, allRows, "%s stopped", m.id)
 }
 
 // Crash ends a node at once: what its disk has not synced may be gone.
@@ -334,6 +344,7 @@ func (w *World) Crash(m *member) {
 	if r == nil {
 		return
 	}
+	w.note(m.region, allRows, "%s crashes", m.id)
 	w.fabric.Down(m.id)
 	m.disk.Crash(func() bool { return w.rng.IntN(2) == 0 })
 	r.stop()

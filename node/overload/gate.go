@@ -66,7 +66,7 @@ func (v Verdict) String() string {
 
 // Config bounds a Gate. Zero fields take the defaults named.
 type Config struct {
-	// Start, Min and Max of the limit of a class, in units: 512, 64, 16384.
+	// Start, Min and Max of the limit of a class, in units: 512, 16, 16384.
 	Start, Min, Max int
 	// Bytes held by all that runs and waits: 256 MiB.
 	Bytes int
@@ -82,7 +82,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	def(&c.Start, 512)
-	def(&c.Min, 64)
+	def(&c.Min, 16)
 	def(&c.Max, 16384)
 	def(&c.Bytes, 256<<20)
 	def(&c.Queue, 8192)
@@ -264,12 +264,26 @@ func (c *class) admit(now int64, r *Request) {
 
 // Done ends an admitted request. Next should be asked afterwards.
 func (g *Gate) Done(now int64, r *Request) {
+	g.end(r).limit.ended(now, r.admitted)
+}
+
+// Failed is Done for a request that could not be carried out. That it ended soon does
+// not say that more of them could run: where those who are to answer are taken for
+// dead, all end at once.
+func (g *Gate) Failed(now int64, r *Request) {
+	if c := g.end(r); now-r.admitted > c.limit.Target() {
+		c.limit.ended(now, r.admitted)
+	}
+}
+
+// end takes r out of what runs.
+func (g *Gate) end(r *Request) *class {
 	c := &g.classes[r.Class]
 	c.inFlight -= r.units
 	c.running--
 	c.bins[r.Key%keyBins] -= int32(r.units)
 	g.hold(r, -1)
-	c.limit.ended(now, r.admitted)
+	return c
 }
 
 // Next returns a request that has waited, and what becomes of it: admitted, or

@@ -287,3 +287,34 @@ func BenchmarkOfferDone(b *testing.B) {
 		g.Offer(now, r)
 	}
 }
+
+// TestFailuresAreNoRoom: where those who are to answer are taken for dead, operations
+// fail at once, and the limit does not grow by that, as it does by what succeeds as soon.
+func TestFailuresAreNoRoom(t *testing.T) {
+	run := func(end func(*Gate, int64, *Request), took int64) int {
+		g := New(Config{Start: 100, Max: 100_000})
+		for now := int64(second); now < 5*second; now += took {
+			var running []*Request
+			for i := range 20_000 {
+				r := &Request{Class: Write, Conn: uint64(i), Key: uint64(i), Deadline: 100 * second}
+				if g.Offer(now, r) == Admitted {
+					running = append(running, r)
+				}
+			}
+			g.Sweep(now + second) // nobody waits
+			for _, r := range running {
+				end(g, now+took, r)
+			}
+		}
+		return g.Stats(Write).Limit
+	}
+	if limit := run((*Gate).Done, 10*millisecond); limit < 1000 {
+		t.Errorf("limit %d after successes", limit)
+	}
+	if limit := run((*Gate).Failed, 10*millisecond); limit != 100 {
+		t.Errorf("limit %d, 100 at first, after failures", limit)
+	}
+	if limit := run((*Gate).Failed, second); limit >= 80 {
+		t.Errorf("limit %d after failures that took long", limit)
+	}
+}

@@ -109,7 +109,9 @@ func (l *Limit) decide() {
 	}
 	switch {
 	case congested && l.peak >= l.limit/2:
-		l.limit = max(l.limit*4/5, l.cfg.Min)
+		// By Little's law what meets the target, but not by a single look.
+		fits := int(float64(l.limit) * float64(l.Target()) / float64(median))
+		l.limit = max(min(l.limit*4/5, max(fits, l.limit/2)), l.cfg.Min)
 		l.until = l.limit
 	case l.peak >= l.limit:
 		if l.limit < l.until {

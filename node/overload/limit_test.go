@@ -100,3 +100,15 @@ func TestBuckets(t *testing.T) {
 		}
 	})
 }
+
+// TestLimitFollowsALossOfCapacity: a limit that is several times what fits any more is
+// found within two seconds, not by a fifth at each look.
+func TestLimitFollowsALossOfCapacity(t *testing.T) {
+	s := station{limit: newLimit(Config{}.withDefaults()), capacity: 20_000, alone: 2 * millisecond, now: second}
+	s.run(100_000, 10*second)
+	s.capacity = 2_000
+	_, latency := s.run(100_000, 2*second)
+	if latency > 3*targetMin {
+		t.Errorf("%d ms, limit %d", latency/millisecond, s.limit.Now())
+	}
+}

@@ -182,6 +182,11 @@ type NATS struct {
 	// Listen is host:port of this member's server, for the other members and
 	// for other regions; "" (default) runs none here.
 	Listen string `yaml:"listen"`
+	// Name of this member's server among the region's; "" (default) is the node's id.
+	// The servers know each other by name: one that takes the place of a server that is
+	// gone for good takes its name, and is given what that had. Under another name it
+	// would be one more, and the one that is gone would still count.
+	Name string `yaml:"name,omitempty"`
 	// Cluster is set where three or more members run servers. A store made
 	// without it cannot be opened with it, nor the other way round.
 	Cluster *Cluster `yaml:"cluster,omitempty"`

@@ -136,7 +136,7 @@ func TestProblems(t *testing.T) {
 			`regions[0].members[0].client: must be host:port; seen: ""`,
 		}},
 		{name: "types", yaml: small + "replicas: many\nlisten: 5\ninsecure: perhaps\nmemory: {memtable: 3 bananas}\nrepair: {scrub_pass: 7 weeks}\n", want: []string{
-			`replicas: must be a number of int; seen: "many"`,
+			`replicas: must be a whole number; seen: "many"`,
 			`listen: `,
 			`insecure: must be true or false; seen: "perhaps"`,
 			`memory.memtable: size "3 bananas" is not`,
@@ -151,7 +151,7 @@ listen: {client: nowhere, peer: "0.0.0.0:7401", admin: ":7402"}
 regions:
   - {name: eu, id: 0, members: []}
   - {name: eu, id: 77, nats: ["http://x"], members: [{id: a, client: "h:0", peer: h, weight: -1}, {id: a, client: "h:1", peer: "h:2"}]}
-nats: {mode: borrowed, max_store: 1MiB, cluster: {listen: x, routes: ["r:0"]}}
+nats: {mode: borrowed, max_store: 1MiB, name: EU_2, cluster: {listen: x, routes: ["r:0"]}}
 buckets: {UP: {kind: set, max_value: 9MiB}}
 memory: {block_cache: 1KiB, memtable: 2GiB}
 repair: {bytes_per_second: 0, scrub_pass: 30m, index_every: 100ms}
@@ -181,6 +181,7 @@ log: {level: loud, format: xml}
 			`regions[1].members[1].id: must be unique over all regions; seen: "a"`,
 			`nats.mode: must be embedded or external; seen: "borrowed"`,
 			`nats.max_store: must be 256MiB or more; seen: 1MiB`,
+			`nats.name: must be 1..63 of a-z, 0-9 and -; seen: "EU_2"`,
 			`nats.cluster: needs nats.listen`,
 			`nats.cluster.listen: must be host:port`,
 			`nats.cluster.routes[0]: must be host:port with a port of 1..65535; seen: "r:0"`,
@@ -222,13 +223,16 @@ log: {level: loud, format: xml}
 		{name: "same address", yaml: small + "listen: {peer: '127.0.0.1:7400'}\n", want: []string{
 			`listen.peer: must differ from listen.client; seen: "127.0.0.1:7400"`,
 		}},
+		{name: "the name of no server of a cluster", yaml: strings.Replace(small, "nats: {", "nats: {name: n2, ", 1), want: []string{
+			`nats.name: is for a server of a cluster: needs nats.cluster; seen: "n2"`,
+		}},
 		{name: "external with a server", yaml: strings.Replace(small, "nats: {", "nats: {mode: external, ", 1), want: []string{
 			`nats.listen: must be empty with mode external; seen: "127.0.0.1:7403"`,
 			`regions[0].nats: must list the region's NATS servers; seen: none`,
 		}},
 		{name: "environment", yaml: small, env: []string{"ATOLL_PARTITION=8", "ATOLL_REPLICAS=x"}, want: []string{
 			`ATOLL_PARTITION: is no variable of Atoll; did you mean ATOLL_PARTITIONS?; seen: "8"`,
-			`replicas: must be a number of int; seen: "x"`,
+			`replicas: must be a whole number; seen: "x"`,
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/atolldb/atoll/geo/regionmap"
+	"github.com/atolldb/atoll/internal/wholefile"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -84,43 +85,12 @@ func (p *Process) keepLearned(ctx context.Context, kept map[topology.Region]topo
 	}
 }
 
-// replaceFile writes a file as a whole, or leaves it as it was.
-func replaceFile(path string, data []byte) (err error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+// replaceFile makes the directory, too.
+func replaceFile(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(dir, ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = tmp.Close()
-			_ = os.Remove(tmp.Name())
-		}
-	}()
-	if _, err := tmp.Write(data); err != nil {
-		return err
-	}
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return wholefile.Replace(path, data)
 }
 
 func (p *Process) regionMapFile() string { return filepath.Join(p.learnedDir(), "map") }

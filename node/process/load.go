@@ -145,7 +145,7 @@ func kindName(t reflect.Type) string {
 	case reflect.Struct, reflect.Map, reflect.Pointer:
 		return "a block of keys"
 	default:
-		return "a number of " + t.Kind().String()
+		return "a whole number"
 	}
 }
 

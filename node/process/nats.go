@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/url"
@@ -36,6 +37,7 @@ const ownURL = "nats://127.0.0.1:1"
 func (p *Process) startNATS(s *stack) natsParts {
 	server := p.ownServer()
 	if server != nil {
+		p.server = server
 		s.run("nats server (nats.listen "+p.cfg.NATS.Listen+")", server.Run)
 		s.watch(func(ctx context.Context) {
 			select {
@@ -141,13 +143,21 @@ func (p *Process) natsReplicas() int {
 	return 1
 }
 
+// metadata is node.Deps.Metadata.
+func (p *Process) metadata() (runs bool, servers int) {
+	if p.server == nil {
+		return false, 0
+	}
+	return p.server.Whole(), p.server.Servers()
+}
+
 func (p *Process) ownServer() *natsd.Server {
 	n := p.cfg.NATS
 	if n.Mode != NATSEmbedded || n.Listen == "" {
 		return nil
 	}
 	cfg := natsd.Config{
-		Name: string(p.cfg.Node), Region: string(p.cfg.Region),
+		Name: cmp.Or(n.Name, string(p.cfg.Node)), Region: string(p.cfg.Region),
 		DataDir: p.cfg.natsDir(), Listen: n.Listen, MaxStore: int64(n.MaxStore),
 	}
 	if n.Cluster != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/atolldb/atoll/node"
 	"github.com/atolldb/atoll/node/admin"
+	"github.com/atolldb/atoll/node/api"
 	"github.com/atolldb/atoll/node/peer/grpcpeer"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/storage/badgerstore"
@@ -85,6 +86,7 @@ func (p *Process) checks() []admin.Check {
 		check("store", true, func(*node.Node) error { return p.store.Err() }),
 		check("actor", true, (*node.Node).Ready),
 		check("topology", false, checkPeers),
+		check("metadata", false, checkMetadata),
 		check("geo link", false, checkGeo),
 		check("disk", false, checkDisk),
 		check("clock", false, checkClock),
@@ -103,6 +105,14 @@ func checkClock(n *node.Node) error {
 func checkPeers(n *node.Node) error {
 	if down := n.PeersDown(); len(down) > 0 {
 		return fmt.Errorf("down, or cut off from this node: %s", slices.Sorted(slices.Values(down)))
+	}
+	return nil
+}
+
+// checkMetadata is about what changes of the region wait for, and nothing else does.
+func checkMetadata(n *node.Node) error {
+	if d := n.MetadataSilent(); d > api.MetadataLate {
+		return fmt.Errorf("the region's metadata servers have not answered for %s: changes wait", d.Round(time.Second))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/atolldb/atoll/geo/jetstream"
+	"github.com/atolldb/atoll/internal/wholefile"
 )
 
 // positions keep how far this node has pulled other regions' logs, one file a
@@ -36,7 +37,11 @@ func (p positions) Load(origin string) (jetstream.Position, error) {
 
 // Save replaces the position of origin.
 func (p positions) Save(origin string, at jetstream.Position) error {
-	if err := replaceFile(p.file(origin), jetstream.EncodePosition(at)); err != nil {
+	err := os.MkdirAll(p.dir, 0o750)
+	if err == nil {
+		err = wholefile.Rewrite(p.file(origin), jetstream.EncodePosition(at))
+	}
+	if err != nil {
 		return fmt.Errorf("keep position in the log of %s: %w", origin, err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/atolldb/atoll/crdt/hlc"
+	"github.com/atolldb/atoll/geo/natsd"
 	"github.com/atolldb/atoll/node"
 	"github.com/atolldb/atoll/node/admin"
 	"github.com/atolldb/atoll/node/api"
@@ -46,9 +47,10 @@ type Process struct {
 	secrets atomic.Pointer[[]string]
 	waits   atomic.Pointer[string]
 	// These are set by Run, before node is.
-	store *badgerstore.Store
-	links *grpcpeer.Client
-	peers *grpcpeer.Server
+	store  *badgerstore.Store
+	server *natsd.Server // nil where this member runs none
+	links  *grpcpeer.Client
+	peers  *grpcpeer.Server
 }
 
 // New checks a configuration. Nothing is opened before Run.
@@ -189,8 +191,13 @@ func (p *Process) startLinks(s *stack) {
 		Partitions: uint32(p.cfg.Partitions),
 		Addrs:      p.world.addrOf,
 		Handler:    p.handle,
-		Dial:       p.dialPeer,
-		Logger:     p.log.Named("links"),
+		Late: func(id topology.NodeID) {
+			if n := p.node.Load(); n != nil {
+				n.HeardLate(id)
+			}
+		},
+		Dial:   p.dialPeer,
+		Logger: p.log.Named("links"),
 	})
 	s.run("links", p.links.Run)
 	<-p.links.Running()
@@ -220,7 +227,7 @@ func (p *Process) makeNode(n natsParts, first *topology.Topology, ring keyring.R
 		Engine: p.store, Registry: n.registry, Store: n.store, Transport: p.links,
 		Others:      p.world.others,
 		RegionStore: n.regions, RecallRegions: p.recallRegions, KeepRegions: p.keepRegions,
-		GeoLog: n.log, Feeds: n.feeds, Admit: n.admit, Reach: p.reach,
+		GeoLog: n.log, Feeds: n.feeds, Admit: n.admit, Reach: p.reach, Metadata: p.metadata,
 		HLC:    hlc.New(time.Now),
 		Rand:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Logger: p.log,

@@ -236,6 +236,14 @@ func (v *validator) nats() {
 	default:
 		v.ps.add("nats.mode", "must be embedded or external", n.Mode)
 	}
+	if n.Name != "" {
+		if !nodeName.MatchString(n.Name) {
+			v.ps.add("nats.name", wantNode, n.Name)
+		}
+		if n.Cluster == nil {
+			v.ps.add("nats.name", "is for a server of a cluster: needs nats.cluster", n.Name)
+		}
+	}
 	if n.MaxStore < minMaxStore {
 		v.ps.add("nats.max_store", "must be "+minMaxStore.String()+" or more", bare(n.MaxStore.String()))
 	}

@@ -211,7 +211,7 @@ func (r *Repairer) meet(ctx context.Context, top *topology.Topology, o *other, b
 			continue
 		}
 		r.met.note(o.id, p, meeting{top.SinceOf(p), mark})
-		if r.met.all(servers(now, p), r.cfg.Self, p, meeting{now.SinceOf(p), mark}) {
+		if r.hasAll(now, p, mark) {
 			r.Replica.CaughtUp(p, mark)
 		}
 	}

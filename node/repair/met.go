@@ -52,3 +52,23 @@ func (m *met) all(ids []topology.NodeID, self topology.NodeID, p hashring.Partit
 	}
 	return true
 }
+
+// hasAll reports whether this node has had all of p that any other server of it
+// had, since it fell behind with that mark: or those that answer, where that is
+// enough (see replica.MayAnswer).
+func (r *Repairer) hasAll(top *topology.Topology, p hashring.Partition, mark uint64) bool {
+	ids, at := servers(top, p), meeting{top.SinceOf(p), mark}
+	if r.met.all(ids, r.cfg.Self, p, at) {
+		return true
+	}
+	if !r.Replica.MayAnswer(p, mark) {
+		return false
+	}
+	var up []topology.NodeID
+	for _, id := range ids {
+		if id == r.cfg.Self || r.Alive(id) {
+			up = append(up, id)
+		}
+	}
+	return 2*len(up) > len(ids) && r.met.all(up, r.cfg.Self, p, at)
+}

@@ -15,11 +15,14 @@ func TestRate(t *testing.T) {
 		{0.99, budget / 32}, {1, budget / 32}, // never nothing
 		{7, budget / 32}, {-1, budget}, // what is not a share
 	} {
-		if got := rate(budget, c.busy); got != c.want {
+		if got := rate(budget, c.busy, false); got != c.want {
 			t.Errorf("rate at busy %v: %v, want %v", c.busy, got, c.want)
 		}
 	}
-	if got := rate(3, 1); got != 1 {
+	if got := rate(budget, 1, true); got != budget/16 {
+		t.Errorf("rate of a busy node that does not answer: %v, want %v", got, budget/16)
+	}
+	if got := rate(3, 1, false); got != 1 {
 		t.Errorf("rate of a tiny budget: %v, want 1", got)
 	}
 }

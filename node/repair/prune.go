@@ -44,23 +44,13 @@ func (r *Repairer) prune(ctx context.Context, pruned map[hashring.Partition]*crd
 
 // giveUp prunes what everybody has who is waited for.
 func (r *Repairer) giveUp(ctx context.Context, shares shares, parts []hashring.Partition, pruned map[hashring.Partition]*crdt.Clock) {
-	owners := map[hashring.Partition][]topology.NodeID{}
-	for l, ps := range shares {
-		if l.region != "" && r.unwaited.has(l.region) {
-			continue
-		}
-		for p := range ps {
-			owners[p] = append(owners[p], l.id)
-		}
-	}
+	owners := shares.owners(r.unwaited.has)
 	maps.DeleteFunc(pruned, func(p hashring.Partition, _ *crdt.Clock) bool { return !r.Replica.Owns(p) })
 	for _, p := range parts {
-		clocks, ok := r.known.clocks(p, owners[p])
-		mine := r.Replica.Clock(p)
-		if !ok || mine == nil {
+		base := r.heldBy(p, owners[p])
+		if base == nil {
 			continue
 		}
-		base := commonBase(append(clocks, mine))
 		if old := pruned[p]; old != nil && old.Covers(base) || len(base.Actors()) == 0 {
 			continue // nothing new
 		}
@@ -81,8 +71,33 @@ func (r *Repairer) giveUp(ctx context.Context, shares shares, parts []hashring.P
 	}
 }
 
+// heldBy is what this node and all of owners have of p by their last word, nil where
+// one of them has never given any.
+func (r *Repairer) heldBy(p hashring.Partition, owners []topology.NodeID) *crdt.Clock {
+	clocks, ok := r.known.clocks(p, owners)
+	mine := r.Replica.Clock(p)
+	if !ok || mine == nil {
+		return nil
+	}
+	return commonBase(append(clocks, mine))
+}
+
 // shares are the partitions by the nodes that take writes of them.
 type shares map[link]map[hashring.Partition]bool
+
+// owners are those nodes by partition, less other regions that are left out.
+func (s shares) owners(leftOut func(topology.Region) bool) map[hashring.Partition][]topology.NodeID {
+	out := map[hashring.Partition][]topology.NodeID{}
+	for l, ps := range s {
+		if l.region != "" && leftOut(l.region) {
+			continue
+		}
+		for p := range ps {
+			out[p] = append(out[p], l.id)
+		}
+	}
+	return out
+}
 
 // sharesOf returns who, in all regions, takes writes of parts, self excepted.
 // It reports false when some region's topology is not known: then nobody can

@@ -19,6 +19,9 @@
 //	A5  An index entry is given up only when every owner in every region that
 //	    the topologies name said that it has the dot. Where that was wrong,
 //	    what follows is a full sync.
+//	A6  What the replica is told that all hold, every owner in every region that
+//	    the topologies name said that it has, durably; also one that pruning
+//	    does not wait for.
 //
 // Run owns all goroutines, those of a Repair too, which ends with Run.
 package repair
@@ -184,7 +187,7 @@ func (r *Repairer) Run(ctx context.Context) error {
 	r.task.open(ctx)
 	defer r.task.close()
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){r.nearLoop, r.farLoop, r.scrubLoop, r.healLoop, r.pruneLoop, r.wantLoop} {
+	for _, loop := range []func(context.Context){r.nearLoop, r.farLoop, r.scrubLoop, r.healLoop, r.pruneLoop, r.heldLoop, r.wantLoop} {
 		loops.Go(func() { loop(ctx) })
 	}
 	loops.Wait()

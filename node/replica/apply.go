@@ -117,6 +117,11 @@ func (o *applyOp) Decided()  {}
 // or to repair with it.
 func (o *applyOp) Patient() bool { return o.src.Vouches }
 
+// Bulk: what a client waits for is one record. Many come from other regions, moves,
+// repair and hints, and their order means nothing to each other, or to anything else:
+// a link may hold any of them back as long as it likes.
+func (o *applyOp) Bulk() bool { return len(o.items) > 1 }
+
 // Decide reads everything before it writes anything: what is refused, or would
 // become too large, must take the whole operation out of the group, not a part
 // of it.
@@ -261,6 +266,9 @@ func (r *Replica) join(tx storage.Txn, it *applyItem) error {
 		}
 		if !clock.Contains(d) && !contains(it.effect.dots, d) {
 			it.effect.dots = append(it.effect.dots, d)
+			if it.effect.part.own.Actor != d.Actor || d.N > it.effect.part.own.N {
+				r.disprove(d)
+			}
 		}
 	}
 	for i := range it.in.Versions {
@@ -387,6 +395,9 @@ func (o *clockOp) Decide(tx storage.Txn) error {
 	}
 	if a := o.r.minter; a != 0 && o.effect.clock.Max(a) > part.highest(a) {
 		o.r.forget()
+	}
+	if a := crdt.Actor(o.r.claimed.Load()); a != 0 && o.effect.clock.Max(a) > part.highest(a) {
+		o.r.disprove(crdt.Dot{Actor: a})
 	}
 	o.effect.part = part
 	part.decided.take(&o.effect)

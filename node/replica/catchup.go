@@ -16,7 +16,8 @@ import (
 // even with "absent", and mints nothing. So a quorum of reads still meets every
 // quorum of writes, although one of the writers was wiped.
 //
-// The mark is durable and each partition's own. It is set
+// The mark is durable (but that of a node which waits for the registry's word, see
+// unproven.go) and each partition's own. It is set
 //
 //	when the node becomes Pending, or Pending for another move: the copy is not
 //	    there yet;
@@ -53,7 +54,7 @@ func (r *Replica) markBehind(tx storage.Txn, part *partition) error {
 	if err := tx.Put(behindKey(part.id), []byte{1}); err != nil {
 		return fmt.Errorf("note that partition %d is behind: %w", part.id, err)
 	}
-	part.stand.mark = r.newMark()
+	part.stand.mark, part.unproven = r.newMark(), false
 	return part.forgetRequests(tx)
 }
 
@@ -117,6 +118,9 @@ func (o *caughtUpOp) Decide(tx storage.Txn) error {
 	if err := o.r.startAhead(tx, part); err != nil {
 		return err
 	}
+	if err := part.shed(tx); err != nil {
+		return err
+	}
 	part.stand.mark = 0
 	return tx.Delete(behindKey(o.p))
 }
@@ -142,9 +146,16 @@ type fallBehindOp struct {
 	done chan error
 }
 
-func (o *fallBehindOp) Size() int                   { return 0 }
-func (o *fallBehindOp) Decided()                    {}
-func (o *fallBehindOp) Decide(tx storage.Txn) error { return o.r.markAll(tx) }
+func (o *fallBehindOp) Size() int { return 0 }
+func (o *fallBehindOp) Decided()  {}
+
+func (o *fallBehindOp) Decide(tx storage.Txn) error {
+	if err := o.r.markAll(tx); err != nil {
+		return err
+	}
+	o.r.claimed.Store(0)
+	return nil
+}
 
 func (o *fallBehindOp) Done(err error) {
 	if err == nil {

@@ -190,6 +190,14 @@ func (r *Replica) ask(ctx context.Context) (id topology.Identity, resumed bool, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	if r.disproved.Load() {
+		r.log.Error("others have writes of this node that it does not know: its directory was rolled back, or has lost something")
+		if err := r.fallBehind(); err != nil {
+			return id, false, err
+		}
+		r.resume = nil
+		r.disproved.Store(false)
+	}
 	if last := r.resume; last != nil {
 		id, err = r.registry.Resume(ctx, r.cfg.Node, *last)
 		if err == nil {
@@ -240,12 +248,17 @@ type adoptOp struct {
 	done chan error
 	// former actors of this node
 	former []crdt.Actor
+	// proved: partitions that waited for this are answered for.
+	proved bool
 }
 
 func (o *adoptOp) Size() int { return 0 }
 func (o *adoptOp) Decided()  {}
 
 func (o *adoptOp) Decide(tx storage.Txn) error {
+	if o.r.disproved.Load() {
+		return errDisproved
+	}
 	actors, err := loadActors(tx)
 	if err != nil {
 		return err
@@ -271,11 +284,15 @@ func (o *adoptOp) Decide(tx storage.Txn) error {
 		return fmt.Errorf("remove clean-stop marker: %w", err)
 	}
 	o.r.minter = o.id.Actor
+	o.proved = o.r.prove()
 	return nil
 }
 
 func (o *adoptOp) Done(err error) {
 	if err == nil {
+		if o.proved {
+			o.r.publish()
+		}
 		o.r.nonce = o.id.Nonce
 		o.r.former.Store(&o.former)
 		o.r.actor.Store(uint32(o.id.Actor))

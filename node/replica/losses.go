@@ -37,7 +37,7 @@ func (r *Replica) Look(p hashring.Partition, needs *crdt.Clock) (missing, lost *
 		return needs, nil
 	}
 	part.mu.Lock()
-	missing, losses := clockOf(part.durable.clock.Missing(needs)), part.durable.losses
+	missing, losses := beyond(part.durable.clock, needs), part.durable.losses
 	part.mu.Unlock()
 	return look(losses, needs, missing)
 }
@@ -46,7 +46,7 @@ func look(losses *session.Losses, needs, missing *crdt.Clock) (still, lost *crdt
 	if lost = losses.Of(needs, missing); lost == nil || missing == nil {
 		return missing, hide(lost)
 	}
-	return clockOf(lost.Missing(missing)), hide(lost)
+	return beyond(lost, missing), hide(lost)
 }
 
 // hide is what a planted bug makes of a loss.

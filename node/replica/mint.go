@@ -114,7 +114,8 @@ type Mint struct {
 type Minted struct {
 	Dot   crdt.Dot
 	Stamp hlc.Stamp
-	// Context covers the version and what it followed.
+	// Context covers the version and what it followed, and nothing else of the
+	// key that anybody may lack; see crdt.Context.After.
 	Context crdt.Context
 	// Record is the encoding of the key's whole record with the version in it.
 	Record []byte
@@ -191,7 +192,7 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	}
 	if o.Needs != nil {
 		// What was decided before this is durable before it.
-		missing, lost := look(part.decided.losses, o.Needs, clockOf(part.decided.clock.Missing(o.Needs)))
+		missing, lost := look(part.decided.losses, o.Needs, beyond(part.decided.clock, o.Needs))
 		if lost != nil {
 			return &LostError{lost}
 		}
@@ -225,6 +226,7 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	if o.Overwrite {
 		seen = seen.Join(old.Context().Seen)
 	}
+	seen = o.r.settles.settle(p, o.Key, seen, old)
 	now := o.r.hlc.Now()
 	v := crdt.Version{
 		Dot:   crdt.Dot{Actor: actor, N: n + 1},

@@ -77,6 +77,7 @@ func Open(cfg Config, engine storage.Engine, registry topology.Registry, clock *
 	if err := r.settleTopology(stored, report); err != nil {
 		return nil, err
 	}
+	r.unprove(time.Now())
 	r.publish()
 	cfg.Committer.Markers, cfg.Committer.Gathered = &report, &r.window
 	r.commit = storage.NewCommitter(engine, cfg.Committer)

@@ -35,6 +35,10 @@ type partition struct {
 	saved bool
 	// stand is decided, as is decided.
 	stand standing
+	// unproven: the mark of stand is not durable; see unproven.go.
+	unproven bool
+	// provable is that mark for others than the committer's goroutine, 0 for none.
+	provable atomic.Uint64
 	// own is the highest dot that this node minted here before it dropped the
 	// partition and got it again; see drop.go.
 	own crdt.Dot
@@ -81,6 +85,11 @@ func newPartition(id hashring.Partition) *partition {
 func (p *partition) show() {
 	s := p.stand
 	p.shown.Store(&s)
+	if p.unproven {
+		p.provable.Store(s.mark)
+	} else {
+		p.provable.Store(0)
+	}
 }
 
 // highest is the counter of the highest dot of a in the decided clock, or of

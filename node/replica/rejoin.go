@@ -48,7 +48,7 @@ func (r *Replica) MeetFloors(ctx context.Context, p hashring.Partition, theirs w
 	if planted.Bug(planted.NoRejoin) {
 		return nil
 	}
-	if !behind {
+	if !behind || part.provable.Load() != 0 {
 		if err := r.fallBehindAt(p); err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func (o *behindOp) Decided()  {}
 
 func (o *behindOp) Decide(tx storage.Txn) error {
 	part, err := o.r.decidedPart(o.p)
-	if err != nil || part.stand.mark != 0 || !o.r.others(o.p) {
+	if err != nil || part.stand.mark != 0 && !part.unproven || !o.r.others(o.p) {
 		return err
 	}
 	return o.r.markBehind(tx, part)

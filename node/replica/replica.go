@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -67,8 +68,10 @@ type Replica struct {
 	aside  sideLog
 	serial serial
 	window window
-	placed Placement
-	shipTo func() []topology.Region
+	// settles is what need not be named as not seen; see held.go.
+	settles held
+	placed  Placement
+	shipTo  func() []topology.Region
 
 	// minter is the actor that mints now, 0 for none. Only the committer's
 	// goroutine touches it; actor is what others see.
@@ -79,6 +82,12 @@ type Replica struct {
 	// resume is what the last clean stop left; nil after any other stop.
 	resume *topology.Identity
 	nonce  string
+	// Of a start with a clean-stop marker that the registry has not judged yet: its
+	// actor, 0 for none, when that was, and whether somebody has shown that the
+	// directory is an old one; see unproven.go.
+	claimed    atomic.Uint32
+	unprovenAt time.Time
+	disproved  atomic.Bool
 	// wantActor wakes Run when an actor is needed.
 	wantActor chan struct{}
 	// seenActor is the highest of the region in partitions that were dropped.

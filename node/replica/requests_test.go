@@ -112,7 +112,7 @@ func TestReplay(t *testing.T) {
 }
 
 // A replay after the version was replaced, or collected as far as the record
-// goes, still is one, and its context covers no more than the request's.
+// goes, still is one, and its context is the request's: see crdt.Context.Again.
 func TestReplayOfWhatIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := aged(t)
@@ -123,7 +123,7 @@ func TestReplayOfWhatIsReplaced(t *testing.T) {
 		}
 		p.follow(someKey, "new")
 		again, err := p.once(someKey, "v", id, 0)
-		if err != nil || !again.Replayed || again.Dot != first.Dot || !again.Context.Seen.Covers(first.Dot) {
+		if err != nil || !again.Replayed || again.Dot != first.Dot || !first.Context.Seen.Covers(first.Dot) || !again.Context.Seen.Equal(nil) {
 			t.Fatalf("%+v, %v", again, err)
 		}
 		for _, v := range p.record(someKey).Versions {

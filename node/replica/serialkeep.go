@@ -157,6 +157,34 @@ func (r *Replica) SerialPending(fullKey []byte) bool { return r.serial.isPending
 // SerialPendingCount is how many such keys there are.
 func (r *Replica) SerialPendingCount() int { return int(r.serial.count.Load()) }
 
+// Undecided is a key with a proposal that was accepted here and is not known to be
+// decided. Old: it was made before the earlier of two times.
+type Undecided struct {
+	Key []byte
+	Old bool
+}
+
+// SerialStalled are up to limit such keys whose proposals were made before that
+// millisecond, and which of them before old, by the clocks of who made them. One whose
+// note is unreadable may be of any age.
+func (r *Replica) SerialStalled(before, old int64, limit int) []Undecided {
+	if r.serial.count.Load() == 0 {
+		return nil
+	}
+	r.serial.mu.Lock()
+	defer r.serial.mu.Unlock()
+	var out []Undecided
+	for k, b := range r.serial.pending {
+		if len(out) == limit {
+			break
+		}
+		if unknown := b == cas.MaxBallot; unknown || b < cas.At(before) {
+			out = append(out, Undecided{[]byte(k), unknown || b < cas.At(old)})
+		}
+	}
+	return out
+}
+
 // SerialUndecided are up to limit such keys, after all steps have been taken that were
 // queued before: with what this node knows now of the homes of buckets, nothing joins
 // them for a home that it takes no part in any more.

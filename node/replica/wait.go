@@ -32,15 +32,12 @@ func (r *Replica) Missing(p hashring.Partition, needs *crdt.Clock) *crdt.Clock {
 	return missing
 }
 
-func clockOf(runs []crdt.Dots) *crdt.Clock {
-	if len(runs) == 0 {
+// beyond is has.Beyond(needs), nil for none.
+func beyond(has, needs *crdt.Clock) *crdt.Clock {
+	if has.Covers(needs) {
 		return nil
 	}
-	c := &crdt.Clock{}
-	for _, d := range runs {
-		c.AddSpan(d)
-	}
-	return c
+	return has.Beyond(needs)
 }
 
 // SetSought names who is told of a partition of which somebody has waited in vain for

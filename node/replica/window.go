@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
@@ -17,11 +19,12 @@ import (
 //
 //	'q' number(8) -> for each trace id(16) key-hash(8) and what requests.go tells
 //
-// Numbers ascend, and begin with the time: ms since 1970, times 256. Of several
-// traces of one request the last one of the last block holds.
+// Numbers ascend, and begin with the time, ms since 1970, times 256, or, if that was
+// set back, with the latest. Of several traces of one request the last one of the
+// last block holds.
 //
 // In memory is, for each trace, a fingerprint of id and key, and in which block
-// it is: some 13 bytes, so that a request which never came before is known to be
+// it is: 10 to 21 bytes, so that a request which never came before is known to be
 // new without a look into the store. They are forgotten by spans of some minutes,
 // a while after the blocks have ended. The window belongs to the committer's
 // goroutine; what it lacks it reads when the node starts.
@@ -40,7 +43,8 @@ type window struct {
 
 // span is where the traces of some minutes are.
 type span struct {
-	base, last uint64 // numbers
+	base        uint64 // number
+	from, until int64  // when they were noted, ms since 1970
 	// at is how far above base the last block with a fingerprint is, more where
 	// the others are.
 	at   map[uint32]uint32
@@ -49,6 +53,7 @@ type span struct {
 
 type block struct {
 	number uint64
+	ms     int64 // when it was begun
 	data   []byte
 }
 
@@ -93,7 +98,7 @@ func (w *window) load(from storage.Reader, now time.Time) error {
 					w.unreadable = true
 					break
 				}
-				w.add(n, number)
+				w.add(n, number, int64(number/blockTick))
 				b = rest
 			}
 			w.next = max(w.next, number+1)
@@ -130,30 +135,29 @@ func (w *window) note(keyHash uint64, id crdt.RequestID, t trace) {
 	}
 	b := &w.open[last]
 	b.data = t.encode(append(b.data, n[:]...))
-	w.add(n, b.number)
+	w.add(n, b.number, b.ms)
 	w.notes++
 }
 
 // begin begins a block, and forgets what has ended.
 func (w *window) begin(now time.Time) block {
-	b := block{number: max(w.next, uint64(now.UnixMilli())*blockTick), data: w.kept[:0]}
+	ms := now.UnixMilli()
+	b := block{number: max(w.next, uint64(ms)*blockTick), ms: ms, data: w.kept[:0]}
 	w.next, w.kept = b.number+1, nil
-	for len(w.spans) > 0 && now.UnixMilli()-int64(w.spans[0].last/blockTick) > spanLife.Milliseconds() {
-		w.spans[0] = span{}
-		w.spans = w.spans[1:]
-	}
+	// What was noted while the clock was ahead lasts until then, and that alone.
+	w.spans = slices.DeleteFunc(w.spans, func(s span) bool { return ms-s.until > spanLife.Milliseconds() })
 	return b
 }
 
 // add takes in that a trace is in a block that is not older than any before.
-func (w *window) add(n name, number uint64) {
+func (w *window) add(n name, number uint64, ms int64) {
 	last := len(w.spans) - 1
-	if last < 0 || number-w.spans[last].base >= uint64(spanTime.Milliseconds())*blockTick {
-		w.spans = append(w.spans, span{base: number, at: map[uint32]uint32{}})
+	if last < 0 || ms < w.spans[last].from || ms-w.spans[last].from >= spanTime.Milliseconds() || number-w.spans[last].base > math.MaxUint32 {
+		w.spans = append(w.spans, span{base: number, from: ms, until: ms, at: map[uint32]uint32{}})
 		last++
 	}
 	s := &w.spans[last]
-	s.last = number
+	s.until = max(s.until, ms)
 	f, at := w.print(n), uint32(number-s.base)
 	if was, ok := s.at[f]; ok && was != at {
 		if s.more == nil {

@@ -2,8 +2,11 @@ package replica
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -206,6 +209,89 @@ func TestWindowIsSmall(t *testing.T) {
 	})
 }
 
+// A clock that was ahead, and is set back, costs no memory: what was noted meanwhile
+// is remembered, since its ids may be of that time; what came after is forgotten in
+// its own time, and found until then.
+func TestWindowOfAClockSetBack(t *testing.T) {
+	engine, err := memstore.NewDisk(memstore.Config{}).Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	m := &remembering{t: t, engine: engine}
+	m.start()
+	n := 0
+	note := func(now time.Time) {
+		n++
+		m.group(func(storage.Txn) {
+			m.w.open = append(m.w.open, m.w.begin(now))
+			m.w.note(1, crdt.RequestID{14: byte(n >> 8), 15: byte(n)}, trace{ballot: uint64(n)})
+		})
+	}
+	finds := func(n int) (found bool) {
+		m.group(func(tx storage.Txn) {
+			got, err := m.w.find(tx, 1, crdt.RequestID{14: byte(n >> 8), 15: byte(n)})
+			if err != nil {
+				t.Error(err)
+			}
+			found = got.ballot == uint64(n)
+		})
+		return found
+	}
+	now := time.Now()
+	note(now.Add(24 * time.Hour))
+	for i := range 600 {
+		note(now.Add(time.Duration(i) * 10 * time.Second))
+		for back := range min(n, 66) { // 11 minutes
+			if !finds(n - back) {
+				t.Fatalf("number %d of %d is forgotten", n-back, n)
+			}
+		}
+		traces := 0
+		for _, s := range m.w.spans {
+			traces += len(s.at)
+		}
+		if traces > 1+91+2 { // 15 minutes and 5 seconds
+			t.Fatalf("%d traces are in memory after %d", traces, n)
+		}
+	}
+	if !finds(1) {
+		t.Error("what was noted while the clock was ahead is forgotten")
+	}
+	note(now.Add(25 * time.Hour))
+	if len(m.w.spans) != 1 || finds(1) {
+		t.Error("it is not forgotten when its time is over")
+	}
+}
+
+// What a trace takes in memory; hashring/capacity counts on 21 bytes.
+func TestWindowMemory(t *testing.T) {
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	least, most := math.Inf(1), 0.0
+	for _, traces := range []int{100_000, 130_000, 170_000, 220_000, 280_000} {
+		before := heap()
+		w := &window{print: func(n name) uint32 { return binary.BigEndian.Uint32(n[:]) }}
+		for i := range uint32(traces) {
+			var n name
+			binary.BigEndian.PutUint32(n[:], i*2654435761) // one to one
+			w.add(n, uint64(i), 0)
+		}
+		each := float64(heap()-before) / float64(traces)
+		runtime.KeepAlive(w)
+		least, most = min(least, each), max(most, each)
+	}
+	t.Logf("%.1f to %.1f bytes a trace", least, most)
+	if most > 21 || least < 10 {
+		t.Errorf("a trace takes %.1f to %.1f bytes of memory", least, most)
+	}
+}
+
 // Traces that a former version wrote, an entry for each, are found; a block that
 // cannot be read is noticed at the start.
 func TestWindowOfAnotherTime(t *testing.T) {
@@ -314,7 +400,7 @@ func BenchmarkWindow(b *testing.B) {
 	n := uint64(0)
 	for range 2 << 20 {
 		n++
-		w.add(nameOf(n, id(n)), w.next+n/64)
+		w.add(nameOf(n, id(n)), w.next+n/64, time.Now().UnixMilli())
 	}
 	w.next += n
 	b.ReportAllocs()

@@ -54,10 +54,14 @@ type CommitterConfig struct {
 	// group ends when its ops have really written what MaxOp leaves room for.
 	GroupOps   int
 	GroupBytes int
+	// BulkBytes bounds the bulk ops in one group: 512 KiB. A group has one of them
+	// at least, if any waits. Where a sync takes longer than briefSync it is as many
+	// times more, so that a slow disk syncs no more often; at most GroupBytes.
+	BulkBytes int
 	// OpBytes is the largest Op.Size accepted: MaxOp, at most that.
 	OpBytes int
-	// QueueOps and QueueBytes bound what waits: 16384 and 64 MiB. Beyond that
-	// Submit refuses. At 50 k ops/s a full queue of small ops is 0.3 s.
+	// QueueOps and QueueBytes bound what waits: 16384 and 64 MiB, half of it for
+	// bulk ops. Beyond that Submit refuses. At 50 k ops/s a full queue of small ops is 0.3 s.
 	QueueOps   int
 	QueueBytes int
 	// Interval is how often at most the disk is looked at and the side file
@@ -85,6 +89,7 @@ func (c CommitterConfig) withDefaults(e Engine) CommitterConfig {
 	}
 	def(&c.GroupOps, 512)
 	def(&c.GroupBytes, 4<<20)
+	def(&c.BulkBytes, 512<<10)
 	def(&c.OpBytes, MaxOp(e))
 	c.OpBytes = min(c.OpBytes, MaxOp(e))
 	def(&c.QueueOps, 16384)
@@ -105,7 +110,13 @@ func (c CommitterConfig) withDefaults(e Engine) CommitterConfig {
 // one transaction with one sync. There is no artificial wait, but for groups of
 // which nobody waits (Patient): while one group syncs the next one gathers.
 //
-//	C1  Ops are decided in the order of their Submit, one at a time.
+// Bulk ops stand back for others: an op that is not one waits, from its Submit to its
+// Done, at most for the group that is being committed, for one bulk op that is being
+// decided, and for the bulk that shares its own group (see BulkBytes), however many wait. Bulk ops
+// go on as well, by one op in each group at least.
+//
+//	C1  Ops are decided in the order of their Submit, one at a time; bulk ops
+//	    among each other, and the others among each other.
 //	C2  A group is one transaction: all of it is durable or none.
 //	C3  Done(nil) comes after the sync of everything that the op wrote or read.
 //	C4  Every op that Submit accepted gets exactly one Done.
@@ -124,7 +135,8 @@ type Committer struct {
 	// Of Run's goroutine.
 	ring    ring
 	errs    []error
-	company time.Time // when an op was last here that is not patient
+	company time.Time     // when an op was last here that is not patient
+	sync    time.Duration // of the last group
 }
 
 // NewCommitter returns the one writer of engine. Nothing happens before Run,
@@ -137,7 +149,7 @@ func NewCommitter(engine Engine, cfg CommitterConfig) *Committer {
 	return c
 }
 
-// Submit queues ops, next to each other and in order, or refuses all of them
+// Submit queues ops, next to each other and in order (as bulk if all of them are), or refuses all of them
 // at once and without a Done: with ErrOverloaded when the queue is full, with
 // ErrFull when the disk is (unless all their sizes are 0), with ErrTooLarge,
 // or with ErrClosed or ErrFailed when Run has ended. It never blocks.
@@ -154,7 +166,8 @@ func (c *Committer) Submit(ops ...Op) error {
 		if size > c.cfg.OpBytes {
 			return fmt.Errorf("op of %d bytes, more than %d: %w", size, c.cfg.OpBytes, ErrTooLarge)
 		}
-		batch = append(batch, queued{op, size})
+		b, ok := op.(Bulk)
+		batch = append(batch, queued{op, size, ok && b.Bulk()})
 	}
 	err := c.queue.put(batch)
 	if errors.Is(err, ErrOverloaded) {
@@ -233,7 +246,7 @@ func (c *Committer) loop(ctx context.Context) error {
 		if stopping {
 			c.queue.close(ErrClosed)
 		}
-		if group := c.queue.take(c.cfg.GroupOps, c.cfg.GroupBytes); len(group) > 0 {
+		if group := c.queue.take(c.cfg.GroupOps, c.cfg.GroupBytes, c.bulkBytes()); len(group) > 0 {
 			if err := c.commit(group); err != nil {
 				return err
 			}
@@ -253,11 +266,20 @@ func (c *Committer) loop(ctx context.Context) error {
 	}
 }
 
+// briefSync is a sync for which BulkBytes are meant: about what deciding them takes.
+const briefSync = 5 * time.Millisecond
+
+// bulkBytes bounds the bulk ops of the next group: who waits for it waits for the sync
+// anyway, so what is decided in as much time does not show.
+func (c *Committer) bulkBytes() int {
+	return int(min(int64(c.cfg.BulkBytes)*max(int64(c.sync/briefSync), 1), int64(c.cfg.GroupBytes)))
+}
+
 // abandon refuses further ops and ends those that still wait with err.
 func (c *Committer) abandon(err error) {
 	c.queue.close(err)
 	for {
-		group := c.queue.take(c.cfg.GroupOps, c.cfg.GroupBytes)
+		group := c.queue.take(c.cfg.GroupOps, c.cfg.GroupBytes, c.cfg.BulkBytes)
 		if len(group) == 0 {
 			return
 		}

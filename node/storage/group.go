@@ -94,16 +94,45 @@ func (c *Committer) decideAndCommit(g *grouping) error {
 	if err := inner.Commit(); err != nil {
 		return fmt.Errorf("commit group %d: %w", next.last, err)
 	}
-	c.stats.syncNanos.Add(int64(time.Since(began)))
+	c.sync = time.Since(began)
+	c.stats.syncNanos.Add(int64(c.sync))
 	c.ring = next
 	return nil
 }
 
-// decide decides the ops that are not decided yet, and tells them so.
+// Bulk is an Op that comes in numbers and has time, so that others go first.
+type Bulk interface{ Bulk() bool }
+
+// decide decides the ops that are not decided yet, and tells them so. What comes
+// while bulk ops are decided, and is none, goes before the next of these.
 func (c *Committer) decide(tx *groupTxn, g *grouping) error {
+	for len(g.errs) < len(g.ops) {
+		at := len(g.errs)
+		end := at + 1
+		if !g.ops[at].bulk {
+			for end < len(g.ops) && !g.ops[end].bulk {
+				end++
+			}
+		} else if more := c.queue.late(c.cfg.GroupOps-len(g.ops), c.cfg.GroupBytes-g.bytes); len(more) > 0 {
+			// What take gave is the queue's: this makes it the group's own.
+			g.ops = slices.Insert(slices.Clip(g.ops), at, more...)
+			continue
+		}
+		if err := c.decideTo(tx, g, end); err != nil {
+			return err
+		}
+		if len(g.errs) < end {
+			break // it is full
+		}
+	}
+	return nil
+}
+
+// decideTo decides the ops up to the end-th, as long as the next one surely fits.
+func (c *Committer) decideTo(tx *groupTxn, g *grouping, end int) error {
 	full := c.keeper.disk() == DiskFull
 	from := len(g.errs)
-	for _, q := range g.ops[from:] {
+	for _, q := range g.ops[from:end] {
 		if tx.size() >= c.room {
 			break
 		}
@@ -160,7 +189,7 @@ func (c *Committer) await(g *grouping) []queued {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
-		if more := c.queue.take(c.cfg.GroupOps, c.cfg.GroupBytes); len(more) > 0 {
+		if more := c.queue.take(c.cfg.GroupOps, c.cfg.GroupBytes, c.bulkBytes()); len(more) > 0 {
 			return more
 		}
 		select {

@@ -186,7 +186,11 @@ func (g Guard) lacksCopy(f Facts, sink NodeID, synced []Synced) string {
 			return ""
 		}
 		if !f.Dead[c.From] {
-			return fmt.Sprintf("%s to have what %s has", sink, c.From)
+			lack := fmt.Sprintf("%s to have what %s has", sink, c.From)
+			if _, answers := f.Durable[c.From]; !answers {
+				lack += ", which does not answer: after half a minute of that what the other owners have will do"
+			}
+			return lack
 		}
 	}
 	need, have := c.Need, 0

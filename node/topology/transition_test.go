@@ -258,6 +258,10 @@ func TestGuardTexts(t *testing.T) {
 	f.Durable["n2"] = 8
 	f.Synced = map[MoveID][]Synced{1: {{"n4", 6, []NodeID{"n1"}}}}
 	lacks("n4 to have what n1 has") // an earlier try
+	delete(f.Durable, "n1")
+	f.Durable["n3"] = 7
+	lacks("n4 to have what n1 has, which does not answer: after half a minute of that what the other owners have will do")
+	f.Durable["n1"], f.Durable["n3"] = 7, 5
 	f.Dead["n1"] = true
 	lacks("n4 to have what 2 of n2, n3 have, it has that of 0")
 	f.Synced[1] = []Synced{{"n4", 7, []NodeID{"n2"}}}

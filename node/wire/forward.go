@@ -100,9 +100,7 @@ func DecodeForward(b []byte) (Forward, error) {
 	m.Retry = flags&forwardRetry != 0
 	if flags&forwardID != 0 {
 		m.RequestID = new([16]byte)
-		for i := range m.RequestID {
-			m.RequestID[i] = r.Byte()
-		}
+		r.id((*crdt.RequestID)(m.RequestID))
 	}
 	if m.Retry {
 		m.Attempt, m.TriedIn = r.Uint64(), r.strings()

@@ -57,10 +57,4 @@ func DecodeKnown(b []byte) (Known, error) {
 }
 
 // id reads the 16 bytes of a request id.
-func (r *reader) id(id *crdt.RequestID) {
-	if r.Bad || len(r.B) < len(id) {
-		r.Bad = true
-		return
-	}
-	r.B = r.B[copy(id[:], r.B):]
-}
+func (r *reader) id(id *crdt.RequestID) { copy(id[:], r.Take(len(id))) }

@@ -186,11 +186,9 @@ func (r *reader) events(e *Entry) {
 	r.Bad = r.Bad || ids == 0
 	for range ids {
 		id := crdt.EventID{Dot: r.event()}
-		if r.Bad || len(r.B) < len(id.ID) {
-			r.Bad = true
+		if r.id(&id.ID); r.Bad {
 			return
 		}
-		r.B = r.B[copy(id.ID[:], r.B):]
 		e.IDs = append(e.IDs, id)
 	}
 }

@@ -1,6 +1,7 @@
 package yield
 
 import (
+	"math/bits"
 	"slices"
 	"time"
 )
@@ -32,6 +33,8 @@ const (
 	Floor   = 1 << 20
 	start   = 1 << 20
 	ceiling = 4 << 30
+	// UrgentFloor is Floor for a node that does not answer for all of its partitions.
+	UrgentFloor = 4 << 20
 
 	// enough samples to judge by, and few by which a whole cycle is judged.
 	enough, few = 32, 8
@@ -39,6 +42,11 @@ const (
 	// background work.
 	tolerance = 1.25
 	slack     = 100 * time.Microsecond
+	// urgentTolerance is that of a node that does not answer for all of its partitions.
+	urgentTolerance = 1.5
+	// Of the last lately looks tooMany must be too long for the rate to shrink: one
+	// that is not has other causes, such as a disk that stands still for a moment.
+	lately, tooMany = 5, 4
 	// bases is from how many cycles that is known; the median counts.
 	bases = 5
 )
@@ -56,6 +64,12 @@ type Control struct {
 	until float64 // where the level stops growing fast; 0 is nowhere
 	known [Kinds][]time.Duration
 	seen  [2]bool // clients, in this cycle and the last one
+	// urgent: this node does not answer for all of its partitions, which costs more
+	// than that clients wait a little.
+	urgent bool
+	// long has a bit for each of the last looks, the last one lowest: 1 if it took
+	// too long.
+	long uint8
 	// The numbers of this cycle, and of the last one with background work.
 	cycle, worked int64
 }
@@ -86,10 +100,21 @@ func PhaseAt(now time.Time) (Phase, time.Time) {
 // Level is the rate that harms nobody, in bytes a second.
 func (c *Control) Level() float64 {
 	if c.level == 0 {
-		return start
+		return max(start, c.floor())
 	}
-	return c.level
+	return max(c.level, c.floor())
 }
+
+func (c *Control) floor() float64 {
+	if c.urgent {
+		return UrgentFloor
+	}
+	return Floor
+}
+
+// Urge says whether this node answers for all of its partitions: while it does not,
+// the floor is higher and more is tolerated.
+func (c *Control) Urge(urgent bool) { c.urgent = urgent }
 
 // Holds reports whether background work is held in the phases for that: only
 // where there are clients.
@@ -155,9 +180,18 @@ func (c *Control) learn(k Kind, high time.Duration) {
 	}
 }
 
+// tolerated is how long what takes so long without background work may take.
+func (c *Control) tolerated(base time.Duration) time.Duration {
+	by := tolerance
+	if c.urgent {
+		by = urgentTolerance
+	}
+	return time.Duration(by*float64(base)) + slack
+}
+
 // judge changes the level after a time in which work went at a rate.
 func (c *Control) judge(m [Kinds]Measure, rate float64) {
-	level, need, unknown := c.Level(), few, false
+	level, need, unknown, long := c.Level(), few, false, false
 	for _, one := range m {
 		if one.N >= enough {
 			need = enough
@@ -169,11 +203,16 @@ func (c *Control) judge(m [Kinds]Measure, rate float64) {
 		case one.N < need:
 		case base == 0:
 			unknown = true
-		case one.High > time.Duration(tolerance*float64(base))+slack && rate > 0:
-			c.level = max(min(level, max(rate, Floor))*.7, Floor)
-			c.until = c.level
-			return
+		default:
+			long = long || rate > 0 && one.High > c.tolerated(base)
 		}
+	}
+	if c.long <<= 1; long {
+		if c.long |= 1; bits.OnesCount8(c.long&(1<<lately-1)) >= tooMany {
+			c.level = max(min(level, max(rate, c.floor()))*.7, c.floor())
+			c.until = c.level
+		}
+		return
 	}
 	if unknown || rate < level/2 {
 		return // nobody can tell whether more would do harm

@@ -1,6 +1,8 @@
 package yield
 
 import (
+	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -39,6 +41,9 @@ type node struct {
 	work     float64 // how much there is to do, bytes a second
 	most     float64
 	did      float64 // bytes
+	// noise makes what is measured that many times as long, for whatever reason; nil
+	// for never.
+	noise func() float64
 }
 
 // cycles lets time pass.
@@ -51,9 +56,13 @@ func (n *node) cycles(count int) {
 			if phase == Working || !n.control.Holds() {
 				rate = min(n.control.Level(), n.work, n.most)
 			}
+			high := float64(n.base) * (1 + rate/n.harmless)
+			if n.noise != nil {
+				high *= n.noise()
+			}
 			m := [Kinds]Measure{Commits: {
 				N:    int(int64(n.perBeat) * int64(span) / int64(beat)),
-				High: time.Duration(float64(n.base) * (1 + rate/n.harmless)),
+				High: time.Duration(high),
 			}}
 			bytes := rate * span.Seconds()
 			n.did += bytes
@@ -112,6 +121,51 @@ func TestControlLearnsAnew(t *testing.T) {
 	}
 }
 
+// What makes operations longer now and then, and is not the background work (a disk that
+// stands still, others on the machine), does not make it slower than half of what it is
+// without: TestControlFindsWhatIsHarmless.
+func TestControlBearsNoise(t *testing.T) {
+	for name, noise := range map[string]func(*rand.Rand) float64{
+		"a little":     func(r *rand.Rand) float64 { return math.Exp(.2 * r.NormFloat64()) },
+		"more":         func(r *rand.Rand) float64 { return math.Exp(.4 * r.NormFloat64()) },
+		"much":         func(r *rand.Rand) float64 { return math.Exp(.8 * r.NormFloat64()) },
+		"stands still": func(r *rand.Rand) float64 { return []float64{1, 10}[r.IntN(100)/90] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 2))
+			n := newNode()
+			n.noise = func() float64 { return noise(r) }
+			n.cycles(5)
+			mean := n.mean(100)
+			t.Logf("%.1f MiB/s", mean/(1<<20))
+			if mean < 4<<20 {
+				t.Errorf("%.1f MiB/s", mean/(1<<20))
+			}
+		})
+	}
+}
+
+// A node that does not answer for all of its partitions goes on faster, but not
+// regardless of what clients feel: of 17 MiB/s (1.5 times 4 ms, and 0.1 ms).
+func TestControlUrged(t *testing.T) {
+	n := newNode()
+	n.control.Urge(true)
+	n.cycles(5)
+	if mean := n.mean(20); mean < 9<<20 || mean > 17<<20 {
+		t.Errorf("%.1f MiB/s", mean/(1<<20))
+	}
+	n.harmless = 1 << 20
+	n.cycles(5)
+	if mean := n.mean(20); mean < 3<<20 || mean > 5<<20 { // it is held for an eighth of the time
+		t.Errorf("where nothing is harmless %.1f MiB/s", mean/(1<<20))
+	}
+	n.control.Urge(false)
+	n.cycles(5)
+	if mean := n.mean(20); mean > 1.5*(1<<20) {
+		t.Errorf("when it is not urgent any more %.1f MiB/s", mean/(1<<20))
+	}
+}
+
 func TestControlWithoutClients(t *testing.T) {
 	n := newNode()
 	n.perBeat = 0
@@ -153,7 +207,9 @@ func TestControlLaws(t *testing.T) {
 			}
 			phase := Phase(rapid.IntRange(0, int(Working)).Draw(t, "phase"))
 			c.Step(cycle, phase, m, rapid.IntRange(0, 1<<30).Draw(t, "bytes"), time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "span")))
-			if l := c.Level(); l < Floor || l > ceiling {
+			urgent := rapid.Bool().Draw(t, "urgent")
+			c.Urge(urgent)
+			if l := c.Level(); l < Floor || urgent && l < UrgentFloor || l > ceiling {
 				t.Fatalf("level %v", l)
 			}
 		}

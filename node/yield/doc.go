@@ -9,11 +9,14 @@
 // (as BBR probes for the round-trip time of an empty path: Cardwell et al., "BBR:
 // congestion-based congestion control", ACM Queue 2016). Between these moments
 // the rate grows while the measured times are near to that, and shrinks when
-// they are not (additive increase, multiplicative decrease).
+// they are not (additive increase, multiplicative decrease). A lone long time is no
+// reason: machines have others, such as disks that stand still for 40 ms. So the rate
+// stays as it is when one was seen, and shrinks where nearly all are too long.
 //
 // Invariants:
 //
-//	Y1  The rate is never below Floor, nor below a 64th of what the caller
+//	Y1  The rate is never below Floor (UrgentFloor while the node does not answer for
+//	    all of its partitions: redundancy goes before comfort), nor below a 64th of what the caller
 //	    allows (or what he allows, if that is less than Floor): whatever clients
 //	    do, background work ends.
 //	Y2  The rate is never above what the caller allows.

@@ -9,6 +9,10 @@ import (
 // Governor is the control of one node, and what feeds it. A nil one yields to
 // nobody.
 type Governor struct {
+	// Urgent tells whether this node does not answer for all of its partitions; nil
+	// for never. It is not set once the governor is used, and must not block.
+	Urgent func() bool
+
 	hists [Kinds]histogram
 	bytes atomic.Int64 // of background work since began
 	ends  atomic.Int64 // when to look again, in ns on the wall clock
@@ -58,6 +62,7 @@ func (g *Governor) step(now time.Time) {
 	for k := range g.hists {
 		m[k] = g.hists[k].measure()
 	}
+	g.control.Urge(g.urgent())
 	if !g.control.Step(g.cycle, g.phase, m, int(g.bytes.Load()), now.Sub(g.began)) && g.phase == Working && now.UnixNano()/int64(Cycle) == g.cycle {
 		return // more of the same
 	}
@@ -67,6 +72,8 @@ func (g *Governor) step(now time.Time) {
 	g.bytes.Store(0)
 	g.began = now
 }
+
+func (g *Governor) urgent() bool { return g.Urgent != nil && g.Urgent() }
 
 // leastShare is the divisor of what the caller allows that he gets in any case:
 // who allows more is in a hurry, whatever it does to clients.
@@ -90,6 +97,7 @@ func (g *Governor) Level() uint64 {
 	g.look(now)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.control.Urge(g.urgent())
 	return uint64(g.control.Level())
 }
 
@@ -105,7 +113,7 @@ func (g *Governor) Page(most int) int {
 	g.mu.Lock()
 	clients := g.control.Holds()
 	g.mu.Unlock()
-	if clients {
+	if clients && !g.urgent() {
 		return int(min(uint64(most), max(level/512, 4<<10)))
 	}
 	return int(min(uint64(most), max(level/128, 64<<10)))

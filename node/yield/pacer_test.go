@@ -181,6 +181,10 @@ func TestGovernor(t *testing.T) {
 		if n := g.Page(1 << 20); n > 32<<10 {
 			t.Errorf("a page of %d bytes", n)
 		}
+		g.Urgent = func() bool { return true }
+		if n, rate := g.Page(1<<20), g.Rate(allowed); n < 64<<10 || rate < UrgentFloor {
+			t.Errorf("where it is urgent a page of %d bytes, %d bytes a second", n, rate)
+		}
 	})
 }
 

@@ -176,6 +176,8 @@ func TestParseRecordRefuses(t *testing.T) {
 		{`"expires_at":1764000000001`, `"expires_at":1e3`, "field versions.expires_at is of a wrong type"},
 		{`"value":"v of a"`, `"value":"v of a","past":["1"]`, "field past has what is no version"},
 		{`"value":"v of a"`, `"value":"v of a","past":["1@1.4-x"]`, "field past has what is no number"},
+		{`"value":"v of a"`, `"value":"v of a","past":["1@1.4-2..x"]`, "field past has what is no number"},
+		{`"value":"v of a"`, `"value":"v of a","past":["1@1.4-2..2"]`, "not as an export writes it"},
 		{`"value":"v of a"`, `"value":"v of a","past":[]`, "not as an export writes it"},
 		{`}]}`, `}]}{}`, "not JSON"},
 		{`}]}`, `}]} `, "not as an export writes it"},
@@ -216,7 +218,7 @@ func TestParseRecordIsInverse(t *testing.T) {
 //
 //fuzz:slow 2
 func FuzzParseRecord(f *testing.F) {
-	f.Add([]byte(`{"bucket":"default","key":"cart/42","versions":[{"version":"3@1.17","stamp":"1764000000000.2","value":"{\"a\":\"b\"}","past":["1@1.4","2@2.9-4-7"]},{"version":"2@2.10","stamp":"1764000000001.0","deleted":true}]}`))
+	f.Add([]byte(`{"bucket":"default","key":"cart/42","versions":[{"version":"3@1.17","stamp":"1764000000000.2","value":"{\"a\":\"b\"}","past":["1@1.4","2@2.9-1..4-7"]},{"version":"2@2.10","stamp":"1764000000001.0","deleted":true}]}`))
 	f.Add([]byte(`{"bucket":"b","key_b64":"/w==","versions":[{"version":"1@1.1","stamp":"0.0","expires_at":9,"value_b64":"Yf8="}]}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		r, err := ParseRecord(line)

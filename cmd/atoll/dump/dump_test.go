@@ -184,9 +184,10 @@ func drawRecord(rt *rapid.T) *adminv1.ExportRecord {
 		}
 		for range rapid.IntRange(0, 2).Draw(rt, "past") {
 			p := &adminv1.PastEntry{Actor: actor.Draw(rt, "past actor"), N: rapid.Uint64Range(10, crdt.MaxN).Draw(rt, "past n")}
-			for hole := uint64(1); hole < 10; hole++ {
-				if rapid.IntRange(0, 5).Draw(rt, "hole") == 0 {
-					p.Holes = append(p.Holes, hole)
+			for at := uint64(1); at < 8; at += 2 {
+				if first := at; rapid.IntRange(0, 3).Draw(rt, "hole") == 0 {
+					at += rapid.Uint64Range(0, 9-at).Draw(rt, "more")
+					p.Holes = append(p.Holes, &adminv1.PastHole{First: first, Last: at})
 				}
 			}
 			v.Past = append(v.Past, p)
@@ -240,9 +241,16 @@ func readLine(rt *rapid.T, line []byte) *adminv1.ExportRecord {
 			dot := parseDot(rt, parts[0])
 			e := &adminv1.PastEntry{Actor: uint32(dot.Actor), N: dot.N}
 			for _, h := range parts[1:] {
-				hole, err := strconv.ParseUint(h, 10, 64)
-				if err != nil {
-					rt.Fatalf("past %q: %v", p, err)
+				numbers := strings.Split(h, "..")
+				hole := &adminv1.PastHole{}
+				for _, text := range numbers {
+					n, err := strconv.ParseUint(text, 10, 64)
+					if err != nil || len(numbers) > 2 {
+						rt.Fatalf("past %q: %v", p, err)
+					}
+					if hole.Last = n; hole.First == 0 {
+						hole.First = n
+					}
 				}
 				e.Holes = append(e.Holes, hole)
 			}

@@ -56,7 +56,11 @@ func appendVersion(dst []byte, v *adminv1.ExportVersion) []byte {
 			dst = appendDot(dst, p.Actor, p.N)
 			for _, hole := range p.Holes {
 				dst = append(dst, '-')
-				dst = strconv.AppendUint(dst, hole, 10)
+				dst = strconv.AppendUint(dst, hole.First, 10)
+				if hole.Last != hole.First {
+					dst = append(dst, ".."...)
+					dst = strconv.AppendUint(dst, hole.Last, 10)
+				}
 			}
 			dst = append(dst, '"')
 		}

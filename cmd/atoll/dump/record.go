@@ -117,11 +117,16 @@ func (v *versionJSON) version() (*adminv1.ExportVersion, error) {
 			return nil, errors.New("field past has what is no version")
 		}
 		for _, h := range parts[1:] {
-			n, err := strconv.ParseUint(h, 10, 64)
-			if err != nil {
+			first, last, long := strings.Cut(h, "..")
+			if !long {
+				last = first
+			}
+			from, err1 := strconv.ParseUint(first, 10, 64)
+			to, err2 := strconv.ParseUint(last, 10, 64)
+			if err1 != nil || err2 != nil {
 				return nil, errors.New("field past has what is no number")
 			}
-			e.Holes = append(e.Holes, n)
+			e.Holes = append(e.Holes, &adminv1.PastHole{First: from, Last: to})
 		}
 		out.Past = append(out.Past, e)
 	}

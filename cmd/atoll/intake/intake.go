@@ -9,7 +9,7 @@
 //	N2  What failed or is unknown was given to Config.Reject.
 //	N3  Only what is known not to have been applied is written again.
 //	N4  Lines of the same key are written one after another, in their order.
-//	N5  At most Lines lines and about maxBytes bytes are in memory.
+//	N5  At most Lines lines and about 64 MiB of them are in memory.
 //
 // Goroutines: Run has one for each writer and one that rejects, and ends them.
 package intake
@@ -24,17 +24,12 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/cmd/atoll/bulk"
 	"github.com/atolldb/atoll/cmd/atoll/dump"
 	"github.com/atolldb/atoll/internal/pause"
 )
 
-const (
-	writers = 8
-	// maxBytes of lines are in memory, and one line more.
-	maxBytes = 64 << 20
-	// The pause between attempts doubles from one to the other.
-	minPause, maxPause = 50 * time.Millisecond, 2 * time.Second
-)
+const writers = 8
 
 // Config of one import.
 type Config struct {
@@ -75,11 +70,8 @@ type Intake struct {
 	lanes   [writers]chan line
 	rejects chan rejected
 
-	mu     sync.Mutex
-	room   sync.Cond // there is less under way
-	open   map[int]int
-	bytes  int
-	result Result
+	window *bulk.Window
+	result Result // changed and read in calls of window
 }
 
 type line struct {
@@ -96,8 +88,7 @@ type rejected struct {
 
 // New prepares an import.
 func New(cfg Config) *Intake {
-	in := &Intake{config: cfg, seed: maphash.MakeSeed(), open: make(map[int]int), rejects: make(chan rejected)}
-	in.room.L = &in.mu
+	in := &Intake{config: cfg, seed: maphash.MakeSeed(), window: bulk.NewWindow(max(cfg.Lines, writers)), rejects: make(chan rejected)}
 	for i := range in.lanes {
 		in.lanes[i] = make(chan line, max(cfg.Lines/writers/2, 1))
 	}
@@ -110,7 +101,6 @@ func New(cfg Config) *Intake {
 func (in *Intake) Run(ctx context.Context, r io.Reader) error {
 	ctx, in.stop = context.WithCancelCause(ctx)
 	defer in.stop(nil)
-	defer context.AfterFunc(ctx, in.wake)()
 	var wg, rejecting sync.WaitGroup
 	rejecting.Go(func() {
 		for r := range in.rejects {
@@ -133,27 +123,18 @@ func (in *Intake) Run(ctx context.Context, r io.Reader) error {
 	return err
 }
 
-func (in *Intake) wake() {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.room.Broadcast()
-}
-
 // Result may be asked at any time.
-func (in *Intake) Result() Result {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	res := in.result
-	res.Resume = res.Read
-	for n := range in.open {
-		res.Resume = min(res.Resume, n-1)
-	}
+func (in *Intake) Result() (res Result) {
+	in.window.See(func(read, resume int) {
+		res = in.result
+		res.Read, res.Resume = read, resume
+	})
 	return res
 }
 
 func (in *Intake) readAll(ctx context.Context, r io.Reader) error {
 	lines := dump.NewLines(r)
-	pace := NewPacer(in.config.Rate)
+	pace := bulk.NewPacer(in.config.Rate)
 	for n := 1; ; n++ {
 		raw, err := lines.Next()
 		switch {
@@ -162,11 +143,15 @@ func (in *Intake) readAll(ctx context.Context, r io.Reader) error {
 		case err != nil && !errors.Is(err, dump.ErrLongLine):
 			return err
 		}
-		if n > in.config.Skip && (!pace.Wait(ctx) || !in.begin(ctx, n, len(raw))) {
+		if n <= in.config.Skip {
+			in.window.Pass(n, nil)
+			continue
+		}
+		if !pace.Wait(ctx) || !in.window.Begin(ctx, n, len(raw), nil) {
 			return nil
 		}
-		if n <= in.config.Skip || err == nil && dump.Blank(raw) {
-			in.pass(n, n > in.config.Skip)
+		if err == nil && dump.Blank(raw) {
+			in.window.Done(n, func() { in.result.OK++ })
 			continue
 		}
 		l := line{n: n, raw: raw}
@@ -185,54 +170,21 @@ func (in *Intake) readAll(ctx context.Context, r io.Reader) error {
 	}
 }
 
-// begin counts a line as under way as soon as there is room for it.
-func (in *Intake) begin(ctx context.Context, n, size int) bool {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	for ctx.Err() == nil && (in.bytes > maxBytes || len(in.open) >= max(in.config.Lines, writers)) {
-		in.room.Wait()
-	}
-	if ctx.Err() != nil {
-		return false
-	}
-	in.open[n], in.result.Read = size, n
-	in.bytes += size
-	return true
-}
-
-// pass is the end of a line that needs no writing; skipped ones do not count.
-func (in *Intake) pass(n int, counts bool) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if counts {
-		in.result.OK++
-		in.forget(n)
-	}
-	in.result.Read = n
-}
-
-func (in *Intake) forget(n int) {
-	in.bytes -= in.open[n]
-	delete(in.open, n)
-	in.room.Signal()
-}
-
 // done is the end of a line, whatever became of it.
 func (in *Intake) done(l line, err error) {
 	if err != nil {
 		in.rejects <- rejected{l, err}
 	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	switch {
-	case err == nil:
-		in.result.OK++
-	case errors.Is(err, client.ErrUnknownOutcome):
-		in.result.Unknown++
-	default:
-		in.result.Failed++
-	}
-	in.forget(l.n)
+	in.window.Done(l.n, func() {
+		switch {
+		case err == nil:
+			in.result.OK++
+		case errors.Is(err, client.ErrUnknownOutcome):
+			in.result.Unknown++
+		default:
+			in.result.Failed++
+		}
+	})
 }
 
 // writeAll writes the lines of a lane, batch by batch.
@@ -271,7 +223,7 @@ func (in *Intake) gather(lane <-chan line, next line, batch []line) ([]line, lin
 // not applied open.
 func (in *Intake) write(ctx context.Context, batch []line) bool {
 	began := time.Now()
-	for backoff := minPause; ; backoff = min(2*backoff, maxPause) {
+	for backoff := bulk.MinPause; ; backoff = min(2*backoff, bulk.MaxPause) {
 		if ctx.Err() != nil {
 			return false
 		}
@@ -282,10 +234,10 @@ func (in *Intake) write(ctx context.Context, batch []line) bool {
 		var last error
 		rest := batch[:0]
 		for i, res := range in.config.Put(context.WithoutCancel(ctx), items) {
-			if hopeless(res.Err) {
+			if bulk.Hopeless(res.Err) {
 				in.stop(res.Err)
 			}
-			if hopeless(res.Err) || transient(res.Err) {
+			if bulk.Hopeless(res.Err) || bulk.Transient(res.Err) {
 				last = res.Err
 				rest = append(rest, batch[i])
 				continue
@@ -301,26 +253,4 @@ func (in *Intake) write(ctx context.Context, batch []line) bool {
 		}
 		pause.For(ctx, backoff/2+rand.N(backoff/2))
 	}
-}
-
-// hopeless errors are those of the import, not of a line.
-func hopeless(err error) bool {
-	if errors.Is(err, client.ErrNoBucket) || errors.Is(err, client.ErrRefused) || errors.Is(err, client.ErrClosed) {
-		return !errors.Is(err, client.ErrUnknownOutcome)
-	}
-	var e *client.Error
-	return errors.As(err, &e) && errors.Is(err, client.ErrInvalid) && e.Field != "key" && e.Field != "value"
-}
-
-// transient errors of a write that was not applied may be gone the next time.
-func transient(err error) bool {
-	if errors.Is(err, client.ErrUnknownOutcome) {
-		return false
-	}
-	for _, t := range []error{client.ErrUnavailable, client.ErrThrottled, client.ErrDeadline, client.ErrDiskFull} {
-		if errors.Is(err, t) {
-			return true
-		}
-	}
-	return false
 }

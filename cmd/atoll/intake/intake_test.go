@@ -32,6 +32,7 @@ var (
 	errUnknown = &client.Error{Reason: "UNKNOWN_OUTCOME", Outcome: client.UnknownOutcome, Detail: "who knows"}
 	errLevel   = &client.Error{Reason: "INVALID", Field: "level", Limit: "3", Seen: "5"}
 	errBucket  = &client.Error{Reason: "NO_BUCKET"}
+	errFenced  = &client.Error{Reason: "REGION_FENCED"}
 )
 
 func (s *server) put(ctx context.Context, items []client.Item) []client.PutResult {
@@ -240,7 +241,7 @@ func TestInterruption(t *testing.T) {
 
 // Errors that every line would meet end the import at once.
 func TestHopelessErrors(t *testing.T) {
-	for _, e := range []*client.Error{errLevel, errBucket} {
+	for _, e := range []*client.Error{errLevel, errBucket, errFenced} {
 		s, r := newServer(func(string, string) error { return e }), &rejects{}
 		in := New(config(s, r))
 		if err := in.Run(t.Context(), strings.NewReader(numbered(1000))); !errors.Is(err, e) {

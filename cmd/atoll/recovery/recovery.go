@@ -15,8 +15,8 @@
 //	R2  Every record is counted once, or is behind Result.Resume: nothing is left out
 //	    by an interruption.
 //	R3  Restoring the same backup again changes nothing but what had failed.
-//	R4  At most InFlight records and about maxBytes bytes of them are in memory, and
-//	    one record more.
+//	R4  At most InFlight records and about 64 MiB of them are in memory, and one
+//	    record more.
 //
 // Goroutines: Run has one for each record that is under way, and ends them.
 package recovery
@@ -29,11 +29,9 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/cmd/atoll/bulk"
 	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
 )
-
-// maxBytes of records are in memory, and one record more.
-const maxBytes = 64 << 20
 
 // Config of a restore.
 type Config struct {
@@ -95,18 +93,13 @@ type Restore struct {
 
 	tell sync.Mutex
 
-	mu     sync.Mutex
-	room   sync.Cond // there is less under way
-	open   map[int]int
-	bytes  int
-	result Result
+	window *bulk.Window
+	result Result // changed and read in calls of window
 }
 
 // New prepares a restore.
 func New(cfg Config) *Restore {
-	r := &Restore{config: cfg, open: map[int]int{}}
-	r.room.L = &r.mu
-	return r
+	return &Restore{config: cfg, window: bulk.NewWindow(cfg.InFlight)}
 }
 
 // Run takes records from next until that returns io.EOF or another error, or ctx
@@ -115,7 +108,6 @@ func New(cfg Config) *Restore {
 func (r *Restore) Run(ctx context.Context, next func() (rec *adminv1.ExportRecord, size int, err error)) error {
 	ctx, r.stop = context.WithCancelCause(ctx)
 	defer r.stop(nil)
-	defer context.AfterFunc(ctx, r.wake)()
 	var wg sync.WaitGroup
 	err := r.readAll(ctx, &wg, next)
 	wg.Wait()
@@ -123,12 +115,6 @@ func (r *Restore) Run(ctx context.Context, next func() (rec *adminv1.ExportRecor
 		return cause
 	}
 	return err
-}
-
-func (r *Restore) wake() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.room.Broadcast()
 }
 
 func (r *Restore) readAll(ctx context.Context, wg *sync.WaitGroup, next func() (*adminv1.ExportRecord, int, error)) error {
@@ -141,10 +127,10 @@ func (r *Restore) readAll(ctx context.Context, wg *sync.WaitGroup, next func() (
 			return err
 		}
 		if n <= r.config.Skip {
-			r.skip(n, rec)
+			r.window.Pass(n, func() { r.newest(rec) })
 			continue
 		}
-		if r.config.Wait != nil && !r.config.Wait(ctx) || !r.begin(ctx, n, size, rec) {
+		if r.config.Wait != nil && !r.config.Wait(ctx) || !r.window.Begin(ctx, n, size, func() { r.newest(rec) }) {
 			return nil
 		}
 		wg.Go(func() {
@@ -155,33 +141,11 @@ func (r *Restore) readAll(ctx context.Context, wg *sync.WaitGroup, next func() (
 	}
 }
 
-func (r *Restore) skip(n int, rec *adminv1.ExportRecord) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.result.Read = n
-	r.newest(rec)
-}
-
+// newest takes note of the stamps of a record that was read.
 func (r *Restore) newest(rec *adminv1.ExportRecord) {
 	for _, v := range rec.Versions {
 		r.result.Newest = max(r.result.Newest, v.Stamp)
 	}
-}
-
-// begin counts a record as under way as soon as there is room for it.
-func (r *Restore) begin(ctx context.Context, n, size int, rec *adminv1.ExportRecord) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for ctx.Err() == nil && (r.bytes > maxBytes || len(r.open) >= r.config.InFlight) {
-		r.room.Wait()
-	}
-	if ctx.Err() != nil {
-		return false
-	}
-	r.open[n], r.result.Read = size, n
-	r.bytes += size
-	r.newest(rec)
-	return true
 }
 
 // done is the end of a record, whatever became of it.
@@ -191,29 +155,23 @@ func (r *Restore) done(n int, rec *adminv1.ExportRecord, v Verdict, err error) {
 		r.config.Tell(n, rec, v, err)
 		r.tell.Unlock()
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case err == nil:
-		r.result.By[v]++
-	case errors.Is(err, client.ErrUnknownOutcome):
-		r.result.Unknown++
-	default:
-		r.result.Failed++
-	}
-	r.bytes -= r.open[n]
-	delete(r.open, n)
-	r.room.Signal()
+	r.window.Done(n, func() {
+		switch {
+		case err == nil:
+			r.result.By[v]++
+		case errors.Is(err, client.ErrUnknownOutcome):
+			r.result.Unknown++
+		default:
+			r.result.Failed++
+		}
+	})
 }
 
 // Result may be asked at any time.
-func (r *Restore) Result() Result {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	res := r.result
-	res.Resume = res.Read
-	for n := range r.open {
-		res.Resume = min(res.Resume, n-1)
-	}
+func (r *Restore) Result() (res Result) {
+	r.window.See(func(read, resume int) {
+		res = r.result
+		res.Read, res.Resume = read, resume
+	})
 	return res
 }

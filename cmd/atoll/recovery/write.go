@@ -9,16 +9,13 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/cmd/atoll/bulk"
 	"github.com/atolldb/atoll/internal/pause"
 	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
 )
 
-const (
-	// The pause between attempts doubles from one to the other.
-	minPause, maxPause = 50 * time.Millisecond, 2 * time.Second
-	// maxPatience is well below the time for which owners remember a request.
-	maxPatience = 5 * time.Minute
-)
+// maxPatience is well below the time for which owners remember a request.
+const maxPatience = 5 * time.Minute
 
 // one does what is to be done for a record. Not ok: the restore stops, and the
 // record has to be looked at again.
@@ -42,7 +39,7 @@ func (r *Restore) one(ctx context.Context, rec *adminv1.ExportRecord) (v Verdict
 		return v, nil, true
 	case ctx.Err() != nil && !k.begun:
 		return 0, nil, false // it was not applied, and will be by who resumes
-	case hopeless(err) || transient(err):
+	case bulk.Hopeless(err) || bulk.Transient(err):
 		r.stop(err)
 		if !k.begun {
 			return 0, nil, false
@@ -67,7 +64,7 @@ type key struct {
 
 // again waits a little, and reports whether there is time for another attempt.
 func (k *key) again() bool {
-	if k.wait = min(max(2*k.wait, minPause), maxPause); time.Now().Add(k.wait).After(k.until) {
+	if k.wait = min(max(2*k.wait, bulk.MinPause), bulk.MaxPause); time.Now().Add(k.wait).After(k.until) {
 		return false
 	}
 	return pause.For(k.stop, k.wait/2+rand.N(k.wait/2))
@@ -126,7 +123,7 @@ func (k *key) read() (client.Object, error) {
 			return obj, nil
 		case k.r.config.Dry && errors.Is(err, client.ErrNoBucket):
 			return obj, nil // it would be made, and empty
-		case !transient(err) || !k.again():
+		case !bulk.Transient(err) || !k.again():
 			return obj, err
 		}
 	}
@@ -148,34 +145,11 @@ func (k *key) write(do func(...client.WriteOption) (client.Version, error)) (cli
 			return v, nil
 		case unknown:
 			request = client.Again(id)
-		case !transient(err):
+		case !bulk.Transient(err):
 			return v, err
 		}
 		if !k.again() {
 			return v, err
 		}
 	}
-}
-
-// hopeless errors are those of the restore, not of a key.
-func hopeless(err error) bool {
-	if errors.Is(err, client.ErrNoBucket) || errors.Is(err, client.ErrRefused) || errors.Is(err, client.ErrClosed) ||
-		errors.Is(err, client.ErrRegionFenced) {
-		return true
-	}
-	var e *client.Error
-	return errors.As(err, &e) && errors.Is(err, client.ErrInvalid) && e.Field != "key" && e.Field != "value"
-}
-
-// transient errors of what was not applied may be gone the next time.
-func transient(err error) bool {
-	if errors.Is(err, client.ErrUnknownOutcome) {
-		return false
-	}
-	for _, t := range []error{client.ErrUnavailable, client.ErrThrottled, client.ErrDeadline, client.ErrDiskFull} {
-		if errors.Is(err, t) {
-			return true
-		}
-	}
-	return false
 }

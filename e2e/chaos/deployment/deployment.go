@@ -11,12 +11,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/e2e/chaos/machine"
+	"github.com/atolldb/atoll/e2e/program"
 )
 
 // Config of a deployment.
@@ -151,9 +154,10 @@ func (d *Deployment) add(region string, j int) (*Node, error) {
 		return nil, fmt.Errorf("make disk of %s: %w", id, err)
 	}
 	n := &Node{
-		ID: id, Region: region, Disk: disk, network: d.cfg.Network, binary: d.cfg.Binary, rack: fmt.Sprintf("r%d", j+1),
+		Process: program.New(id, filepath.Join(d.cfg.Dir, id+".log")),
+		ID:      id, Region: region, Disk: disk, network: d.cfg.Network, binary: d.cfg.Binary, rack: fmt.Sprintf("r%d", j+1),
 		meta:   j < metaServers && (d.cfg.Nodes >= metaServers || j == 0),
-		config: filepath.Join(d.cfg.Dir, id+".yaml"), log: filepath.Join(d.cfg.Dir, id+".log"),
+		config: filepath.Join(d.cfg.Dir, id+".yaml"),
 	}
 	d.Nodes = append(d.Nodes, n)
 	return n, nil
@@ -201,6 +205,13 @@ func (d *Deployment) DialOptions() []grpc.DialOption {
 			return d.cfg.Network.Dial(ctx, addr)
 		}),
 	}
+}
+
+// Client of a region, which follows no map to another one.
+func (d *Deployment) Client(ctx context.Context, region string) (*client.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return client.Open(ctx, d.Target(region), client.Pin(), client.DialOptions(d.DialOptions()...))
 }
 
 // Close kills what still runs, and takes the disks away.

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/atolldb/atoll/client"
 	adminv1 "github.com/atolldb/atoll/proto/atoll/admin/v1"
 )
 
@@ -37,6 +38,82 @@ func (d *Deployment) Status(ctx context.Context, n *Node) (own *adminv1.NodeStat
 		return s, region, nil
 	}
 	return nil, region, fmt.Errorf("%s does not know itself", n.ID)
+}
+
+// Collect has the deletes of a region taken off all disks that are as old as grace.
+func (d *Deployment) Collect(ctx context.Context, n *Node, grace time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	cc, err := grpc.NewClient("passthrough:///"+n.Addr("client"), d.DialOptions()...)
+	if err != nil {
+		return err
+	}
+	defer cc.Close()
+	ms := grace.Milliseconds()
+	if _, err := adminv1.NewClusterClient(cc).Collect(ctx, &adminv1.CollectRequest{GraceMs: &ms}); err != nil {
+		return fmt.Errorf("collect at %s: %w", n.ID, err)
+	}
+	return nil
+}
+
+// Dropped is how many dead records have left the node's disk since it was started.
+func (d *Deployment) Dropped(ctx context.Context, n *Node) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	cc, err := grpc.NewClient("passthrough:///"+n.Addr("client"), d.DialOptions()...)
+	if err != nil {
+		return 0, err
+	}
+	defer cc.Close()
+	res, err := adminv1.NewClusterClient(cc).CollectStatus(ctx, &adminv1.CollectStatusRequest{})
+	if err != nil {
+		return 0, fmt.Errorf("ask %s how far deletes are collected: %w", n.ID, err)
+	}
+	for _, one := range res.GetCollect().GetNodes() {
+		if one.GetId() == n.ID && one.GetError() == "" {
+			return one.GetDropped(), nil
+		}
+	}
+	return 0, fmt.Errorf("nobody says what %s has collected", n.ID)
+}
+
+// Lag is what links lack, as a node's region and those that it reaches tell.
+func (d *Deployment) Lag(ctx context.Context, n *Node) ([]*adminv1.RegionLink, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	cc, err := grpc.NewClient("passthrough:///"+n.Addr("client"), d.DialOptions()...)
+	if err != nil {
+		return nil, err
+	}
+	defer cc.Close()
+	res, err := adminv1.NewClusterClient(cc).RegionLag(ctx, &adminv1.RegionLagRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("lag at %s: %w", n.ID, err)
+	}
+	return res.GetLinks(), nil
+}
+
+// Ready says, as an error, which node of a region does not answer reads yet: one with an
+// empty disk takes writes before it does that, since it may lack something, and while two
+// of three are like that no quorum reads.
+func (d *Deployment) Ready(ctx context.Context, region string) error {
+	for _, n := range d.Region(region) {
+		if own, _, err := d.Status(ctx, n); err != nil {
+			return err
+		} else if !own.GetReady() {
+			return fmt.Errorf("%s is not ready", n.ID)
+		}
+	}
+	return nil
+}
+
+// Open says, as an error, what keeps a region from serving: it takes no write on all its
+// nodes, or one of them does not answer reads.
+func (d *Deployment) Open(ctx context.Context, c *client.Client, region string) error {
+	if _, err := c.Put(ctx, "first/"+region, []byte("x"), client.LocalAll, client.Overwrite()); err != nil {
+		return err
+	}
+	return d.Ready(ctx, region)
 }
 
 // Settled says, as an error, what keeps the region from being whole: nodes that

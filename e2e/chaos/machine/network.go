@@ -33,3 +33,11 @@ type Network interface {
 	Heal() error
 	Close() error
 }
+
+// NewNetwork makes the best network that the machine can, by what Probe missed.
+func (r *Run) NewNetwork(missing map[Ability]error) (Network, error) {
+	if missing[Cutting] == nil {
+		return r.NewNamespaces()
+	}
+	return r.NewLoopback()
+}

@@ -31,6 +31,10 @@ const namePrefix = "atc"
 
 // NewRun sweeps what dead runs left, and makes a directory.
 func NewRun() (*Run, error) {
+	// Where tools for root are; a login shell has them in its path, others not.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		return nil, err
+	}
 	Sweep()
 	r := &Run{Prefix: namePrefix + strconv.Itoa(os.Getpid())}
 	r.Dir = filepath.Join(os.TempDir(), "atoll-chaos-"+strconv.Itoa(os.Getpid()))

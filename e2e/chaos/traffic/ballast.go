@@ -51,6 +51,18 @@ func Load(ctx context.Context, h *history.History, c *client.Client, as uint16, 
 // Len is how many registers there are.
 func (b *Ballast) Len() int { return len(b.regs) }
 
+// Delete deletes all of it.
+func (b *Ballast) Delete(ctx context.Context, c *client.Client) {
+	each(len(b.regs), func(i int) {
+		b.regs[i].BeginDelete()
+		began := time.Now()
+		_, err := c.Delete(ctx, b.regs[i].Key(), client.Overwrite())
+		o := OutcomeOf(err)
+		b.regs[i].EndDelete(o)
+		b.Tally.write(began, o, err)
+	})
+}
+
 // Scan reads all of it once and tells the history. It returns how many reads
 // failed, by reason: a read that fails is honest, one that is wrong is not.
 func (b *Ballast) Scan(ctx context.Context, place string, c *client.Client, level client.Level) map[string]int {

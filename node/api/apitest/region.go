@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/geo/regionmap"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/internal/freeport"
 	"github.com/atolldb/atoll/node/api"
@@ -43,6 +44,7 @@ type Node struct {
 
 	region *Region
 	fault  atomic.Pointer[func(Op) Fault]
+	held   atomic.Pointer[regionmap.Map] // the map it goes by; nil for the newest
 	gets   atomic.Int64
 	puts   atomic.Int64
 	mu     sync.Mutex
@@ -179,8 +181,8 @@ func (n *Node) listen(t TB, addr string) {
 	n.KV.SetLimits(n.region.Limits)
 	ops := n.region.operations()
 	if w := n.region.world; w != nil {
-		ops.Directory = w.directory
-		n.KV.SetRegionMap(func() uint64 { return w.Map().N })
+		ops.Directory = func() api.Directory { return w.directory(n.regionMap()) }
+		n.KV.SetRegionMap(func() uint64 { return n.regionMap().N })
 	}
 	srv := grpc.NewServer(api.ServerOptions(log)...)
 	api.Register(srv, n.KV, api.NewClusterService(n.region, ops), api.NewBucketsService(n.region.Store.Buckets))
@@ -231,7 +233,7 @@ func (n *Node) Put(p coord.Put, done func(coord.PutResult, error)) {
 	run(n, Op{Put: &p}, done, func() (coord.PutResult, error) {
 		a, err := achieved(n.region.Topology(), n.ID, fullKey(p.Bucket, p.Key), p.Level, p.W, p.Regions)
 		if err == nil {
-			err = n.region.world.refuses(n.region.Name)
+			err = n.refuses()
 		}
 		if err != nil {
 			return coord.PutResult{}, err

@@ -52,23 +52,38 @@ func (w *World) Set(region topology.Region, s regionmap.State) {
 	w.known.Store(m)
 }
 
-// Map of regions, as all nodes know it.
+// Map of regions, as all nodes know it but those that are held.
 func (w *World) Map() *regionmap.Map { return w.known.Load() }
 
-func (w *World) directory() api.Directory {
-	d := api.Directory{Known: regionmap.Known{Map: w.Map()}}
+// HoldMap keeps a node at the map of regions that it knows now, until LearnMap: news of
+// later ones do not reach it.
+func (n *Node) HoldMap() { n.held.Store(n.region.world.Map()) }
+
+// LearnMap ends HoldMap.
+func (n *Node) LearnMap() { n.held.Store(nil) }
+
+// regionMap is what the node goes by.
+func (n *Node) regionMap() *regionmap.Map {
+	if m := n.held.Load(); m != nil {
+		return m
+	}
+	return n.region.world.Map()
+}
+
+func (w *World) directory(m *regionmap.Map) api.Directory {
+	d := api.Directory{Known: regionmap.Known{Map: m}}
 	for _, r := range w.Regions {
 		d.Topologies = append(d.Topologies, r.Topology())
 	}
 	return d
 }
 
-// refuses is what nodes of a region that is out of service say to writes.
-func (w *World) refuses(region topology.Region) error {
-	if w == nil {
+// refuses is what a node of a region that is out of service says to writes.
+func (n *Node) refuses() error {
+	if n.region.world == nil {
 		return nil
 	}
-	m := w.Map()
+	m, region := n.regionMap(), n.region.Name
 	if m.N == 0 || m.Counts(string(region)) {
 		return nil
 	}

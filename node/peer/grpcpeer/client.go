@@ -31,6 +31,9 @@ type Config struct {
 	Addrs func(topology.NodeID) (string, bool)
 	// Handler serves sends to Self. Without it they end with ErrNotSent.
 	Handler peer.Handler
+	// Late is told of a peer whose reply came after its request was given up: it is
+	// there, and slow. It must not block; nil is nobody.
+	Late func(topology.NodeID)
 	// Dial opens a connection; nil dials TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Creds secure the connections; nil leaves them plain, which is for
@@ -65,6 +68,9 @@ func New(cfg Config) *Client {
 	}
 	if cfg.Creds == nil {
 		cfg.Creds = insecure.NewCredentials()
+	}
+	if cfg.Late == nil {
+		cfg.Late = func(topology.NodeID) {}
 	}
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Float64

@@ -260,9 +260,12 @@ func (l *link) taker() func(frame []byte) error {
 			replies = append(replies, incoming{id, code, body})
 			frame = rest
 		}
+		late := false
 		l.mu.Lock()
 		for i := range replies {
-			if done := l.take(replies[i].id); done != nil {
+			if done := l.take(replies[i].id); done == nil {
+				late = true
+			} else {
 				e := ending{done: done, reply: replies[i].body}
 				if code := replies[i].code; code != 0 {
 					e.reply, e.err = nil, &peer.Refusal{Code: code, Detail: string(replies[i].body)}
@@ -273,6 +276,9 @@ func (l *link) taker() func(frame []byte) error {
 		l.mu.Unlock()
 		l.in(len(replies), size)
 		clear(replies)
+		if late {
+			l.cfg.Late(l.to)
+		}
 		tell(endings)
 		return nil
 	}

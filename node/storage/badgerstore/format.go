@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/atolldb/atoll/internal/wholefile"
 	"github.com/atolldb/atoll/node/storage"
 )
 
@@ -128,7 +129,7 @@ func sealFormat(dir string) error {
 	if err == nil && sealed && is == was {
 		return nil
 	}
-	if err := replaceFile(dir, sealName, encodeFormat(is)); err != nil {
+	if err := wholefile.Replace(filepath.Join(dir, sealName), encodeFormat(is)); err != nil {
 		return fmt.Errorf("seal format: %w", err)
 	}
 	return nil

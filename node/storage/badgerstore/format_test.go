@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/atolldb/atoll/internal/wholefile"
 	"github.com/atolldb/atoll/node/storage"
 )
 
@@ -125,7 +126,7 @@ func TestDamagedSeal(t *testing.T) {
 	if err := os.Remove(name); err != nil {
 		t.Fatal(err)
 	}
-	left := filepath.Join(dir, "lsm", temporaryPrefix+"1")
+	left := filepath.Join(dir, "lsm", wholefile.Temporary+"1")
 	if err := os.WriteFile(left, whole[:5], 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/atolldb/atoll/internal/wholefile"
 )
 
 // lockDir takes Badger's lock of its directory; ErrInUse when a process has it.
@@ -51,7 +53,7 @@ func removeLeftovers(dir string) (err error) {
 		return err
 	}
 	for _, e := range entries {
-		temporary := strings.HasPrefix(e.Name(), temporaryPrefix)
+		temporary := strings.HasPrefix(e.Name(), wholefile.Temporary)
 		if ext := filepath.Ext(e.Name()); !temporary && ext != ".mem" && ext != ".vlog" {
 			continue
 		}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/atolldb/atoll/internal/wholefile"
 )
 
 // Quarantine moves the store in dir aside, as a whole and with the files beside
@@ -42,7 +44,7 @@ func Quarantine(dir string) (to string, err error) {
 			return "", fmt.Errorf("set aside the store in %s: %w", dir, err)
 		}
 	}
-	if err := errors.Join(syncDir(to), syncDir(dir)); err != nil {
+	if err := errors.Join(wholefile.SyncDir(to), wholefile.SyncDir(dir)); err != nil {
 		return "", fmt.Errorf("set aside the store in %s: %w", dir, err)
 	}
 	return to, nil

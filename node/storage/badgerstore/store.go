@@ -13,6 +13,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/atolldb/atoll/internal/wholefile"
 	"github.com/atolldb/atoll/node/storage"
 )
 
@@ -54,7 +55,7 @@ func Open(cfg Config) (*Store, error) {
 			return nil, fmt.Errorf("create data directory: %w", err)
 		}
 	}
-	if err := syncDir(cfg.Dir); err != nil {
+	if err := wholefile.SyncDir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("sync data directory: %w", err)
 	}
 	switch err := removeLeftovers(cfg.lsmDir()); {

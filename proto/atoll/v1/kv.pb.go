@@ -421,7 +421,12 @@ type Sibling struct {
 	ValueSize uint64 `protobuf:"varint,7,opt,name=value_size,json=valueSize,proto3" json:"value_size,omitempty"`
 	// Value_omitted: the value is left out because the reply would be too large;
 	// GetVersion fetches it.
-	ValueOmitted  bool `protobuf:"varint,8,opt,name=value_omitted,json=valueOmitted,proto3" json:"value_omitted,omitempty"`
+	ValueOmitted bool `protobuf:"varint,8,opt,name=value_omitted,json=valueOmitted,proto3" json:"value_omitted,omitempty"`
+	// Equals are other versions, written at the same time, with the same value: this
+	// one, which lives longest, stands for them. The context covers all of them, and
+	// what is written with it replaces them all; an if_version of one holds only while
+	// no other is beside it.
+	Equals        []*Version `protobuf:"bytes,9,rep,name=equals,proto3" json:"equals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -510,6 +515,13 @@ func (x *Sibling) GetValueOmitted() bool {
 		return x.ValueOmitted
 	}
 	return false
+}
+
+func (x *Sibling) GetEquals() []*Version {
+	if x != nil {
+		return x.Equals
+	}
+	return nil
 }
 
 // RegionAchieved says what a region had to do with an operation.
@@ -2853,7 +2865,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x11atoll/v1/kv.proto\x12\batoll.v1\"-\n" +
 	"\aVersion\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\f\n" +
-	"\x01n\x18\x02 \x01(\x04R\x01n\"\xf7\x01\n" +
+	"\x01n\x18\x02 \x01(\x04R\x01n\"\xa2\x02\n" +
 	"\aSibling\x12+\n" +
 	"\aversion\x18\x01 \x01(\v2\x11.atoll.v1.VersionR\aversion\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +
@@ -2864,7 +2876,8 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x1d\n" +
 	"\n" +
 	"value_size\x18\a \x01(\x04R\tvalueSize\x12#\n" +
-	"\rvalue_omitted\x18\b \x01(\bR\fvalueOmitted\"\x82\x02\n" +
+	"\rvalue_omitted\x18\b \x01(\bR\fvalueOmitted\x12)\n" +
+	"\x06equals\x18\t \x03(\v2\x11.atoll.v1.VersionR\x06equals\"\x82\x02\n" +
 	"\x0eRegionAchieved\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x124\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.atoll.v1.RegionAchieved.StateR\x05state\x12\x1a\n" +
@@ -3163,74 +3176,75 @@ var file_atoll_v1_kv_proto_goTypes = []any{
 }
 var file_atoll_v1_kv_proto_depIdxs = []int32{
 	4,  // 0: atoll.v1.Sibling.version:type_name -> atoll.v1.Version
-	2,  // 1: atoll.v1.RegionAchieved.state:type_name -> atoll.v1.RegionAchieved.State
-	0,  // 2: atoll.v1.Achieved.level:type_name -> atoll.v1.Level
-	0,  // 3: atoll.v1.Achieved.reached:type_name -> atoll.v1.Level
-	6,  // 4: atoll.v1.Achieved.regions:type_name -> atoll.v1.RegionAchieved
-	7,  // 5: atoll.v1.Achieved.freshness:type_name -> atoll.v1.Freshness
-	4,  // 6: atoll.v1.Condition.if_version:type_name -> atoll.v1.Version
-	0,  // 7: atoll.v1.GetRequest.level:type_name -> atoll.v1.Level
-	5,  // 8: atoll.v1.GetResponse.siblings:type_name -> atoll.v1.Sibling
-	8,  // 9: atoll.v1.GetResponse.achieved:type_name -> atoll.v1.Achieved
-	4,  // 10: atoll.v1.GetVersionRequest.version:type_name -> atoll.v1.Version
-	0,  // 11: atoll.v1.GetVersionRequest.level:type_name -> atoll.v1.Level
-	5,  // 12: atoll.v1.GetVersionResponse.sibling:type_name -> atoll.v1.Sibling
-	0,  // 13: atoll.v1.PutRequest.level:type_name -> atoll.v1.Level
-	9,  // 14: atoll.v1.PutRequest.condition:type_name -> atoll.v1.Condition
-	4,  // 15: atoll.v1.PutResponse.version:type_name -> atoll.v1.Version
-	8,  // 16: atoll.v1.PutResponse.achieved:type_name -> atoll.v1.Achieved
-	0,  // 17: atoll.v1.DeleteRequest.level:type_name -> atoll.v1.Level
-	9,  // 18: atoll.v1.DeleteRequest.condition:type_name -> atoll.v1.Condition
-	4,  // 19: atoll.v1.DeleteResponse.version:type_name -> atoll.v1.Version
-	8,  // 20: atoll.v1.DeleteResponse.achieved:type_name -> atoll.v1.Achieved
-	3,  // 21: atoll.v1.GetOutcomeResponse.outcome:type_name -> atoll.v1.GetOutcomeResponse.Outcome
-	4,  // 22: atoll.v1.GetOutcomeResponse.version:type_name -> atoll.v1.Version
-	0,  // 23: atoll.v1.AwaitReplicationRequest.level:type_name -> atoll.v1.Level
-	6,  // 24: atoll.v1.AwaitReplicationResponse.regions:type_name -> atoll.v1.RegionAchieved
-	10, // 25: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
-	24, // 26: atoll.v1.BatchGetResponse.results:type_name -> atoll.v1.GetResult
-	11, // 27: atoll.v1.GetResult.ok:type_name -> atoll.v1.GetResponse
-	28, // 28: atoll.v1.GetResult.error:type_name -> atoll.v1.Error
-	14, // 29: atoll.v1.BatchPutRequest.items:type_name -> atoll.v1.PutRequest
-	27, // 30: atoll.v1.BatchPutResponse.results:type_name -> atoll.v1.PutResult
-	15, // 31: atoll.v1.PutResult.ok:type_name -> atoll.v1.PutResponse
-	28, // 32: atoll.v1.PutResult.error:type_name -> atoll.v1.Error
-	1,  // 33: atoll.v1.Error.reason:type_name -> atoll.v1.Reason
-	33, // 34: atoll.v1.Error.metadata:type_name -> atoll.v1.Error.MetadataEntry
-	11, // 35: atoll.v1.Error.current:type_name -> atoll.v1.GetResponse
-	15, // 36: atoll.v1.Error.applied:type_name -> atoll.v1.PutResponse
-	30, // 37: atoll.v1.StreamRequest.calls:type_name -> atoll.v1.StreamCall
-	10, // 38: atoll.v1.StreamCall.get:type_name -> atoll.v1.GetRequest
-	14, // 39: atoll.v1.StreamCall.put:type_name -> atoll.v1.PutRequest
-	16, // 40: atoll.v1.StreamCall.delete:type_name -> atoll.v1.DeleteRequest
-	32, // 41: atoll.v1.StreamResponse.replies:type_name -> atoll.v1.StreamReply
-	11, // 42: atoll.v1.StreamReply.get:type_name -> atoll.v1.GetResponse
-	15, // 43: atoll.v1.StreamReply.put:type_name -> atoll.v1.PutResponse
-	17, // 44: atoll.v1.StreamReply.delete:type_name -> atoll.v1.DeleteResponse
-	28, // 45: atoll.v1.StreamReply.error:type_name -> atoll.v1.Error
-	10, // 46: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
-	14, // 47: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
-	16, // 48: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
-	22, // 49: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
-	25, // 50: atoll.v1.KV.BatchPut:input_type -> atoll.v1.BatchPutRequest
-	12, // 51: atoll.v1.KV.GetVersion:input_type -> atoll.v1.GetVersionRequest
-	18, // 52: atoll.v1.KV.GetOutcome:input_type -> atoll.v1.GetOutcomeRequest
-	20, // 53: atoll.v1.KV.AwaitReplication:input_type -> atoll.v1.AwaitReplicationRequest
-	29, // 54: atoll.v1.KV.Stream:input_type -> atoll.v1.StreamRequest
-	11, // 55: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
-	15, // 56: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
-	17, // 57: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
-	23, // 58: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
-	26, // 59: atoll.v1.KV.BatchPut:output_type -> atoll.v1.BatchPutResponse
-	13, // 60: atoll.v1.KV.GetVersion:output_type -> atoll.v1.GetVersionResponse
-	19, // 61: atoll.v1.KV.GetOutcome:output_type -> atoll.v1.GetOutcomeResponse
-	21, // 62: atoll.v1.KV.AwaitReplication:output_type -> atoll.v1.AwaitReplicationResponse
-	31, // 63: atoll.v1.KV.Stream:output_type -> atoll.v1.StreamResponse
-	55, // [55:64] is the sub-list for method output_type
-	46, // [46:55] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	4,  // 1: atoll.v1.Sibling.equals:type_name -> atoll.v1.Version
+	2,  // 2: atoll.v1.RegionAchieved.state:type_name -> atoll.v1.RegionAchieved.State
+	0,  // 3: atoll.v1.Achieved.level:type_name -> atoll.v1.Level
+	0,  // 4: atoll.v1.Achieved.reached:type_name -> atoll.v1.Level
+	6,  // 5: atoll.v1.Achieved.regions:type_name -> atoll.v1.RegionAchieved
+	7,  // 6: atoll.v1.Achieved.freshness:type_name -> atoll.v1.Freshness
+	4,  // 7: atoll.v1.Condition.if_version:type_name -> atoll.v1.Version
+	0,  // 8: atoll.v1.GetRequest.level:type_name -> atoll.v1.Level
+	5,  // 9: atoll.v1.GetResponse.siblings:type_name -> atoll.v1.Sibling
+	8,  // 10: atoll.v1.GetResponse.achieved:type_name -> atoll.v1.Achieved
+	4,  // 11: atoll.v1.GetVersionRequest.version:type_name -> atoll.v1.Version
+	0,  // 12: atoll.v1.GetVersionRequest.level:type_name -> atoll.v1.Level
+	5,  // 13: atoll.v1.GetVersionResponse.sibling:type_name -> atoll.v1.Sibling
+	0,  // 14: atoll.v1.PutRequest.level:type_name -> atoll.v1.Level
+	9,  // 15: atoll.v1.PutRequest.condition:type_name -> atoll.v1.Condition
+	4,  // 16: atoll.v1.PutResponse.version:type_name -> atoll.v1.Version
+	8,  // 17: atoll.v1.PutResponse.achieved:type_name -> atoll.v1.Achieved
+	0,  // 18: atoll.v1.DeleteRequest.level:type_name -> atoll.v1.Level
+	9,  // 19: atoll.v1.DeleteRequest.condition:type_name -> atoll.v1.Condition
+	4,  // 20: atoll.v1.DeleteResponse.version:type_name -> atoll.v1.Version
+	8,  // 21: atoll.v1.DeleteResponse.achieved:type_name -> atoll.v1.Achieved
+	3,  // 22: atoll.v1.GetOutcomeResponse.outcome:type_name -> atoll.v1.GetOutcomeResponse.Outcome
+	4,  // 23: atoll.v1.GetOutcomeResponse.version:type_name -> atoll.v1.Version
+	0,  // 24: atoll.v1.AwaitReplicationRequest.level:type_name -> atoll.v1.Level
+	6,  // 25: atoll.v1.AwaitReplicationResponse.regions:type_name -> atoll.v1.RegionAchieved
+	10, // 26: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
+	24, // 27: atoll.v1.BatchGetResponse.results:type_name -> atoll.v1.GetResult
+	11, // 28: atoll.v1.GetResult.ok:type_name -> atoll.v1.GetResponse
+	28, // 29: atoll.v1.GetResult.error:type_name -> atoll.v1.Error
+	14, // 30: atoll.v1.BatchPutRequest.items:type_name -> atoll.v1.PutRequest
+	27, // 31: atoll.v1.BatchPutResponse.results:type_name -> atoll.v1.PutResult
+	15, // 32: atoll.v1.PutResult.ok:type_name -> atoll.v1.PutResponse
+	28, // 33: atoll.v1.PutResult.error:type_name -> atoll.v1.Error
+	1,  // 34: atoll.v1.Error.reason:type_name -> atoll.v1.Reason
+	33, // 35: atoll.v1.Error.metadata:type_name -> atoll.v1.Error.MetadataEntry
+	11, // 36: atoll.v1.Error.current:type_name -> atoll.v1.GetResponse
+	15, // 37: atoll.v1.Error.applied:type_name -> atoll.v1.PutResponse
+	30, // 38: atoll.v1.StreamRequest.calls:type_name -> atoll.v1.StreamCall
+	10, // 39: atoll.v1.StreamCall.get:type_name -> atoll.v1.GetRequest
+	14, // 40: atoll.v1.StreamCall.put:type_name -> atoll.v1.PutRequest
+	16, // 41: atoll.v1.StreamCall.delete:type_name -> atoll.v1.DeleteRequest
+	32, // 42: atoll.v1.StreamResponse.replies:type_name -> atoll.v1.StreamReply
+	11, // 43: atoll.v1.StreamReply.get:type_name -> atoll.v1.GetResponse
+	15, // 44: atoll.v1.StreamReply.put:type_name -> atoll.v1.PutResponse
+	17, // 45: atoll.v1.StreamReply.delete:type_name -> atoll.v1.DeleteResponse
+	28, // 46: atoll.v1.StreamReply.error:type_name -> atoll.v1.Error
+	10, // 47: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
+	14, // 48: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
+	16, // 49: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
+	22, // 50: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
+	25, // 51: atoll.v1.KV.BatchPut:input_type -> atoll.v1.BatchPutRequest
+	12, // 52: atoll.v1.KV.GetVersion:input_type -> atoll.v1.GetVersionRequest
+	18, // 53: atoll.v1.KV.GetOutcome:input_type -> atoll.v1.GetOutcomeRequest
+	20, // 54: atoll.v1.KV.AwaitReplication:input_type -> atoll.v1.AwaitReplicationRequest
+	29, // 55: atoll.v1.KV.Stream:input_type -> atoll.v1.StreamRequest
+	11, // 56: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
+	15, // 57: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
+	17, // 58: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
+	23, // 59: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
+	26, // 60: atoll.v1.KV.BatchPut:output_type -> atoll.v1.BatchPutResponse
+	13, // 61: atoll.v1.KV.GetVersion:output_type -> atoll.v1.GetVersionResponse
+	19, // 62: atoll.v1.KV.GetOutcome:output_type -> atoll.v1.GetOutcomeResponse
+	21, // 63: atoll.v1.KV.AwaitReplication:output_type -> atoll.v1.AwaitReplicationResponse
+	31, // 64: atoll.v1.KV.Stream:output_type -> atoll.v1.StreamResponse
+	56, // [56:65] is the sub-list for method output_type
+	47, // [47:56] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_kv_proto_init() }

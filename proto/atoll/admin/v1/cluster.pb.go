@@ -1066,9 +1066,19 @@ type NodeStatus struct {
 	// is right. Other owners take them.
 	ClockOff bool `protobuf:"varint,26,opt,name=clock_off,json=clockOff,proto3" json:"clock_off,omitempty"`
 	// Disk_full: the node's disk has so little room that it refuses writes.
-	DiskFull      bool `protobuf:"varint,27,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DiskFull bool `protobuf:"varint,27,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
+	// Metadata_silent_ms is for how long the region's metadata servers have not
+	// answered the node, some seconds at the most when all is well. Changes of the
+	// region wait for them, and so does the start of nodes; reads and writes do not.
+	MetadataSilentMs int64 `protobuf:"varint,28,opt,name=metadata_silent_ms,json=metadataSilentMs,proto3" json:"metadata_silent_ms,omitempty"`
+	// Metadata_server: the node runs one of the region's metadata servers, which has had
+	// all that they keep since it was started. Metadata_servers is how many there are as
+	// that one knows, those that are away included: more than half have to be there. 0 for
+	// not known.
+	MetadataServer  bool   `protobuf:"varint,29,opt,name=metadata_server,json=metadataServer,proto3" json:"metadata_server,omitempty"`
+	MetadataServers uint32 `protobuf:"varint,30,opt,name=metadata_servers,json=metadataServers,proto3" json:"metadata_servers,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeStatus) Reset() {
@@ -1288,6 +1298,27 @@ func (x *NodeStatus) GetDiskFull() bool {
 		return x.DiskFull
 	}
 	return false
+}
+
+func (x *NodeStatus) GetMetadataSilentMs() int64 {
+	if x != nil {
+		return x.MetadataSilentMs
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetMetadataServer() bool {
+	if x != nil {
+		return x.MetadataServer
+	}
+	return false
+}
+
+func (x *NodeStatus) GetMetadataServers() uint32 {
+	if x != nil {
+		return x.MetadataServers
+	}
+	return 0
 }
 
 // LinkStatus is what this region lacks of another one; four separate figures.
@@ -1778,12 +1809,12 @@ func (x *ExportVersion) GetSize() uint64 {
 }
 
 // PastEntry says that the actor's writes of the key up to n were seen, all but
-// the holes.
+// the holes, which ascend and neither overlap nor touch.
 type PastEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Actor         uint32                 `protobuf:"varint,1,opt,name=actor,proto3" json:"actor,omitempty"`
 	N             uint64                 `protobuf:"varint,2,opt,name=n,proto3" json:"n,omitempty"`
-	Holes         []uint64               `protobuf:"varint,3,rep,packed,name=holes,proto3" json:"holes,omitempty"`
+	Holes         []*PastHole            `protobuf:"bytes,4,rep,name=holes,proto3" json:"holes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1832,11 +1863,64 @@ func (x *PastEntry) GetN() uint64 {
 	return 0
 }
 
-func (x *PastEntry) GetHoles() []uint64 {
+func (x *PastEntry) GetHoles() []*PastHole {
 	if x != nil {
 		return x.Holes
 	}
 	return nil
+}
+
+// PastHole is the numbers from first to last, both included.
+type PastHole struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	First         uint64                 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	Last          uint64                 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PastHole) Reset() {
+	*x = PastHole{}
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PastHole) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PastHole) ProtoMessage() {}
+
+func (x *PastHole) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PastHole.ProtoReflect.Descriptor instead.
+func (*PastHole) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PastHole) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *PastHole) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
 }
 
 // Change is a decision about the members. Fields that its kind does not name
@@ -1858,7 +1942,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[19]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +1954,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[19]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +1967,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{19}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Change) GetKind() ChangeKind {
@@ -1949,7 +2033,7 @@ type PlanID struct {
 
 func (x *PlanID) Reset() {
 	*x = PlanID{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[20]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2045,7 @@ func (x *PlanID) String() string {
 func (*PlanID) ProtoMessage() {}
 
 func (x *PlanID) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[20]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2058,7 @@ func (x *PlanID) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanID.ProtoReflect.Descriptor instead.
 func (*PlanID) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{20}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PlanID) GetEpoch() uint64 {
@@ -2007,7 +2091,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[21]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2103,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[21]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2116,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{21}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PlanRequest) GetChange() *Change {
@@ -2065,7 +2149,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[22]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2077,7 +2161,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[22]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2090,7 +2174,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{22}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PlanResponse) GetId() *PlanID {
@@ -2176,7 +2260,7 @@ type PlannedMove struct {
 
 func (x *PlannedMove) Reset() {
 	*x = PlannedMove{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[23]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2272,7 @@ func (x *PlannedMove) String() string {
 func (*PlannedMove) ProtoMessage() {}
 
 func (x *PlannedMove) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[23]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2285,7 @@ func (x *PlannedMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedMove.ProtoReflect.Descriptor instead.
 func (*PlannedMove) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{23}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PlannedMove) GetPartition() uint32 {
@@ -2259,7 +2343,7 @@ type NodePlan struct {
 
 func (x *NodePlan) Reset() {
 	*x = NodePlan{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[24]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2355,7 @@ func (x *NodePlan) String() string {
 func (*NodePlan) ProtoMessage() {}
 
 func (x *NodePlan) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[24]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2368,7 @@ func (x *NodePlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodePlan.ProtoReflect.Descriptor instead.
 func (*NodePlan) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{24}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *NodePlan) GetId() string {
@@ -2360,7 +2444,7 @@ type CommitRequest struct {
 
 func (x *CommitRequest) Reset() {
 	*x = CommitRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[25]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +2456,7 @@ func (x *CommitRequest) String() string {
 func (*CommitRequest) ProtoMessage() {}
 
 func (x *CommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[25]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +2469,7 @@ func (x *CommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitRequest.ProtoReflect.Descriptor instead.
 func (*CommitRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{25}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CommitRequest) GetId() *PlanID {
@@ -2411,7 +2495,7 @@ type CommitResponse struct {
 
 func (x *CommitResponse) Reset() {
 	*x = CommitResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[26]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2423,7 +2507,7 @@ func (x *CommitResponse) String() string {
 func (*CommitResponse) ProtoMessage() {}
 
 func (x *CommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[26]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2436,7 +2520,7 @@ func (x *CommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitResponse.ProtoReflect.Descriptor instead.
 func (*CommitResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{26}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CommitResponse) GetTask() uint64 {
@@ -2488,7 +2572,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[27]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2500,7 +2584,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[27]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2513,7 +2597,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{27}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Task) GetId() uint64 {
@@ -2678,7 +2762,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[28]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2774,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[28]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +2787,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{28}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{29}
 }
 
 type ListTasksResponse struct {
@@ -2716,7 +2800,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[29]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2728,7 +2812,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[29]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2741,7 +2825,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{29}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -2767,7 +2851,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[30]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +2863,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[30]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +2876,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{30}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetTaskRequest) GetId() uint64 {
@@ -2811,7 +2895,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[31]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +2907,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[31]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +2920,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{31}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetTaskResponse) GetTask() *Task {
@@ -2855,7 +2939,7 @@ type PauseTaskRequest struct {
 
 func (x *PauseTaskRequest) Reset() {
 	*x = PauseTaskRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[32]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2867,7 +2951,7 @@ func (x *PauseTaskRequest) String() string {
 func (*PauseTaskRequest) ProtoMessage() {}
 
 func (x *PauseTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[32]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2880,7 +2964,7 @@ func (x *PauseTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseTaskRequest.ProtoReflect.Descriptor instead.
 func (*PauseTaskRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{32}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PauseTaskRequest) GetId() uint64 {
@@ -2899,7 +2983,7 @@ type PauseTaskResponse struct {
 
 func (x *PauseTaskResponse) Reset() {
 	*x = PauseTaskResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[33]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2911,7 +2995,7 @@ func (x *PauseTaskResponse) String() string {
 func (*PauseTaskResponse) ProtoMessage() {}
 
 func (x *PauseTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[33]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2924,7 +3008,7 @@ func (x *PauseTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseTaskResponse.ProtoReflect.Descriptor instead.
 func (*PauseTaskResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{33}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PauseTaskResponse) GetTask() *Task {
@@ -2943,7 +3027,7 @@ type ResumeTaskRequest struct {
 
 func (x *ResumeTaskRequest) Reset() {
 	*x = ResumeTaskRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[34]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2955,7 +3039,7 @@ func (x *ResumeTaskRequest) String() string {
 func (*ResumeTaskRequest) ProtoMessage() {}
 
 func (x *ResumeTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[34]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2968,7 +3052,7 @@ func (x *ResumeTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeTaskRequest.ProtoReflect.Descriptor instead.
 func (*ResumeTaskRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{34}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ResumeTaskRequest) GetId() uint64 {
@@ -2987,7 +3071,7 @@ type ResumeTaskResponse struct {
 
 func (x *ResumeTaskResponse) Reset() {
 	*x = ResumeTaskResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[35]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2999,7 +3083,7 @@ func (x *ResumeTaskResponse) String() string {
 func (*ResumeTaskResponse) ProtoMessage() {}
 
 func (x *ResumeTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[35]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3012,7 +3096,7 @@ func (x *ResumeTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeTaskResponse.ProtoReflect.Descriptor instead.
 func (*ResumeTaskResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{35}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ResumeTaskResponse) GetTask() *Task {
@@ -3031,7 +3115,7 @@ type AbortTaskRequest struct {
 
 func (x *AbortTaskRequest) Reset() {
 	*x = AbortTaskRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[36]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3043,7 +3127,7 @@ func (x *AbortTaskRequest) String() string {
 func (*AbortTaskRequest) ProtoMessage() {}
 
 func (x *AbortTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[36]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3056,7 +3140,7 @@ func (x *AbortTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortTaskRequest.ProtoReflect.Descriptor instead.
 func (*AbortTaskRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{36}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AbortTaskRequest) GetId() uint64 {
@@ -3075,7 +3159,7 @@ type AbortTaskResponse struct {
 
 func (x *AbortTaskResponse) Reset() {
 	*x = AbortTaskResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[37]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3171,7 @@ func (x *AbortTaskResponse) String() string {
 func (*AbortTaskResponse) ProtoMessage() {}
 
 func (x *AbortTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[37]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3184,7 @@ func (x *AbortTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortTaskResponse.ProtoReflect.Descriptor instead.
 func (*AbortTaskResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{37}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AbortTaskResponse) GetTask() *Task {
@@ -3121,7 +3205,7 @@ type SetPaceRequest struct {
 
 func (x *SetPaceRequest) Reset() {
 	*x = SetPaceRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[38]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3133,7 +3217,7 @@ func (x *SetPaceRequest) String() string {
 func (*SetPaceRequest) ProtoMessage() {}
 
 func (x *SetPaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[38]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3146,7 +3230,7 @@ func (x *SetPaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPaceRequest.ProtoReflect.Descriptor instead.
 func (*SetPaceRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{38}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetPaceRequest) GetBytesPerSecond() uint64 {
@@ -3172,7 +3256,7 @@ type SetPaceResponse struct {
 
 func (x *SetPaceResponse) Reset() {
 	*x = SetPaceResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[39]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3268,7 @@ func (x *SetPaceResponse) String() string {
 func (*SetPaceResponse) ProtoMessage() {}
 
 func (x *SetPaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[39]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3281,7 @@ func (x *SetPaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPaceResponse.ProtoReflect.Descriptor instead.
 func (*SetPaceResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{39}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetPaceResponse) GetPace() *Pace {
@@ -3220,7 +3304,7 @@ type RepairRequest struct {
 
 func (x *RepairRequest) Reset() {
 	*x = RepairRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[40]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3232,7 +3316,7 @@ func (x *RepairRequest) String() string {
 func (*RepairRequest) ProtoMessage() {}
 
 func (x *RepairRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[40]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3245,7 +3329,7 @@ func (x *RepairRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairRequest.ProtoReflect.Descriptor instead.
 func (*RepairRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{40}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RepairRequest) GetDeep() bool {
@@ -3271,7 +3355,7 @@ type RepairResponse struct {
 
 func (x *RepairResponse) Reset() {
 	*x = RepairResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[41]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3283,7 +3367,7 @@ func (x *RepairResponse) String() string {
 func (*RepairResponse) ProtoMessage() {}
 
 func (x *RepairResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[41]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3296,7 +3380,7 @@ func (x *RepairResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairResponse.ProtoReflect.Descriptor instead.
 func (*RepairResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{41}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RepairResponse) GetRepair() *RepairProgress {
@@ -3314,7 +3398,7 @@ type RepairStatusRequest struct {
 
 func (x *RepairStatusRequest) Reset() {
 	*x = RepairStatusRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[42]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3326,7 +3410,7 @@ func (x *RepairStatusRequest) String() string {
 func (*RepairStatusRequest) ProtoMessage() {}
 
 func (x *RepairStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[42]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +3423,7 @@ func (x *RepairStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairStatusRequest.ProtoReflect.Descriptor instead.
 func (*RepairStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{42}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{43}
 }
 
 type RepairStatusResponse struct {
@@ -3351,7 +3435,7 @@ type RepairStatusResponse struct {
 
 func (x *RepairStatusResponse) Reset() {
 	*x = RepairStatusResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[43]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3363,7 +3447,7 @@ func (x *RepairStatusResponse) String() string {
 func (*RepairStatusResponse) ProtoMessage() {}
 
 func (x *RepairStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[43]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3376,7 +3460,7 @@ func (x *RepairStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairStatusResponse.ProtoReflect.Descriptor instead.
 func (*RepairStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{43}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RepairStatusResponse) GetRepair() *RepairProgress {
@@ -3399,7 +3483,7 @@ type RepairProgress struct {
 
 func (x *RepairProgress) Reset() {
 	*x = RepairProgress{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3411,7 +3495,7 @@ func (x *RepairProgress) String() string {
 func (*RepairProgress) ProtoMessage() {}
 
 func (x *RepairProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[44]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3424,7 +3508,7 @@ func (x *RepairProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairProgress.ProtoReflect.Descriptor instead.
 func (*RepairProgress) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{44}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RepairProgress) GetProgress() float64 {
@@ -3474,7 +3558,7 @@ type NodeRepair struct {
 
 func (x *NodeRepair) Reset() {
 	*x = NodeRepair{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3486,7 +3570,7 @@ func (x *NodeRepair) String() string {
 func (*NodeRepair) ProtoMessage() {}
 
 func (x *NodeRepair) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[45]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3499,7 +3583,7 @@ func (x *NodeRepair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRepair.ProtoReflect.Descriptor instead.
 func (*NodeRepair) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{45}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *NodeRepair) GetId() string {
@@ -3590,7 +3674,7 @@ type CollectRequest struct {
 
 func (x *CollectRequest) Reset() {
 	*x = CollectRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3602,7 +3686,7 @@ func (x *CollectRequest) String() string {
 func (*CollectRequest) ProtoMessage() {}
 
 func (x *CollectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[46]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3615,7 +3699,7 @@ func (x *CollectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectRequest.ProtoReflect.Descriptor instead.
 func (*CollectRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{46}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CollectRequest) GetGraceMs() int64 {
@@ -3634,7 +3718,7 @@ type CollectResponse struct {
 
 func (x *CollectResponse) Reset() {
 	*x = CollectResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[47]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3646,7 +3730,7 @@ func (x *CollectResponse) String() string {
 func (*CollectResponse) ProtoMessage() {}
 
 func (x *CollectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[47]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3743,7 @@ func (x *CollectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectResponse.ProtoReflect.Descriptor instead.
 func (*CollectResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{47}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CollectResponse) GetCollect() *CollectProgress {
@@ -3677,7 +3761,7 @@ type CollectStatusRequest struct {
 
 func (x *CollectStatusRequest) Reset() {
 	*x = CollectStatusRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[48]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3689,7 +3773,7 @@ func (x *CollectStatusRequest) String() string {
 func (*CollectStatusRequest) ProtoMessage() {}
 
 func (x *CollectStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[48]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3702,7 +3786,7 @@ func (x *CollectStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectStatusRequest.ProtoReflect.Descriptor instead.
 func (*CollectStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{48}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{49}
 }
 
 type CollectStatusResponse struct {
@@ -3714,7 +3798,7 @@ type CollectStatusResponse struct {
 
 func (x *CollectStatusResponse) Reset() {
 	*x = CollectStatusResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[49]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3726,7 +3810,7 @@ func (x *CollectStatusResponse) String() string {
 func (*CollectStatusResponse) ProtoMessage() {}
 
 func (x *CollectStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[49]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3739,7 +3823,7 @@ func (x *CollectStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectStatusResponse.ProtoReflect.Descriptor instead.
 func (*CollectStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{49}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CollectStatusResponse) GetCollect() *CollectProgress {
@@ -3760,7 +3844,7 @@ type CollectProgress struct {
 
 func (x *CollectProgress) Reset() {
 	*x = CollectProgress{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[50]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +3856,7 @@ func (x *CollectProgress) String() string {
 func (*CollectProgress) ProtoMessage() {}
 
 func (x *CollectProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[50]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +3869,7 @@ func (x *CollectProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectProgress.ProtoReflect.Descriptor instead.
 func (*CollectProgress) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{50}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CollectProgress) GetRunning() bool {
@@ -3843,7 +3927,7 @@ type NodeCollect struct {
 
 func (x *NodeCollect) Reset() {
 	*x = NodeCollect{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[51]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3855,7 +3939,7 @@ func (x *NodeCollect) String() string {
 func (*NodeCollect) ProtoMessage() {}
 
 func (x *NodeCollect) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[51]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3868,7 +3952,7 @@ func (x *NodeCollect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCollect.ProtoReflect.Descriptor instead.
 func (*NodeCollect) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{51}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NodeCollect) GetId() string {
@@ -4007,7 +4091,7 @@ type CollectDemand struct {
 
 func (x *CollectDemand) Reset() {
 	*x = CollectDemand{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[52]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4019,7 +4103,7 @@ func (x *CollectDemand) String() string {
 func (*CollectDemand) ProtoMessage() {}
 
 func (x *CollectDemand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[52]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4032,7 +4116,7 @@ func (x *CollectDemand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectDemand.ProtoReflect.Descriptor instead.
 func (*CollectDemand) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{52}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CollectDemand) GetBegunMs() int64 {
@@ -4090,7 +4174,7 @@ type CollectCurrent struct {
 
 func (x *CollectCurrent) Reset() {
 	*x = CollectCurrent{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[53]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4102,7 +4186,7 @@ func (x *CollectCurrent) String() string {
 func (*CollectCurrent) ProtoMessage() {}
 
 func (x *CollectCurrent) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[53]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4115,7 +4199,7 @@ func (x *CollectCurrent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectCurrent.ProtoReflect.Descriptor instead.
 func (*CollectCurrent) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{53}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CollectCurrent) GetPartition() uint32 {
@@ -4162,7 +4246,7 @@ type CollectStall struct {
 
 func (x *CollectStall) Reset() {
 	*x = CollectStall{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[54]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4174,7 +4258,7 @@ func (x *CollectStall) String() string {
 func (*CollectStall) ProtoMessage() {}
 
 func (x *CollectStall) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[54]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4187,7 +4271,7 @@ func (x *CollectStall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectStall.ProtoReflect.Descriptor instead.
 func (*CollectStall) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{54}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CollectStall) GetPartitions() uint32 {
@@ -4244,7 +4328,7 @@ type ListAsideRequest struct {
 
 func (x *ListAsideRequest) Reset() {
 	*x = ListAsideRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[55]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4256,7 +4340,7 @@ func (x *ListAsideRequest) String() string {
 func (*ListAsideRequest) ProtoMessage() {}
 
 func (x *ListAsideRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[55]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4269,7 +4353,7 @@ func (x *ListAsideRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAsideRequest.ProtoReflect.Descriptor instead.
 func (*ListAsideRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{55}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListAsideRequest) GetNode() string {
@@ -4297,7 +4381,7 @@ type ListAsideResponse struct {
 
 func (x *ListAsideResponse) Reset() {
 	*x = ListAsideResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[56]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4309,7 +4393,7 @@ func (x *ListAsideResponse) String() string {
 func (*ListAsideResponse) ProtoMessage() {}
 
 func (x *ListAsideResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[56]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4322,7 +4406,7 @@ func (x *ListAsideResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAsideResponse.ProtoReflect.Descriptor instead.
 func (*ListAsideResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{56}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListAsideResponse) GetEntries() []*AsideEntry {
@@ -4352,7 +4436,7 @@ type AsideEntry struct {
 
 func (x *AsideEntry) Reset() {
 	*x = AsideEntry{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[57]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4364,7 +4448,7 @@ func (x *AsideEntry) String() string {
 func (*AsideEntry) ProtoMessage() {}
 
 func (x *AsideEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[57]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4377,7 +4461,7 @@ func (x *AsideEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AsideEntry.ProtoReflect.Descriptor instead.
 func (*AsideEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{57}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AsideEntry) GetId() []byte {
@@ -4411,7 +4495,7 @@ type ForgetAsideRequest struct {
 
 func (x *ForgetAsideRequest) Reset() {
 	*x = ForgetAsideRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[58]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4423,7 +4507,7 @@ func (x *ForgetAsideRequest) String() string {
 func (*ForgetAsideRequest) ProtoMessage() {}
 
 func (x *ForgetAsideRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[58]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4436,7 +4520,7 @@ func (x *ForgetAsideRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetAsideRequest.ProtoReflect.Descriptor instead.
 func (*ForgetAsideRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{58}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ForgetAsideRequest) GetNode() string {
@@ -4463,7 +4547,7 @@ type ForgetAsideResponse struct {
 
 func (x *ForgetAsideResponse) Reset() {
 	*x = ForgetAsideResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[59]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4475,7 +4559,7 @@ func (x *ForgetAsideResponse) String() string {
 func (*ForgetAsideResponse) ProtoMessage() {}
 
 func (x *ForgetAsideResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[59]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4488,7 +4572,7 @@ func (x *ForgetAsideResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetAsideResponse.ProtoReflect.Descriptor instead.
 func (*ForgetAsideResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{59}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ForgetAsideResponse) GetForgotten() uint32 {
@@ -4508,7 +4592,7 @@ type HotKeysRequest struct {
 
 func (x *HotKeysRequest) Reset() {
 	*x = HotKeysRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[60]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4520,7 +4604,7 @@ func (x *HotKeysRequest) String() string {
 func (*HotKeysRequest) ProtoMessage() {}
 
 func (x *HotKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[60]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4533,7 +4617,7 @@ func (x *HotKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HotKeysRequest.ProtoReflect.Descriptor instead.
 func (*HotKeysRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{60}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *HotKeysRequest) GetLimit() uint32 {
@@ -4559,7 +4643,7 @@ type HotKeysResponse struct {
 
 func (x *HotKeysResponse) Reset() {
 	*x = HotKeysResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[61]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4571,7 +4655,7 @@ func (x *HotKeysResponse) String() string {
 func (*HotKeysResponse) ProtoMessage() {}
 
 func (x *HotKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[61]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4584,7 +4668,7 @@ func (x *HotKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HotKeysResponse.ProtoReflect.Descriptor instead.
 func (*HotKeysResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{61}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *HotKeysResponse) GetKeys() []*HotKey {
@@ -4638,7 +4722,7 @@ type HotKey struct {
 
 func (x *HotKey) Reset() {
 	*x = HotKey{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[62]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4650,7 +4734,7 @@ func (x *HotKey) String() string {
 func (*HotKey) ProtoMessage() {}
 
 func (x *HotKey) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[62]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4663,7 +4747,7 @@ func (x *HotKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HotKey.ProtoReflect.Descriptor instead.
 func (*HotKey) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{62}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *HotKey) GetBucket() string {
@@ -4723,7 +4807,7 @@ type RegionLagRequest struct {
 
 func (x *RegionLagRequest) Reset() {
 	*x = RegionLagRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[63]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4735,7 +4819,7 @@ func (x *RegionLagRequest) String() string {
 func (*RegionLagRequest) ProtoMessage() {}
 
 func (x *RegionLagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[63]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4748,7 +4832,7 @@ func (x *RegionLagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionLagRequest.ProtoReflect.Descriptor instead.
 func (*RegionLagRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{63}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{64}
 }
 
 type RegionLagResponse struct {
@@ -4765,7 +4849,7 @@ type RegionLagResponse struct {
 
 func (x *RegionLagResponse) Reset() {
 	*x = RegionLagResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[64]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4777,7 +4861,7 @@ func (x *RegionLagResponse) String() string {
 func (*RegionLagResponse) ProtoMessage() {}
 
 func (x *RegionLagResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[64]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4790,7 +4874,7 @@ func (x *RegionLagResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionLagResponse.ProtoReflect.Descriptor instead.
 func (*RegionLagResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{64}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RegionLagResponse) GetRegion() string {
@@ -4858,7 +4942,7 @@ type RegionLink struct {
 
 func (x *RegionLink) Reset() {
 	*x = RegionLink{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[65]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4870,7 +4954,7 @@ func (x *RegionLink) String() string {
 func (*RegionLink) ProtoMessage() {}
 
 func (x *RegionLink) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[65]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4883,7 +4967,7 @@ func (x *RegionLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionLink.ProtoReflect.Descriptor instead.
 func (*RegionLink) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{65}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RegionLink) GetOrigin() string {
@@ -5001,7 +5085,7 @@ type RegionVerifyRequest struct {
 
 func (x *RegionVerifyRequest) Reset() {
 	*x = RegionVerifyRequest{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[66]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5013,7 +5097,7 @@ func (x *RegionVerifyRequest) String() string {
 func (*RegionVerifyRequest) ProtoMessage() {}
 
 func (x *RegionVerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[66]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5026,7 +5110,7 @@ func (x *RegionVerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionVerifyRequest.ProtoReflect.Descriptor instead.
 func (*RegionVerifyRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{66}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RegionVerifyRequest) GetA() string {
@@ -5074,7 +5158,7 @@ type RegionVerifyResponse struct {
 
 func (x *RegionVerifyResponse) Reset() {
 	*x = RegionVerifyResponse{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[67]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5086,7 +5170,7 @@ func (x *RegionVerifyResponse) String() string {
 func (*RegionVerifyResponse) ProtoMessage() {}
 
 func (x *RegionVerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[67]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5099,7 +5183,7 @@ func (x *RegionVerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionVerifyResponse.ProtoReflect.Descriptor instead.
 func (*RegionVerifyResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{67}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *RegionVerifyResponse) GetPartitions() uint32 {
@@ -5153,7 +5237,7 @@ type PartitionVerdict struct {
 
 func (x *PartitionVerdict) Reset() {
 	*x = PartitionVerdict{}
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[68]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5165,7 +5249,7 @@ func (x *PartitionVerdict) String() string {
 func (*PartitionVerdict) ProtoMessage() {}
 
 func (x *PartitionVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[68]
+	mi := &file_atoll_admin_v1_cluster_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5178,7 +5262,7 @@ func (x *PartitionVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionVerdict.ProtoReflect.Descriptor instead.
 func (*PartitionVerdict) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{68}
+	return file_atoll_admin_v1_cluster_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PartitionVerdict) GetPartition() uint32 {
@@ -5276,7 +5360,7 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x120\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x1a.atoll.admin.v1.NodeStatusR\x05nodes\x120\n" +
-	"\x05links\x18\x04 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"\xcb\x06\n" +
+	"\x05links\x18\x04 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"\xcd\a\n" +
 	"\n" +
 	"NodeStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -5314,7 +5398,10 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"unreadable\x12$\n" +
 	"\x0eclock_ahead_ms\x18\x19 \x01(\x03R\fclockAheadMs\x12\x1b\n" +
 	"\tclock_off\x18\x1a \x01(\bR\bclockOff\x12\x1b\n" +
-	"\tdisk_full\x18\x1b \x01(\bR\bdiskFull\"\xd4\x01\n" +
+	"\tdisk_full\x18\x1b \x01(\bR\bdiskFull\x12,\n" +
+	"\x12metadata_silent_ms\x18\x1c \x01(\x03R\x10metadataSilentMs\x12'\n" +
+	"\x0fmetadata_server\x18\x1d \x01(\bR\x0emetadataServer\x12)\n" +
+	"\x10metadata_servers\x18\x1e \x01(\rR\x0fmetadataServers\"\xd4\x01\n" +
 	"\n" +
 	"LinkStatus\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x14\n" +
@@ -5351,11 +5438,14 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"expires_at\x18\x05 \x01(\x03R\texpiresAt\x12\x14\n" +
 	"\x05value\x18\x06 \x01(\fR\x05value\x12-\n" +
 	"\x04past\x18\a \x03(\v2\x19.atoll.admin.v1.PastEntryR\x04past\x12\x12\n" +
-	"\x04size\x18\b \x01(\x04R\x04size\"E\n" +
+	"\x04size\x18\b \x01(\x04R\x04size\"e\n" +
 	"\tPastEntry\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\f\n" +
-	"\x01n\x18\x02 \x01(\x04R\x01n\x12\x14\n" +
-	"\x05holes\x18\x03 \x03(\x04R\x05holes\"\xc7\x01\n" +
+	"\x01n\x18\x02 \x01(\x04R\x01n\x12.\n" +
+	"\x05holes\x18\x04 \x03(\v2\x18.atoll.admin.v1.PastHoleR\x05holesJ\x04\b\x03\x10\x04\"4\n" +
+	"\bPastHole\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\x04R\x04last\"\xc7\x01\n" +
 	"\x06Change\x12.\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1a.atoll.admin.v1.ChangeKindR\x04kind\x12\x14\n" +
 	"\x05nodes\x18\x02 \x03(\tR\x05nodes\x12\x0e\n" +
@@ -5692,7 +5782,7 @@ func file_atoll_admin_v1_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_admin_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_atoll_admin_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_atoll_admin_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_atoll_admin_v1_cluster_proto_goTypes = []any{
 	(MemberState)(0),              // 0: atoll.admin.v1.MemberState
 	(MoveStage)(0),                // 1: atoll.admin.v1.MoveStage
@@ -5718,56 +5808,57 @@ var file_atoll_admin_v1_cluster_proto_goTypes = []any{
 	(*ExportRecord)(nil),          // 21: atoll.admin.v1.ExportRecord
 	(*ExportVersion)(nil),         // 22: atoll.admin.v1.ExportVersion
 	(*PastEntry)(nil),             // 23: atoll.admin.v1.PastEntry
-	(*Change)(nil),                // 24: atoll.admin.v1.Change
-	(*PlanID)(nil),                // 25: atoll.admin.v1.PlanID
-	(*PlanRequest)(nil),           // 26: atoll.admin.v1.PlanRequest
-	(*PlanResponse)(nil),          // 27: atoll.admin.v1.PlanResponse
-	(*PlannedMove)(nil),           // 28: atoll.admin.v1.PlannedMove
-	(*NodePlan)(nil),              // 29: atoll.admin.v1.NodePlan
-	(*CommitRequest)(nil),         // 30: atoll.admin.v1.CommitRequest
-	(*CommitResponse)(nil),        // 31: atoll.admin.v1.CommitResponse
-	(*Task)(nil),                  // 32: atoll.admin.v1.Task
-	(*ListTasksRequest)(nil),      // 33: atoll.admin.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),     // 34: atoll.admin.v1.ListTasksResponse
-	(*GetTaskRequest)(nil),        // 35: atoll.admin.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),       // 36: atoll.admin.v1.GetTaskResponse
-	(*PauseTaskRequest)(nil),      // 37: atoll.admin.v1.PauseTaskRequest
-	(*PauseTaskResponse)(nil),     // 38: atoll.admin.v1.PauseTaskResponse
-	(*ResumeTaskRequest)(nil),     // 39: atoll.admin.v1.ResumeTaskRequest
-	(*ResumeTaskResponse)(nil),    // 40: atoll.admin.v1.ResumeTaskResponse
-	(*AbortTaskRequest)(nil),      // 41: atoll.admin.v1.AbortTaskRequest
-	(*AbortTaskResponse)(nil),     // 42: atoll.admin.v1.AbortTaskResponse
-	(*SetPaceRequest)(nil),        // 43: atoll.admin.v1.SetPaceRequest
-	(*SetPaceResponse)(nil),       // 44: atoll.admin.v1.SetPaceResponse
-	(*RepairRequest)(nil),         // 45: atoll.admin.v1.RepairRequest
-	(*RepairResponse)(nil),        // 46: atoll.admin.v1.RepairResponse
-	(*RepairStatusRequest)(nil),   // 47: atoll.admin.v1.RepairStatusRequest
-	(*RepairStatusResponse)(nil),  // 48: atoll.admin.v1.RepairStatusResponse
-	(*RepairProgress)(nil),        // 49: atoll.admin.v1.RepairProgress
-	(*NodeRepair)(nil),            // 50: atoll.admin.v1.NodeRepair
-	(*CollectRequest)(nil),        // 51: atoll.admin.v1.CollectRequest
-	(*CollectResponse)(nil),       // 52: atoll.admin.v1.CollectResponse
-	(*CollectStatusRequest)(nil),  // 53: atoll.admin.v1.CollectStatusRequest
-	(*CollectStatusResponse)(nil), // 54: atoll.admin.v1.CollectStatusResponse
-	(*CollectProgress)(nil),       // 55: atoll.admin.v1.CollectProgress
-	(*NodeCollect)(nil),           // 56: atoll.admin.v1.NodeCollect
-	(*CollectDemand)(nil),         // 57: atoll.admin.v1.CollectDemand
-	(*CollectCurrent)(nil),        // 58: atoll.admin.v1.CollectCurrent
-	(*CollectStall)(nil),          // 59: atoll.admin.v1.CollectStall
-	(*ListAsideRequest)(nil),      // 60: atoll.admin.v1.ListAsideRequest
-	(*ListAsideResponse)(nil),     // 61: atoll.admin.v1.ListAsideResponse
-	(*AsideEntry)(nil),            // 62: atoll.admin.v1.AsideEntry
-	(*ForgetAsideRequest)(nil),    // 63: atoll.admin.v1.ForgetAsideRequest
-	(*ForgetAsideResponse)(nil),   // 64: atoll.admin.v1.ForgetAsideResponse
-	(*HotKeysRequest)(nil),        // 65: atoll.admin.v1.HotKeysRequest
-	(*HotKeysResponse)(nil),       // 66: atoll.admin.v1.HotKeysResponse
-	(*HotKey)(nil),                // 67: atoll.admin.v1.HotKey
-	(*RegionLagRequest)(nil),      // 68: atoll.admin.v1.RegionLagRequest
-	(*RegionLagResponse)(nil),     // 69: atoll.admin.v1.RegionLagResponse
-	(*RegionLink)(nil),            // 70: atoll.admin.v1.RegionLink
-	(*RegionVerifyRequest)(nil),   // 71: atoll.admin.v1.RegionVerifyRequest
-	(*RegionVerifyResponse)(nil),  // 72: atoll.admin.v1.RegionVerifyResponse
-	(*PartitionVerdict)(nil),      // 73: atoll.admin.v1.PartitionVerdict
+	(*PastHole)(nil),              // 24: atoll.admin.v1.PastHole
+	(*Change)(nil),                // 25: atoll.admin.v1.Change
+	(*PlanID)(nil),                // 26: atoll.admin.v1.PlanID
+	(*PlanRequest)(nil),           // 27: atoll.admin.v1.PlanRequest
+	(*PlanResponse)(nil),          // 28: atoll.admin.v1.PlanResponse
+	(*PlannedMove)(nil),           // 29: atoll.admin.v1.PlannedMove
+	(*NodePlan)(nil),              // 30: atoll.admin.v1.NodePlan
+	(*CommitRequest)(nil),         // 31: atoll.admin.v1.CommitRequest
+	(*CommitResponse)(nil),        // 32: atoll.admin.v1.CommitResponse
+	(*Task)(nil),                  // 33: atoll.admin.v1.Task
+	(*ListTasksRequest)(nil),      // 34: atoll.admin.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),     // 35: atoll.admin.v1.ListTasksResponse
+	(*GetTaskRequest)(nil),        // 36: atoll.admin.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),       // 37: atoll.admin.v1.GetTaskResponse
+	(*PauseTaskRequest)(nil),      // 38: atoll.admin.v1.PauseTaskRequest
+	(*PauseTaskResponse)(nil),     // 39: atoll.admin.v1.PauseTaskResponse
+	(*ResumeTaskRequest)(nil),     // 40: atoll.admin.v1.ResumeTaskRequest
+	(*ResumeTaskResponse)(nil),    // 41: atoll.admin.v1.ResumeTaskResponse
+	(*AbortTaskRequest)(nil),      // 42: atoll.admin.v1.AbortTaskRequest
+	(*AbortTaskResponse)(nil),     // 43: atoll.admin.v1.AbortTaskResponse
+	(*SetPaceRequest)(nil),        // 44: atoll.admin.v1.SetPaceRequest
+	(*SetPaceResponse)(nil),       // 45: atoll.admin.v1.SetPaceResponse
+	(*RepairRequest)(nil),         // 46: atoll.admin.v1.RepairRequest
+	(*RepairResponse)(nil),        // 47: atoll.admin.v1.RepairResponse
+	(*RepairStatusRequest)(nil),   // 48: atoll.admin.v1.RepairStatusRequest
+	(*RepairStatusResponse)(nil),  // 49: atoll.admin.v1.RepairStatusResponse
+	(*RepairProgress)(nil),        // 50: atoll.admin.v1.RepairProgress
+	(*NodeRepair)(nil),            // 51: atoll.admin.v1.NodeRepair
+	(*CollectRequest)(nil),        // 52: atoll.admin.v1.CollectRequest
+	(*CollectResponse)(nil),       // 53: atoll.admin.v1.CollectResponse
+	(*CollectStatusRequest)(nil),  // 54: atoll.admin.v1.CollectStatusRequest
+	(*CollectStatusResponse)(nil), // 55: atoll.admin.v1.CollectStatusResponse
+	(*CollectProgress)(nil),       // 56: atoll.admin.v1.CollectProgress
+	(*NodeCollect)(nil),           // 57: atoll.admin.v1.NodeCollect
+	(*CollectDemand)(nil),         // 58: atoll.admin.v1.CollectDemand
+	(*CollectCurrent)(nil),        // 59: atoll.admin.v1.CollectCurrent
+	(*CollectStall)(nil),          // 60: atoll.admin.v1.CollectStall
+	(*ListAsideRequest)(nil),      // 61: atoll.admin.v1.ListAsideRequest
+	(*ListAsideResponse)(nil),     // 62: atoll.admin.v1.ListAsideResponse
+	(*AsideEntry)(nil),            // 63: atoll.admin.v1.AsideEntry
+	(*ForgetAsideRequest)(nil),    // 64: atoll.admin.v1.ForgetAsideRequest
+	(*ForgetAsideResponse)(nil),   // 65: atoll.admin.v1.ForgetAsideResponse
+	(*HotKeysRequest)(nil),        // 66: atoll.admin.v1.HotKeysRequest
+	(*HotKeysResponse)(nil),       // 67: atoll.admin.v1.HotKeysResponse
+	(*HotKey)(nil),                // 68: atoll.admin.v1.HotKey
+	(*RegionLagRequest)(nil),      // 69: atoll.admin.v1.RegionLagRequest
+	(*RegionLagResponse)(nil),     // 70: atoll.admin.v1.RegionLagResponse
+	(*RegionLink)(nil),            // 71: atoll.admin.v1.RegionLink
+	(*RegionVerifyRequest)(nil),   // 72: atoll.admin.v1.RegionVerifyRequest
+	(*RegionVerifyResponse)(nil),  // 73: atoll.admin.v1.RegionVerifyResponse
+	(*PartitionVerdict)(nil),      // 74: atoll.admin.v1.PartitionVerdict
 }
 var file_atoll_admin_v1_cluster_proto_depIdxs = []int32{
 	10, // 0: atoll.admin.v1.GetTopologyResponse.members:type_name -> atoll.admin.v1.Member
@@ -5783,85 +5874,86 @@ var file_atoll_admin_v1_cluster_proto_depIdxs = []int32{
 	21, // 10: atoll.admin.v1.ExportResponse.records:type_name -> atoll.admin.v1.ExportRecord
 	22, // 11: atoll.admin.v1.ExportRecord.versions:type_name -> atoll.admin.v1.ExportVersion
 	23, // 12: atoll.admin.v1.ExportVersion.past:type_name -> atoll.admin.v1.PastEntry
-	2,  // 13: atoll.admin.v1.Change.kind:type_name -> atoll.admin.v1.ChangeKind
-	24, // 14: atoll.admin.v1.PlanRequest.change:type_name -> atoll.admin.v1.Change
-	25, // 15: atoll.admin.v1.PlanResponse.id:type_name -> atoll.admin.v1.PlanID
-	24, // 16: atoll.admin.v1.PlanResponse.change:type_name -> atoll.admin.v1.Change
-	28, // 17: atoll.admin.v1.PlanResponse.moves:type_name -> atoll.admin.v1.PlannedMove
-	29, // 18: atoll.admin.v1.PlanResponse.nodes:type_name -> atoll.admin.v1.NodePlan
-	12, // 19: atoll.admin.v1.PlanResponse.pace:type_name -> atoll.admin.v1.Pace
-	25, // 20: atoll.admin.v1.CommitRequest.id:type_name -> atoll.admin.v1.PlanID
-	24, // 21: atoll.admin.v1.CommitRequest.change:type_name -> atoll.admin.v1.Change
-	3,  // 22: atoll.admin.v1.Task.kind:type_name -> atoll.admin.v1.TaskKind
-	32, // 23: atoll.admin.v1.ListTasksResponse.tasks:type_name -> atoll.admin.v1.Task
-	12, // 24: atoll.admin.v1.ListTasksResponse.pace:type_name -> atoll.admin.v1.Pace
-	32, // 25: atoll.admin.v1.GetTaskResponse.task:type_name -> atoll.admin.v1.Task
-	32, // 26: atoll.admin.v1.PauseTaskResponse.task:type_name -> atoll.admin.v1.Task
-	32, // 27: atoll.admin.v1.ResumeTaskResponse.task:type_name -> atoll.admin.v1.Task
-	32, // 28: atoll.admin.v1.AbortTaskResponse.task:type_name -> atoll.admin.v1.Task
-	12, // 29: atoll.admin.v1.SetPaceResponse.pace:type_name -> atoll.admin.v1.Pace
-	49, // 30: atoll.admin.v1.RepairResponse.repair:type_name -> atoll.admin.v1.RepairProgress
-	49, // 31: atoll.admin.v1.RepairStatusResponse.repair:type_name -> atoll.admin.v1.RepairProgress
-	50, // 32: atoll.admin.v1.RepairProgress.nodes:type_name -> atoll.admin.v1.NodeRepair
-	55, // 33: atoll.admin.v1.CollectResponse.collect:type_name -> atoll.admin.v1.CollectProgress
-	55, // 34: atoll.admin.v1.CollectStatusResponse.collect:type_name -> atoll.admin.v1.CollectProgress
-	56, // 35: atoll.admin.v1.CollectProgress.nodes:type_name -> atoll.admin.v1.NodeCollect
-	57, // 36: atoll.admin.v1.NodeCollect.demand:type_name -> atoll.admin.v1.CollectDemand
-	58, // 37: atoll.admin.v1.NodeCollect.current:type_name -> atoll.admin.v1.CollectCurrent
-	59, // 38: atoll.admin.v1.NodeCollect.stalls:type_name -> atoll.admin.v1.CollectStall
-	62, // 39: atoll.admin.v1.ListAsideResponse.entries:type_name -> atoll.admin.v1.AsideEntry
-	21, // 40: atoll.admin.v1.AsideEntry.record:type_name -> atoll.admin.v1.ExportRecord
-	67, // 41: atoll.admin.v1.HotKeysResponse.keys:type_name -> atoll.admin.v1.HotKey
-	70, // 42: atoll.admin.v1.RegionLagResponse.links:type_name -> atoll.admin.v1.RegionLink
-	73, // 43: atoll.admin.v1.RegionVerifyResponse.others:type_name -> atoll.admin.v1.PartitionVerdict
-	4,  // 44: atoll.admin.v1.PartitionVerdict.kind:type_name -> atoll.admin.v1.VerdictKind
-	5,  // 45: atoll.admin.v1.Cluster.GetTopology:input_type -> atoll.admin.v1.GetTopologyRequest
-	13, // 46: atoll.admin.v1.Cluster.GetStatus:input_type -> atoll.admin.v1.GetStatusRequest
-	17, // 47: atoll.admin.v1.Cluster.Locate:input_type -> atoll.admin.v1.LocateRequest
-	19, // 48: atoll.admin.v1.Cluster.Export:input_type -> atoll.admin.v1.ExportRequest
-	26, // 49: atoll.admin.v1.Cluster.Plan:input_type -> atoll.admin.v1.PlanRequest
-	30, // 50: atoll.admin.v1.Cluster.Commit:input_type -> atoll.admin.v1.CommitRequest
-	33, // 51: atoll.admin.v1.Cluster.ListTasks:input_type -> atoll.admin.v1.ListTasksRequest
-	35, // 52: atoll.admin.v1.Cluster.GetTask:input_type -> atoll.admin.v1.GetTaskRequest
-	37, // 53: atoll.admin.v1.Cluster.PauseTask:input_type -> atoll.admin.v1.PauseTaskRequest
-	39, // 54: atoll.admin.v1.Cluster.ResumeTask:input_type -> atoll.admin.v1.ResumeTaskRequest
-	41, // 55: atoll.admin.v1.Cluster.AbortTask:input_type -> atoll.admin.v1.AbortTaskRequest
-	43, // 56: atoll.admin.v1.Cluster.SetPace:input_type -> atoll.admin.v1.SetPaceRequest
-	45, // 57: atoll.admin.v1.Cluster.Repair:input_type -> atoll.admin.v1.RepairRequest
-	47, // 58: atoll.admin.v1.Cluster.RepairStatus:input_type -> atoll.admin.v1.RepairStatusRequest
-	51, // 59: atoll.admin.v1.Cluster.Collect:input_type -> atoll.admin.v1.CollectRequest
-	53, // 60: atoll.admin.v1.Cluster.CollectStatus:input_type -> atoll.admin.v1.CollectStatusRequest
-	60, // 61: atoll.admin.v1.Cluster.ListAside:input_type -> atoll.admin.v1.ListAsideRequest
-	63, // 62: atoll.admin.v1.Cluster.ForgetAside:input_type -> atoll.admin.v1.ForgetAsideRequest
-	65, // 63: atoll.admin.v1.Cluster.HotKeys:input_type -> atoll.admin.v1.HotKeysRequest
-	68, // 64: atoll.admin.v1.Cluster.RegionLag:input_type -> atoll.admin.v1.RegionLagRequest
-	71, // 65: atoll.admin.v1.Cluster.RegionVerify:input_type -> atoll.admin.v1.RegionVerifyRequest
-	6,  // 66: atoll.admin.v1.Cluster.GetTopology:output_type -> atoll.admin.v1.GetTopologyResponse
-	14, // 67: atoll.admin.v1.Cluster.GetStatus:output_type -> atoll.admin.v1.GetStatusResponse
-	18, // 68: atoll.admin.v1.Cluster.Locate:output_type -> atoll.admin.v1.LocateResponse
-	20, // 69: atoll.admin.v1.Cluster.Export:output_type -> atoll.admin.v1.ExportResponse
-	27, // 70: atoll.admin.v1.Cluster.Plan:output_type -> atoll.admin.v1.PlanResponse
-	31, // 71: atoll.admin.v1.Cluster.Commit:output_type -> atoll.admin.v1.CommitResponse
-	34, // 72: atoll.admin.v1.Cluster.ListTasks:output_type -> atoll.admin.v1.ListTasksResponse
-	36, // 73: atoll.admin.v1.Cluster.GetTask:output_type -> atoll.admin.v1.GetTaskResponse
-	38, // 74: atoll.admin.v1.Cluster.PauseTask:output_type -> atoll.admin.v1.PauseTaskResponse
-	40, // 75: atoll.admin.v1.Cluster.ResumeTask:output_type -> atoll.admin.v1.ResumeTaskResponse
-	42, // 76: atoll.admin.v1.Cluster.AbortTask:output_type -> atoll.admin.v1.AbortTaskResponse
-	44, // 77: atoll.admin.v1.Cluster.SetPace:output_type -> atoll.admin.v1.SetPaceResponse
-	46, // 78: atoll.admin.v1.Cluster.Repair:output_type -> atoll.admin.v1.RepairResponse
-	48, // 79: atoll.admin.v1.Cluster.RepairStatus:output_type -> atoll.admin.v1.RepairStatusResponse
-	52, // 80: atoll.admin.v1.Cluster.Collect:output_type -> atoll.admin.v1.CollectResponse
-	54, // 81: atoll.admin.v1.Cluster.CollectStatus:output_type -> atoll.admin.v1.CollectStatusResponse
-	61, // 82: atoll.admin.v1.Cluster.ListAside:output_type -> atoll.admin.v1.ListAsideResponse
-	64, // 83: atoll.admin.v1.Cluster.ForgetAside:output_type -> atoll.admin.v1.ForgetAsideResponse
-	66, // 84: atoll.admin.v1.Cluster.HotKeys:output_type -> atoll.admin.v1.HotKeysResponse
-	69, // 85: atoll.admin.v1.Cluster.RegionLag:output_type -> atoll.admin.v1.RegionLagResponse
-	72, // 86: atoll.admin.v1.Cluster.RegionVerify:output_type -> atoll.admin.v1.RegionVerifyResponse
-	66, // [66:87] is the sub-list for method output_type
-	45, // [45:66] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	24, // 13: atoll.admin.v1.PastEntry.holes:type_name -> atoll.admin.v1.PastHole
+	2,  // 14: atoll.admin.v1.Change.kind:type_name -> atoll.admin.v1.ChangeKind
+	25, // 15: atoll.admin.v1.PlanRequest.change:type_name -> atoll.admin.v1.Change
+	26, // 16: atoll.admin.v1.PlanResponse.id:type_name -> atoll.admin.v1.PlanID
+	25, // 17: atoll.admin.v1.PlanResponse.change:type_name -> atoll.admin.v1.Change
+	29, // 18: atoll.admin.v1.PlanResponse.moves:type_name -> atoll.admin.v1.PlannedMove
+	30, // 19: atoll.admin.v1.PlanResponse.nodes:type_name -> atoll.admin.v1.NodePlan
+	12, // 20: atoll.admin.v1.PlanResponse.pace:type_name -> atoll.admin.v1.Pace
+	26, // 21: atoll.admin.v1.CommitRequest.id:type_name -> atoll.admin.v1.PlanID
+	25, // 22: atoll.admin.v1.CommitRequest.change:type_name -> atoll.admin.v1.Change
+	3,  // 23: atoll.admin.v1.Task.kind:type_name -> atoll.admin.v1.TaskKind
+	33, // 24: atoll.admin.v1.ListTasksResponse.tasks:type_name -> atoll.admin.v1.Task
+	12, // 25: atoll.admin.v1.ListTasksResponse.pace:type_name -> atoll.admin.v1.Pace
+	33, // 26: atoll.admin.v1.GetTaskResponse.task:type_name -> atoll.admin.v1.Task
+	33, // 27: atoll.admin.v1.PauseTaskResponse.task:type_name -> atoll.admin.v1.Task
+	33, // 28: atoll.admin.v1.ResumeTaskResponse.task:type_name -> atoll.admin.v1.Task
+	33, // 29: atoll.admin.v1.AbortTaskResponse.task:type_name -> atoll.admin.v1.Task
+	12, // 30: atoll.admin.v1.SetPaceResponse.pace:type_name -> atoll.admin.v1.Pace
+	50, // 31: atoll.admin.v1.RepairResponse.repair:type_name -> atoll.admin.v1.RepairProgress
+	50, // 32: atoll.admin.v1.RepairStatusResponse.repair:type_name -> atoll.admin.v1.RepairProgress
+	51, // 33: atoll.admin.v1.RepairProgress.nodes:type_name -> atoll.admin.v1.NodeRepair
+	56, // 34: atoll.admin.v1.CollectResponse.collect:type_name -> atoll.admin.v1.CollectProgress
+	56, // 35: atoll.admin.v1.CollectStatusResponse.collect:type_name -> atoll.admin.v1.CollectProgress
+	57, // 36: atoll.admin.v1.CollectProgress.nodes:type_name -> atoll.admin.v1.NodeCollect
+	58, // 37: atoll.admin.v1.NodeCollect.demand:type_name -> atoll.admin.v1.CollectDemand
+	59, // 38: atoll.admin.v1.NodeCollect.current:type_name -> atoll.admin.v1.CollectCurrent
+	60, // 39: atoll.admin.v1.NodeCollect.stalls:type_name -> atoll.admin.v1.CollectStall
+	63, // 40: atoll.admin.v1.ListAsideResponse.entries:type_name -> atoll.admin.v1.AsideEntry
+	21, // 41: atoll.admin.v1.AsideEntry.record:type_name -> atoll.admin.v1.ExportRecord
+	68, // 42: atoll.admin.v1.HotKeysResponse.keys:type_name -> atoll.admin.v1.HotKey
+	71, // 43: atoll.admin.v1.RegionLagResponse.links:type_name -> atoll.admin.v1.RegionLink
+	74, // 44: atoll.admin.v1.RegionVerifyResponse.others:type_name -> atoll.admin.v1.PartitionVerdict
+	4,  // 45: atoll.admin.v1.PartitionVerdict.kind:type_name -> atoll.admin.v1.VerdictKind
+	5,  // 46: atoll.admin.v1.Cluster.GetTopology:input_type -> atoll.admin.v1.GetTopologyRequest
+	13, // 47: atoll.admin.v1.Cluster.GetStatus:input_type -> atoll.admin.v1.GetStatusRequest
+	17, // 48: atoll.admin.v1.Cluster.Locate:input_type -> atoll.admin.v1.LocateRequest
+	19, // 49: atoll.admin.v1.Cluster.Export:input_type -> atoll.admin.v1.ExportRequest
+	27, // 50: atoll.admin.v1.Cluster.Plan:input_type -> atoll.admin.v1.PlanRequest
+	31, // 51: atoll.admin.v1.Cluster.Commit:input_type -> atoll.admin.v1.CommitRequest
+	34, // 52: atoll.admin.v1.Cluster.ListTasks:input_type -> atoll.admin.v1.ListTasksRequest
+	36, // 53: atoll.admin.v1.Cluster.GetTask:input_type -> atoll.admin.v1.GetTaskRequest
+	38, // 54: atoll.admin.v1.Cluster.PauseTask:input_type -> atoll.admin.v1.PauseTaskRequest
+	40, // 55: atoll.admin.v1.Cluster.ResumeTask:input_type -> atoll.admin.v1.ResumeTaskRequest
+	42, // 56: atoll.admin.v1.Cluster.AbortTask:input_type -> atoll.admin.v1.AbortTaskRequest
+	44, // 57: atoll.admin.v1.Cluster.SetPace:input_type -> atoll.admin.v1.SetPaceRequest
+	46, // 58: atoll.admin.v1.Cluster.Repair:input_type -> atoll.admin.v1.RepairRequest
+	48, // 59: atoll.admin.v1.Cluster.RepairStatus:input_type -> atoll.admin.v1.RepairStatusRequest
+	52, // 60: atoll.admin.v1.Cluster.Collect:input_type -> atoll.admin.v1.CollectRequest
+	54, // 61: atoll.admin.v1.Cluster.CollectStatus:input_type -> atoll.admin.v1.CollectStatusRequest
+	61, // 62: atoll.admin.v1.Cluster.ListAside:input_type -> atoll.admin.v1.ListAsideRequest
+	64, // 63: atoll.admin.v1.Cluster.ForgetAside:input_type -> atoll.admin.v1.ForgetAsideRequest
+	66, // 64: atoll.admin.v1.Cluster.HotKeys:input_type -> atoll.admin.v1.HotKeysRequest
+	69, // 65: atoll.admin.v1.Cluster.RegionLag:input_type -> atoll.admin.v1.RegionLagRequest
+	72, // 66: atoll.admin.v1.Cluster.RegionVerify:input_type -> atoll.admin.v1.RegionVerifyRequest
+	6,  // 67: atoll.admin.v1.Cluster.GetTopology:output_type -> atoll.admin.v1.GetTopologyResponse
+	14, // 68: atoll.admin.v1.Cluster.GetStatus:output_type -> atoll.admin.v1.GetStatusResponse
+	18, // 69: atoll.admin.v1.Cluster.Locate:output_type -> atoll.admin.v1.LocateResponse
+	20, // 70: atoll.admin.v1.Cluster.Export:output_type -> atoll.admin.v1.ExportResponse
+	28, // 71: atoll.admin.v1.Cluster.Plan:output_type -> atoll.admin.v1.PlanResponse
+	32, // 72: atoll.admin.v1.Cluster.Commit:output_type -> atoll.admin.v1.CommitResponse
+	35, // 73: atoll.admin.v1.Cluster.ListTasks:output_type -> atoll.admin.v1.ListTasksResponse
+	37, // 74: atoll.admin.v1.Cluster.GetTask:output_type -> atoll.admin.v1.GetTaskResponse
+	39, // 75: atoll.admin.v1.Cluster.PauseTask:output_type -> atoll.admin.v1.PauseTaskResponse
+	41, // 76: atoll.admin.v1.Cluster.ResumeTask:output_type -> atoll.admin.v1.ResumeTaskResponse
+	43, // 77: atoll.admin.v1.Cluster.AbortTask:output_type -> atoll.admin.v1.AbortTaskResponse
+	45, // 78: atoll.admin.v1.Cluster.SetPace:output_type -> atoll.admin.v1.SetPaceResponse
+	47, // 79: atoll.admin.v1.Cluster.Repair:output_type -> atoll.admin.v1.RepairResponse
+	49, // 80: atoll.admin.v1.Cluster.RepairStatus:output_type -> atoll.admin.v1.RepairStatusResponse
+	53, // 81: atoll.admin.v1.Cluster.Collect:output_type -> atoll.admin.v1.CollectResponse
+	55, // 82: atoll.admin.v1.Cluster.CollectStatus:output_type -> atoll.admin.v1.CollectStatusResponse
+	62, // 83: atoll.admin.v1.Cluster.ListAside:output_type -> atoll.admin.v1.ListAsideResponse
+	65, // 84: atoll.admin.v1.Cluster.ForgetAside:output_type -> atoll.admin.v1.ForgetAsideResponse
+	67, // 85: atoll.admin.v1.Cluster.HotKeys:output_type -> atoll.admin.v1.HotKeysResponse
+	70, // 86: atoll.admin.v1.Cluster.RegionLag:output_type -> atoll.admin.v1.RegionLagResponse
+	73, // 87: atoll.admin.v1.Cluster.RegionVerify:output_type -> atoll.admin.v1.RegionVerifyResponse
+	67, // [67:88] is the sub-list for method output_type
+	46, // [46:67] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_atoll_admin_v1_cluster_proto_init() }
@@ -5869,15 +5961,15 @@ func file_atoll_admin_v1_cluster_proto_init() {
 	if File_atoll_admin_v1_cluster_proto != nil {
 		return
 	}
-	file_atoll_admin_v1_cluster_proto_msgTypes[40].OneofWrappers = []any{}
-	file_atoll_admin_v1_cluster_proto_msgTypes[46].OneofWrappers = []any{}
+	file_atoll_admin_v1_cluster_proto_msgTypes[41].OneofWrappers = []any{}
+	file_atoll_admin_v1_cluster_proto_msgTypes[47].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_admin_v1_cluster_proto_rawDesc), len(file_atoll_admin_v1_cluster_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   69,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

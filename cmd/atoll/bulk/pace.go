@@ -1,4 +1,4 @@
-package intake
+package bulk
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"github.com/atolldb/atoll/internal/pause"
 )
 
-// Pacer spreads lines evenly over time. After a delay it catches up for at
+// Pacer spreads items evenly over time. After a delay it catches up for at
 // most a second.
 type Pacer struct {
 	rate  float64
@@ -18,7 +18,7 @@ type Pacer struct {
 // NewPacer begins now; a rate of 0 is no limit.
 func NewPacer(rate float64) *Pacer { return &Pacer{rate: rate, start: time.Now()} }
 
-// Wait for the next line; false when ctx ended it.
+// Wait for the next item; false when ctx ended it.
 func (p *Pacer) Wait(ctx context.Context) bool {
 	if p.rate <= 0 {
 		return ctx.Err() == nil
