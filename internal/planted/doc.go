@@ -74,6 +74,9 @@ const (
 	NoSettling = "no-settling"
 	// LeaveUndecided leaves what is undecided to who asks for the key.
 	LeaveUndecided = "leave-undecided"
+	// TellMissed tells the others of what was decided although nobody has minted an
+	// event of it.
+	TellMissed = "tell-missed"
 	// NoLease decides at SERIAL without a lease.
 	NoLease = "no-lease"
 	// StaleMap goes by the map of regions that was heard last, old or not.
@@ -117,6 +120,7 @@ var All = []struct{ Name, Breaks string }{
 	{NoLevelling, "survivors of a region are equal before they go on without it"},
 	{NoSettling, "nothing is undecided in a home when it moves by a switchover"},
 	{LeaveUndecided, "what was accepted is finished though nobody asks for it"},
+	{TellMissed, "what was decided travels by an event"},
 	{NoLease, "who is cut off decides nothing when its lease has run out"},
 	{StaleMap, "a map of regions replaces only older ones"},
 	{AckBeforeApply, "what is acknowledged to another region is durable here"},

@@ -2,6 +2,7 @@ package nodetest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -62,8 +63,8 @@ func (w *World) converged() string {
 	return ""
 }
 
-// verify checks the World at rest: I2 over all owners, then I1, I3, I6, I7 and
-// I10 over the records they agree on.
+// verify checks the World at rest: I2 and E1 over all owners, then I1, I3, I6, I7
+// and I10 over the records they agree on.
 func (w *World) verify(keys []string) []string {
 	if diff := w.converged(); diff != "" {
 		return append(w.hist.problems, "I2: not converged: "+diff)
@@ -105,7 +106,10 @@ func (w *World) verify(keys []string) []string {
 	if w.faults.rollbacks == 0 {
 		w.hist.once()
 	}
-	return w.hist.problems
+	if err := w.events.unheardOf(w.record); err != nil {
+		w.hist.problem("E1: %v", err)
+	}
+	return append(w.hist.problems, w.events.take()...)
 }
 
 // dump returns a partition's records that region by has, too, after checking the
@@ -120,8 +124,15 @@ func (w *World) dump(m *member, p hashring.Partition, by int) ([]byte, error) {
 		return nil, fmt.Errorf("partition %d: kept digest %x, records give %x", p, kept, digest)
 	}
 	var out []byte
-	err = w.scan(m, p, w.afar(m, by), func(e wire.Entry) { out = append(append(out, e.Key...), e.Record...) })
-	return out, err
+	var bad error
+	clock := r.Clock(p)
+	err = w.scan(m, p, w.afar(m, by), func(e wire.Entry) {
+		if by == m.region {
+			bad = errors.Join(bad, w.events.heldBy(string(m.id), clock, e.Key, e.Record))
+		}
+		out = append(append(out, e.Key...), e.Record...)
+	})
+	return out, errors.Join(err, bad)
 }
 
 // scan visits what a node shows of a partition.

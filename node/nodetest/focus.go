@@ -114,6 +114,29 @@ func (w *World) deafen(ctx context.Context) {
 	pause.For(ctx, time.Duration(w.rng.IntN(3000))*time.Millisecond)
 }
 
+// halfHeard has a second node take a first one, which hears it, for dead, and so do what
+// the first one does. The first hears a third one late, and that misses half of what the
+// second one says.
+func (w *World) halfHeard(ctx context.Context) {
+	w.faults.cuts++
+	first := w.someNode()
+	var others []*member
+	for _, m := range w.all() {
+		if m != first && m.region == first.region && !m.gone.Load() {
+			others = append(others, m)
+		}
+	}
+	w.rng.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	second, third := others[0], others[1]
+	defer w.cut([][2]topology.NodeID{{first.id, second.id}})()
+	late := time.Duration(20+w.rng.IntN(300)) * time.Millisecond
+	w.fabric.SetLink(third.id, first.id, memnet.Faults{MinDelay: late, MaxDelay: late + 50*time.Millisecond})
+	w.fabric.SetLink(second.id, third.id, memnet.Faults{MaxDelay: w.noise.MaxDelay, Drop: 0.5})
+	pause.For(ctx, time.Duration(200+w.rng.IntN(1800))*time.Millisecond)
+	w.fabric.SetLink(third.id, first.id, w.noise)
+	w.fabric.SetLink(second.id, third.id, w.noise)
+}
+
 // cut cuts links and returns what mends them.
 func (w *World) cut(links [][2]topology.NodeID) (mend func()) {
 	for _, c := range links {

@@ -53,6 +53,13 @@ var aims = map[string]struct {
 	// one key, each by his own answers, while links are cut.
 	planted.EarlySettled: {rivalShape(2), rivalLength},
 	planted.NearSettled:  {rivalShape(3), rivalLength},
+	// Somebody finds what a proposer is about to decide, and has its acceptor go on,
+	// before the proposer knows that it was decided.
+	planted.TellMissed: {Shape{Regions: 1, Nodes: 3, Partitions: 8, Focus: &Focus{
+		faults: []fault{(*World).halfHeard}, every: time.Second,
+		keys: 2, clients: 1, think: 20 * time.Millisecond, deciders: 24, contested: 6,
+		noise: memnet.Faults{MaxDelay: 5 * time.Millisecond},
+	}}, 20 * time.Second},
 	// A record is lost without a word, and not soon written again.
 	planted.TrustClocks: {Shape{Regions: 1, Nodes: 3, Partitions: 8, Focus: &Focus{
 		faults: []fault{(*World).vanish}, every: 10 * time.Second,

@@ -244,6 +244,7 @@ func (d *decider) step(node *coord.Coordinator) {
 		if o.res.Event.IsZero() && !o.res.Replayed || o.res.Event.Actor.IsBallot() {
 			d.w.t.Errorf("write of %s has the event %v", k.name, o.res.Event)
 		}
+		d.w.events.told(k.name, o.res.Version, o.res.Event, d.name)
 		if !o.res.Version.IsZero() && !d.roams(k) {
 			d.w.hist.atQuorum(d.decides(k), k.name, o.res.Version)
 		}
@@ -342,6 +343,9 @@ func (d *decider) read(node *coord.Coordinator, k *serialKey, op *serialOp) {
 
 // shown is the one value of an answer.
 func (d *decider) shown(k *serialKey, r *coord.GetResult) string {
+	for i := range r.View.Live {
+		d.w.events.saw(k.name, r.View.Live[i].Dot, d.name)
+	}
 	switch live := r.View.Live; len(live) {
 	case 0:
 		return ""

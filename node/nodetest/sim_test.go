@@ -35,6 +35,7 @@ func TestSim(t *testing.T) {
 	began := time.Now()
 	var simulated time.Duration
 	var verdict verdicts
+	var loose, broken int
 	var mu sync.Mutex
 	eachSeed(t, *simSeed, *simN, func(t *testing.T, seed uint64) {
 		shape := Shape{Regions: 1 + int(seed%2), Nodes: 3 + int(seed/2%2), Partitions: 8, Churn: seed%5 == 0, Sessions: seed%4 < 2, Collect: *simCollect > 0 && seed%*simCollect == 0, Watch: *simWatch}
@@ -46,10 +47,15 @@ func TestSim(t *testing.T) {
 		mu.Lock()
 		simulated += r.Simulated
 		verdict.add(r)
+		loose, broken = loose+r.LooseOps, broken+r.LooseBroken
 		mu.Unlock()
 		judgeWorld(t, seed, r)
 	})
 	t.Log(verdict)
+	t.Logf("without tokens of sessions %d of %d operations broke what a session is promised", broken, loose)
+	if loose > 10000 && broken == 0 {
+		t.Error("the checker of sessions saw nothing")
+	}
 	t.Logf("%d seeds, %v simulated in %v (%.0fx)", *simN, simulated.Round(time.Second), time.Since(began).Round(time.Millisecond),
 		simulated.Seconds()/time.Since(began).Seconds())
 }

@@ -33,6 +33,8 @@
 //	     nothing at the end
 //	L1   operations on a key at LOCAL_SERIAL are linearizable in their region, and
 //	     those at SERIAL everywhere
+//	E1   a version comes into a record in one step with an event that it travels by,
+//	     and at rest its holders have that in their clocks; see events.go
 //	S1   a session with a token reads its writes, reads and writes
 //	     monotonically, and its writes follow its reads, at LOCAL_ONE, at any
 //	     node of any region
@@ -118,6 +120,7 @@ type World struct {
 	places sync.Mutex
 	nodes  []*member
 	hist   *history
+	events *events
 	serial *serialBook
 	log    hclog.Logger
 	start  time.Time
@@ -191,6 +194,7 @@ func New(t testing.TB, seed uint64, shape Shape, log hclog.Logger) *World {
 		fabric: memnet.New(seed, memnet.Config{DialDelay: time.Millisecond, Doubt: 0.2}),
 		cloud:  memlog.New(seed, memlog.Faults{DelayMin: time.Millisecond, DelayMax: 5 * time.Millisecond}),
 		hist:   newHistory(shape.Partitions),
+		events: newEvents(shape.Partitions),
 		serial: &serialBook{keys: map[string]*serialKey{}},
 		lost:   map[string]bool{},
 		start:  time.Now(),
@@ -288,7 +292,7 @@ func (w *World) Start(m *member) {
 		cfg.IndexBytes, cfg.PruneBeat = w.shape.Index, 2*time.Second
 	}
 	deps := node.Deps{
-		Engine: engine, Registry: m.registry, Store: m.ear, RegionStore: w.stores[m.region], Transport: transport,
+		Engine: &overheard{engine, w.events, string(m.id)}, Registry: m.registry, Store: m.ear, RegionStore: w.stores[m.region], Transport: transport,
 		RecallRegions: m.recall, KeepRegions: m.keep,
 		HLC:    hlc.New(func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }),
 		Rand:   rand.New(rand.NewPCG(w.rng.Uint64(), 2)),
@@ -355,5 +359,8 @@ func (w *World) Crash(m *member) {
 func (w *World) Close() {
 	for _, m := range w.all() {
 		w.Stop(m)
+	}
+	for _, p := range w.events.take() {
+		w.t.Errorf("%s", p)
 	}
 }
