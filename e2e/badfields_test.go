@@ -72,9 +72,8 @@ func (b *fields) state(bucket, key string) string {
 	return fmt.Sprint(res.Siblings, res.DeletedConcurrently)
 }
 
-// refused checks an error: bad input, and of which field.
-func (b *fields) refused(what, reason, field string, err error) {
-	b.t.Helper()
+// infoOf is what an error says for programs.
+func infoOf(err error) (codes.Code, *errdetails.ErrorInfo) {
 	st := status.Convert(err)
 	var info *errdetails.ErrorInfo
 	for _, d := range st.Details() {
@@ -82,7 +81,25 @@ func (b *fields) refused(what, reason, field string, err error) {
 			info = i
 		}
 	}
-	if st.Code() != codes.InvalidArgument || info == nil || info.Reason != reason || info.Metadata["field"] != field ||
+	return st.Code(), info
+}
+
+// unsure checks the error of a retry that is bad input: that says nothing of earlier
+// attempts.
+func (b *fields) unsure(what, field string, err error) {
+	b.t.Helper()
+	_, info := infoOf(err)
+	if info == nil || info.Reason != "UNKNOWN_OUTCOME" || info.Metadata["cause"] != "INVALID" || info.Metadata["field"] != field ||
+		info.Metadata["limit"] == "" || info.Metadata["seen"] == "" || info.Metadata["outcome"] != "unknown" {
+		b.t.Errorf("%s: %v, %+v", what, err, info)
+	}
+}
+
+// refused checks an error: bad input, and of which field.
+func (b *fields) refused(what, reason, field string, err error) {
+	b.t.Helper()
+	code, info := infoOf(err)
+	if code != codes.InvalidArgument || info == nil || info.Reason != reason || info.Metadata["field"] != field ||
 		info.Metadata["limit"] == "" || info.Metadata["seen"] == "" || info.Metadata["outcome"] != "not_applied" {
 		b.t.Errorf("%s: %v, %+v", what, err, info)
 	}
@@ -180,6 +197,12 @@ func (b *fields) others() {
 		_, err := b.kv.Get(b.ctx, r)
 		return err
 	}
+	del := func(change func(*atollv1.DeleteRequest)) error {
+		r := &atollv1.DeleteRequest{Key: k}
+		change(r)
+		_, err := b.kv.Delete(b.ctx, r)
+		return err
+	}
 	ids := map[string][]byte{"short": make([]byte, 15), "long": make([]byte, 17)}
 	for what, id := range ids {
 		b.refused("a request id that is "+what, "INVALID", "request_id", put(func(r *atollv1.PutRequest) { r.RequestId = id }))
@@ -194,19 +217,38 @@ func (b *fields) others() {
 	for _, level := range []atollv1.Level{-1, 11, 1 << 20} {
 		b.refused("a put's level", "INVALID", "level", put(func(r *atollv1.PutRequest) { r.Level = level }))
 		b.refused("a get's level", "INVALID", "level", get(func(r *atollv1.GetRequest) { r.Level = level }))
+		b.refused("a delete's level", "INVALID", "level", del(func(r *atollv1.DeleteRequest) { r.Level = level }))
 	}
 	for _, n := range []uint32{2, 1<<32 - 1} {
 		b.refused("w", "INVALID", "w", put(func(r *atollv1.PutRequest) { r.W = n }))
 		b.refused("r", "INVALID", "r", get(func(r *atollv1.GetRequest) { r.R = n }))
 		b.refused("a put's regions", "INVALID", "regions", put(func(r *atollv1.PutRequest) { r.Regions = n }))
 		b.refused("a get's regions", "INVALID", "regions", get(func(r *atollv1.GetRequest) { r.Regions = n }))
+		b.refused("a delete's w", "INVALID", "w", del(func(r *atollv1.DeleteRequest) { r.W = n }))
+		b.refused("a delete's regions", "INVALID", "regions", del(func(r *atollv1.DeleteRequest) { r.Regions = n }))
+		_, err := b.kv.AwaitReplication(b.ctx, &atollv1.AwaitReplicationRequest{Session: session.Begin(), Regions: n})
+		b.refused("regions of await", "INVALID", "regions", err)
 	}
+	id := crdt.MakeRequestID(time.Now().UnixMilli(), [10]byte{1})
+	b.refused("a put that was tried nowhere", "INVALID", "tried_in", put(func(r *atollv1.PutRequest) { r.RequestId, r.TriedIn = id[:], []string{"eu"} }))
+	b.refused("a delete that was tried nowhere", "INVALID", "tried_in", del(func(r *atollv1.DeleteRequest) { r.RequestId, r.TriedIn = id[:], []string{"eu"} }))
+	many := slices.Repeat([]string{"eu"}, 17)
+	b.unsure("a put that was tried in too many regions", "tried_in", put(func(r *atollv1.PutRequest) { r.RequestId, r.Retry, r.TriedIn = id[:], true, many }))
+	b.unsure("a delete that was tried in too many regions", "tried_in", del(func(r *atollv1.DeleteRequest) { r.RequestId, r.Retry, r.TriedIn = id[:], true, many }))
+	b.refused("a delete's retry of nothing", "INVALID", "request_id", del(func(r *atollv1.DeleteRequest) { r.Retry = true }))
+	b.refused("waiting for nothing", "INVALID", "wait_fresh", get(func(r *atollv1.GetRequest) { r.WaitFresh = true }))
+	b.refused("staleness by consensus", "INVALID", "max_staleness_ms", get(func(r *atollv1.GetRequest) { r.MaxStalenessMs, r.Level = 1000, atollv1.Level_LEVEL_LOCAL_SERIAL }))
 	b.refused("a bound of staleness", "INVALID", "max_staleness_ms", get(func(r *atollv1.GetRequest) { r.MaxStalenessMs = -1 }))
 	b.refused("a time to live", "INVALID", "ttl_ms", put(func(r *atollv1.PutRequest) { r.TtlMs = 1<<63 - 1 }))
 	for _, d := range []*atollv1.Version{{}, {Actor: 65}, {N: 1}} {
 		b.refused("a condition's version", "INVALID", "condition.if_version", put(func(r *atollv1.PutRequest) {
 			r.Condition = &atollv1.Condition{Condition: &atollv1.Condition_IfVersion{IfVersion: d}}
 		}))
+		b.refused("a delete's condition's version", "INVALID", "condition.if_version", del(func(r *atollv1.DeleteRequest) {
+			r.Condition = &atollv1.Condition{Condition: &atollv1.Condition_IfVersion{IfVersion: d}}
+		}))
+		_, err := b.kv.GetVersion(b.ctx, &atollv1.GetVersionRequest{Key: k, Version: d})
+		b.refused("a version that is none", "INVALID", "version", err)
 	}
 	_, err = b.kv.AwaitReplication(b.ctx, &atollv1.AwaitReplicationRequest{Session: session.Begin(), Level: atollv1.Level_LEVEL_LOCAL_ONE})
 	b.refused("a level of await", "INVALID", "level", err)
