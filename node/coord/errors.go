@@ -100,7 +100,8 @@ type Error struct {
 	// again says that another owner may do better, stale that the node that was
 	// asked to mint may not, by what it knows. Both are NotApplied, and between
 	// coordinators only.
-	again, stale bool
+	// newcomer: it may not mint a first attempt; see replica.ErrNewcomer.
+	again, stale, newcomer bool
 	// nowhere: this node knows of no home region of the bucket, perhaps not yet.
 	nowhere bool
 	// certain: that a retry was not applied is said of the request, by all its

@@ -260,7 +260,7 @@ func (f *fanout) local(_ *replica.Minted, err error) {
 		return
 	}
 	if e.again && f.close() {
-		f.refused = e
+		f.refusedBy(e)
 		if stale(err) {
 			f.elsewhere(f.slot, e)
 			return

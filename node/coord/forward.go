@@ -44,7 +44,7 @@ func unpackPut(m *wire.Forward) Put {
 func packReply(r PutResult, e *Error) []byte {
 	if e != nil {
 		f := &wire.ForwardFailed{
-			Code: uint8(e.Code), Outcome: uint8(e.Outcome), Again: e.again, MaybeDuplicate: e.MaybeDuplicate,
+			Code: uint8(e.Code), Outcome: uint8(e.Outcome), Again: e.again, Newcomer: e.newcomer, MaybeDuplicate: e.MaybeDuplicate,
 			Detail: e.Detail, Field: e.Field, Limit: e.Limit, Seen: e.Seen,
 			Needed: uint32(e.Needed), Acks: uint32(e.Acks), RetryAfterMs: uint32(e.RetryAfterMs), Current: e.current, Lost: e.lost,
 		}
@@ -80,7 +80,7 @@ func unpackReply(b []byte) (PutResult, *Error, error) {
 	}
 	if f := m.Failed; f != nil {
 		e := &Error{
-			Code: Code(f.Code), Outcome: Outcome(f.Outcome), again: f.Again, MaybeDuplicate: f.MaybeDuplicate,
+			Code: Code(f.Code), Outcome: Outcome(f.Outcome), again: f.Again, newcomer: f.Newcomer, MaybeDuplicate: f.MaybeDuplicate,
 			Detail: f.Detail, Field: f.Field, Limit: f.Limit, Seen: f.Seen,
 			Needed: int(f.Needed), Acks: int(f.Acks), RetryAfterMs: int(f.RetryAfterMs), current: f.Current,
 		}

@@ -169,6 +169,8 @@ type write struct {
 	at   int
 	// behind: some server goes by an older topology than this node.
 	behind bool
+	// newcomer: some server may not mint a first attempt; see retry.go.
+	newcomer bool
 	// turns and waits are how often it was routed anew; see stale.go.
 	turns, waits int
 	// informs is how often it waited for what its session knows, and first, when
@@ -265,8 +267,18 @@ func (w *write) live() int {
 	return n
 }
 
+// refusedBy takes why a server would not mint.
+func (w *write) refusedBy(no *Error) {
+	w.refused = no
+	w.newcomer = w.newcomer || no.newcomer
+}
+
 // unrouted ends a write that no server has taken.
 func (w *write) unrouted() {
+	if w.newcomer && !w.forwarded && !w.p.Retry {
+		w.asRetry()
+		return
+	}
 	if w.behind && !w.forwarded {
 		if d, ok := pause(w.waits, w.p.Deadline); ok {
 			w.waits++
@@ -328,7 +340,7 @@ func (w *write) forward(i int) {
 			case bad != nil:
 				w.done(PutResult{}, &Error{Code: CodeInternal, Outcome: Unknown, Detail: fmt.Sprintf("reply of %s: %v", to, bad)})
 			case failed != nil && failed.again:
-				w.refused = failed
+				w.refusedBy(failed)
 				w.route(w.at + 1)
 			default:
 				if failed != nil && failed.lost != nil {

@@ -33,6 +33,8 @@ func (c *Coordinator) localError(err error) *Error {
 		return contextRequired()
 	case errors.Is(err, replica.ErrNoActor), errors.Is(err, replica.ErrAmnesia):
 		e.Code, e.again = CodeUnavailable, true
+	case errors.Is(err, replica.ErrNewcomer):
+		e.Code, e.again, e.newcomer = CodeUnavailable, true, true
 	case errors.Is(err, replica.ErrRequestOld):
 		e = invalid("request_id", "made in the last "+replica.RequestWindow.String(), "an older one", err.Error())
 	case errors.Is(err, replica.ErrForbidden):

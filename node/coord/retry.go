@@ -84,6 +84,14 @@ func (e *Error) ofRequest(p *Put) *Error {
 	return e
 }
 
+// asRetry carries on with a first attempt that no owner may mint unasked, since all who
+// could be reached are newcomers (see replica.ErrNewcomer): as a retry of its own.
+func (w *write) asRetry() {
+	w.p.Retry, w.p.Attempt, w.p.TriedIn = true, w.c.ballot(), []topology.Region{w.k.top.Region}
+	w.refused = nil
+	w.anew()
+}
+
 // inquire asks all owners before a retry is minted here, for slot i.
 func (w *write) inquire(i int) {
 	q := &inquiry{

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/internal/planted"
@@ -130,9 +131,12 @@ func (r *Replica) adoptTopology(tx storage.Txn, t *topology.Topology, encoded []
 			continue
 		}
 		was := part.stand
-		is.mark = was.mark
+		is.mark, is.asked = was.mark, was.asked
 		part.stand = is
 		if was.since != is.since {
+			if mints(is.role) && !mints(was.role) {
+				part.newcomer(time.Now())
+			}
 			if err := part.forgetRequests(tx); err != nil {
 				return err
 			}
@@ -169,6 +173,9 @@ func (r *Replica) gain(tx storage.Txn, p hashring.Partition, is standing) error 
 		return err
 	}
 	r.held[p] = part
+	if r.others(p) {
+		part.newcomer(time.Now())
+	}
 	if err := part.forgetRequests(tx); err != nil {
 		return err
 	}

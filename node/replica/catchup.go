@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/storage"
@@ -55,6 +56,7 @@ func (r *Replica) markBehind(tx storage.Txn, part *partition) error {
 		return fmt.Errorf("note that partition %d is behind: %w", part.id, err)
 	}
 	part.stand.mark, part.unproven = r.newMark(), false
+	part.newcomer(time.Now())
 	return part.forgetRequests(tx)
 }
 
@@ -119,6 +121,9 @@ func (o *caughtUpOp) Decide(tx storage.Txn) error {
 		return err
 	}
 	if err := part.shed(tx); err != nil {
+		return err
+	}
+	if err := part.begins(tx); err != nil {
 		return err
 	}
 	part.stand.mark = 0

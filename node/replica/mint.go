@@ -127,7 +127,8 @@ type Minted struct {
 
 // Mint queues m. It returns at once. It is refused with ErrStale when m.Epoch is
 // too old for the partition, and with ErrNotOwner or ErrBehind when this node
-// does not serve it.
+// does not serve it, and with ErrNewcomer where an event or a fence of the request
+// may be that this node does not know of.
 func (r *Replica) Mint(m Mint) {
 	if err := r.note(r.view.Load().standing(r.Partition(m.KeyHash)).serves(m.Epoch)); err != nil {
 		m.Done(nil, err)
@@ -270,6 +271,12 @@ func (o *mintOp) Decide(tx storage.Txn) error {
 	return o.r.settle(tx, &o.effect, o.Key)
 }
 
+// newcomer reports whether this is the first attempt of a request of which a retry may
+// not have asked this node.
+func (m *Mint) newcomer(is standing) bool {
+	return !m.ID.IsZero() && m.Ballot == 0 && !met(m.ID, is.asked)
+}
+
 // replay finds out whether the request was carried out before, or may not be any
 // more. What it finds is durable when the group is (C3).
 func (o *mintOp) replay(tx storage.Txn) (done bool, err error) {
@@ -287,7 +294,13 @@ func (o *mintOp) replay(tx storage.Txn) (done bool, err error) {
 		if planted.Bug(planted.ForgetRequest) {
 			return false, nil
 		}
-		return false, t.mayMint(o.Ballot)
+		if err := t.mayMint(o.Ballot); err != nil {
+			return false, err
+		}
+		if o.newcomer(o.r.held[o.r.Partition(o.KeyHash)].stand) {
+			return false, ErrNewcomer
+		}
+		return false, nil
 	}
 	if o.r.damage.isReplaced(o.Key) {
 		return false, errReplaced

@@ -129,6 +129,7 @@ func (r *Replica) recover(stored *topology.Topology) error {
 				return err
 			}
 		}
+		stands[id].asked = part.stand.asked
 		part.stand, part.own = stands[id], r.floors[p]
 		part.saved = part.saved && held[id]
 		r.held[id] = part
@@ -204,7 +205,11 @@ func (r *Replica) settleTopology(stored *topology.Topology, report storage.Marke
 	if err != nil && !isNotFound(err) {
 		return fmt.Errorf("read whether the node is behind: %w", err)
 	}
-	s := settling{stored: stored, allBehind: err == nil, lost: report.Fresh() || report.Lost() || r.damagedState || r.unclean == differs, forgets: r.resume == nil || r.window.unreadable}
+	s := settling{
+		stored: stored, allBehind: err == nil, fresh: report.Fresh(),
+		lost:    report.Fresh() || report.Lost() || r.damagedState || r.unclean == differs,
+		forgets: r.resume == nil || r.window.unreadable, unfenced: r.window.unreadable,
+	}
 	s.encoded, s.adopt = r.newer(stored)
 	if !s.needed(r) {
 		return nil
@@ -243,8 +248,9 @@ type settling struct {
 	// or has lost something.
 	allBehind, lost bool
 	// forgets: the last stop was not a clean one, or what is known of requests is
-	// not to be read; see requests.go.
-	forgets bool
+	// not to be read, fences included: unfenced; see requests.go. fresh: there was
+	// nothing yet.
+	forgets, unfenced, fresh bool
 }
 
 func (s *settling) needed(r *Replica) bool {
@@ -275,6 +281,12 @@ func (s *settling) write(r *Replica, tx storage.Txn) error {
 			continue
 		}
 		if s.forgets || !part.saved {
+			switch {
+			case s.fresh && !r.others(part.id):
+				part.stand.asked = 0
+			case s.unfenced:
+				part.newcomer(time.Now())
+			}
 			if err := part.forgetRequests(tx); err != nil {
 				return err
 			}

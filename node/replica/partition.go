@@ -224,7 +224,7 @@ func recoverPartition(r storage.Reader, id hashring.Partition) (p *partition, da
 	if p.decided.losses, err = loadLosses(r, id); err != nil {
 		return nil, false, err
 	}
-	if p.memory, err = loadMemory(r, id); err != nil {
+	if p.memory, p.stand.asked, err = loadMemory(r, id); err != nil {
 		return nil, false, err
 	}
 	// Entries at or below a base of the snapshot are in it: skip over them by

@@ -11,6 +11,7 @@ import (
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/cas"
 	"github.com/atolldb/atoll/node/storage"
+	"github.com/atolldb/atoll/node/topology"
 )
 
 // What an owner remembers of clients' requests, so that a write which comes
@@ -25,7 +26,8 @@ import (
 //
 // window.go keeps them, and forgets them after a while. Beside it is
 //
-//	'k' partition(2) -> ms(8): the owner's memory begins then
+//	'k' partition(2) -> ms(8) ms(8): the owner's memory begins then, and from then on
+//	  every retry asks it
 //
 // A trace is written in one transaction with the record, by who mints the event
 // and, where a message names the request, by Apply. Messages that deliver events
@@ -39,6 +41,13 @@ import (
 // way to others; and when the partition's owners change, since one that is none
 // any more is not asked. Of a request that was made before, by its id, it never
 // says that it was not carried out.
+//
+// What a retry leaves at the owners keeps the request's first attempt, which asks
+// nobody and may arrive later, from being a second event. So an owner that retries
+// did not ask yet when the request was made, or that has lost its fences since, must
+// not mint a first attempt: it is a newcomer. That is an owner which begins to mint
+// in the partition, or begins anew to catch up with others. The coordinator has
+// another owner mint, and if all are newcomers the attempt asks like a retry.
 
 const (
 	// RequestWindow is for how long after its making a request is remembered.
@@ -52,6 +61,9 @@ const (
 var (
 	// ErrRequestOld says that nobody would remember the request any more.
 	ErrRequestOld = fmt.Errorf("the request was made more than %v ago, by its id: whether it was carried out is forgotten", RequestWindow)
+	// ErrNewcomer says that an earlier retry of the request may not have asked this
+	// node, which so must not mint the first attempt; nothing was written.
+	ErrNewcomer = errors.New("this node has had a part in the key's partition for too short a time to know of all attempts of the request")
 	// ErrFenced says that another attempt of the request has begun since.
 	ErrFenced = errors.New("another attempt of the request has begun since")
 	// ErrForbidden says that the request was ended by who asked for its outcome.
@@ -160,29 +172,47 @@ func decodeTrace(b []byte) (t trace, err error) {
 // begins now.
 func (p *partition) forgetRequests(tx storage.Txn) error {
 	now := time.Now()
-	if err := tx.Put(memoryKey(p.id), milliseconds(now)); err != nil {
-		return fmt.Errorf("note that requests in partition %d are forgotten: %w", p.id, err)
-	}
 	p.memory = now.UnixMilli()
+	return p.putMemory(tx)
+}
+
+// newcomer decides that retries ask this node from now on. It is written with what
+// forgetRequests writes, which follows.
+func (p *partition) newcomer(now time.Time) { p.stand.asked = now.UnixMilli() }
+
+// begins decides that retries have always asked this node, if nothing was ever
+// written to the partition: so all owners of a region that begins mint at once.
+func (p *partition) begins(tx storage.Txn) error {
+	if p.stand.role != topology.Serving || len(p.decided.clock.Actors()) > 0 {
+		return nil
+	}
+	p.stand.asked = 0
+	return p.putMemory(tx)
+}
+
+func (p *partition) putMemory(tx storage.Txn) error {
+	b := binary.BigEndian.AppendUint64(milliseconds(p.memory), uint64(p.stand.asked))
+	if err := tx.Put(memoryKey(p.id), b); err != nil {
+		return fmt.Errorf("note since when requests in partition %d are known: %w", p.id, err)
+	}
 	return nil
 }
 
-// loadMemory finds out since when the requests of a partition are known. Who has
-// no note of it has lost it.
-func loadMemory(g getter, p hashring.Partition) (int64, error) {
+// loadMemory finds out since when the requests of a partition are known, and all
+// retries asked. Who has no note of it has lost it.
+func loadMemory(g getter, p hashring.Partition) (memory, asked int64, err error) {
 	b, err := g.Get(memoryKey(p))
-	if isNotFound(err) || errors.Is(err, storage.ErrCorrupt) || err == nil && len(b) != 8 {
-		return time.Now().UnixMilli(), nil
+	if isNotFound(err) || errors.Is(err, storage.ErrCorrupt) || err == nil && len(b) != 16 {
+		now := time.Now().UnixMilli()
+		return now, now, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read since when requests in partition %d are known: %w", p, err)
+		return 0, 0, fmt.Errorf("read since when requests in partition %d are known: %w", p, err)
 	}
-	return int64(binary.BigEndian.Uint64(b)), nil
+	return int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:])), nil
 }
 
-func milliseconds(t time.Time) []byte {
-	return binary.BigEndian.AppendUint64(nil, uint64(t.UnixMilli()))
-}
+func milliseconds(ms int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(ms)) }
 
 // trace decides the traces of the events that an item delivers, and of those
 // that came before without word of their requests.
@@ -221,6 +251,14 @@ func sure(id crdt.RequestID, memory int64, now time.Time) bool {
 	ms := now.UnixMilli()
 	return ms-made <= RequestWindow.Milliseconds() && made-ms <= RequestAhead.Milliseconds() &&
 		made-RequestAhead.Milliseconds() > memory
+}
+
+// met reports whether whatever retry of a request there was has asked an owner that
+// all of them ask since then. Where the id does not tell when it was made, no retry
+// is ever sure that it was the only one.
+func met(id crdt.RequestID, asked int64) bool {
+	made, ok := id.MadeAt()
+	return !ok || asked == 0 || made-RequestAhead.Milliseconds() > asked
 }
 
 // requestOver reports whether a request is too old to be carried out.

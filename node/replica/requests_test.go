@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/storage/memstore"
+	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/topology/memtopo"
 	"github.com/atolldb/atoll/node/wire"
 )
@@ -258,6 +260,77 @@ func TestMemory(t *testing.T) {
 		check("ahead", requestAt(time.Now().Add(time.Minute), 100), false)
 		time.Sleep(replica.RequestWindow + time.Second)
 		check("old", id, false)
+		p.stop()
+	})
+}
+
+// A first attempt is not minted by an owner that an earlier retry may not have asked,
+// or that has lost what it left: until then all are told to go elsewhere.
+func TestNewcomerMintsLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlace(t, "n1", memtopo.New(1), memstore.Config{})
+		p.start()
+		n := byte(0)
+		mints := func(what string, id crdt.RequestID, want error) {
+			t.Helper()
+			if _, err := p.once(someKey, "v", id, 0); !errors.Is(err, want) {
+				t.Errorf("%s: %v, not %v", what, err, want)
+			}
+		}
+		fresh := func() crdt.RequestID {
+			n++
+			return request(n)
+		}
+		adopt := func(epoch topology.Epoch, owners string) {
+			t.Helper()
+			done := make(chan error, 1)
+			p.Adopt(rows(epoch, owners, owners, owners, owners), func(err error) { done <- err })
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		caughtUp := func() {
+			t.Helper()
+			for _, part := range p.Owned() {
+				p.CaughtUp(part, p.BehindMark(part))
+			}
+			synctest.Wait()
+		}
+		mints("the only owner of a region that begins", fresh(), nil)
+		p.crash(false)
+		p.start()
+		mints("after a crash it has its fences", fresh(), nil)
+		adopt(2, "n1 n2")
+		mints("another owner more", fresh(), nil)
+		adopt(3, "n2")
+		adopt(4, "n2 n1")
+		caughtUp()
+		early := fresh()
+		mints("it begins again", early, replica.ErrNewcomer)
+		if m, err := p.once(someKey, "v", fresh(), 9); !errors.Is(err, replica.ErrFenced) {
+			t.Errorf("%+v, %v: a retry that has not asked", m, err)
+		}
+		asked := fresh()
+		p.mustAsk(someKey, asked, 9)
+		if _, err := p.once(someKey, "v", asked, 9); err != nil {
+			t.Errorf("a retry that has asked: %v", err)
+		}
+		time.Sleep(replica.RequestAhead + time.Second)
+		mints("made before it began", early, replica.ErrNewcomer)
+		mints("made since", fresh(), nil)
+		p.restart()
+		mints("made before, and it was restarted", early, replica.ErrNewcomer)
+		random := fresh()
+		random[6] = 0x40
+		mints("of no time, of which no retry is sure", random, nil)
+		p.stop()
+		if err := p.disk.Wipe(); err != nil {
+			t.Fatal(err)
+		}
+		before := fresh()
+		p.start()
+		caughtUp()
+		mints("its disk was wiped, and it has nothing", before, nil) // as a region that begins
 		p.stop()
 	})
 }

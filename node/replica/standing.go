@@ -16,6 +16,9 @@ type standing struct {
 	since topology.Epoch
 	// mark is not 0 while the partition is behind; see catchup.go.
 	mark uint64
+	// asked is since when every retry in the partition asks this node, too, in
+	// milliseconds since 1970, 0 for always; see requests.go.
+	asked int64
 }
 
 var (
@@ -56,6 +59,10 @@ func (s standing) serves(epoch topology.Epoch) error {
 	}
 	return nil
 }
+
+// mints reports whether a node of that role mints, or did before the last change: so
+// a retry asks it.
+func mints(role topology.Role) bool { return role == topology.Serving || role == topology.Parting }
 
 // note counts refusals.
 func (r *Replica) note(err error) error {

@@ -88,5 +88,6 @@ func (p *partition) shed(tx storage.Txn) error {
 		return nil
 	}
 	p.unproven = false
+	p.newcomer(time.Now())
 	return p.forgetRequests(tx)
 }

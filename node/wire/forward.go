@@ -160,8 +160,9 @@ type ForwardRegion struct {
 // ForwardFailed is a write that was not.
 type ForwardFailed struct {
 	Code, Outcome uint8
-	// Again: another owner may do better.
-	Again bool
+	// Again: another owner may do better. Newcomer: this one may not mint a request's
+	// first attempt.
+	Again, Newcomer bool
 	// MaybeDuplicate: a retry of unknown outcome may have been a second event.
 	MaybeDuplicate             bool
 	Detail, Field, Limit, Seen string
@@ -185,6 +186,7 @@ func AppendForwarded(dst []byte, m *Forwarded) []byte {
 		w.byte(e.Code)
 		w.byte(e.Outcome)
 		w.bool(e.Again)
+		w.bool(e.Newcomer)
 		w.bool(e.MaybeDuplicate)
 		for _, s := range []string{e.Detail, e.Field, e.Limit, e.Seen} {
 			w.string(s)
@@ -261,7 +263,7 @@ func (r *reader) done() ForwardDone {
 func DecodeForwarded(b []byte) (Forwarded, error) {
 	r := newReader(b)
 	if r.bool() {
-		e := &ForwardFailed{Code: r.Byte(), Outcome: r.Byte(), Again: r.bool(), MaybeDuplicate: r.bool()}
+		e := &ForwardFailed{Code: r.Byte(), Outcome: r.Byte(), Again: r.bool(), Newcomer: r.bool(), MaybeDuplicate: r.bool()}
 		for _, s := range []*string{&e.Detail, &e.Field, &e.Limit, &e.Seen} {
 			*s = r.string()
 		}
