@@ -21,13 +21,23 @@ const (
 	// linkWindow calls may be unanswered at most; it is half of what a node
 	// serves on one stream, because the node counts a call a little longer.
 	linkWindow = 2048
-	// linkWindowMin is the least that the window shrinks to when the node is
-	// asked for too much, and linkShrink how often it does.
+	// linkWindowMin is the least that the window shrinks to when calls are not
+	// answered in time, and linkShrink how often it does.
 	linkWindowMin, linkShrink = 64, 50 * time.Millisecond
-	// linkPatience: while calls wait longer than that for the window, those
-	// that came last go first. They have the time left that it takes, and
-	// callers that wait for the others have all but given up.
+	// linkRefused is the least while the node refuses calls. It is small, so that
+	// even many clients together do not ask more than a node can afford to refuse:
+	// what a refusal costs it is the message that it came in.
+	linkRefused = 4
+	// linkPatience: while more than linkSpare calls wait, and longer than that, for
+	// the window, those that came last go first. They have the time left that it
+	// takes, and callers that wait for the others have all but given up.
 	linkPatience = 50 * time.Millisecond
+	// linkWait is how long a call waits for the window of a node that has refused
+	// calls within linkRefuses, and has more than linkSpare of them waiting: as long
+	// as the node would have it wait. Then it is ErrThrottled, which its caller would
+	// be told at its deadline otherwise. Fewer than linkSpare are slowed down by
+	// waiting, as those who call one after the other are: they wait in order.
+	linkWait, linkRefuses, linkSpare = 100 * time.Millisecond, time.Second, 64
 	// linkQueue calls may wait for the window; more are ErrThrottled.
 	linkQueue = 16384
 	// linkMessage is where calls are cut into messages, in bytes.
@@ -256,15 +266,16 @@ func (l *link) take(msg *atollv1.StreamRequest) bool {
 	clear(msg.Calls)
 	msg.Calls = msg.Calls[:0]
 	now := time.Now()
+	most := l.window.now(now)
 	size, first, last := 0, 0, len(l.queue) // queue[first:last] is left
-	newest := last > 0 && now.Sub(l.queue[0].queuedAt) > linkPatience
+	newest := l.unsent > linkSpare && last > 0 && now.Sub(l.queue[0].queuedAt) > linkPatience
 	for first < last {
 		at := first
 		if newest {
 			at = last - 1
 		}
 		c := l.queue[at]
-		if !c.abandoned && (len(l.pending) >= l.window.size || size > 0 && size+c.size > linkMessage) {
+		if !c.abandoned && (len(l.pending) >= most || size > 0 && size+c.size > linkMessage) {
 			break
 		}
 		if newest {
@@ -312,10 +323,13 @@ func (l *link) receiveAll(stream atollv1.KV_StreamClient) error {
 		if l.state == linkStalled {
 			l.state = linkUp
 		}
-		full := len(l.pending) >= l.window.size
+		full := len(l.pending) >= l.window.now(now)
 		refused := false
 		for _, r := range msg.Replies {
-			refused = refused || r.GetError().GetReason() == atollv1.Reason_REASON_OVERLOADED
+			if e := r.GetError(); e.GetReason() == atollv1.Reason_REASON_OVERLOADED {
+				refused = true
+				l.window.refused, l.window.retryAfter = now, time.Duration(e.RetryAfterMs)*time.Millisecond
+			}
 			c := l.pending[r.Id]
 			delete(l.pending, r.Id)
 			if c != nil && c.abandoned {
@@ -381,8 +395,8 @@ func broken(err error, write, sent bool) *Error {
 	return fromStatus(err, write, sent)
 }
 
-// sweep finishes calls that are overdue, and avoids a node that has fallen
-// silent. It reports how many calls are left.
+// sweep finishes calls that are overdue, or wait in vain for a node that refuses
+// calls, and avoids a node that has fallen silent. It reports how many calls are left.
 func (l *link) sweep(now time.Time) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -390,6 +404,11 @@ func (l *link) sweep(now time.Time) int {
 	for _, c := range l.queue {
 		switch {
 		case c.abandoned:
+		case now.Before(c.deadline) && l.unsent > linkSpare && now.Sub(c.queuedAt) > linkWait && l.window.refuses(now):
+			l.unsent--
+			err := throttled("the node refuses calls, and this one waited to be sent")
+			err.RetryAfter = l.window.retryAfter
+			c.finish(nil, err)
 		case now.Before(c.deadline):
 			kept = append(kept, c)
 		default:
@@ -427,7 +446,7 @@ func (l *link) sweep(now time.Time) int {
 		// whether the node is there.
 		l.reset()
 	}
-	if len(l.queue) > 0 && len(l.pending) < l.window.size {
+	if len(l.queue) > 0 && len(l.pending) < l.window.now(now) {
 		l.wakeSender()
 	}
 	return len(l.queue) + len(l.pending)

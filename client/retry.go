@@ -25,7 +25,8 @@ const (
 // budget bounds retries to a tenth of the calls in the long run, and to 100 in
 // a burst, so that a client does not multiply the load of nodes in trouble.
 // Attempts that reached no node, and those that a node took down with it, cost
-// nothing: another node has not seen them.
+// nothing: another node has not seen them. But those cost that were kept from a node
+// because it refuses calls: its neighbours have as much to do.
 type budget struct{ tenths atomic.Int64 }
 
 const budgetMax = 1000
@@ -221,7 +222,7 @@ func (r *run) another(c *cluster, b *budget, err *Error) (pause time.Duration, a
 	if r.attempts >= maxAttempts || r.tries-r.waits >= maxTries || r.waits >= maxWaits || left <= 0 {
 		return 0, false
 	}
-	if err.sent && !err.lost && !b.spend() {
+	if (err.sent && !err.lost || err.Reason == "OVERLOADED") && !b.spend() {
 		return 0, false
 	}
 	r.tried = append(r.tried, r.node)

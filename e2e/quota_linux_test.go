@@ -62,3 +62,19 @@ func (r *region) limit(share float64) error {
 	})
 	return nil
 }
+
+// keptTo begins to measure what the nodes take of a processor. The func that it
+// returns fails the test if that is more than they were given: a limit that does
+// nothing proves nothing.
+func (r *region) keptTo(share float64) func() {
+	r.t.Helper()
+	from := r.usage()
+	return func() {
+		r.t.Helper()
+		now := r.usage()
+		used := float64(now.nodes-from.nodes) / float64(now.at.Sub(from.at))
+		if r.t.Logf("the nodes used %.3f processors of %.2f", used, share); used > 1.2*share {
+			r.t.Errorf("the nodes used %.3f processors, although they were given %.2f", used, share)
+		}
+	}
+}

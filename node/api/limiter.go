@@ -186,7 +186,7 @@ func (l *limiter) run() {
 
 // refused is the error of a verdict. Called with mu held.
 func (l *limiter) refused(r *overload.Request, v overload.Verdict) *coord.Error {
-	if v == overload.RefusedExpired {
+	if v == overload.RefusedExpired && r.Deadline <= l.clock() {
 		return &coord.Error{Code: coord.CodeDeadline, Detail: "the deadline passed before the operation began"}
 	}
 	last := &l.refusals[r.Class]

@@ -26,7 +26,9 @@
 //	O3  What is held, in flight or waiting, is within Config.Bytes, and large
 //	    requests hold three quarters of it at most, so that small ones have
 //	    room.
-//	O4  A request whose deadline has passed is not admitted.
+//	O4  A request whose deadline has passed is not admitted; nor is one that has
+//	    waited, or would have to, and has less time left than what runs takes: it
+//	    would be work for nobody, and for a write the outcome would not be known.
 //	O5  A connection's queue is served at least every queues-th turn.
 package overload
 
@@ -56,7 +58,7 @@ const (
 	RefusedFull    // the queue is full
 	RefusedBytes   // too much is held
 	RefusedAge     // it has waited too long
-	RefusedExpired // its deadline has passed
+	RefusedExpired // its deadline has passed, or would before it ends
 	Verdicts
 )
 
@@ -199,6 +201,9 @@ func (g *Gate) offer(now int64, c *class, r *Request) Verdict {
 		c.admit(now, r)
 		return Admitted
 	}
+	if c.late(now, r) {
+		return RefusedExpired
+	}
 	i := r.queue()
 	q := &c.queues[i]
 	if c.waiting >= g.cfg.Queue || q.len() >= max(g.cfg.Queue/8, 1) {
@@ -246,6 +251,10 @@ func (c *class) tooHot(r *Request) bool {
 	return int(c.bins[r.Key%keyBins]) >= max(c.limit.Now()/8, hotLeast)
 }
 
+// late says that r, which waits, would not end in time. What need not wait is not
+// asked: so there are always some that tell how long it takes.
+func (c *class) late(now int64, r *Request) bool { return r.Deadline <= now+c.limit.Takes() }
+
 func (c *class) wait(r *Request, sign int) {
 	c.waiting += sign
 	if r.hot {
@@ -287,7 +296,7 @@ func (g *Gate) end(r *Request) *class {
 }
 
 // Next returns a request that has waited, and what becomes of it: admitted, or
-// refused because its deadline has passed. nil when there is no more to do now;
+// refused because too little time is left. nil when there is no more to do now;
 // then ask again at the next Done and Sweep.
 func (g *Gate) Next(now int64) (*Request, Verdict) {
 	for i := range g.classes {
@@ -297,7 +306,7 @@ func (g *Gate) Next(now int64) (*Request, Verdict) {
 			if r == nil {
 				break
 			}
-			if r.Deadline <= now {
+			if c.late(now, r) {
 				c.verdicts[RefusedExpired]++
 				g.hold(r, -1)
 				return r, RefusedExpired

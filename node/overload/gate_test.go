@@ -51,6 +51,9 @@ func TestGateLaws(t *testing.T) {
 				if !waiting[r] {
 					t.Fatal("O1: told of what did not wait")
 				}
+				if v == Admitted && r.Deadline <= now+g.classes[r.Class].limit.Takes() {
+					t.Fatal("O4: admitted after it has waited, with too little time left")
+				}
 				settle(r, v)
 			}
 			for r := range waiting {
@@ -230,6 +233,50 @@ func TestNewestFirstWhenOverloaded(t *testing.T) {
 	g.Done(110*millisecond, first)
 	if r, v := g.Next(110 * millisecond); r != last || v != Admitted {
 		t.Errorf("%v, %v", r, v)
+	}
+}
+
+// TestTooLittleTimeIsLeft: what would have to wait and cannot end in time is refused at
+// once, or when its turn comes; what need not wait runs, and tells when it takes less.
+func TestTooLittleTimeIsLeft(t *testing.T) {
+	g := New(Config{Start: 20, Min: 20, Max: 20})
+	now := int64(second)
+	round := func(takes int64) {
+		var running []*Request
+		for i := range uint64(20) {
+			r := &Request{Key: i, Deadline: now + 10*millisecond}
+			if v := g.Offer(now, r); v != Admitted {
+				t.Fatalf("%v although there is room", v)
+			}
+			running = append(running, r)
+		}
+		late := &Request{Conn: 1, Key: 100, Deadline: now + 100*millisecond}
+		soon := &Request{Conn: 2, Key: 101, Deadline: now + takes + 250*millisecond}
+		if takes == 200*millisecond && g.Stats(Read).Verdicts[Admitted] > 20 {
+			if v := g.Offer(now, late); v != RefusedExpired {
+				t.Errorf("%v, with 100 ms left where it takes 200", v)
+			}
+		}
+		if v := g.Offer(now, soon); v != Waiting {
+			t.Errorf("%v, with time enough", v)
+		}
+		now += takes
+		for _, r := range running {
+			g.Done(now, r)
+		}
+		if r, v := g.Next(now); r != soon || (v == Admitted) != (soon.Deadline > now+g.classes[Read].limit.Takes()) {
+			t.Errorf("%v, %v", r, v)
+		} else if v == Admitted {
+			g.Done(now, r)
+		}
+	}
+	round(200 * millisecond)
+	round(200 * millisecond)
+	for range 3 {
+		round(50 * millisecond)
+	}
+	if takes := g.classes[Read].limit.Takes(); takes > 70*millisecond {
+		t.Errorf("%d ms are thought to be needed, after 50", takes/millisecond)
 	}
 }
 

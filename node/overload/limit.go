@@ -41,6 +41,7 @@ type Limit struct {
 	// until is where the limit stops doubling.
 	until int
 	base  int64 // the median latency when little runs; 0 not known yet
+	takes int64 // the median latency of the last window
 	began int64 // of the window
 	peak  int   // in flight, in this window
 	n     int
@@ -76,6 +77,9 @@ func (l *Limit) Now() int { return l.limit }
 // Target is what the median latency may be.
 func (l *Limit) Target() int64 { return max(targetMin, min(2*l.base, targetMax)) }
 
+// Takes is how long half of what ended lately took at least; 0 not known yet.
+func (l *Limit) Takes() int64 { return l.takes }
+
 // started notes how much is in flight.
 func (l *Limit) started(inFlight int) { l.peak = max(l.peak, inFlight) }
 
@@ -96,6 +100,7 @@ func (l *Limit) ended(now, start int64) {
 
 func (l *Limit) decide() {
 	median := l.median()
+	l.takes = median
 	congested := median > l.Target()
 	// What little runs tells what an operation takes by itself. The smallest
 	// limit is little by definition: so a disk that has become slow is told
