@@ -395,7 +395,7 @@ func TestHotKey(t *testing.T) {
 		return cold(i)
 	}
 	t.Logf("%.0f operations a second on %d keys", rate, others)
-	duel(t, "others beside a key with ten times as much", hotBar,
+	duel(t, c.region, "others beside a key with ten times as much", hotBar,
 		func() served { return c.load(ctx, rate, 2*time.Second, cold) },
 		func() served { return c.load(ctx, rate*(others+10)/others, 2*time.Second, mixed) })
 }
