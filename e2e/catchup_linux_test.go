@@ -22,19 +22,22 @@ import (
 
 // A long form of TestCatchUp, on a machine with processors for each region:
 //
-//	go test -tags e2e ./e2e -run '^TestCatchUp$' -v -cut.apart -cut.for=5m -cut.times=3 -cut.felt=1.5
+//	go test -tags e2e ./e2e -run '^TestCatchUp$' -v -timeout 30m -cut.apart -cut.for=5m
 //
-// The defaults are for two regions on two processors, where catching up shares them
-// with what is written meanwhile. With -cut.rate, less than what the machine does is
-// written during the cut; with -cut.idle, nothing while it catches up.
+// With -cut.apart the goals are asked for: catching up 3 times as fast as was written, with
+// operations 1.5 times as long at p99. Without it, two regions and what is written meanwhile
+// share the processors; then it is to be as fast as was written. With -cut.rate, less
+// than what the machine does is written during the cut; with -cut.idle, nothing while
+// it catches up. Where the machine was not the same in both phases, what falls short is
+// NOT JUDGED.
 var (
 	cutFor     = flag.Duration("cut.for", 5*time.Second, "for how long TestCatchUp writes as fast as it can while the regions are cut off")
-	cutTimes   = flag.Float64("cut.times", 1, "how many times faster than they were written the writes must arrive at least")
+	cutTimes   = flag.Float64("cut.times", 0, "how many times faster than they were written the writes must arrive at least; 0 for 3 with -cut.apart, else 1")
 	cutPace    = flag.Int("cut.rate", 0, "how many writes a second TestCatchUp makes during the cut, 0 for as many as it can")
 	cutIdle    = flag.Bool("cut.idle", false, "no client does anything while TestCatchUp catches up")
 	cutApart   = flag.Bool("cut.apart", false, "each region of TestCatchUp, with its NATS server and its clients, is a process on a processor of its own, as if it were a machine")
 	cutProfile = flag.String("cut.profile", "", "directory for a profile of each phase of each region, with -cut.apart")
-	cutFelt    = flag.Float64("cut.felt", 0, "how many times longer operations may take at p99 meanwhile, 0 for any")
+	cutFelt    = flag.Float64("cut.felt", 0, "how many times longer operations may take at p99 meanwhile; 0 for 1.5 with -cut.apart, else any")
 )
 
 // TestCatchUp: what one region wrote during a cut, as fast as it could, arrives
@@ -42,6 +45,17 @@ var (
 func TestCatchUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+4**cutFor)
 	defer cancel()
+	leastTimes, mostFelt := *cutTimes, *cutFelt
+	switch {
+	case *cutApart && leastTimes == 0:
+		leastTimes = 3
+	case leastTimes == 0:
+		leastTimes = 1
+	}
+	if *cutApart && mostFelt == 0 {
+		mostFelt = 1.5
+	}
+	needDisk(t, *cutFor)
 	cfg := fleet.Config{
 		Regions: []topology.Region{"eu", "us"}, Nodes: 3, Latency: 20 * time.Millisecond,
 		Memtable: 64 * process.MiB,
@@ -86,12 +100,22 @@ func TestCatchUp(t *testing.T) {
 		}
 		return sum
 	}
+	own := func() time.Duration {
+		of := spent()
+		if *cutApart {
+			return of[0] + of[1] + processorTime(t)
+		}
+		return of[0] // it is of both
+	}
 	spentBefore := spent()
+	end := watchMachine(t, own)
 	written := eu.FlatOut(*cutFor)
+	cutting := end()
 	spentWriting := spent()
 	made := eu.Minted()
 
 	crossedBefore := crossed()
+	end = watchMachine(t, own)
 	began := time.Now()
 	for _, s := range sides {
 		if !*cutIdle {
@@ -109,6 +133,7 @@ func TestCatchUp(t *testing.T) {
 		}
 	}
 	took := time.Since(began)
+	catching := end()
 	spentCatching := spent()
 	times := cutFor.Seconds() / took.Seconds()
 	t.Logf("%d writes in %v, %.0f a second; caught up in %v, %.0f a second: %.2f times; %.2f bytes crossed for each byte",
@@ -125,8 +150,17 @@ func TestCatchUp(t *testing.T) {
 			break
 		}
 	}
-	if times < *cutTimes {
-		t.Errorf("caught up %.2f times as fast as it was written, at least %v is all right", times, *cutTimes)
+	t.Logf("the machine: during the cut %v; while it caught up %v", cutting, catching)
+	short := func(format string, args ...any) {
+		t.Helper()
+		if why := unlike(cutting, catching); why != "" {
+			t.Logf("NOT JUDGED: %s; %s", fmt.Sprintf(format, args...), why)
+			return
+		}
+		t.Errorf(format, args...)
+	}
+	if times < leastTimes {
+		short("caught up %.2f times as fast as it was written, at least %v is all right", times, leastTimes)
 	}
 	if *cutIdle {
 		return
@@ -136,9 +170,24 @@ func TestCatchUp(t *testing.T) {
 		a, b := p99(quiet), p99(during)
 		felt := float64(b) / float64(a)
 		t.Logf("clients of %s: p99 %v (p50 %v), %v (p50 %v) of %d operations while it catches up: %.2f times", region, a, quiet[len(quiet)/2], b, during[len(during)/2], len(during), felt)
-		if *cutFelt > 0 && felt > *cutFelt {
-			t.Errorf("p99 in %s is %.2f times that without catching up, at most %v is all right", region, felt, *cutFelt)
+		if mostFelt > 0 && felt > mostFelt {
+			short("p99 in %s is %.2f times that without catching up, at most %v is all right", region, felt, mostFelt)
 		}
+	}
+}
+
+// needDisk skips a test that may fill the disk with a cut of so long: six owners keep
+// each write of 1 KB, twice while tables are merged, and a log.
+func needDisk(t *testing.T, cut time.Duration) {
+	t.Helper()
+	const aSecond, spare = 15_000 * 13 << 10, 4 << 30 // at 15,000 writes a second
+	var fs unix.Statfs_t
+	if err := unix.Statfs(t.TempDir(), &fs); err != nil {
+		t.Fatal(err)
+	}
+	need, have := uint64(cut.Seconds()*aSecond)+spare, fs.Bavail*uint64(fs.Bsize)
+	if have < need {
+		t.Skipf("NOT JUDGED: a cut of %v may take %d GiB of disk, %d are free", cut, need>>30, have>>30)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,22 +33,7 @@ const jiffy = 10 * time.Millisecond
 
 func (r *region) usage() usage {
 	r.t.Helper()
-	u := usage{at: time.Now()}
-	b, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	line, _, _ := bytes.Cut(b, []byte("\n"))
-	for i, f := range bytes.Fields(line)[1:] {
-		if i == 3 || i == 4 || i > 7 { // idle, waiting for disks, guests (in user)
-			continue
-		}
-		n, err := strconv.Atoi(string(f))
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		u.all += time.Duration(n) * jiffy
-	}
+	u := usage{at: time.Now(), all: processorsUsed(r.t)}
 	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
 		var took unix.Rusage
 		if err := unix.Getrusage(who, &took); err != nil {
@@ -74,6 +60,27 @@ func (r *region) usage() usage {
 	}
 	u.own += u.nodes
 	return u
+}
+
+// processorsUsed is the time that all processors have worked until now, for anybody.
+func processorsUsed(t *testing.T) (all time.Duration) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := bytes.Cut(b, []byte("\n"))
+	for i, f := range bytes.Fields(line)[1:] {
+		if i == 3 || i == 4 || i > 7 { // idle, waiting for disks, guests (in user)
+			continue
+		}
+		n, err := strconv.Atoi(string(f))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all += time.Duration(n) * jiffy
+	}
+	return all
 }
 
 // others is how many processors others have used since then, on average.
