@@ -245,6 +245,18 @@ func TestSide(t *testing.T) {
 		case "Heal":
 			end := profiled(t, cfg, "catch-up")
 			time.AfterFunc(3*time.Second, end)
+			if cfg.Profile != "" {
+				out, err := os.Create(filepath.Join(cfg.Profile, fmt.Sprint("catch-up-", cfg.Region, ".txt")))
+				if err != nil {
+					t.Fatal(err)
+				}
+				drawn := make(chan struct{})
+				go func() {
+					defer close(drawn)
+					timeline(t.Context(), out, f, cfg.Region)
+				}()
+				t.Cleanup(func() { <-drawn; _ = out.Close() })
+			}
 			s.Heal()
 		case "Minted":
 			a.Clocks = encodeClocks(s.Minted())

@@ -36,7 +36,7 @@ var (
 	cutPace    = flag.Int("cut.rate", 0, "how many writes a second TestCatchUp makes during the cut, 0 for as many as it can")
 	cutIdle    = flag.Bool("cut.idle", false, "no client does anything while TestCatchUp catches up")
 	cutApart   = flag.Bool("cut.apart", false, "each region of TestCatchUp, with its NATS server and its clients, is a process on a processor of its own, as if it were a machine")
-	cutProfile = flag.String("cut.profile", "", "directory for a profile of each phase of each region, with -cut.apart")
+	cutProfile = flag.String("cut.profile", "", "directory for a profile of each phase of each region, and for what its nodes do while one catches up, with -cut.apart")
 	cutFelt    = flag.Float64("cut.felt", 0, "how many times longer operations may take at p99 meanwhile; 0 for 1.5 with -cut.apart, else any")
 )
 
