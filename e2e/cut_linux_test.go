@@ -31,7 +31,8 @@ const (
 // TestCutIsNotFelt: while the other region is cut off, no operation at local
 // levels fails or is slower, the moment of the cut and that of its end included,
 // and the link is shown as dead in time. Slices with and without a cut alternate;
-// a p99 on a busy machine varies, so what is too slow is looked at once more.
+// a p99 on a busy machine varies, so what is too slow is looked at once more, and
+// judged where nobody else uses the processors.
 func TestCutIsNotFelt(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -45,6 +46,7 @@ func TestCutIsNotFelt(t *testing.T) {
 	t.Cleanup(func() { c.Close() })
 	cutShownInTime(t, ctx, f)
 	steadily(t, ctx, c, 2*time.Second) // warm
+	began, all, own := time.Now(), processorsUsed(t), processorTime(t)
 	var ratios []float64
 	for range 2 {
 		var with, without []time.Duration
@@ -62,6 +64,11 @@ func TestCutIsNotFelt(t *testing.T) {
 		if slices.Min(ratios) <= cutSlower {
 			return
 		}
+	}
+	others := float64(processorsUsed(t)-all-(processorTime(t)-own)) / float64(time.Since(began))
+	if others > othersMost {
+		t.Logf("NOT JUDGED: noise: p99 while cut, %.2f times that without; others used %.2f processors", slices.Min(ratios), others)
+		return
 	}
 	t.Errorf("p99 while cut is %.2f times that without, at most %v is all right", slices.Min(ratios), cutSlower)
 }

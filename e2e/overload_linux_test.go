@@ -331,12 +331,13 @@ func TestOverload(t *testing.T) {
 				defer c.region.keptTo(o.share)()
 			}
 			can := c.capacity(ctx, 128, 2*time.Second, o.put)
-			before := c.load(ctx, .4*can, 3*time.Second, any)
+			little := .4 * can
+			before := c.load(ctx, little, 3*time.Second, any)
 			var ratios []float64
 			for try := 1; try <= overloadTries; try++ {
 				since := c.region.usage()
 				during, parts := c.inParts(ctx, *overloadTimes*can, *overloadFor, any)
-				back, after := c.back(ctx, .4*can, before.goodput, any)
+				back, after := c.back(ctx, little, before.goodput, any)
 				can = max(can, c.capacity(ctx, 128, 2*time.Second, o.put))
 				others := c.region.others(since)
 				for _, p := range parts {
