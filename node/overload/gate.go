@@ -273,15 +273,15 @@ func (c *class) admit(now int64, r *Request) {
 
 // Done ends an admitted request. Next should be asked afterwards.
 func (g *Gate) Done(now int64, r *Request) {
-	g.end(r).limit.ended(now, r.admitted)
+	g.end(r).limit.ended(now, r.admitted, false)
 }
 
 // Failed is Done for a request that could not be carried out. That it ended soon does
 // not say that more of them could run: where those who are to answer are taken for
 // dead, all end at once.
 func (g *Gate) Failed(now int64, r *Request) {
-	if c := g.end(r); now-r.admitted > c.limit.Target() {
-		c.limit.ended(now, r.admitted)
+	if c := g.end(r); now-r.admitted > targetMin {
+		c.limit.ended(now, r.admitted, true)
 	}
 }
 

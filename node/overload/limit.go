@@ -26,9 +26,10 @@ const (
 
 // Limit is how much may run at a time, found by trial: it grows as long as all
 // of it is used and what runs takes no longer than the target, and shrinks
-// otherwise (additive-increase / multiplicative-decrease as of Jacobson,
-// "Congestion avoidance and control", 1988, slow start included; the increase
-// is a tenth rather than one, since there is no other sender to be fair to).
+// otherwise, or when most of it is given up (additive-increase /
+// multiplicative-decrease as of Jacobson, "Congestion avoidance and control", 1988,
+// slow start included; the increase is a tenth rather than one, since there is no
+// other sender to be fair to).
 //
 // The target is twice what an operation takes when nothing waits, within
 // 100..500 ms: by Little's law a limit of throughput * target lets everything
@@ -45,6 +46,7 @@ type Limit struct {
 	began int64 // of the window
 	peak  int   // in flight, in this window
 	n     int
+	lost  int // of them, those that failed and took their time
 	hist  [histSize]uint32
 }
 
@@ -83,14 +85,17 @@ func (l *Limit) Takes() int64 { return l.takes }
 // started notes how much is in flight.
 func (l *Limit) started(inFlight int) { l.peak = max(l.peak, inFlight) }
 
-// ended takes the latency of something that began at start.
-func (l *Limit) ended(now, start int64) {
+// ended takes the latency of something that began at start, and whether it failed.
+func (l *Limit) ended(now, start int64, failed bool) {
 	if l.began == math.MinInt64 {
 		l.began = start
 	}
 	if start >= l.began { // else it tells of an earlier limit
 		l.hist[bucketOf(now-start)]++
 		l.n++
+		if failed {
+			l.lost++
+		}
 	}
 	if age := now - l.began; l.n >= enough && age >= window || l.n > 0 && age >= longLook {
 		l.decide()
@@ -101,7 +106,9 @@ func (l *Limit) ended(now, start int64) {
 func (l *Limit) decide() {
 	median := l.median()
 	l.takes = median
-	congested := median > l.Target()
+	// Where most is given up before it ends, the target does not matter: it may be
+	// longer than what callers wait for.
+	congested := median > l.Target() || 2*l.lost > l.n
 	// What little runs tells what an operation takes by itself. The smallest
 	// limit is little by definition: so a disk that has become slow is told
 	// from a queue.
@@ -126,7 +133,7 @@ func (l *Limit) decide() {
 		}
 		l.limit = min(l.limit, l.cfg.Max)
 	}
-	l.peak, l.n = 0, 0
+	l.peak, l.n, l.lost = 0, 0, 0
 	clear(l.hist[:])
 }
 

@@ -13,6 +13,8 @@ type station struct {
 	now      int64
 	capacity float64 // operations a second
 	alone    int64   // latency
+	// patience is when callers give up, so that nothing is done; 0 for never.
+	patience int64
 }
 
 // run keeps up to demand in flight for a time.
@@ -26,10 +28,17 @@ func (s *station) run(demand int, span int64) (throughput float64, latency int64
 		if demand > n {
 			s.limit.started(s.limit.Now())
 		}
+		failed := s.patience > 0 && latency > s.patience
+		if failed {
+			latency = s.patience
+		}
 		for range enough {
-			s.limit.ended(s.now+latency, s.now)
+			s.limit.ended(s.now+latency, s.now, failed)
 		}
 		step := max(latency, millisecond)
+		if failed {
+			n = 0
+		}
 		done += float64(n) * float64(step) / float64(latency)
 		s.now += step
 	}
@@ -110,5 +119,18 @@ func TestLimitFollowsALossOfCapacity(t *testing.T) {
 	_, latency := s.run(100_000, 2*second)
 	if latency > 3*targetMin {
 		t.Errorf("%d ms, limit %d", latency/millisecond, s.limit.Now())
+	}
+}
+
+// TestLimitIsWithinPatience: what a node by itself takes long for is not let run up to
+// twice as long where callers give up before.
+func TestLimitIsWithinPatience(t *testing.T) {
+	s := station{
+		limit: newLimit(Config{}.withDefaults()), capacity: 1000, alone: 250 * millisecond, patience: 450 * millisecond, now: second,
+	}
+	s.run(10, 5*second) // a quiet time: the target is known to be 500 ms
+	s.run(100_000, 10*second)
+	if got, _ := s.run(100_000, 20*second); got < 600 {
+		t.Errorf("%.0f a second of 1000, limit %d", got, s.limit.Now())
 	}
 }
