@@ -219,6 +219,10 @@ func (n *Node) wireSteer() {
 			}
 			return out
 		},
+		Has: func(region, bucket string) bool {
+			has, known := n.buckets.Has(topology.Region(region), []byte(bucket))
+			return has || !known // of whose definition nothing is known: as if all regions had it
+		},
 	})
 }
 

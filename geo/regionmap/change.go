@@ -59,20 +59,6 @@ func (m *Map) Add(name string, id uint8, at Contact) error {
 	return m.Check()
 }
 
-// MoveHomes moves all homes that are in a region to another one, by a higher epoch
-// each, and returns how many there were.
-func (m *Map) MoveHomes(from, to string) int {
-	n := 0
-	for i := range m.Homes {
-		if m.Homes[i].Region == from {
-			m.Homes[i].Region = to
-			m.Homes[i].Epoch++
-			n++
-		}
-	}
-	return n
-}
-
 // SetHome moves the home of a bucket, by a higher epoch than any that it had.
 func (m *Map) SetHome(bucket, region string) {
 	now, _ := m.Home(bucket)

@@ -133,7 +133,7 @@ func (v View) Create(d Definition, at hlc.Stamp) (View, Definition, error) {
 			return v, d, &Problem{"kind", KindName(old.Kind), KindName(d.Kind), "a deleted bucket of this name was of another kind, and its keys are still there"}
 		}
 		if old.Home != "" && old.Home != d.Home {
-			return v, d, &Problem{"home_region", quote(old.Home), quote(d.Home), "a deleted bucket of this name had another home, and its keys are still there"}
+			return v, d, &Problem{"home_region", quote(old.Home), quote(d.Home), "a deleted bucket of this name had another home, and its keys are still there: name that one"}
 		}
 		if bad := d.keeps(old); bad != nil {
 			return v, d, bad
@@ -161,7 +161,7 @@ func (v View) Update(d Definition, at hlc.Stamp) (View, Definition, error) {
 	}
 	if old.Home != "" && d.Home != old.Home {
 		// Two regions would decide until both know of it.
-		return v, d, &Problem{"home_region", quote(old.Home), quote(d.Home), "a home does not move by a change of the bucket"}
+		return v, d, &Problem{"home_region", quote(old.Home), quote(d.Home), "a home does not move by a change of the bucket, but when its region is left: 'atoll dr switchover' or 'failover'"}
 	}
 	if bad := d.keeps(old); bad != nil {
 		return v, d, bad

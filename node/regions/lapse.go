@@ -135,32 +135,3 @@ func (s *Steer) unkept(ctx context.Context, m *regionmap.Map) (out []topology.No
 	wg.Wait()
 	return out
 }
-
-// homesOf are the buckets whose home is in a region.
-func (s *Steer) homesOf(m *regionmap.Map, region string) (n int) {
-	for _, h := range m.Homes {
-		if h.Region == region {
-			n++
-		}
-	}
-	for _, bucket := range s.deps.Homes(region) {
-		if _, moved := m.Home(bucket); !moved {
-			n++
-		}
-	}
-	return n
-}
-
-// twoHomes says in plain words what becomes of SERIAL if a lost region lives.
-func (s *Steer) twoHomes(m *regionmap.Map, region string) string {
-	n := s.homesOf(m, region)
-	switch {
-	case n == 0:
-		return "no bucket has its home in " + region
-	case m.Binds(region):
-		return fmt.Sprintf("%d homes move, after %v, when no lease of %s holds any more: there are never two", n, waits(m).Round(100*time.Millisecond), region)
-	case m.Lease.Ms > 0:
-		return fmt.Sprintf("%d homes move. TWO HOMES ARE POSSIBLE: not all nodes are known to go by the lease. If %s still runs behind a cut it may go on deciding at SERIAL: make sure that it is down", n, region)
-	}
-	return fmt.Sprintf("%d homes move. TWO HOMES ARE POSSIBLE: there is no lease ('atoll dr lease'). If %s still runs behind a cut it goes on deciding at SERIAL for its clients: make sure that it is down", n, region)
-}

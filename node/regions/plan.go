@@ -1,6 +1,7 @@
 package regions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,18 +84,20 @@ func (s *Steer) Plan(ctx context.Context, a Ask) (Plan, error) {
 	add(!p.Known.Contested, "map", "version %s, contested: %v", m.Version, p.Known.Contested)
 	voters := p.Known.Map.Voters()
 	votes, quiet := (&proposal{r: s.r}).ask(ctx, voters, askLook, regionmap.Register{})
-	add(len(votes) >= p.Known.Map.Majority(), "majority", "%d of %d regions can vote, %d are needed; silent: %s", len(votes), len(voters), p.Known.Map.Majority(), strings.Join(quiet, "; "))
+	add(len(votes) >= p.Known.Map.Majority(), "majority", "%d of %d regions can vote, %d are needed; silent: %s", len(votes), len(voters), p.Known.Map.Majority(), cmp.Or(strings.Join(quiet, "; "), "none"))
 	subject := s.answers(ctx, m, a.Region)
 	o := s.operation(p.Ask, failover.Missing{})
 	others := s.side(m, &o, failover.Others)
 	switch a.Kind {
 	case failover.Failover:
 		add(!subject, "lost", "nodes of %s answer: %v; a region that lives is switched over", a.Region, subject)
-		add(true, "homes", "%s", s.twoHomes(m, a.Region))
+		add(true, "homes", "%s", s.twoHomes(m, a.Region, p.Ask.To))
 		p.Missing = s.missing(ctx, m, &o, others)
 		add(p.Missing.Counted, "counted", "what %s told the survivors, and when it was heard: %v", a.Region, p.Missing.Counted)
 	case failover.Switchover:
 		add(subject, "alive", "nodes of %s answer: %v", a.Region, subject)
+		n, besides := s.whereHomesGo(m, a.Region, p.Ask.To)
+		add(true, "homes", "%d homes move%s", n, besides)
 		c, err := s.deps.Clocks(ctx, a.Region, idOf(m, a.Region))
 		if err == nil {
 			seen, err := s.seen(ctx, others, idOf(m, a.Region))

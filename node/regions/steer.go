@@ -31,6 +31,8 @@ type SteerDeps struct {
 	Told func(ctx context.Context, region string) (told []*crdt.Clock, ago time.Duration, err error)
 	// Homes are the buckets whose definition has its home in a region.
 	Homes func(region string) []string
+	// Has says whether a region has a bucket.
+	Has func(region, bucket string) bool
 	// Nodes of a region that have not left it.
 	Nodes func(region string) []topology.NodeID
 	// Kept are the buckets that no region keeps but this one.
@@ -157,16 +159,6 @@ func (s *Steer) turn(ctx context.Context, o *failover.Operation) time.Duration {
 }
 
 var errOvertaken = errors.New("the operation is at another stage by now")
-
-// moveHomes moves what the map has in the region, and what only definitions have.
-func (s *Steer) moveHomes(m *regionmap.Map, o *failover.Operation) {
-	for _, bucket := range s.deps.Homes(o.Region) {
-		if _, moved := m.Home(bucket); !moved {
-			m.SetHome(bucket, o.To)
-		}
-	}
-	m.MoveHomes(o.Region, o.To)
-}
 
 // facts for a stage.
 func (s *Steer) facts(ctx context.Context, m *regionmap.Map, o *failover.Operation) failover.Facts {
