@@ -196,7 +196,7 @@ func (a *asker) facts() topology.Facts {
 			if planted.Bug(planted.SwitchUnsynced) {
 				p.With = slices.Collect(maps.Keys(a.nodes))
 			}
-			f.Synced[p.Move] = append(f.Synced[p.Move], topology.Synced{Sink: id, Began: p.Began, With: p.With})
+			f.Synced[p.Move] = append(f.Synced[p.Move], topology.Synced{Sink: id, Began: p.Began, With: p.With, Behind: p.Behind})
 		}
 	}
 	return f

@@ -37,6 +37,8 @@ type copying struct {
 	total uint64
 	size  uint64 // of the last pass through all records
 	waits string
+	// behind are the sources that have to catch up themselves, when they were asked last.
+	behind []topology.NodeID
 	// complete: it was counted as such.
 	complete bool
 }
@@ -89,6 +91,7 @@ func (k *copying) round(ctx context.Context) (done bool, why string) {
 		}
 	}
 	got, missing := 0, 0
+	var behind []topology.NodeID
 	for _, id := range k.ask.Others {
 		if id == k.c.cfg.Self {
 			got++
@@ -101,10 +104,16 @@ func (k *copying) round(ctx context.Context) (done bool, why string) {
 			return false, why
 		default:
 			why = err.Error()
-			if !unanswered(err) {
+			if errors.Is(err, errSourceBehind) {
+				behind = append(behind, id)
+			} else if !unanswered(err) {
 				missing++
 			}
 		}
+	}
+	k.setBehind(behind)
+	if got == 0 || !k.acceptLoss() {
+		missing += len(behind)
 	}
 	enough := got >= k.ask.Need || k.acceptLoss()
 	if enough && missing == 0 {
@@ -144,6 +153,12 @@ func (k *copying) setWith(ids []topology.NodeID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.with = ids
+}
+
+func (k *copying) setBehind(ids []topology.NodeID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.behind = ids
 }
 
 func (k *copying) has(id topology.NodeID) bool {
@@ -361,7 +376,7 @@ func (k *copying) progress() Progress {
 	defer k.mu.Unlock()
 	out := Progress{
 		Move: k.move.ID, Task: k.move.Task, Partition: k.move.Partition, Began: k.move.Began,
-		Keys: k.keys, Bytes: k.bytes, Total: k.total, Waits: k.waits,
+		Keys: k.keys, Bytes: k.bytes, Total: k.total, Waits: k.waits, Behind: k.behind,
 	}
 	if !lost {
 		out.With = k.with

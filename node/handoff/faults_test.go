@@ -278,6 +278,33 @@ func TestAcceptLoss(t *testing.T) {
 	})
 }
 
+// Two of three owners lost their disks, one of them is back with an empty one, and the
+// other one is replaced: each would wait for the other for ever. Whoever has accepted the
+// loss does not wait for one that has to catch up itself; and who has not is told.
+func TestAcceptLossBesideOneThatCatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, 1, 3)
+		w.preload(50)
+		w.pass(5 * time.Second)
+		w.nodes["n1"].halt(true)
+		w.nodes["n2"].wipe()
+		w.nodes["n2"].start()
+		w.commit(topology.Replace{Dead: "n1", By: "n4"})
+		w.pass(3 * time.Minute)
+		if top := w.stored(); len(top.Moves) != partitions || stage(topology.Switched)(top) {
+			t.Fatalf("%d moves left", len(top.Moves))
+		}
+		tasks := w.nodes["n3"].run.Load().view.Tasks(context.Background())
+		if len(tasks) != 1 || !strings.Contains(strings.Join(tasks[0].WaitsFor, ";"), "n2 to catch up itself, which n4 copies from") {
+			t.Errorf("%+v", tasks)
+		}
+		w.change(func(t *topology.Topology) (*topology.Topology, error) { return t.Abort(1, 1) })
+		w.commitWith(topology.Replace{Dead: "n1", By: "n4"}, topology.PlanOptions{AcceptLoss: true})
+		w.settle(5 * time.Minute)
+		w.loaded(50)
+	})
+}
+
 // Random changes and faults, one node down at a time.
 func TestRandomFaults(t *testing.T) {
 	seeds := 5

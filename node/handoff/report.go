@@ -32,6 +32,8 @@ type Progress struct {
 	Keys, Bytes, Total uint64
 	// Waits says why it does not go on, "" if it does.
 	Waits string
+	// Behind: see topology.Synced.
+	Behind []topology.NodeID
 }
 
 // Received of one task.

@@ -2,6 +2,7 @@ package handoff
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -118,7 +119,28 @@ func assemble(top *topology.Topology, task topology.Task, facts topology.Facts, 
 	if out.Rate > 0 {
 		out.Left = time.Duration(float64(task.Bytes-out.BytesDone) / float64(out.Rate) * float64(time.Second))
 	}
-	out.WaitsFor = waits(top, moves, facts)
+	out.WaitsFor = append(waits(top, moves, facts), behind(moves, facts)...)
+	return out
+}
+
+// behind tells of sources that have nothing to give before they have caught up
+// themselves: where they wait for one that is dead a task stands still for ever.
+func behind(moves []topology.Move, facts topology.Facts) []string {
+	var out []string
+	for _, m := range moves {
+		for _, s := range facts.Synced[m.ID] {
+			if s.Began != m.Began {
+				continue
+			}
+			for _, id := range s.Behind {
+				why := fmt.Sprintf("%s to catch up itself, which %s copies from ('atoll status' says whether it goes on)", id, s.Sink)
+				if len(out) < maxWaits && !slices.Contains(out, why) {
+					out = append(out, why)
+				}
+			}
+		}
+	}
+	slices.Sort(out)
 	return out
 }
 

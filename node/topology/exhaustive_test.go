@@ -109,7 +109,7 @@ func newRegion(c smallCase, lv levels, f fault) *region {
 			f.Dead[c.moves[0].To] = true
 		} else {
 			for _, sink := range r.ids {
-				f.Synced[t.Moves[0].ID] = append(f.Synced[t.Moves[0].ID], Synced{sink, t.Moves[0].Began, r.ids})
+				f.Synced[t.Moves[0].ID] = append(f.Synced[t.Moves[0].ID], Synced{Sink: sink, Began: t.Moves[0].Began, With: r.ids})
 			}
 		}
 		next, _ := t.Advance(f)

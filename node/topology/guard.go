@@ -37,6 +37,9 @@ type Synced struct {
 	// With lists nodes of whom Sink has everything that they had at some time
 	// after they were durable at Began.
 	With []NodeID
+	// Behind lists nodes that answered Sink, and have nothing to give before they have
+	// caught up themselves.
+	Behind []NodeID
 }
 
 // Guard is what must hold before a move leaves its stage.
@@ -48,7 +51,8 @@ type Guard struct {
 	Each       []NodeID
 	// Copies that must be there; nil for none.
 	Copies *Copies
-	// AcceptLoss leaves dead nodes out of the counts.
+	// AcceptLoss leaves dead nodes out of the counts; and where others gave what they
+	// have, those that have to catch up themselves: they may be waiting for the dead one.
 	AcceptLoss bool
 }
 
@@ -175,10 +179,10 @@ func (g Guard) lacksCopies(f Facts, synced []Synced) []string {
 // lacksCopy says why sink's copy is not enough, "" if it is.
 func (g Guard) lacksCopy(f Facts, sink NodeID, synced []Synced) string {
 	c := g.Copies
-	var with []NodeID
+	var with, behind []NodeID
 	for _, s := range synced {
 		if s.Sink == sink && s.Began == g.Epoch {
-			with = s.With
+			with, behind = s.With, s.Behind
 		}
 	}
 	if c.From != "" {
@@ -188,7 +192,7 @@ func (g Guard) lacksCopy(f Facts, sink NodeID, synced []Synced) string {
 		if !f.Dead[c.From] {
 			lack := fmt.Sprintf("%s to have what %s has", sink, c.From)
 			if _, answers := f.Durable[c.From]; !answers {
-				lack += ", which does not answer: after half a minute of that what the other owners have will do"
+				lack += fmt.Sprintf(", which does not answer: after half a minute of that what %d of %s have will do", c.Need, join(c.Others))
 			}
 			return lack
 		}
@@ -200,7 +204,11 @@ func (g Guard) lacksCopy(f Facts, sink NodeID, synced []Synced) string {
 		}
 	}
 	if g.AcceptLoss {
-		need = min(need, len(f.living(c.Others)))
+		living := f.living(c.Others)
+		need = min(need, len(living))
+		if ready := slices.DeleteFunc(living, func(id NodeID) bool { return slices.Contains(behind, id) }); len(ready) > 0 {
+			need = min(need, len(ready))
+		}
 	}
 	switch {
 	case have >= need:

@@ -256,15 +256,26 @@ func TestGuardTexts(t *testing.T) {
 	}
 	lacks("2 of n1, n2, n3 to know of epoch 7: waiting for n2, n3", "n4 to have what n1 has")
 	f.Durable["n2"] = 8
-	f.Synced = map[MoveID][]Synced{1: {{"n4", 6, []NodeID{"n1"}}}}
+	f.Synced = map[MoveID][]Synced{1: {{Sink: "n4", Began: 6, With: []NodeID{"n1"}}}}
 	lacks("n4 to have what n1 has") // an earlier try
 	delete(f.Durable, "n1")
 	f.Durable["n3"] = 7
-	lacks("n4 to have what n1 has, which does not answer: after half a minute of that what the other owners have will do")
+	lacks("n4 to have what n1 has, which does not answer: after half a minute of that what 2 of n2, n3 have will do")
 	f.Durable["n1"], f.Durable["n3"] = 7, 5
 	f.Dead["n1"] = true
 	lacks("n4 to have what 2 of n2, n3 have, it has that of 0")
-	f.Synced[1] = []Synced{{"n4", 7, []NodeID{"n2"}}}
+	f.Synced[1] = []Synced{{Sink: "n4", Began: 7, With: []NodeID{"n2"}}}
+	lacks("n4 to have what 2 of n2, n3 have, it has that of 1")
+	// One that catches up itself is not waited for when loss is accepted, but some copy
+	// there has to be.
+	f.Durable["n3"], top.Tasks[0].AcceptLoss = 7, true
+	f.Synced[1] = []Synced{{Sink: "n4", Began: 7, Behind: []NodeID{"n2", "n3"}}}
+	lacks("n4 to have what 2 of n2, n3 have, it has that of 0")
+	f.Synced[1] = []Synced{{Sink: "n4", Began: 7, Behind: []NodeID{"n3"}}}
+	lacks("n4 to have what 1 of n2, n3 have, it has that of 0")
+	f.Synced[1] = []Synced{{Sink: "n4", Began: 7, With: []NodeID{"n2"}, Behind: []NodeID{"n3"}}}
+	lacks()
+	top.Tasks[0].AcceptLoss = false
 	lacks("n4 to have what 2 of n2, n3 have, it has that of 1")
 	f.Dead["n3"] = true
 	top.Tasks[0].AcceptLoss = true
