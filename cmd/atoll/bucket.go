@@ -48,7 +48,7 @@ func (q *request) withBuckets(cmd *cobra.Command, do func(context.Context, clien
 func bucketListCommand() *cobra.Command {
 	var q request
 	cmd := &cobra.Command{
-		Use: "ls", Short: "List all buckets",
+		Use: "ls", Aliases: []string{"list"}, Short: "List all buckets",
 		Example: `  atoll bucket ls
   atoll bucket ls -o json | jq -r '.buckets[].name'`,
 		Args: cobra.NoArgs,
@@ -151,7 +151,7 @@ func bucketSetCommand() *cobra.Command {
 	var p bucketFlags
 	var revision uint64
 	cmd := &cobra.Command{
-		Use: "set NAME", Short: "Change a bucket's policies",
+		Use: "set NAME", Aliases: []string{"update"}, Short: "Change a bucket's policies",
 		Long: `Change what the flags name, and nothing else. The bucket is read and written back
 if nobody has changed it meanwhile; --revision asks for more: that it is still
 what the caller has seen.`,
@@ -191,7 +191,7 @@ func bucketRemoveCommand() *cobra.Command {
 	var yes bool
 	var revision uint64
 	cmd := &cobra.Command{
-		Use: "rm NAME --yes", Short: "Take a bucket away, and leave its keys unreachable",
+		Use: "rm NAME --yes", Aliases: []string{"delete"}, Short: "Take a bucket away, and leave its keys unreachable",
 		Long: `Take a bucket away, in all regions. Its keys are not deleted: nobody can read or
 write them any more, they take up their room, and they are there again when a
 bucket of this name and kind is made. To be rid of them, delete them first.`,
@@ -264,7 +264,7 @@ func (p *bucketFlags) add(cmd *cobra.Command) {
 	f.Var(&p.maxValue, "max-value", "largest value, up to 8MiB; 0 for 1MiB")
 	f.DurationVar(&p.ttl, "ttl", 0, "lifetime of puts that ask for none; 0 for ever")
 	f.StringSliceVar(&p.regions, "regions", nil, "`REGIONS` that have the bucket, apart by commas, and no others; a change may add some. All by default")
-	f.StringVar(&p.home, "home", "", "`REGION` that decides operations at serial")
+	f.StringVar(&p.home, "home", "", "`REGION` that decides operations at serial; a switchover or failover moves that, 'atoll dr status' shows where to")
 }
 
 // apply sets what was given, and returns how much that is.

@@ -78,7 +78,11 @@ func drStatusCommand() *cobra.Command {
 		Short: "Show which regions are in service, and what is under way",
 		Long: `Show the map of regions as the node that is asked knows it, and the operation that is
 under way, or was last. The exit code is 8 while a region is not ACTIVE, an operation
-is under way, or the map is contested.`,
+is under way, the map is contested, or a lease does not bind yet.
+
+  TIMES FENCED  how often the region was taken out of service, or done without
+  MOVED HOMES   buckets whose operations at SERIAL are decided there since a switchover
+                or a failover; all others where 'atoll bucket show' says`,
 		Example: `  atoll dr status
   atoll dr status -o json | jq -r '.map.regions[] | select(.state != "ACTIVE").name'`,
 		Args: cobra.NoArgs,

@@ -69,7 +69,7 @@ func leaseText(m *adminv1.RegionMap) string {
 	case m.LeaseMs == 0:
 		return "no lease: a failover of a region that lives behind a cut leaves two homes at SERIAL"
 	case m.LeaseBinds:
-		return fmt.Sprintf("homes decide at SERIAL with a lease of %s", millisText(int64(m.LeaseMs)))
+		return fmt.Sprintf("homes decide at SERIAL with a lease of %s (atoll_region_lease_left_seconds says which hold it)", millisText(int64(m.LeaseMs)))
 	}
 	return fmt.Sprintf("a lease of %s, which not all nodes are known to go by yet", millisText(int64(m.LeaseMs)))
 }

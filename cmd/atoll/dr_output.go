@@ -43,15 +43,13 @@ func regionsTable(w io.Writer, st *adminv1.GetRegionsResponse) error {
 	if _, err := fmt.Fprintf(w, "%s, seen by region %s\n\n", mapText(st.Map), st.Region); err != nil {
 		return err
 	}
-	rows := newTable(w, "region", "id", "state", "fenced", "homes")
+	rows := newTable(w, "region", "id", "state", "times fenced", "moved homes")
+	moved := map[string][]string{}
+	for _, h := range st.Map.Homes {
+		moved[h.Region] = append(moved[h.Region], h.Bucket)
+	}
 	for _, r := range st.Map.Regions {
-		homes := 0
-		for _, h := range st.Map.Homes {
-			if h.Region == r.Name {
-				homes++
-			}
-		}
-		rows.AppendRow([]any{r.Name, r.Id, r.State, r.Fence, homes})
+		rows.AppendRow([]any{r.Name, r.Id, r.State, r.Fence, homesText(moved[r.Name])})
 	}
 	rows.Render()
 	if _, err := fmt.Fprintln(w, leaseText(st.Map)); err != nil {
@@ -71,6 +69,20 @@ func regionsTable(w io.Writer, st *adminv1.GetRegionsResponse) error {
 		}
 	}
 	return nil
+}
+
+// homesShown bounds the buckets that a table names.
+const homesShown = 8
+
+// homesText names buckets whose home is not, or may not be, where their definition says.
+func homesText(buckets []string) string {
+	switch n := len(buckets); {
+	case n == 0:
+		return "-"
+	case n > homesShown:
+		return fmt.Sprintf("%s and %d more", strings.Join(buckets[:homesShown], ", "), n-homesShown)
+	}
+	return strings.Join(buckets, ", ")
 }
 
 // operationLine is where an operation is.
@@ -124,7 +136,7 @@ func missingTable(w io.Writer, kind string, m *adminv1.MissingWrites) error {
 		text += "of which keys and buckets they are is not known: clocks name writes, not keys\n"
 	}
 	if kind == "failover" || kind == "remove" && m.Writes > 0 {
-		text += fmt.Sprintf("the region was heard last %s before; what it took after that cannot be known\n", millisText(int64(m.HeardMs)))
+		text += fmt.Sprintf("the region was heard last %s before this was counted; what it took after that cannot be known\n", millisText(int64(m.HeardMs)))
 	}
 	if _, err := io.WriteString(w, text); err != nil || len(m.Runs) == 0 {
 		return err

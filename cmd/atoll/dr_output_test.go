@@ -54,3 +54,22 @@ func TestBucketsThatCannotBeKnownAreTold(t *testing.T) {
 		}
 	}
 }
+
+// The map says which buckets' homes have moved, since their definitions do not.
+func TestMovedHomesAreTold(t *testing.T) {
+	m := &adminv1.RegionMap{Version: 5, Regions: []*adminv1.RegionState{{Name: "eu", Id: 1, State: "FENCED", Fence: 1}, {Name: "us", Id: 2, State: "ACTIVE"}}}
+	for _, bucket := range []string{"b1", "b2", "b3", "b4", "b5", "b6", "b7", "b8", "b9"} {
+		m.Homes = append(m.Homes, &adminv1.RegionHome{Bucket: bucket, Region: "us", Epoch: 2})
+	}
+	m.Homes = append(m.Homes, &adminv1.RegionHome{Bucket: "locks", Region: "eu", Epoch: 3})
+	var out strings.Builder
+	if err := regionsTable(&out, &adminv1.GetRegionsResponse{Map: m, Region: "us"}); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(strings.Fields(out.String()), " ")
+	for _, want := range []string{"eu 1 FENCED 1 locks", "us 2 ACTIVE 0 b1, b2, b3, b4, b5, b6, b7, b8 and 1 more"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not told:\n%s", want, out.String())
+		}
+	}
+}

@@ -84,7 +84,7 @@ var outcomes = []struct {
 	{client.ErrStale, exitUnavailable, "wait for the other region, or allow more with --max-staleness"},
 	{client.ErrBadVersion, exitUsage, "read the key again, and give the context of that read"},
 	{client.ErrInvalid, exitUsage, ""},
-	{client.ErrBucketExists, exitPrecondition, "see 'atoll bucket show'"},
+	{client.ErrBucketExists, exitPrecondition, "'atoll bucket show' says what it is, 'atoll bucket set' changes it"},
 	{client.ErrRevision, exitPrecondition, "look at it again ('atoll bucket show'), and change what is there now"},
 	{client.ErrContextRequired, exitPrecondition, "read the key, and write with --after what that read says"},
 	{client.ErrConditionFailed, exitPrecondition, "look at what is there; -o json prints it with the context to write after"},
@@ -112,6 +112,9 @@ func (q *request) failure(err error) error {
 	var e *client.Error
 	if errors.As(err, &e) {
 		text += q.bounds(e, text)
+		if code == exitUnavailable {
+			next = acrossRegions(text, next)
+		}
 		if code == exitUnknown {
 			next = q.unknown(e)
 		}
@@ -120,6 +123,20 @@ func (q *request) failure(err error) error {
 		text += "\n  next: " + next
 	}
 	return withCode(code, described{text, err})
+}
+
+// acrossRegions is what to do next where it is not an owner that lacks but a region: to
+// ask fewer owners would not help then, and at SERIAL it would give up what was asked for.
+// A bucket's policy may have chosen the level, so it is the node's words that tell.
+func acrossRegions(text, next string) string {
+	const lost = "'atoll status' says which regions are not heard; one that is lost for long is done without by 'atoll dr failover' (deploy/runbooks/region-failover.md)"
+	switch {
+	case strings.Contains(text, "its lease has run out"), strings.Contains(text, "is decided in the bucket's home region"):
+		return lost
+	case strings.Contains(text, " of ") && strings.Contains(text, " regions, "):
+		return lost + "; --consistency local-quorum needs owners of this region only"
+	}
+	return next
 }
 
 // unreachable is the failure to speak to any node at all.
@@ -150,7 +167,11 @@ func (q *request) bounds(e *client.Error, text string) string {
 	case errors.Is(e, client.ErrBadVersion):
 		field, limit, seen = "after", "a context of this key and bucket", strconv.Quote(shorten(q.after, 40))
 	case e.Needed > 0 && !strings.Contains(text, "answered"):
-		return ": " + strconv.Itoa(e.Acks) + " of " + strconv.Itoa(e.Needed) + " owners answered"
+		who := " owners answered"
+		if strings.Contains(text, " regions, ") {
+			who = " regions answered"
+		}
+		return ": " + strconv.Itoa(e.Acks) + " of " + strconv.Itoa(e.Needed) + who
 	default:
 		return ""
 	}

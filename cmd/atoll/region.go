@@ -173,8 +173,9 @@ func lagging(r *adminv1.RegionLagResponse, limits lagLimits) []string {
 			bad = append(bad, at+"region "+other+" was never heard since the nodes were started")
 		case !l.Alive:
 			bad = append(bad, at+"nothing is heard from region "+other+" for "+millisText(l.HeartbeatAgeMs))
-		case l.UnknownPartitions > 0:
-			bad = append(bad, fmt.Sprintf("%s%d partitions are not counted: nobody in region %s was heard of them", at, l.UnknownPartitions, other))
+		}
+		if l.Heard && l.UnknownPartitions > 0 {
+			bad = append(bad, fmt.Sprintf("%s%d partitions are not counted: nobody in region %s was heard of them since the nodes that count them were started; they are counted when somebody is", at, l.UnknownPartitions, other))
 		}
 		if len(l.NeedsFullSync) > 0 {
 			bad = append(bad, fmt.Sprintf("%sregion %s needs a full sync with %s", at, other, list(l.NeedsFullSync)))
