@@ -335,8 +335,8 @@ func TestOverload(t *testing.T) {
 			before := c.load(ctx, little, 3*time.Second, any)
 			var ratios []float64
 			for try := 1; try <= overloadTries; try++ {
-				since := c.region.usage()
-				during, parts := c.inParts(ctx, *overloadTimes*can, *overloadFor, any)
+				since, was := c.region.usage(), can
+				during, parts := c.inParts(ctx, *overloadTimes*was, *overloadFor, any)
 				back, after := c.back(ctx, little, before.goodput, any)
 				can = max(can, c.capacity(ctx, 128, 2*time.Second, o.put))
 				others := c.region.others(since)
@@ -352,6 +352,8 @@ func TestOverload(t *testing.T) {
 					felt = "goodput did not come back within a minute"
 				}
 				switch {
+				case felt == "" && can > 2*was && try < overloadTries:
+					ratios = nil // what can be done was seen too late: too little was asked for
 				case felt == "":
 					return
 				case others > othersMost && try == overloadTries:
