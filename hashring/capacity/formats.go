@@ -61,7 +61,7 @@ const (
 	actorMemory = 4 + 4 + 8 + 24
 	// A partition beside its clocks, in an owner's memory, with its places in
 	// lists and maps of peers.
-	partitionMemory = 880
+	partitionMemory = 912
 
 	// A sum of a partition beside its number: clock and digest in short; one that
 	// differs says besides that there are no floors and no losses (node/wire). A request's head is id, verb, epoch, timeout and length, a
