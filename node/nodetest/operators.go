@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -220,7 +221,7 @@ func (d *disasters) begin(ctx context.Context, m *member, a regions.Ask) bool {
 		d.mu.Unlock()
 	}
 	there, told := d.sure(lost, others...), d.told(up, m.region, lost)
-	own := d.sure(lost, lost)
+	own, before := d.sure(lost, lost), d.w.dotsOf(lost, others...)
 	plan, err := up.node.Operations().Regions.Begin(ctx, a)
 	how := ""
 	if a.Force {
@@ -247,7 +248,9 @@ func (d *disasters) begin(ctx context.Context, m *member, a regions.Ask) bool {
 	if both := common(got, there); len(both) > 0 {
 		d.found("D1: a failover of %s prints as missing what is there: %v", a.Region, both)
 	}
+	// Whoever had it may have died since it was counted.
 	after := d.w.dotsOf(lost, others...)
+	maps.Copy(after, before)
 	if m.running.Load() == up && plan.Missing.Whole() {
 		if left := less(less(told, after), got); len(left) > 0 {
 			d.found("D1: a failover of %s does not print what %s was told of and nobody has: %v", a.Region, m.id, left)
