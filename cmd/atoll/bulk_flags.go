@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/atolldb/atoll/cmd/atoll/bulk"
 )
 
 // bulkFlags are those of import and restore: both write many items, in their order.
@@ -31,6 +33,16 @@ func (b *bulkFlags) add(cmd *cobra.Command, inFlight int) {
 		patience += fmt.Sprintf(", %.0fm at most", b.longest.Minutes())
 	}
 	f.DurationVar(&b.patience, "patience", time.Minute, patience)
+}
+
+// next is what to do about a run that ended early, with so many items from the start
+// done with.
+func (b *bulkFlags) next(why error, done int) string {
+	when := ""
+	if bulk.Hopeless(why) {
+		when = "when that is mended, "
+	}
+	return fmt.Sprintf("%sthe same command with --skip %d", when, done)
 }
 
 func (b *bulkFlags) check(cmd *cobra.Command) error {

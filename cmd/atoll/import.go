@@ -155,7 +155,7 @@ func (q *importFlags) finish(
 		if c := exitCode(why); code != exitUnknown {
 			code = c
 		}
-		return withCode(code, fmt.Errorf("the import is not complete: %w\n  next: the same command with --skip %d", why, res.Resume))
+		return withCode(code, fmt.Errorf("the import is not complete: %w\n  next: %s", why, q.next(runErr, res.Resume)))
 	case res.Failed+res.Unknown > 0:
 		next := "--rejects FILE would have kept them"
 		if rejects.file != nil {

@@ -333,7 +333,7 @@ func (q *restoreFlags) finish(cmd *cobra.Command, out *format, res recovery.Resu
 		if c := exitCode(why); code != exitUnknown {
 			code = c
 		}
-		return withCode(code, fmt.Errorf("the restore is not complete: %w\n  next: the same command with --skip %d", why, res.Resume))
+		return withCode(code, fmt.Errorf("the restore is not complete: %w\n  next: %s", why, q.next(runErr, res.Resume)))
 	case res.Failed+res.Unknown > 0:
 		return withCode(code, fmt.Errorf("%d keys were not written, of %d more it is not known; --report FILE keeps which", res.Failed, res.Unknown))
 	}

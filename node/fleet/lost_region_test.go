@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +27,9 @@ func TestLostRegionIsRemoved(t *testing.T) {
 		plan, err := ops.PlanOperation(ctx, failover)
 		return err == nil && slices.ContainsFunc(plan.Checks, func(c *adminv1.OperationCheck) bool { return c.Name == "counted" && c.Ok })
 	})
+	if plan, err := ops.PlanOperation(ctx, failover); err != nil || !strings.Contains(refused(plan), "lost: 1 of 1 nodes of ap answer") {
+		t.Errorf("a region that lives: %v, %v", plan, err)
+	}
 	if err := f.Kill("ap-1"); err != nil {
 		t.Fatal(err)
 	}

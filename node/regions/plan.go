@@ -85,17 +85,18 @@ func (s *Steer) Plan(ctx context.Context, a Ask) (Plan, error) {
 	voters := p.Known.Map.Voters()
 	votes, quiet := (&proposal{r: s.r}).ask(ctx, voters, askLook, regionmap.Register{})
 	add(len(votes) >= p.Known.Map.Majority(), "majority", "%d of %d regions can vote, %d are needed; silent: %s", len(votes), len(voters), p.Known.Map.Majority(), cmp.Or(strings.Join(quiet, "; "), "none"))
-	subject := s.answers(ctx, m, a.Region)
+	answering, nodes := s.answering(ctx, m, a.Region)
+	subject := answering > 0
 	o := s.operation(p.Ask, failover.Missing{})
 	others := s.side(m, &o, failover.Others)
 	switch a.Kind {
 	case failover.Failover:
-		add(!subject, "lost", "nodes of %s answer: %v; a region that lives is switched over", a.Region, subject)
+		add(!subject, "lost", "%d of %d nodes of %s answer; a region that lives is switched over", answering, nodes, a.Region)
 		add(true, "homes", "%s", s.twoHomes(m, a.Region, p.Ask.To))
 		p.Missing = s.missing(ctx, m, &o, others)
 		add(p.Missing.Counted, "counted", "what %s told the survivors, and when it was heard: %v", a.Region, p.Missing.Counted)
 	case failover.Switchover:
-		add(subject, "alive", "nodes of %s answer: %v", a.Region, subject)
+		add(subject, "alive", "%d of %d nodes of %s answer", answering, nodes, a.Region)
 		n, besides := s.whereHomesGo(m, a.Region, p.Ask.To)
 		add(true, "homes", "%d homes move%s", n, besides)
 		c, err := s.deps.Clocks(ctx, a.Region, idOf(m, a.Region))
@@ -111,12 +112,12 @@ func (s *Steer) Plan(ctx context.Context, a Ask) (Plan, error) {
 	case failover.Remove:
 		s.checkRemove(ctx, m, &p, subject, others, add)
 	case failover.Rebuild:
-		add(!subject, "gone", "nodes of %s answer: %v; a region that has its disks comes back by a failback", a.Region, subject)
+		add(!subject, "gone", "%d of %d nodes of %s answer; a region that has its disks comes back by a failback", answering, nodes, a.Region)
 		if last, err := failover.Current(m); err == nil && last != nil && last.Region == a.Region {
 			p.Missing = last.Missing
 		}
 	case failover.Failback:
-		add(subject, "alive", "nodes of %s answer: %v", a.Region, subject)
+		add(subject, "alive", "%d of %d nodes of %s answer", answering, nodes, a.Region)
 	}
 	return p, nil
 }
@@ -136,10 +137,11 @@ func (s *Steer) missing(ctx context.Context, m *regionmap.Map, o *failover.Opera
 	return out
 }
 
-// answers reports whether any node of a region does.
-func (s *Steer) answers(ctx context.Context, m *regionmap.Map, region string) bool {
+// answering counts the nodes of a region that answer, of those that are known here.
+func (s *Steer) answering(ctx context.Context, m *regionmap.Map, region string) (n, of int) {
 	_, silent := s.aware(ctx, m, &failover.Operation{Kind: failover.Switchover})
-	return len(silent[region]) < len(s.deps.Nodes(region))
+	of = len(s.deps.Nodes(region))
+	return max(of-len(silent[region]), 0), of
 }
 
 func (s *Steer) filled(a Ask) Ask {
