@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +28,7 @@ import (
 //	stop X        stop in order
 //	found X       a region that there was none of runs, and no other knows of it
 //	restart X     stop, and start
+//	forget X      what the metadata server of a node that does not run has on its disk is gone
 //	prepare X     its configuration has geo.others from its next start on
 //	pause D       let time pass
 //	rest R        the clients of a region stop
@@ -240,6 +243,8 @@ func act(n *deployment.Node, verb string) error {
 			return err
 		}
 		return n.Start()
+	case "forget":
+		return os.RemoveAll(filepath.Join(n.DataDir(), "nats"))
 	case "prepare":
 		return n.Configure("geo: {others: true}")
 	case "drain":

@@ -256,6 +256,7 @@ var onMachine = map[string]string{
 	"systemctl stop atoll":  "stop NODE",
 	"chronyc makestep":      "skew NODE 0s",
 
+	"rm -r /var/lib/atoll/nats":                              "forget NODE",
 	"systemctl restart atoll":                                "restart NODE",
 	"tee -a /etc/atoll/atoll.yaml <<< 'geo: {others: true}'": "prepare NODE",
 
