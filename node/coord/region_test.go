@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,7 +55,7 @@ type member struct {
 	replica *replica.Replica
 	hints   *hint.Hints
 	disk    *memstore.Disk
-	skew    time.Duration
+	skew    atomic.Int64 // nanoseconds that its clock is ahead
 	wire    *tap
 	homes   homes
 	stop    context.CancelFunc
@@ -149,7 +150,7 @@ func (r *region) start(id topology.NodeID, disk *memstore.Disk) {
 	m := &member{id: id, disk: disk, ended: make(chan error, 1)}
 	m.homes.otherwise = coord.HomeOf(coord.Static(r.buckets))
 	cfg := replica.Config{Node: id, Topology: r.top, Home: m.homes.of}
-	clock := hlc.New(func() time.Time { return time.Now().Add(m.skew) })
+	clock := hlc.New(func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) })
 	if m.replica, err = replica.Open(cfg, engine, r.registry, clock, hclog.NewNullLogger()); err != nil {
 		r.t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func TestSerialWithAClockThatIsAhead(t *testing.T) {
 		off, right := owners[0], owners[1]
 		time.Sleep(time.Second) // until new acceptors take the ballots of now
 		off.mustPut(t, serialPut("k", "0", crdt.Condition{}))
-		off.skew = time.Hour
+		off.skew.Store(int64(time.Hour))
 		for _, v := range []string{"1", "2"} { // the first by a ballot that was promised before
 			if _, err := off.put(t, serialPut("k", v, crdt.Condition{})); err == nil {
 				t.Fatal("a promise of the far future was given")
@@ -41,7 +41,7 @@ func TestSerialWithAClockThatIsAhead(t *testing.T) {
 			quick(off, v)
 			quick(right, v)
 		}
-		off.skew = 0
+		off.skew.Store(0)
 		off.replica.SetSkewed(false)
 		for _, v := range []string{"6", "7", "8"} {
 			quick(off, v)
@@ -75,7 +75,7 @@ func TestSettleWithAClockThatIsAhead(t *testing.T) {
 			t.Fatal("nothing is undecided")
 		}
 		time.Sleep(2 * time.Second)
-		off.skew = 600 * time.Millisecond // more than others bear
+		off.skew.Store(int64(600 * time.Millisecond)) // more than others bear
 		done := make(chan struct{})
 		off.Settle(full, time.Now().Add(patience), func() { close(done) })
 		<-done
