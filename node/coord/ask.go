@@ -44,11 +44,10 @@ type target struct {
 	epoch topology.Epoch
 }
 
-// minters are those who mint for a partition, or did before the last change: only
-// they can have begun what others do not know of.
+// minters are those whom a retry asks.
 func minters(t *topology.Topology, p hashring.Partition) (ids []topology.NodeID) {
 	for _, id := range t.Takers(p) {
-		if t.Role(p, id) != topology.Pending {
+		if t.Role(p, id).Mints() {
 			ids = append(ids, id)
 		}
 	}

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/internal/planted"
@@ -134,10 +133,11 @@ func (r *Replica) adoptTopology(tx storage.Txn, t *topology.Topology, encoded []
 		is.mark, is.asked = was.mark, was.asked
 		part.stand = is
 		if was.since != is.since {
-			if mints(is.role) && !mints(was.role) {
-				part.newcomer(time.Now())
+			forget := part.forgetRequests
+			if is.role.Mints() && !was.role.Mints() {
+				forget = part.forgetAttempts
 			}
-			if err := part.forgetRequests(tx); err != nil {
+			if err := forget(tx); err != nil {
 				return err
 			}
 		}
@@ -173,16 +173,13 @@ func (r *Replica) gain(tx storage.Txn, p hashring.Partition, is standing) error 
 		return err
 	}
 	r.held[p] = part
-	if r.others(p) {
-		part.newcomer(time.Now())
+	if !r.others(p) {
+		return part.forgetRequests(tx)
 	}
-	if err := part.forgetRequests(tx); err != nil {
-		return err
-	}
-	if falls(standing{}, is) && r.others(p) {
+	if falls(standing{}, is) {
 		return r.markBehind(tx, part)
 	}
-	return nil
+	return part.forgetAttempts(tx)
 }
 
 // others reports whether anybody else takes the writes of p, by the topology

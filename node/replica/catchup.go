@@ -3,7 +3,6 @@ package replica
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/storage"
@@ -56,8 +55,7 @@ func (r *Replica) markBehind(tx storage.Txn, part *partition) error {
 		return fmt.Errorf("note that partition %d is behind: %w", part.id, err)
 	}
 	part.stand.mark, part.unproven = r.newMark(), false
-	part.newcomer(time.Now())
-	return part.forgetRequests(tx)
+	return part.forgetAttempts(tx)
 }
 
 func (r *Replica) newMark() uint64 {

@@ -281,13 +281,14 @@ func (s *settling) write(r *Replica, tx storage.Txn) error {
 			continue
 		}
 		if s.forgets || !part.saved {
+			forget := part.forgetRequests
 			switch {
 			case s.fresh && !r.others(part.id):
 				part.stand.asked = 0
 			case s.unfenced:
-				part.newcomer(time.Now())
+				forget = part.forgetAttempts
 			}
-			if err := part.forgetRequests(tx); err != nil {
+			if err := forget(tx); err != nil {
 				return err
 			}
 		}

@@ -176,12 +176,16 @@ func (p *partition) forgetRequests(tx storage.Txn) error {
 	return p.putMemory(tx)
 }
 
-// newcomer decides that retries ask this node from now on. It is written with what
-// forgetRequests writes, which follows.
-func (p *partition) newcomer(now time.Time) { p.stand.asked = now.UnixMilli() }
+// forgetAttempts is forgetRequests of a newcomer: retries ask it from now on.
+func (p *partition) forgetAttempts(tx storage.Txn) error {
+	p.stand.asked = time.Now().UnixMilli()
+	return p.forgetRequests(tx)
+}
 
 // begins decides that retries have always asked this node, if nothing was ever
-// written to the partition: so all owners of a region that begins mint at once.
+// written to the partition: so all owners of a region that begins mint at once. (Whose
+// disk was wiped before the first write is taken for one that begins, too: a retry that
+// had asked it before would have to wait in another owner's queue all the while.)
 func (p *partition) begins(tx storage.Txn) error {
 	if p.stand.role != topology.Serving || len(p.decided.clock.Actors()) > 0 {
 		return nil

@@ -60,10 +60,6 @@ func (s standing) serves(epoch topology.Epoch) error {
 	return nil
 }
 
-// mints reports whether a node of that role mints, or did before the last change: so
-// a retry asks it.
-func mints(role topology.Role) bool { return role == topology.Serving || role == topology.Parting }
-
 // note counts refusals.
 func (r *Replica) note(err error) error {
 	if err == ErrStale {

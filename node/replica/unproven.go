@@ -88,6 +88,5 @@ func (p *partition) shed(tx storage.Txn) error {
 		return nil
 	}
 	p.unproven = false
-	p.newcomer(time.Now())
-	return p.forgetRequests(tx)
+	return p.forgetAttempts(tx)
 }

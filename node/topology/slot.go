@@ -158,6 +158,10 @@ const (
 	Parting
 )
 
+// Mints reports whether a node of that role mints, or did before the partition's last
+// change: only it can have begun what others do not know of.
+func (r Role) Mints() bool { return r == Serving || r == Parting }
+
 // Row of p. Its slices are shared.
 func (t *Topology) Row(p hashring.Partition) Row { return t.allRows()[p] }
 
