@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/atolldb/atoll/internal/planted"
 )
@@ -57,8 +58,8 @@ type Drain struct {
 	sink   Sink
 	events DrainEvents
 	logger hclog.Logger
-	slots  chan struct{} // one for each batch being applied
-	room   room          // and its bytes
+	slots  chan struct{}       // one for each batch being applied
+	room   *semaphore.Weighted // and its bytes
 	claims claims
 	stats  drainCounters
 
@@ -89,7 +90,7 @@ func NewDrain(cfg DrainConfig, feed Feed, sink Sink, events DrainEvents, logger 
 	return &Drain{
 		cfg: cfg, feed: feed, sink: sink, events: events, logger: logger,
 		slots:  make(chan struct{}, maxApplying),
-		room:   newRoom(maxApplyingBytes),
+		room:   semaphore.NewWeighted(maxApplyingBytes),
 		claims: claims{queue: make(chan *claim, maxClaims)},
 	}
 }
@@ -205,11 +206,11 @@ func (d handler) apply(ctx context.Context, b Batch) error {
 		return ctx.Err()
 	}
 	defer func() { <-d.slots }()
-	size := sizeOf(entries)
-	if err := d.room.take(ctx, size); err != nil {
+	size := int64(min(sizeOf(entries), maxApplyingBytes)) // what is larger is applied alone
+	if err := d.room.Acquire(ctx, size); err != nil {
 		return err
 	}
-	defer d.room.give(size)
+	defer d.room.Release(size)
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	if planted.Bug(planted.AckBeforeApply) {

@@ -45,7 +45,12 @@ func draining(t *testing.T, sink geo.Sink, events geo.DrainEvents) (*geo.Drain, 
 }
 
 func packed(t *testing.T, number uint64) geo.Batch {
-	data, codec, err := geo.EncodeBatch([]geo.Entry{{Key: []byte("key"), Record: []byte("record")}})
+	return packedOf(t, number, []byte("record"))
+}
+
+func packedOf(t *testing.T, number uint64, record []byte) geo.Batch {
+	t.Helper()
+	data, codec, err := geo.EncodeBatch([]geo.Entry{{Key: []byte("key"), Record: record}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +134,54 @@ type blocked struct{}
 func (blocked) ApplyRemote(ctx context.Context, _ string, _ []geo.Entry) error {
 	<-ctx.Done()
 	return ctx.Err()
+}
+
+// What is being applied at once has two MiB at most; what is larger goes alone, and who
+// gives up is not in the way of others.
+func TestDrainBoundsWhatIsApplied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		under, most, number, applied := 0, 0, uint64(0), 0
+		drain, on := draining(t, geotest.NewInbox(func(entries []geo.Entry) error {
+			bytes := len(entries[0].Record)
+			mu.Lock()
+			under += bytes
+			most = max(most, under)
+			if alone := under == bytes; bytes > 2<<20 && !alone {
+				t.Errorf("%d bytes are applied beside %d", bytes, under-bytes)
+			}
+			mu.Unlock()
+			time.Sleep(time.Second)
+			mu.Lock()
+			under, applied = under-bytes, applied+1
+			mu.Unlock()
+			return nil
+		}), geo.DrainEvents{})
+		var all sync.WaitGroup
+		arrives := func(kib int, patience time.Duration, want error) {
+			number++
+			b := packedOf(t, number, make([]byte, kib<<10))
+			all.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				if err := on.Batch(ctx, b); !errors.Is(err, want) {
+					t.Errorf("batch of %d KiB: %v, not %v", kib, err, want)
+				}
+			})
+			synctest.Wait()
+		}
+		arrives(1200, time.Minute, nil)
+		arrives(700, time.Minute, nil)
+		arrives(1500, time.Millisecond, context.DeadlineExceeded)
+		arrives(3000, time.Minute, nil)
+		for range 8 {
+			arrives(500, time.Minute, nil)
+		}
+		all.Wait()
+		if most < 1900<<10 || most > 3000<<10 || applied != 11 || drain.Stats().Batches != 11 {
+			t.Errorf("%d bytes at once, %d applied: %+v", most, applied, drain.Stats())
+		}
+	})
 }
 
 // A log that loses what it confirmed is found out by the numbers.
