@@ -91,9 +91,8 @@ func flaky(r *rig) {
 	r.pause(time.Second)
 }
 
-// cutRegions cuts two regions from each other, and kills a node of each while
-// they are apart: each goes on by itself.
-func cutRegions(r *rig) {
+// apart lets no packet pass between the two regions, until the network is healed.
+func (r *rig) apart() {
 	r.fault("regions cut")
 	for _, a := range r.Region("eu") {
 		for _, b := range r.Region("us") {
@@ -101,6 +100,12 @@ func cutRegions(r *rig) {
 			r.must(r.net.Cut(b.ID, a.ID))
 		}
 	}
+}
+
+// cutRegions cuts two regions from each other, and kills a node of each while
+// they are apart: each goes on by itself.
+func cutRegions(r *rig) {
+	r.apart()
 	cut := time.Now()
 	r.pause(4 * time.Second)
 	r.noFailures("with regions apart", cut, time.Now())

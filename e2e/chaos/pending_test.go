@@ -35,13 +35,7 @@ func TestPendingIsExact(t *testing.T) {
 	r.must(r.settle(healTime))
 	r.pendingIs(map[string]int{}) // it is known there, too
 
-	r.fault("regions cut")
-	for _, a := range r.Region("eu") {
-		for _, b := range r.Region("us") {
-			r.must(r.net.Cut(a.ID, b.ID))
-			r.must(r.net.Cut(b.ID, a.ID))
-		}
-	}
+	r.apart()
 	written := map[string]int{}
 	write := func(region string, as uint16, n int) {
 		b := traffic.Load(r.ctx, r.history, r.clients[region], as, n, 300)

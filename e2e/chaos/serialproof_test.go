@@ -66,13 +66,7 @@ func TestSerialProof(t *testing.T) {
 }
 
 func (r *rig) cutRegions() {
-	r.fault("regions cut")
-	for _, a := range r.Region("eu") {
-		for _, b := range r.Region("us") {
-			r.must(r.net.Cut(a.ID, b.ID))
-			r.must(r.net.Cut(b.ID, a.ID))
-		}
-	}
+	r.apart()
 	r.pause(4 * time.Second)
 	r.must(r.net.Heal())
 }

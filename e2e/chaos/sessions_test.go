@@ -65,13 +65,7 @@ func (r *rig) unsettle() {
 		r.start(n)
 		r.back(n)
 	}
-	r.fault("regions cut")
-	for _, a := range r.Region("eu") {
-		for _, b := range r.Region("us") {
-			r.must(r.net.Cut(a.ID, b.ID))
-			r.must(r.net.Cut(b.ID, a.ID))
-		}
-	}
+	r.apart()
 	r.pause(3 * time.Second)
 	n := r.pick("eu")
 	r.fault("kill -9")

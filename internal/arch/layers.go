@@ -132,7 +132,7 @@ var table = []row{
 	// Waiting that a context ends.
 	{path: "internal/pause", layer: seam},
 	// Addresses that are known before somebody listens.
-	{path: "internal/freeport", layer: seam},
+	{path: "internal/freeport", layer: seam, beside: []string{"internal/pause"}},
 	// Small files that are replaced as a whole.
 	{path: "internal/wholefile", layer: seam},
 	{path: "internal/...", layer: tooling},

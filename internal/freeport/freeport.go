@@ -29,6 +29,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/atolldb/atoll/internal/pause"
 )
 
 // Claim is some ports that nobody else is given. It costs a file descriptor a port.
@@ -107,15 +109,8 @@ const childPatience = 5 * time.Second
 func AwaitChildren(ctx context.Context, addrs ...string) {
 	ctx, cancel := context.WithTimeout(ctx, childPatience)
 	defer cancel()
-	again := time.NewTicker(time.Millisecond)
-	defer again.Stop()
 	for _, addr := range addrs {
-		for look(addr) != nil && ctx.Err() == nil {
-			select {
-			case <-again.C:
-			case <-ctx.Done():
-			}
-		}
+		_ = pause.Until(ctx, time.Millisecond, func() error { return look(addr) }) // the server says so
 	}
 }
 
