@@ -60,8 +60,8 @@ type CommitterConfig struct {
 	BulkBytes int
 	// OpBytes is the largest Op.Size accepted: MaxOp, at most that.
 	OpBytes int
-	// QueueOps and QueueBytes bound what waits: 16384 and 64 MiB, half of it for
-	// bulk ops. Beyond that Submit refuses. At 50 k ops/s a full queue of small ops is 0.3 s.
+	// QueueOps and QueueBytes bound what waits: 16384 and 64 MiB, half of it for bulk
+	// ops. Beyond that Submit refuses. At 50 k ops/s a full queue of small ops is 0.3 s.
 	QueueOps   int
 	QueueBytes int
 	// Interval is how often at most the disk is looked at and the side file
@@ -112,8 +112,8 @@ func (c CommitterConfig) withDefaults(e Engine) CommitterConfig {
 //
 // Bulk ops stand back for others: an op that is not one waits, from its Submit to its
 // Done, at most for the group that is being committed, for one bulk op that is being
-// decided, and for the bulk that shares its own group (see BulkBytes), however many wait. Bulk ops
-// go on as well, by one op in each group at least.
+// decided, and for the bulk that shares its own group (see BulkBytes), however many
+// wait. Bulk ops go on as well, by one op in each group at least.
 //
 //	C1  Ops are decided in the order of their Submit, one at a time; bulk ops
 //	    among each other, and the others among each other.
@@ -149,9 +149,9 @@ func NewCommitter(engine Engine, cfg CommitterConfig) *Committer {
 	return c
 }
 
-// Submit queues ops, next to each other and in order (as bulk if all of them are), or refuses all of them
-// at once and without a Done: with ErrOverloaded when the queue is full, with
-// ErrFull when the disk is (unless all their sizes are 0), with ErrTooLarge,
+// Submit queues ops, next to each other and in order (as bulk if all of them are), or
+// refuses all of them at once and without a Done: with ErrOverloaded when the queue is
+// full, with ErrFull when the disk is (unless all their sizes are 0), with ErrTooLarge,
 // or with ErrClosed or ErrFailed when Run has ended. It never blocks.
 func (c *Committer) Submit(ops ...Op) error {
 	full := c.keeper.disk() == DiskFull
