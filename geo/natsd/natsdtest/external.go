@@ -65,11 +65,7 @@ func Issue(t testing.TB) Papers {
 // papers. It returns its address.
 func External(t testing.TB, password string, papers *Papers) (addr string) {
 	t.Helper()
-	opts := &server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: t.TempDir(), MaxPayload: 16 << 20,
-		Username: "atoll", Password: password,
-	}
+	opts := &server.Options{Username: "atoll", Password: password}
 	if papers != nil {
 		cert, err := tls.LoadX509KeyPair(papers.Cert, papers.Key)
 		if err != nil {
@@ -84,6 +80,27 @@ func External(t testing.TB, password string, papers *Papers) (addr string) {
 		opts.TLS, opts.TLSVerify, opts.TLSTimeout = true, true, 5
 		opts.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12}
 	}
+	return external(t, opts)
+}
+
+// ExternalWith starts one with what a configuration file says about who may do what.
+func ExternalWith(t testing.TB, conf string) (addr string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "nats-server.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opts, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return external(t, opts)
+}
+
+func external(t testing.TB, opts *server.Options) (addr string) {
+	t.Helper()
+	opts.Host, opts.Port, opts.NoSigs, opts.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
+	opts.JetStream, opts.StoreDir, opts.MaxPayload = true, t.TempDir(), 16<<20
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)

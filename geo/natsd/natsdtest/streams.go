@@ -43,6 +43,23 @@ func FillStream(ctx context.Context, dial Dial, urls []string, subject string, s
 	})
 }
 
+// Refuses reports whether a server lets who connects by a URL publish nothing to a
+// subject. What it does not refuse it gets: an empty message.
+func Refuses(url, subject string) (bool, error) {
+	nc, err := nats.Connect(url, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		return false, fmt.Errorf("connect to nats: %w", err)
+	}
+	defer nc.Close()
+	if err := nc.Publish(subject, nil); err != nil {
+		return false, fmt.Errorf("publish: %w", err)
+	}
+	if err := nc.Flush(); err != nil { // a refusal comes before its answer
+		return false, fmt.Errorf("publish: %w", err)
+	}
+	return errors.Is(nc.LastError(), nats.ErrPermissionViolation), nil
+}
+
 // StreamLeader is the name of the server that leads a stream of a cluster.
 func StreamLeader(ctx context.Context, dial Dial, urls []string, stream string) (name string, err error) {
 	err = with(ctx, dial, urls, func(js jetstream.JetStream) error {
