@@ -20,7 +20,7 @@ func TestNATSCluster(t *testing.T) {
 	for n := range 3 {
 		urls = append(urls, fmt.Sprintf("nats://192.0.2.10:%d", 4222+n))
 		id := f.regions[0].Members[n].ID
-		f.real[urls[n][len("nats://"):]] = func() string { return strings.TrimPrefix(f.addrs(id).NATS, "nats://") }
+		f.leads(strings.TrimPrefix(urls[n], "nats://"), func() string { return strings.TrimPrefix(f.addrs(id).NATS, "nats://") })
 	}
 	f.regions[0].NATS = urls
 	for n, m := range f.regions[0].Members {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ type fleet struct {
 	regions []process.Region
 	nodes   map[topology.NodeID]*running
 
-	mu   sync.Mutex
+	mu   sync.Mutex               // nodes dial while the test changes what is there
 	real map[string]func() string // by address: where it is, "" when down
 }
 
@@ -65,14 +66,11 @@ func newFleet(t *testing.T, regions, nodes int) *fleet {
 	for _, r := range f.regions {
 		for n, m := range r.Members {
 			f.nodes[m.ID] = &running{cfg: f.config(r, n)}
-			f.real[m.Peer] = func() string { return f.addrs(m.ID).Peer }
+			f.leads(m.Peer, func() string { return f.addrs(m.ID).Peer })
 		}
-		f.real[r.NATS[0][len("nats://"):]] = func() string {
-			if u := f.addrs(r.Members[0].ID).NATS; u != "" {
-				return u[len("nats://"):]
-			}
-			return ""
-		}
+		f.leads(strings.TrimPrefix(r.NATS[0], "nats://"), func() string {
+			return strings.TrimPrefix(f.addrs(r.Members[0].ID).NATS, "nats://")
+		})
 	}
 	t.Cleanup(func() {
 		for id := range f.nodes {
@@ -105,9 +103,19 @@ func (f *fleet) join(id topology.NodeID, region int) *running {
 	c.NATS.Listen = ""
 	c.Node, c.DataDir = id, filepath.Join(f.dir, string(id))
 	c.Join = &process.Join{Rack: "new", Client: "192.0.2.100:1", Peer: "192.0.2.100:" + strconv.Itoa(len(f.nodes)+1)}
-	f.real[c.Join.Peer] = func() string { return f.addrs(id).Peer }
+	f.leads(c.Join.Peer, func() string { return f.addrs(id).Peer })
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.nodes[id] = &running{cfg: c}
 	return f.nodes[id]
+}
+
+// leads makes an address of the configurations lead to where to says; nil: nobody
+// is there.
+func (f *fleet) leads(addr string, to func() string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.real[addr] = to
 }
 
 func (f *fleet) topology(id topology.NodeID) *topology.Topology {
@@ -124,7 +132,9 @@ func (f *fleet) addrs(id topology.NodeID) process.Addrs {
 }
 
 func (f *fleet) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	f.mu.Lock()
 	to := f.real[addr]
+	f.mu.Unlock()
 	if to == nil {
 		return nil, fmt.Errorf("nobody is at %s", addr)
 	}

@@ -59,7 +59,7 @@ func TestGrow(t *testing.T) {
 	for i, id := range ids {
 		if i > 0 {
 			f.join(id, 0)
-			f.real[urls[i][len("nats://"):]] = func() string { return strings.TrimPrefix(f.addrs(id).NATS, "nats://") }
+			f.leads(strings.TrimPrefix(urls[i], "nats://"), func() string { return strings.TrimPrefix(f.addrs(id).NATS, "nats://") })
 		}
 	}
 	for i, id := range ids {

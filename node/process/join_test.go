@@ -107,8 +107,8 @@ func TestJoin(t *testing.T) {
 	moved := *f.nodes["a4"].cfg.Join
 	moved.Peer, moved.Rack = "192.0.2.101:1", "elsewhere" // the rack is a plan's business
 	f.nodes["a4"].cfg.Join = &moved
-	f.real[moved.Peer] = f.real["192.0.2.100:4"]
-	delete(f.real, "192.0.2.100:4")
+	f.leads("192.0.2.100:4", nil)
+	f.leads(moved.Peer, func() string { return f.addrs("a4").Peer })
 	f.start("a4")
 	want.PeerAddr = moved.Peer
 	f.sees(want, all...)

@@ -3,6 +3,7 @@ package process_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/atolldb/atoll/internal/freeport"
@@ -21,15 +22,12 @@ func TestMetadataServerMoves(t *testing.T) {
 	for i := range on {
 		addr := fmt.Sprintf("192.0.2.10:%d", 4222+i)
 		f.regions[0].NATS = append(f.regions[0].NATS, "nats://"+addr)
-		f.real[addr] = func() string {
+		f.leads(addr, func() string {
 			f.mu.Lock()
 			id := on[i]
 			f.mu.Unlock()
-			if url := f.addrs(id).NATS; url != "" {
-				return url[len("nats://"):]
-			}
-			return ""
-		}
+			return strings.TrimPrefix(f.addrs(id).NATS, "nats://")
+		})
 	}
 	for n, m := range f.regions[0].Members {
 		c := &f.nodes[m.ID].cfg
