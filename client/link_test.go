@@ -240,8 +240,7 @@ func TestSilentNode(t *testing.T) {
 		if a.tries() == opened {
 			t.Error("nobody tried whether the node is back")
 		}
-		a.set(func() { a.mute = false })
-		silent = false
+		a.set(func() { a.mute, silent = false, false }) // its sender takes that lock before it reads them
 		time.Sleep(2*linkBackoffMax + linkConnect)
 		before := b.sent()
 		if _, err := c.Put(t.Context(), "k", nil); err != nil || b.sent() != before {

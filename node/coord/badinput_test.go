@@ -67,8 +67,8 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("r of %d: %+v", n, e)
 			}
 		}
-		if len(a.wire.sent) > 0 {
-			t.Errorf("sent %+v", a.wire.sent)
+		if sent := a.wire.requests(); len(sent) > 0 {
+			t.Errorf("sent %+v", sent)
 		}
 		// The bounds themselves are fine.
 		for _, p := range []coord.Put{

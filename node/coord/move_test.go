@@ -360,7 +360,7 @@ func TestTopologyThatRunsAway(t *testing.T) {
 		if _, err := owners[0].put(t, put("k", "v")); err == nil || err.Outcome != coord.Unknown {
 			t.Errorf("put at the owner: %+v", err)
 		}
-		if n := len(out.wire.sent) + len(owners[0].wire.sent); n > 150 {
+		if n := len(out.wire.requests()) + len(owners[0].wire.requests()); n > 150 {
 			t.Errorf("%d requests", n)
 		}
 	})

@@ -129,8 +129,8 @@ func TestExpired(t *testing.T) {
 			if _, err := m.get(t, g); err == nil || err.Code != coord.CodeDeadline || err.Outcome != coord.NotApplied {
 				t.Errorf("get via %s: %+v", m.id, err)
 			}
-			if len(m.wire.sent) > 0 {
-				t.Errorf("sent %+v", m.wire.sent)
+			if sent := m.wire.requests(); len(sent) > 0 {
+				t.Errorf("sent %+v", sent)
 			}
 		}
 		r.settle()

@@ -458,6 +458,13 @@ func (w *tap) count(verb peer.Verb, to ...topology.NodeID) int {
 	return n
 }
 
+// requests are all that were sent, so far: others send while a test looks.
+func (w *tap) requests() []message {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.sent)
+}
+
 func (w *tap) reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -147,8 +147,7 @@ func TestRegionsGetWhatIsDurable(t *testing.T) {
 		a := all[0].owners("default", "k")[0]
 		a.mustPut(t, leveled("k", "v", quorum.EachQuorum))
 		first := -1
-		a.wire.mu.Lock()
-		for i, m := range a.wire.sent {
+		for i, m := range a.wire.requests() {
 			if m.verb == peer.VerbRegionApply && first < 0 {
 				first = i
 			}
@@ -156,7 +155,6 @@ func TestRegionsGetWhatIsDurable(t *testing.T) {
 				t.Error("the region was asked before the own owners")
 			}
 		}
-		a.wire.mu.Unlock()
 		if first < 0 {
 			t.Fatal("nothing was sent")
 		}

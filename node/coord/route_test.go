@@ -143,8 +143,8 @@ func TestEarlyRefusal(t *testing.T) {
 				!strings.Contains(err.Detail, string(owners[1].id)) || !strings.Contains(err.Detail, string(owners[2].id)) {
 				t.Errorf("via %s: %+v", m.id, err)
 			}
-			if len(m.wire.sent) > 0 {
-				t.Errorf("via %s: sent %+v", m.id, m.wire.sent)
+			if sent := m.wire.requests(); len(sent) > 0 {
+				t.Errorf("via %s: sent %+v", m.id, sent)
 			}
 		}
 		if len(owners[0].held(t, "default", "k").Versions) > 0 {

@@ -171,7 +171,7 @@ func TestStandInsThatRefuse(t *testing.T) {
 		p := sloppy("k", "v")
 		p.Level = quorum.LocalAll
 		a.wire.reset()
-		if _, err := a.put(t, p); err == nil || err.Outcome != coord.NotApplied || len(a.wire.sent) > 0 {
+		if _, err := a.put(t, p); err == nil || err.Outcome != coord.NotApplied || len(a.wire.requests()) > 0 {
 			t.Errorf("%+v", err)
 		}
 		a.mustPut(t, sloppy("k", "v"))

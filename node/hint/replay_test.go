@@ -99,8 +99,8 @@ func TestFenced(t *testing.T) {
 		keep("after", 5, 1)
 		keep("after, new", 6, 2)
 		keep("after, not fenced", 7, 0)
-		w.settle()
 		time.Sleep(time.Second)
+		w.settle()
 		for name, stale := range map[string]bool{
 			"before": false, "in the group, behind": true, "in the group, new": false,
 			"after": true, "after, new": false, "after, not fenced": false,
