@@ -220,16 +220,21 @@ func TestOverdueWritesSayWhatIsNotKnown(t *testing.T) {
 	_, n, _ := one(t)
 	gate := make(chan struct{})
 	defer close(gate)
-	n.SetFault(func(apitest.Op) apitest.Fault { return apitest.Fault{Hold: gate} })
+	// Each call has a context of its own, which ends when the coordinator has the call:
+	// what never got there was not carried out, and says so.
+	var end context.CancelFunc
+	begin := func() (ctx context.Context) {
+		ctx, end = context.WithCancel(t.Context())
+		return ctx
+	}
+	n.SetFault(func(apitest.Op) apitest.Fault {
+		end()
+		return apitest.Fault{Hold: gate}
+	})
 	id := bytes.Repeat([]byte{7}, 16)
 	for _, retry := range []bool{false, true} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		_, put := n.KV.Put(ctx, &atollv1.PutRequest{Key: []byte("k"), Value: []byte("v"), RequestId: id, Retry: retry})
-		cancel()
-		// A time of its own: what begins when that is over was not carried out.
-		ctx, cancel = context.WithTimeout(t.Context(), 10*time.Millisecond)
-		_, del := n.KV.Delete(ctx, &atollv1.DeleteRequest{Key: []byte("k"), RequestId: id, Retry: retry})
-		cancel()
+		_, put := n.KV.Put(begin(), &atollv1.PutRequest{Key: []byte("k"), Value: []byte("v"), RequestId: id, Retry: retry})
+		_, del := n.KV.Delete(begin(), &atollv1.DeleteRequest{Key: []byte("k"), RequestId: id, Retry: retry})
 		for what, err := range map[string]error{"put": put, "delete": del} {
 			if e := statusError(t, err); e.Outcome != coord.Unknown || e.MaybeDuplicate != retry {
 				t.Errorf("%s, a retry %v: outcome %v, may be there twice: %v", what, retry, e.Outcome, e.MaybeDuplicate)
