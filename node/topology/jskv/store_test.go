@@ -14,6 +14,7 @@ import (
 
 	"github.com/atolldb/atoll/geo/natsd"
 	"github.com/atolldb/atoll/geo/natsd/natsdtest"
+	"github.com/atolldb/atoll/internal/freeport"
 	"github.com/atolldb/atoll/node/topology"
 	"github.com/atolldb/atoll/node/topology/jskv"
 	"github.com/atolldb/atoll/node/topology/topologytest"
@@ -207,10 +208,9 @@ func TestSwapUnanswered(t *testing.T) {
 // A watch goes on when the servers were away, and sees what came meanwhile.
 func TestWatchSurvivesRestart(t *testing.T) {
 	dir := t.TempDir()
-	cfg := natsd.Config{Name: "east-1", Region: "east", DataDir: dir, Listen: "127.0.0.1:0"}
+	// The second one is where the first one was, and nobody in between.
+	cfg := natsd.Config{Name: "east-1", Region: "east", DataDir: dir, Listen: freeport.For(t, 1)[0]}
 	s := natsdtest.Start(t, cfg)
-	addr := s.ClientURL()[len("nats://"):]
-	cfg.Listen = addr // the second one is where the first one was
 	nc, err := nats.Connect(s.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
