@@ -72,7 +72,7 @@ func TestACopyStaysComplete(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		var run sync.WaitGroup
 		run.Go(func() { k.run(ctx) })
-		time.Sleep(time.Second)
+		time.Sleep(time.Second + k.c.cfg.Beat/2) // between two rounds
 		if len(k.progress().With) != 1 {
 			t.Errorf("%+v", k.progress())
 		}
