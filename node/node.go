@@ -295,7 +295,7 @@ func (n *Node) wireGeo() {
 func (n *Node) wireHandoff() {
 	cfg := handoff.Config{Self: n.cfg.ID, Grace: n.cfg.Grace}
 	deps := handoff.Deps{
-		Replica: n.replica, Transport: n.deps.Transport, Exchange: n.offer,
+		Replica: n.replica, Transport: n.deps.Transport, Exchange: n.offer, Keeps: n.hints.Owners,
 		Yield: n.yield, Log: n.deps.Logger.Named("handoff"),
 	}
 	n.copier = handoff.NewCopier(cfg, deps)

@@ -48,7 +48,8 @@ var drainSpec = changeSpec{
 	use: "drain NODE...", short: "Take all partitions from nodes, which then leave",
 	long: `Take all partitions from nodes, and have them leave when they own nothing any
 more. The processes go on: stop them when the task is done and 'atoll node ls'
-does not list them. A node that has left cannot come back under its name.
+does not list them. A node that has left cannot come back under its name. One that
+keeps hints leaves when it has handed them over: 'atoll task show' says for whom.
 
 Draining works for a node that is dead, too: the others are copied from. To put
 a new machine in its place use 'atoll node replace', which moves less.`,

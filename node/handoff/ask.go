@@ -45,7 +45,8 @@ type answers struct {
 	silent  time.Time // first question without answer since; zero for none
 	durable topology.Epoch
 	report  Report
-	told    time.Time // last report
+	told    time.Time      // last report
+	at      topology.Epoch // durable before the last report
 }
 
 func newAsker(cfg Config, deps Deps, copier *Copier) *asker {
@@ -53,7 +54,7 @@ func newAsker(cfg Config, deps Deps, copier *Copier) *asker {
 }
 
 // concerned lists the nodes that must be asked about t's moves, and whether they
-// copy.
+// have something to report: that they copy, or keep hints and are to leave.
 func concerned(t *topology.Topology) map[topology.NodeID]bool {
 	out := map[topology.NodeID]bool{}
 	planned := 0
@@ -78,21 +79,31 @@ func concerned(t *topology.Topology) map[topology.NodeID]bool {
 			}
 		}
 	}
+	leaving := t.Leaving()
+	for _, id := range leaving {
+		out[id] = true
+	}
+	if len(leaving) > 0 && len(t.Moves) == 0 {
+		// And some who stay: a leader that hears nobody leaves the lead to others.
+		for _, id := range t.Owners(0) {
+			out[topology.NodeID(id)] = out[topology.NodeID(id)] || false
+		}
+	}
 	return out
 }
 
 // round offers t, unless it is nil, to nodes that may not have it, asks those
-// that copy for their reports, and waits for a while.
+// that have something to report for it, and waits for a while.
 func (a *asker) round(ctx context.Context, t *topology.Topology, nodes map[topology.NodeID]bool, wait time.Duration) {
 	var these sync.WaitGroup
-	for id, copies := range nodes {
+	for id, reports := range nodes {
 		if !a.begin(id) {
 			continue
 		}
 		these.Add(1)
 		a.all.Go(func() {
 			defer these.Done()
-			a.ask(ctx, id, t, copies)
+			a.ask(ctx, id, t, reports)
 		})
 	}
 	done := make(chan struct{})
@@ -129,7 +140,7 @@ func (a *asker) begin(id topology.NodeID) bool {
 	return true
 }
 
-func (a *asker) ask(ctx context.Context, id topology.NodeID, t *topology.Topology, copies bool) {
+func (a *asker) ask(ctx context.Context, id topology.NodeID, t *topology.Topology, reports bool) {
 	ctx, stop := context.WithTimeout(ctx, askTimeout)
 	defer stop()
 	a.mu.Lock()
@@ -142,7 +153,7 @@ func (a *asker) ask(ctx context.Context, id topology.NodeID, t *topology.Topolog
 	durable, err := a.deps.Exchange(ctx, id, offer)
 	var report Report
 	told := false
-	if err == nil && copies {
+	if err == nil && reports {
 		if r, err := a.reportOf(ctx, id); err == nil {
 			report, told = r, true
 		}
@@ -158,7 +169,7 @@ func (a *asker) ask(ctx context.Context, id topology.NodeID, t *topology.Topolog
 	}
 	n.durable, n.heard, n.silent = durable, time.Now(), time.Time{}
 	if told {
-		n.report, n.told = report, n.heard
+		n.report, n.told, n.at = report, n.heard, durable
 	}
 }
 
@@ -179,7 +190,7 @@ func (a *asker) facts() topology.Facts {
 	defer a.mu.Unlock()
 	f := topology.Facts{
 		Durable: map[topology.NodeID]topology.Epoch{}, Dead: map[topology.NodeID]bool{},
-		Synced: map[topology.MoveID][]topology.Synced{}, Now: time.Now().UnixMilli(),
+		Synced: map[topology.MoveID][]topology.Synced{}, Keeps: map[topology.NodeID]topology.Keeps{}, Now: time.Now().UnixMilli(),
 	}
 	now := time.Now()
 	for id, n := range a.nodes {
@@ -192,6 +203,7 @@ func (a *asker) facts() topology.Facts {
 		if !n.silent.IsZero() || now.Sub(n.told) >= fresh {
 			continue // it may come back empty
 		}
+		f.Keeps[id] = topology.Keeps{At: n.at, For: n.report.Keeps}
 		for _, p := range n.report.Copies {
 			if planted.Bug(planted.SwitchUnsynced) {
 				p.With = slices.Collect(maps.Keys(a.nodes))

@@ -166,6 +166,9 @@ func (c *Copier) Report() Report {
 	}
 	slices.SortFunc(out.Copies, func(a, b Progress) int { return cmp.Compare(a.Move, b.Move) })
 	slices.SortFunc(out.Received, func(a, b Received) int { return cmp.Compare(a.Task, b.Task) })
+	if c.deps.Keeps != nil {
+		out.Keeps = c.deps.Keeps()
+	}
 	return out
 }
 

@@ -65,6 +65,8 @@ type Deps struct {
 	// Exchange offers a topology, or nil, to a node, which may be this one, and
 	// returns the epoch that is durable there after that.
 	Exchange func(ctx context.Context, with topology.NodeID, offer *topology.Topology) (topology.Epoch, error)
+	// Keeps lists the owners for whom this node keeps hints; nil where there are none.
+	Keeps func() []topology.NodeID
 	// Yield slows down for clients what would go at the pace; nil for nobody.
 	Yield *yield.Governor
 	Log   hclog.Logger

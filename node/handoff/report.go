@@ -17,6 +17,8 @@ type Report struct {
 	// Received is what came by tasks, those of the past included, since this
 	// node started.
 	Received []Received
+	// Keeps are the owners for whom this node keeps hints.
+	Keeps []topology.NodeID
 }
 
 // Progress of one copy.

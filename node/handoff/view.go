@@ -120,6 +120,9 @@ func assemble(top *topology.Topology, task topology.Task, facts topology.Facts, 
 		out.Left = time.Duration(float64(task.Bytes-out.BytesDone) / float64(out.Rate) * float64(time.Second))
 	}
 	out.WaitsFor = append(waits(top, moves, facts), behind(moves, facts)...)
+	if len(moves) == 0 {
+		out.WaitsFor = top.Stays(task, facts)
+	}
 	return out
 }
 

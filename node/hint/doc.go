@@ -16,6 +16,8 @@
 //	    away for longer than MaxAge: it has to be replaced.
 //	H4  A hint is fenced like any write: sent by a topology that is too old for
 //	    the partition, it does not count.
+//	H5  Who knows that it leaves the region takes none, and has not left before all
+//	    that it has is handed over, or it is dead.
 //
 // Run owns the goroutine that hands over; see DESIGN.md.
 package hint

@@ -85,6 +85,8 @@ var (
 	ErrNoRoom = errors.New("no room for more hints")
 	// ErrTooOld says that the owner has been away for longer than MaxAge.
 	ErrTooOld = errors.New("the owner has been away for too long")
+	// ErrLeaving says that this node leaves the region: what it took would leave with it.
+	ErrLeaving = errors.New("this node leaves the region")
 )
 
 // Open finds the hints that this node keeps.
@@ -192,6 +194,15 @@ func (h *Hints) Owed() []Owed {
 		}
 		return 1
 	})
+	return out
+}
+
+// Owners lists for whom hints are kept, also those that are not durable yet.
+func (h *Hints) Owners() []topology.NodeID {
+	var out []topology.NodeID
+	for _, o := range h.Owed() {
+		out = append(out, o.Owner)
+	}
 	return out
 }
 

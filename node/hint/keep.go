@@ -29,15 +29,15 @@ func (h *Hints) Handle(req peer.Request, reply peer.Done) bool {
 }
 
 func refuse(err error) error {
-	if errors.Is(err, ErrNoRoom) || errors.Is(err, ErrTooOld) {
+	if errors.Is(err, ErrNoRoom) || errors.Is(err, ErrTooOld) || errors.Is(err, ErrLeaving) {
 		return &peer.Refusal{Code: peer.CodeFull, Detail: err.Error()}
 	}
 	return replica.Refuse(err)
 }
 
 // Keep takes a record for an owner that is away. done gets nil when it is
-// durable, an error that wraps ErrNoRoom, ErrTooOld or replica.ErrStale when it
-// does not count, or another one; it runs on the committer's goroutine, or at
+// durable, an error that wraps ErrNoRoom, ErrTooOld, ErrLeaving or replica.ErrStale
+// when it does not count, or another one; it runs on the committer's goroutine, or at
 // once, and must not block.
 func (h *Hints) Keep(epoch topology.Epoch, owner topology.NodeID, e wire.Entry, done func(error)) {
 	hash := hashring.KeyHash(e.Key)
@@ -71,15 +71,23 @@ type keepOp struct {
 func (o *keepOp) Size() int { return 2*len(o.entry.Key) + len(o.entry.Record) + 128 }
 func (o *keepOp) Decided()  {}
 
-// stale reports that the sender does not know of a change of the partition that
-// is in force here.
-func (o *keepOp) stale() bool {
-	return o.epoch != 0 && o.epoch < o.h.deps.Replica.Topology().SinceOf(o.partition)
+// fenced says why the topology in force here forbids to stand in: the sender does not
+// know of a change of the partition, or this node leaves. Those who decide that it has
+// nothing left to hand over count on the second one.
+func (o *keepOp) fenced() error {
+	top := o.h.deps.Replica.Topology()
+	if o.epoch != 0 && o.epoch < top.SinceOf(o.partition) {
+		return replica.ErrStale
+	}
+	if m := top.Member(o.h.cfg.Self); m != nil && (m.State == topology.Draining || m.State == topology.Left) {
+		return ErrLeaving
+	}
+	return nil
 }
 
 func (o *keepOp) Decide(tx storage.Txn) error {
-	if o.stale() {
-		return replica.ErrStale
+	if err := o.fenced(); err != nil {
+		return err
 	}
 	now := time.Now().UnixMilli()
 	k := kept{since: now, entry: o.entry}
@@ -128,10 +136,10 @@ func (h *Hints) reserve(o *keepOp, count int, bytes, since int64) error {
 func (o *keepOp) Done(err error) {
 	if err != nil {
 		o.h.account(o.owner, -o.count, -o.bytes, o.since)
-	} else if o.stale() {
-		// It is kept, and was decided in one group with the topology by which
-		// it does not count.
-		err = replica.ErrStale
+	} else {
+		// It is kept, and may have been decided in one group with the topology by
+		// which it does not count.
+		err = o.fenced()
 	}
 	if err != nil {
 		o.h.stats.Refused.Add(1)

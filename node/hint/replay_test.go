@@ -72,6 +72,52 @@ func TestFollowsThePartition(t *testing.T) {
 	})
 }
 
+// Who leaves stands in for nobody any more, also for those who do not know yet that it
+// does, and hands over what it has; an abort makes it one who stays.
+func TestWhoLeavesTakesNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, hint.Config{}, memstore.Config{SyncMin: 20 * time.Millisecond})
+		time.Sleep(time.Second)
+		owners, s := w.roles("k")
+		o := owners[0].id
+		w.away(o, true)
+		w.mustKeep(s, o, write("k", minter, 1, "v", nil))
+		become := func(state topology.State) *topology.Topology {
+			next := w.top.Clone()
+			next.Epoch++
+			next.Member(s.id).State = state
+			return next
+		}
+		leaves, before := become(topology.Draining), w.top.Epoch
+		var grouped error
+		s.hints.Keep(before, o, write("k", minter, 2, "v", nil), func(error) {}) // it syncs
+		synctest.Wait()
+		s.replica.Adopt(leaves, func(error) {})
+		s.hints.Keep(before, o, write("k", minter, 3, "v", nil), func(err error) { grouped = err })
+		w.settle()
+		if !errors.Is(grouped, hint.ErrLeaving) {
+			t.Errorf("one that was decided with the change counts: %v", grouped)
+		}
+		w.adopt(leaves)
+		var no *peer.Refusal
+		if err := w.keepAt(s, before, o, write("k", minter, 4, "v", nil)); !errors.As(err, &no) || no.Code != peer.CodeFull {
+			t.Errorf("who leaves says %v", err)
+		}
+		if kept := s.hints.Owners(); !slices.Equal(kept, []topology.NodeID{o}) {
+			t.Errorf("it keeps hints for %v", kept)
+		}
+		w.away(o, false)
+		w.settle()
+		time.Sleep(10 * time.Second)
+		if kept := s.hints.Owners(); len(kept) > 0 || len(w.nodes[o].held("k").Versions) == 0 {
+			t.Errorf("it keeps hints for %v", kept)
+		}
+		w.adopt(become(topology.Up))
+		w.away(o, true)
+		w.mustKeep(s, o, write("k", minter, 5, "v", nil))
+	})
+}
+
 // A hint that was sent by a topology which is too old does not count (H4), also
 // when the newer one comes between the hint's arrival and its sync.
 func TestFenced(t *testing.T) {

@@ -23,6 +23,8 @@ type Facts struct {
 	Dead map[NodeID]bool
 	// Synced is how far each move's copies are.
 	Synced map[MoveID][]Synced
+	// Keeps is what nodes that leave stand in for; who has not told lately is not in it.
+	Keeps map[NodeID]Keeps
 	// Now in Unix milliseconds is noted in tasks that end; it decides nothing.
 	Now int64
 }
@@ -40,6 +42,14 @@ type Synced struct {
 	// Behind lists nodes that answered Sink, and have nothing to give before they have
 	// caught up themselves.
 	Behind []NodeID
+}
+
+// Keeps says for which owners a node keeps hints. A node that has an epoch durable by
+// which it leaves takes no more of them, so what it said after that only shrinks.
+type Keeps struct {
+	// At is an epoch that the node had durable before it said so.
+	At  Epoch
+	For []NodeID
 }
 
 // Guard is what must hold before a move leaves its stage.

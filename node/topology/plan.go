@@ -119,7 +119,7 @@ func PlanChange(t *Topology, c Change, opt PlanOptions) (Proposal, error) {
 	task.Moves, task.Bytes = len(out.Moves), out.Traffic.Total
 	d.Moves = append(d.Moves, out.Moves...)
 	d.Tasks = append(d.Tasks, task)
-	d.settle(opt.Now)
+	d.settle(Facts{Now: opt.Now})
 	out.Next, out.Task = d.Topology, *d.Task(task.ID)
 	out.warn(t, ideal, task)
 	return out, nil

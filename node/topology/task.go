@@ -61,7 +61,7 @@ func (t *Topology) Abort(id TaskID, now int64) (*Topology, error) {
 			m.State = Up
 		}
 	}
-	d.settle(now)
+	d.settle(Facts{Now: now})
 	return d.Topology, nil
 }
 

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/atolldb/atoll/hashring"
@@ -55,7 +56,7 @@ func (t *Topology) Advance(f Facts) (*Topology, []Step) {
 		}
 	}
 	steps = append(steps, d.start(f)...)
-	ended := d.settle(f.Now)
+	ended := d.settle(f)
 	if len(steps) == 0 && !ended {
 		return nil, nil
 	}
@@ -159,13 +160,20 @@ func (d *draft) place(p hashring.Partition) {
 }
 
 // settle ends the tasks that have no moves left, lets members go that own
-// nothing, and, when the last move is gone, spreads the primaries. It reports
-// whether anything has changed.
-func (d *draft) settle(now int64) bool {
+// nothing and keep nothing for others, and, when the last move is gone, spreads
+// the primaries. It reports whether anything has changed.
+func (d *draft) settle(f Facts) bool {
 	running := map[TaskID]bool{}
 	busy := map[NodeID]bool{}
 	for _, m := range d.Moves {
 		running[m.Task], busy[m.From], busy[m.To] = true, true, true
+	}
+	for _, task := range d.Tasks {
+		for _, id := range d.leaving(task) {
+			if d.stays(id, f, d.Epoch-1) != "" { // by what the draft is made of
+				running[task.ID], busy[id] = true, true
+			}
+		}
 	}
 	changed := false
 	for i := range d.Tasks {
@@ -173,7 +181,7 @@ func (d *draft) settle(now int64) bool {
 		if task.Ended != 0 || running[task.ID] {
 			continue
 		}
-		task.Ended, task.Paused, changed = max(now, 1), false, true
+		task.Ended, task.Paused, changed = max(f.Now, 1), false, true
 		if task.Aborted || task.Kind != KindJoin && task.Kind != KindReplace {
 			continue // another weight or rack brings nobody in
 		}
@@ -197,6 +205,52 @@ func (d *draft) settle(now int64) bool {
 		d.spread()
 	}
 	return true
+}
+
+// leaving are the members that a task which runs takes out.
+func (t *Topology) leaving(task Task) []NodeID {
+	if task.Ended != 0 || task.Aborted {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(task.Nodes), func(id NodeID) bool {
+		m := t.Member(id)
+		return m == nil || m.State != Draining
+	})
+}
+
+// Leaving are the members that leave, and whose word is waited for (Facts.Keeps).
+func (t *Topology) Leaving() []NodeID {
+	var out []NodeID
+	for _, task := range t.Tasks {
+		out = append(out, t.leaving(task)...)
+	}
+	return out
+}
+
+// Stays says what those wait for that a task takes out and that own nothing any more:
+// a hint counts as an acknowledgement, and nobody hears a node that has left. The
+// hints of one that is dead are lost with it, whatever is waited for.
+func (t *Topology) Stays(task Task, f Facts) []string {
+	var out []string
+	for _, id := range t.leaving(task) {
+		if why := t.stays(id, f, t.Epoch); why != "" {
+			out = append(out, why)
+		}
+	}
+	return out
+}
+
+func (t *Topology) stays(id NodeID, f Facts, since Epoch) string {
+	k, told := f.Keeps[id]
+	switch {
+	case f.Dead[id]:
+		return ""
+	case !told || k.At < since:
+		return fmt.Sprintf("%s to say whether it keeps hints", id)
+	case len(k.For) > 0:
+		return fmt.Sprintf("%s to hand over the hints that it keeps for %s", id, join(k.For))
+	}
+	return ""
 }
 
 // forget drops the oldest of the tasks that have ended.

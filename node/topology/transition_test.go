@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,9 +32,9 @@ func cluster(t rapid.TB, n, spare, replicas, partitions int) *Topology {
 
 // all is what is known when everybody is well and everything is copied.
 func all(t *Topology) Facts {
-	f := Facts{Durable: map[NodeID]Epoch{}, Dead: map[NodeID]bool{}, Synced: map[MoveID][]Synced{}, Now: 5}
+	f := Facts{Durable: map[NodeID]Epoch{}, Dead: map[NodeID]bool{}, Synced: map[MoveID][]Synced{}, Keeps: map[NodeID]Keeps{}, Now: 5}
 	for _, m := range t.Members {
-		f.Durable[m.ID] = t.Epoch
+		f.Durable[m.ID], f.Keeps[m.ID] = t.Epoch, Keeps{At: t.Epoch}
 	}
 	for _, m := range t.Moves {
 		for _, sink := range t.Members {
@@ -205,6 +206,50 @@ func TestDrain(t *testing.T) {
 	top = run(t, mustPlan(t, top, Drain{[]NodeID{"n1"}}).Next)
 	if len(top.Owners(3)) != 2 || top.Member("n1").State != Left {
 		t.Errorf("owners %v", top.Owners(3))
+	}
+}
+
+// Who leaves has handed over first what it keeps for others, or is dead: what it said
+// before it knew that it leaves is no word on that.
+func TestDrainWaitsForHints(t *testing.T) {
+	top := mustPlan(t, cluster(t, 4, 0, 3, 16), Drain{[]NodeID{"n2"}}).Next
+	for range 10_000 { // until nothing is left to move
+		f := all(top)
+		f.Keeps = nil
+		next, _ := top.Advance(f)
+		if next == nil {
+			break
+		}
+		top = next
+	}
+	if len(top.Moves) > 0 || top.Tasks[0].Ended != 0 || top.Member("n2").State != Draining {
+		t.Fatalf("%d moves, %+v, %+v", len(top.Moves), top.Tasks[0], top.Member("n2"))
+	}
+	for name, c := range map[string]struct {
+		keeps map[NodeID]Keeps
+		dead  bool
+		waits string // "" for nothing
+	}{
+		"no word":         {nil, false, "n2 to say whether it keeps hints"},
+		"an old word":     {map[NodeID]Keeps{"n2": {At: top.Epoch - 1}}, false, "n2 to say whether it keeps hints"},
+		"keeps some":      {map[NodeID]Keeps{"n2": {At: top.Epoch, For: []NodeID{"n1", "n3"}}}, false, "n2 to hand over the hints that it keeps for n1, n3"},
+		"others keep":     {map[NodeID]Keeps{"n2": {At: top.Epoch}, "n3": {At: top.Epoch, For: []NodeID{"n1"}}}, false, ""},
+		"keeps nothing":   {map[NodeID]Keeps{"n2": {At: top.Epoch}}, false, ""},
+		"dead, kept some": {map[NodeID]Keeps{"n2": {At: top.Epoch, For: []NodeID{"n1"}}}, true, ""},
+	} {
+		f := all(top)
+		f.Keeps, f.Dead["n2"] = c.keeps, c.dead
+		next, _ := top.Advance(f)
+		if left := next != nil && next.Member("n2").State == Left && next.Tasks[0].Ended != 0; left != (c.waits == "") {
+			t.Errorf("%s: left %t", name, left)
+		}
+		if got := strings.Join(top.Stays(top.Tasks[0], f), "; "); got != c.waits {
+			t.Errorf("%s: waits for %q, want %q", name, got, c.waits)
+		}
+	}
+	back, err := top.Abort(1, 1)
+	if err != nil || back.Tasks[0].Ended == 0 || back.Member("n2").State != Up {
+		t.Errorf("aborted: %v, %+v", err, back)
 	}
 }
 

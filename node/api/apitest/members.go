@@ -155,7 +155,7 @@ func (v view) Tasks(context.Context) []handoff.Task {
 func (m *Members) facts(t *topology.Topology) topology.Facts {
 	f := topology.Facts{
 		Durable: map[topology.NodeID]topology.Epoch{}, Dead: map[topology.NodeID]bool{},
-		Synced: map[topology.MoveID][]topology.Synced{}, Now: time.Now().UnixMilli(),
+		Synced: map[topology.MoveID][]topology.Synced{}, Keeps: map[topology.NodeID]topology.Keeps{}, Now: time.Now().UnixMilli(),
 	}
 	var alive []topology.NodeID
 	for _, member := range t.Members {
@@ -164,7 +164,7 @@ func (m *Members) facts(t *topology.Topology) topology.Facts {
 			continue
 		}
 		alive = append(alive, member.ID)
-		f.Durable[member.ID] = t.Epoch
+		f.Durable[member.ID], f.Keeps[member.ID] = t.Epoch, topology.Keeps{At: t.Epoch}
 	}
 	for _, mv := range t.Moves {
 		for _, sink := range alive {

@@ -77,7 +77,7 @@ func (r *region) step(dead ...topology.NodeID) {
 	t, at := r.load()
 	f := topology.Facts{
 		Durable: map[topology.NodeID]topology.Epoch{}, Dead: map[topology.NodeID]bool{},
-		Synced: map[topology.MoveID][]topology.Synced{}, Now: r.now.UnixMilli(),
+		Synced: map[topology.MoveID][]topology.Synced{}, Keeps: map[topology.NodeID]topology.Keeps{}, Now: r.now.UnixMilli(),
 	}
 	var alive []topology.NodeID
 	for _, m := range t.Members {
@@ -86,7 +86,7 @@ func (r *region) step(dead ...topology.NodeID) {
 			continue
 		}
 		alive = append(alive, m.ID)
-		f.Durable[m.ID] = t.Epoch
+		f.Durable[m.ID], f.Keeps[m.ID] = t.Epoch, topology.Keeps{At: t.Epoch}
 	}
 	for _, m := range t.Moves {
 		for _, sink := range alive {
