@@ -40,6 +40,12 @@ func (d *disasters) restore(ctx context.Context) error {
 			}
 			continue
 		}
+		if open, err := d.undecided(ctx, k.Map); err != nil {
+			return err
+		} else if open {
+			time.Sleep(time.Second)
+			continue
+		}
 		ask := regions.Ask{}
 		for _, r := range k.Map.Regions {
 			switch {
@@ -63,6 +69,29 @@ func (d *disasters) restore(ctx context.Context) error {
 		time.Sleep(200 * time.Millisecond)
 	}
 	return errors.New("two hundred turns have not brought all regions back")
+}
+
+// undecided says whether a region's store has accepted a change of the map that nobody has
+// decided yet. Who asked for it was told that it may come: it is finished within seconds,
+// and may take a region out of service that all see in service now.
+func (d *disasters) undecided(ctx context.Context, known *regionmap.Map) (bool, error) {
+	for r, store := range d.w.stores {
+		b, _, err := store.LoadRegions(ctx)
+		if err != nil {
+			return false, fmt.Errorf("the store of %s: %w", d.w.name(r), err)
+		}
+		if len(b) == 0 {
+			continue // there was never a change
+		}
+		reg, err := regionmap.DecodeRegister(b)
+		if err != nil {
+			return false, fmt.Errorf("the store of %s: %w", d.w.name(r), err)
+		}
+		if reg.Accepted != nil && reg.Accepted.N > known.N {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // agreed waits until all nodes know one map.
