@@ -265,7 +265,7 @@ func (k *copying) fetch(ctx context.Context, src source, mine *crdt.Clock, most 
 		if err != nil {
 			return err
 		}
-		if _, err := k.take(ctx, replica.Source{From: src.id, Vouches: true, Floor: got.Floors.Raised}, got.Entries); err != nil {
+		if _, _, err := k.take(ctx, replica.Source{From: src.id, Vouches: true, Floor: got.Floors.Raised}, got.Entries); err != nil {
 			return err
 		}
 		switch {
@@ -301,15 +301,17 @@ func (k *copying) pass(ctx context.Context, src source) error {
 			k.scan = nil
 			return &notYet{fmt.Sprintf("%s no longer has what it had when the pass began", src.id)}
 		}
-		n, err := k.take(ctx, replica.Source{From: src.id, Vouches: true, Floor: page.Floors.Raised, Whole: true}, page.Entries)
+		n, bytes, err := k.take(ctx, replica.Source{From: src.id, Vouches: true, Floor: page.Floors.Raised, Whole: true}, page.Entries)
+		s.bytes += bytes
+		if n > 0 {
+			s.after = page.Entries[n-1].Key
+		}
 		if err != nil {
 			return err
 		}
-		s.bytes += n
 		if !page.More || len(page.Entries) == 0 {
 			break
 		}
-		s.after = page.Entries[len(page.Entries)-1].Key
 		k.expect(uint64(float64(s.bytes) / src.reached(s.after)))
 	}
 	k.scan = nil
@@ -332,23 +334,40 @@ func (k *copying) expect(total uint64) {
 	k.total = max(total, k.bytes)
 }
 
-// take applies entries, counts them and keeps the pace.
-func (k *copying) take(ctx context.Context, from replica.Source, entries []wire.Entry) (bytes uint64, err error) {
-	if len(entries) == 0 {
-		return 0, nil
+// take applies entries, in bites that clients do not feel, counts them and keeps the
+// pace. It returns how many it has applied, and their bytes, also with an error.
+func (k *copying) take(ctx context.Context, from replica.Source, entries []wire.Entry) (n int, bytes uint64, err error) {
+	for n < len(entries) {
+		end, size := k.bite(entries, n)
+		if err := k.apply(from, entries[n:end]); err != nil {
+			return n, bytes, err
+		}
+		keys := end - n
+		n, bytes = end, bytes+size
+		if err := k.applied(ctx, keys, size); err != nil {
+			return n, bytes, err
+		}
 	}
-	for _, e := range entries {
-		bytes += uint64(e.Size())
+	return n, bytes, nil
+}
+
+// bite is the end of the entries from n on that are applied in one go, and their bytes.
+func (k *copying) bite(entries []wire.Entry, n int) (end int, bytes uint64) {
+	most := uint64(k.c.deps.Yield.Page(k.c.cfg.PageBytes))
+	for end = n; end < len(entries) && bytes < most; end++ {
+		bytes += uint64(entries[end].Size())
 	}
-	if err := k.apply(from, entries); err != nil {
-		return 0, err
-	}
+	return end, bytes
+}
+
+// applied counts what was, and waits for as long as it is to have taken.
+func (k *copying) applied(ctx context.Context, keys int, bytes uint64) error {
 	k.mu.Lock()
-	k.keys += uint64(len(entries))
+	k.keys += uint64(keys)
 	k.bytes += bytes
 	k.mu.Unlock()
 	k.c.received(k.move.Task, int(bytes))
-	return bytes, k.c.pace.Pay(ctx, int(bytes), k.c.deps.pace)
+	return k.c.pace.Pay(ctx, int(bytes), k.c.deps.pace)
 }
 
 func (k *copying) apply(from replica.Source, entries []wire.Entry) error {

@@ -19,6 +19,9 @@ const callTimeout = 5 * time.Second
 
 var errSourceBehind = errors.New("the source is catching up itself")
 
+// bites is how many of what is applied in one go are asked for at a time.
+const bites = 8
+
 // source is a node to copy a partition from. The requests carry no epoch: what
 // is held is shown to whoever asks.
 type source struct {
@@ -32,7 +35,7 @@ type source struct {
 
 func (d Deps) source(id topology.NodeID, p hashring.Partition, pageBytes int) source {
 	first, last := hashring.Range(p, d.Replica.Topology().Table.Partitions())
-	return source{id, d.Transport, p, first, last, func() int { return d.Yield.Page(pageBytes) }}
+	return source{id, d.Transport, p, first, last, func() int { return min(bites*d.Yield.Page(pageBytes), pageBytes) }}
 }
 
 func (s source) call(ctx context.Context, verb peer.Verb, body []byte) ([]byte, error) {

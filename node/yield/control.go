@@ -30,8 +30,8 @@ const (
 
 	// Floor and start of the rate, in bytes a second; ceiling is beyond what
 	// anybody allows.
-	Floor   = 1 << 20
-	start   = 1 << 20
+	Floor   = 256 << 10
+	start   = 256 << 10
 	ceiling = 4 << 30
 	// UrgentFloor is Floor for a node that does not answer for all of its partitions.
 	UrgentFloor = 4 << 20

@@ -77,10 +77,10 @@ func (g *Governor) urgent() bool { return g.Urgent != nil && g.Urgent() }
 
 // leastShare is the divisor of what the caller allows that he gets in any case:
 // who allows more is in a hurry, whatever it does to clients.
-const leastShare = 64
+const leastShare = 256
 
 // Rate is how many bytes a second background work may have now: most at most,
-// and a 64th of it at least.
+// and a 256th of it at least.
 func (g *Governor) Rate(most uint64) uint64 {
 	if g == nil {
 		return most
