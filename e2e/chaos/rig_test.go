@@ -27,6 +27,8 @@ const (
 	startTime = 60 * time.Second
 	// healTime bounds C2.
 	healTime = 60 * time.Second
+	// readTime bounds the final reads and exports of a run of minutes.
+	readTime = 60 * time.Second
 	diskSize = 1 << 30
 )
 
@@ -288,8 +290,10 @@ func (r *rig) finish() {
 	}
 	r.res.HealedMS = time.Since(healing).Milliseconds()
 
-	before := r.readRepairs()
-	ctx, cancel := context.WithTimeout(r.ctx, 60*time.Second)
+	before, reading, counts := r.readRepairs(), time.Now(), r.history.Counts()
+	// There is the more to read the longer the clients have worked: of hours, minutes.
+	within := readTime + time.Since(r.began)/40
+	ctx, cancel := context.WithTimeout(r.ctx, within)
 	defer cancel()
 	for _, region := range r.Regions() {
 		for _, level := range []client.Level{client.LocalAll, client.LocalQuorum} {
@@ -308,6 +312,8 @@ func (r *rig) finish() {
 		}
 	}
 	r.compareExports(ctx)
+	r.t.Logf("%d sets and %d registers were read, and exports compared, in %v of %v", counts.Sets, counts.Registers,
+		time.Since(reading).Round(100*time.Millisecond), within.Round(time.Second))
 	r.calm()
 	r.conclude()
 }

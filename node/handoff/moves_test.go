@@ -60,6 +60,7 @@ func TestChangesUnderTraffic(t *testing.T) {
 		"drain":             {5, 0, 3, []topology.Change{topology.Drain{Nodes: []topology.NodeID{"n2"}}}},
 		"replace":           {3, 1, 3, []topology.Change{topology.Replace{Dead: "n1", By: "n4"}}},
 		"weight":            {4, 0, 3, []topology.Change{topology.Weight{Nodes: []topology.NodeID{"n1"}, Weight: 3}}},
+		"rack":              {6, 0, 3, []topology.Change{topology.Rack{Nodes: []topology.NodeID{"n4"}, Rack: "r1"}, topology.Rack{Nodes: []topology.NodeID{"n4"}, Rack: "r0"}}},
 		"one to three":      {1, 2, 3, []topology.Change{topology.Join{Nodes: []topology.NodeID{"n2"}}, topology.Join{Nodes: []topology.NodeID{"n3"}}}},
 		"one to three, one": {1, 2, 3, []topology.Change{topology.Join{Nodes: []topology.NodeID{"n2", "n3"}}}},
 		"fewer replicas":    {4, 0, 3, []topology.Change{topology.Replicas{Replicas: 2}, topology.Replicas{Replicas: 1}, topology.Replicas{Replicas: 3}}},
