@@ -237,6 +237,9 @@ func (o regionsOps) View(ctx context.Context) (v api.RegionsView, err error) {
 	if v.Known.Map == nil {
 		return v, errOneRegion
 	}
+	if held := o.n.world.Lease(); held.Lasts > 0 && v.Known.Map.Counts(string(o.n.Topology().Region)) {
+		v.Lease = &held
+	}
 	if v.Operation, err = failover.Current(v.Known.Map); err != nil || v.Operation == nil {
 		return v, err
 	}

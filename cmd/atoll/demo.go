@@ -168,13 +168,35 @@ func (h heard) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// startFleet waits for all nodes, for a minute or until an interrupt.
+// startFleet waits until all nodes serve and hear the other regions, for a minute or until
+// an interrupt.
 func startFleet(ctx context.Context, f *fleet.Fleet) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return f.Start(ctx)
+	if err := f.Start(ctx); err != nil {
+		return err
+	}
+	return until(ctx, f.Heard)
+}
+
+// until waits for a look to find nothing to complain of, and returns the last complaint
+// when ctx ends before.
+func until(ctx context.Context, look func() error) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := look()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func regionNames(names []string) []topology.Region {

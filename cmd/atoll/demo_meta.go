@@ -94,18 +94,9 @@ func (s *shell) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	began := time.Now()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := s.fleet.Converged()
-		if err == nil {
-			fmt.Fprintf(s.out, "all nodes of all regions are equal after %v\n", time.Since(began).Round(10*time.Millisecond))
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("not equal yet: %w", err)
-		}
+	if err := until(ctx, s.fleet.Converged); err != nil {
+		return fmt.Errorf("not equal yet: %w", err)
 	}
+	fmt.Fprintf(s.out, "all nodes of all regions are equal after %v\n", time.Since(began).Round(10*time.Millisecond))
+	return nil
 }

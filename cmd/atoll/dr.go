@@ -77,8 +77,9 @@ func drStatusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show which regions are in service, and what is under way",
 		Long: `Show the map of regions as the node that is asked knows it, and the operation that is
-under way, or was last. The exit code is 8 while a region is not ACTIVE, an operation
-is under way, the map is contested, or a lease does not bind yet.
+under way, or was last. The exit code is 8 while a region is not ACTIVE, or is not heard by
+the one that is asked, an operation is under way, the map is contested, or a lease does
+not bind yet or is not held by the region that is asked; standard error says why.
 
   TIMES FENCED  how often the region was taken out of service, or done without
   MOVED HOMES   buckets whose operations at SERIAL are decided there since a switchover
@@ -100,10 +101,10 @@ is under way, the map is contested, or a lease does not bind yet.
 			} else {
 				err = regionsTable(cmd.OutOrStdout(), st)
 			}
-			if bad := regionsDegraded(st); err == nil && len(bad) > 0 {
-				err = withCode(exitDegraded, errors.New("degraded:\n  "+strings.Join(bad, "\n  ")))
+			if err != nil {
+				return err
 			}
-			return err
+			return ifDegraded(regionsDegraded(st))
 		})
 	}
 	return cmd

@@ -14,9 +14,7 @@ func regionsDegraded(st *adminv1.GetRegionsResponse) (bad []string) {
 	if st.Map.Contested {
 		bad = append(bad, "two maps of regions have one number: no consensus of all regions until the map is changed again")
 	}
-	if l := st.Map.LeaseMs; l > 0 && !st.Map.LeaseBinds {
-		bad = append(bad, "the lease does not bind yet: not all nodes are known to go by it, and a failover may leave two homes")
-	}
+	bad = append(bad, leaseDegraded(st)...)
 	for _, r := range st.Map.Regions {
 		if r.State != "ACTIVE" && r.State != "REMOVED" {
 			bad = append(bad, fmt.Sprintf("region %s is %s", r.Name, r.State))
@@ -25,7 +23,7 @@ func regionsDegraded(st *adminv1.GetRegionsResponse) (bad []string) {
 	if o := st.Operation; o != nil && !o.Ended {
 		bad = append(bad, operationLine(o))
 	}
-	return bad
+	return append(bad, deadLinks(st.Links)...)
 }
 
 func mapText(m *adminv1.RegionMap) string {
@@ -52,7 +50,7 @@ func regionsTable(w io.Writer, st *adminv1.GetRegionsResponse) error {
 		rows.AppendRow([]any{r.Name, r.Id, r.State, r.Fence, homesText(moved[r.Name])})
 	}
 	rows.Render()
-	if _, err := fmt.Fprintln(w, leaseText(st.Map)); err != nil {
+	if _, err := fmt.Fprint(w, leaseText(st.Map), "\n", heldText(st)); err != nil {
 		return err
 	}
 	if o := st.Operation; o != nil {

@@ -46,8 +46,9 @@ const exitCodesHelp = `The exit codes of all commands:
      which command asks what became of it ('atoll outcome'), and writing again
      with the id that it names does not write twice ('atoll task ls' before
      changing members again)
-  8  degraded: the cluster answers, but a node or a link is down (status), or
-     not everything could be repaired (repair --wait)
+  8  degraded: the cluster answers, but a node or a link is down (status), a
+     region is out of service, not heard, or without its lease (dr status, dr
+     lease), or not everything could be repaired (repair --wait)
   9  partial: the write is applied in the region that was asked, and not known
      to be in all the regions that --consistency or --regions ask for. It will
      get there; nothing is to be written again

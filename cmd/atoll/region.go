@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -116,10 +115,7 @@ func (q *request) regionLag(cmd *cobra.Command, c *cluster, watch bool, limits l
 	if err != nil {
 		return err
 	}
-	if bad := lagging(res, limits); len(bad) > 0 {
-		return withCode(exitDegraded, errors.New("degraded:\n  "+strings.Join(bad, "\n  ")))
-	}
-	return nil
+	return ifDegraded(lagging(res, limits))
 }
 
 func lagTable(w io.Writer, r *adminv1.RegionLagResponse, now time.Time) error {

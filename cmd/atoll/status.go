@@ -61,11 +61,17 @@ func runStatus(cmd *cobra.Command, q *request, out *format) error {
 		if err != nil {
 			return err
 		}
-		if bad := degraded(st); len(bad) > 0 {
-			return withCode(exitDegraded, errors.New("degraded:\n  "+strings.Join(bad, "\n  ")))
-		}
-		return nil
+		return ifDegraded(degraded(st))
 	})
+}
+
+// ifDegraded is the error of a command that has found what is listed there, nil for
+// nothing.
+func ifDegraded(bad []string) error {
+	if len(bad) == 0 {
+		return nil
+	}
+	return withCode(exitDegraded, errors.New("degraded:\n  "+strings.Join(bad, "\n  ")))
 }
 
 // degraded lists everything that is not as it should be. That writes wait for
@@ -92,8 +98,12 @@ func degraded(st *adminv1.GetStatusResponse) []string {
 			bad = append(bad, fmt.Sprintf("node %s does not reach %s", n.Id, strings.Join(n.PeersDown, ", ")))
 		}
 	}
-	bad = append(bad, metadataSilent(st)...)
-	for _, l := range st.Links {
+	return append(append(bad, metadataSilent(st)...), deadLinks(st.Links)...)
+}
+
+// deadLinks is a line for each link that is not alive.
+func deadLinks(links []*adminv1.LinkStatus) (bad []string) {
+	for _, l := range links {
 		switch {
 		case neverHeard(l):
 			bad = append(bad, fmt.Sprintf("node %s has just started and not heard region %s yet", l.Node, l.Origin))

@@ -44,8 +44,8 @@ func (c *canned) Export(_ *adminv1.ExportRequest, stream adminv1.Cluster_ExportS
 	return c.exports
 }
 
-// serve returns where c listens until the test ends.
-func serve(t *testing.T, c *canned) string {
+// serve returns where c, and what else there is, listens until the test ends.
+func serve(t *testing.T, c *canned, regions ...adminv1.RegionsServer) string {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -53,6 +53,9 @@ func serve(t *testing.T, c *canned) string {
 	}
 	srv := grpc.NewServer()
 	adminv1.RegisterClusterServer(srv, c)
+	for _, r := range regions {
+		adminv1.RegisterRegionsServer(srv, r)
+	}
 	done := make(chan struct{})
 	go func() {
 		srv.Serve(lis) //nolint:errcheck // it ends with Stop

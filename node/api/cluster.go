@@ -40,14 +40,19 @@ func (s *ClusterService) GetStatus(
 	for i := range st.Nodes {
 		res.Nodes = append(res.Nodes, nodeStatus(&st.Nodes[i]))
 	}
-	for _, l := range st.Links {
-		res.Links = append(res.Links, &adminv1.LinkStatus{
+	res.Links = linkStatuses(st.Links)
+	return res, nil
+}
+
+func linkStatuses(links []LinkStatus) (out []*adminv1.LinkStatus) {
+	for _, l := range links {
+		out = append(out, &adminv1.LinkStatus{
 			Origin: string(l.Origin), Node: string(l.Node), Alive: l.Alive,
 			HeartbeatAgeMs: l.HeartbeatAge.Milliseconds(), Pending: l.Pending,
 			OldestMs: l.Oldest.Milliseconds(), PendingBytes: l.PendingBytes,
 		})
 	}
-	return res, nil
+	return out
 }
 
 func nodeStatus(n *NodeStatus) *adminv1.NodeStatus {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +35,9 @@ type RegionsView struct {
 	Operation *failover.Operation // nil before the first
 	// Waits is what it waits for, "" if that is not known or nothing.
 	Waits string
+	// Lease is what this node holds, nil where the map has none, and in a region that is
+	// not counted.
+	Lease *regions.LeaseStats
 }
 
 // RegionsError says that something cannot be asked here.
@@ -58,9 +63,25 @@ func (s *RegionsService) GetRegions(ctx context.Context, _ *adminv1.GetRegionsRe
 	if err != nil {
 		return nil, regionsStatus(ctx, err)
 	}
+	st, err := s.cluster.Status(ctx)
+	if err != nil {
+		return nil, regionsStatus(ctx, err)
+	}
 	return &adminv1.GetRegionsResponse{
 		Map: regionMap(v.Known), Operation: regionOperation(v.Operation, v.Waits), Region: string(s.cluster.Topology().Region),
+		Lease: heldLease(v.Lease), Links: linkStatuses(st.Links),
 	}, nil
+}
+
+func heldLease(s *regions.LeaseStats) *adminv1.HeldLease {
+	if s == nil {
+		return nil
+	}
+	out := &adminv1.HeldLease{LeftMs: uint64(s.Left.Milliseconds())}
+	for _, name := range slices.Sorted(maps.Keys(s.Grants)) {
+		out.Grants = append(out.Grants, &adminv1.LeaseGrant{Region: name, LeftMs: uint64(s.Grants[name].Milliseconds())})
+	}
+	return out
 }
 
 func regionMap(k regionmap.Known) *adminv1.RegionMap {

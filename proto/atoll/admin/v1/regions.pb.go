@@ -63,7 +63,13 @@ type GetRegionsResponse struct {
 	// Operation is the one under way, or the last; absent before the first.
 	Operation *RegionOperation `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"`
 	// Region is the one that was asked.
-	Region        string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	Region string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	// Lease is what the node that is asked holds of the map's lease; absent where there
+	// is none, and in a region that is not counted.
+	Lease *HeldLease `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
+	// Links from the other regions, as the nodes see them that hear those, as in
+	// GetStatusResponse.
+	Links         []*LinkStatus `protobuf:"bytes,5,rep,name=links,proto3" json:"links,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -119,6 +125,132 @@ func (x *GetRegionsResponse) GetRegion() string {
 	return ""
 }
 
+func (x *GetRegionsResponse) GetLease() *HeldLease {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *GetRegionsResponse) GetLinks() []*LinkStatus {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+// HeldLease is by what a node's region may decide at SERIAL, as far as that node knows:
+// each has its own grants.
+type HeldLease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Left_ms is for how long it may go on if nobody grants it anything any more; 0: it
+	// refuses SERIAL.
+	LeftMs uint64 `protobuf:"varint,1,opt,name=left_ms,json=leftMs,proto3" json:"left_ms,omitempty"`
+	// Grants of the other regions that are counted, in the order of their names.
+	Grants        []*LeaseGrant `protobuf:"bytes,2,rep,name=grants,proto3" json:"grants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldLease) Reset() {
+	*x = HeldLease{}
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldLease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldLease) ProtoMessage() {}
+
+func (x *HeldLease) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldLease.ProtoReflect.Descriptor instead.
+func (*HeldLease) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *HeldLease) GetLeftMs() uint64 {
+	if x != nil {
+		return x.LeftMs
+	}
+	return 0
+}
+
+func (x *HeldLease) GetGrants() []*LeaseGrant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+// LeaseGrant is what one region grants another.
+type LeaseGrant struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	// Left_ms is for how long its last grant holds yet; 0: it has run out, or there was
+	// none.
+	LeftMs        uint64 `protobuf:"varint,2,opt,name=left_ms,json=leftMs,proto3" json:"left_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseGrant) Reset() {
+	*x = LeaseGrant{}
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseGrant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseGrant) ProtoMessage() {}
+
+func (x *LeaseGrant) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseGrant.ProtoReflect.Descriptor instead.
+func (*LeaseGrant) Descriptor() ([]byte, []int) {
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *LeaseGrant) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *LeaseGrant) GetLeftMs() uint64 {
+	if x != nil {
+		return x.LeftMs
+	}
+	return 0
+}
+
 // RegionMap says which regions there are and what each may do.
 type RegionMap struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -145,7 +277,7 @@ type RegionMap struct {
 
 func (x *RegionMap) Reset() {
 	*x = RegionMap{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[2]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -157,7 +289,7 @@ func (x *RegionMap) String() string {
 func (*RegionMap) ProtoMessage() {}
 
 func (x *RegionMap) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[2]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -170,7 +302,7 @@ func (x *RegionMap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionMap.ProtoReflect.Descriptor instead.
 func (*RegionMap) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{2}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RegionMap) GetVersion() uint64 {
@@ -245,7 +377,7 @@ type RegionState struct {
 
 func (x *RegionState) Reset() {
 	*x = RegionState{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[3]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +389,7 @@ func (x *RegionState) String() string {
 func (*RegionState) ProtoMessage() {}
 
 func (x *RegionState) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[3]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +402,7 @@ func (x *RegionState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionState.ProtoReflect.Descriptor instead.
 func (*RegionState) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{3}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RegionState) GetName() string {
@@ -312,7 +444,7 @@ type RegionHome struct {
 
 func (x *RegionHome) Reset() {
 	*x = RegionHome{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[4]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -324,7 +456,7 @@ func (x *RegionHome) String() string {
 func (*RegionHome) ProtoMessage() {}
 
 func (x *RegionHome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[4]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -337,7 +469,7 @@ func (x *RegionHome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionHome.ProtoReflect.Descriptor instead.
 func (*RegionHome) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{4}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RegionHome) GetBucket() string {
@@ -397,7 +529,7 @@ type RegionOperation struct {
 
 func (x *RegionOperation) Reset() {
 	*x = RegionOperation{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[5]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +541,7 @@ func (x *RegionOperation) String() string {
 func (*RegionOperation) ProtoMessage() {}
 
 func (x *RegionOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[5]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +554,7 @@ func (x *RegionOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionOperation.ProtoReflect.Descriptor instead.
 func (*RegionOperation) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{5}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RegionOperation) GetId() uint64 {
@@ -564,7 +696,7 @@ type MissingWrites struct {
 
 func (x *MissingWrites) Reset() {
 	*x = MissingWrites{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[6]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -576,7 +708,7 @@ func (x *MissingWrites) String() string {
 func (*MissingWrites) ProtoMessage() {}
 
 func (x *MissingWrites) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[6]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -589,7 +721,7 @@ func (x *MissingWrites) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MissingWrites.ProtoReflect.Descriptor instead.
 func (*MissingWrites) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{6}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MissingWrites) GetCounted() bool {
@@ -638,7 +770,7 @@ type BucketWrites struct {
 
 func (x *BucketWrites) Reset() {
 	*x = BucketWrites{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[7]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +782,7 @@ func (x *BucketWrites) String() string {
 func (*BucketWrites) ProtoMessage() {}
 
 func (x *BucketWrites) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[7]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +795,7 @@ func (x *BucketWrites) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketWrites.ProtoReflect.Descriptor instead.
 func (*BucketWrites) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{7}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BucketWrites) GetBucket() string {
@@ -693,7 +825,7 @@ type MissingRun struct {
 
 func (x *MissingRun) Reset() {
 	*x = MissingRun{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[8]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +837,7 @@ func (x *MissingRun) String() string {
 func (*MissingRun) ProtoMessage() {}
 
 func (x *MissingRun) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[8]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +850,7 @@ func (x *MissingRun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MissingRun.ProtoReflect.Descriptor instead.
 func (*MissingRun) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{8}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MissingRun) GetPartition() uint32 {
@@ -767,7 +899,7 @@ type PlanOperationRequest struct {
 
 func (x *PlanOperationRequest) Reset() {
 	*x = PlanOperationRequest{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +911,7 @@ func (x *PlanOperationRequest) String() string {
 func (*PlanOperationRequest) ProtoMessage() {}
 
 func (x *PlanOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +924,7 @@ func (x *PlanOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanOperationRequest.ProtoReflect.Descriptor instead.
 func (*PlanOperationRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{9}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PlanOperationRequest) GetKind() string {
@@ -848,7 +980,7 @@ type RegionNewcomer struct {
 
 func (x *RegionNewcomer) Reset() {
 	*x = RegionNewcomer{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +992,7 @@ func (x *RegionNewcomer) String() string {
 func (*RegionNewcomer) ProtoMessage() {}
 
 func (x *RegionNewcomer) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +1005,7 @@ func (x *RegionNewcomer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionNewcomer.ProtoReflect.Descriptor instead.
 func (*RegionNewcomer) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{10}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RegionNewcomer) GetId() uint32 {
@@ -916,7 +1048,7 @@ type RegionSeed struct {
 
 func (x *RegionSeed) Reset() {
 	*x = RegionSeed{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1060,7 @@ func (x *RegionSeed) String() string {
 func (*RegionSeed) ProtoMessage() {}
 
 func (x *RegionSeed) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1073,7 @@ func (x *RegionSeed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionSeed.ProtoReflect.Descriptor instead.
 func (*RegionSeed) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{11}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RegionSeed) GetId() string {
@@ -986,7 +1118,7 @@ type PlanOperationResponse struct {
 
 func (x *PlanOperationResponse) Reset() {
 	*x = PlanOperationResponse{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1130,7 @@ func (x *PlanOperationResponse) String() string {
 func (*PlanOperationResponse) ProtoMessage() {}
 
 func (x *PlanOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1143,7 @@ func (x *PlanOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanOperationResponse.ProtoReflect.Descriptor instead.
 func (*PlanOperationResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{12}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PlanOperationResponse) GetVersion() uint64 {
@@ -1060,7 +1192,7 @@ type OperationCheck struct {
 
 func (x *OperationCheck) Reset() {
 	*x = OperationCheck{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1204,7 @@ func (x *OperationCheck) String() string {
 func (*OperationCheck) ProtoMessage() {}
 
 func (x *OperationCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1217,7 @@ func (x *OperationCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationCheck.ProtoReflect.Descriptor instead.
 func (*OperationCheck) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{13}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OperationCheck) GetName() string {
@@ -1121,7 +1253,7 @@ type BeginOperationRequest struct {
 
 func (x *BeginOperationRequest) Reset() {
 	*x = BeginOperationRequest{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1265,7 @@ func (x *BeginOperationRequest) String() string {
 func (*BeginOperationRequest) ProtoMessage() {}
 
 func (x *BeginOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1278,7 @@ func (x *BeginOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginOperationRequest.ProtoReflect.Descriptor instead.
 func (*BeginOperationRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{14}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BeginOperationRequest) GetPlan() *PlanOperationRequest {
@@ -1173,7 +1305,7 @@ type BeginOperationResponse struct {
 
 func (x *BeginOperationResponse) Reset() {
 	*x = BeginOperationResponse{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1317,7 @@ func (x *BeginOperationResponse) String() string {
 func (*BeginOperationResponse) ProtoMessage() {}
 
 func (x *BeginOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1330,7 @@ func (x *BeginOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginOperationResponse.ProtoReflect.Descriptor instead.
 func (*BeginOperationResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{15}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BeginOperationResponse) GetPlan() *PlanOperationResponse {
@@ -1225,7 +1357,7 @@ type AbortOperationRequest struct {
 
 func (x *AbortOperationRequest) Reset() {
 	*x = AbortOperationRequest{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1369,7 @@ func (x *AbortOperationRequest) String() string {
 func (*AbortOperationRequest) ProtoMessage() {}
 
 func (x *AbortOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1382,7 @@ func (x *AbortOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortOperationRequest.ProtoReflect.Descriptor instead.
 func (*AbortOperationRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{16}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AbortOperationRequest) GetForce() bool {
@@ -1269,7 +1401,7 @@ type AbortOperationResponse struct {
 
 func (x *AbortOperationResponse) Reset() {
 	*x = AbortOperationResponse{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1413,7 @@ func (x *AbortOperationResponse) String() string {
 func (*AbortOperationResponse) ProtoMessage() {}
 
 func (x *AbortOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1426,7 @@ func (x *AbortOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortOperationResponse.ProtoReflect.Descriptor instead.
 func (*AbortOperationResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{17}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AbortOperationResponse) GetOperation() *RegionOperation {
@@ -1316,7 +1448,7 @@ type SetLeaseRequest struct {
 
 func (x *SetLeaseRequest) Reset() {
 	*x = SetLeaseRequest{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1460,7 @@ func (x *SetLeaseRequest) String() string {
 func (*SetLeaseRequest) ProtoMessage() {}
 
 func (x *SetLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1473,7 @@ func (x *SetLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLeaseRequest.ProtoReflect.Descriptor instead.
 func (*SetLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{18}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SetLeaseRequest) GetLeaseMs() uint64 {
@@ -1367,7 +1499,7 @@ type SetLeaseResponse struct {
 
 func (x *SetLeaseResponse) Reset() {
 	*x = SetLeaseResponse{}
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1511,7 @@ func (x *SetLeaseResponse) String() string {
 func (*SetLeaseResponse) ProtoMessage() {}
 
 func (x *SetLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_admin_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_admin_v1_regions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1524,7 @@ func (x *SetLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLeaseResponse.ProtoReflect.Descriptor instead.
 func (*SetLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{19}
+	return file_atoll_admin_v1_regions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetLeaseResponse) GetMap() *RegionMap {
@@ -1406,12 +1538,21 @@ var File_atoll_admin_v1_regions_proto protoreflect.FileDescriptor
 
 const file_atoll_admin_v1_regions_proto_rawDesc = "" +
 	"\n" +
-	"\x1catoll/admin/v1/regions.proto\x12\x0eatoll.admin.v1\"\x13\n" +
-	"\x11GetRegionsRequest\"\x98\x01\n" +
+	"\x1catoll/admin/v1/regions.proto\x12\x0eatoll.admin.v1\x1a\x1catoll/admin/v1/cluster.proto\"\x13\n" +
+	"\x11GetRegionsRequest\"\xfb\x01\n" +
 	"\x12GetRegionsResponse\x12+\n" +
 	"\x03map\x18\x01 \x01(\v2\x19.atoll.admin.v1.RegionMapR\x03map\x12=\n" +
 	"\toperation\x18\x02 \x01(\v2\x1f.atoll.admin.v1.RegionOperationR\toperation\x12\x16\n" +
-	"\x06region\x18\x03 \x01(\tR\x06region\"\x90\x02\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\x12/\n" +
+	"\x05lease\x18\x04 \x01(\v2\x19.atoll.admin.v1.HeldLeaseR\x05lease\x120\n" +
+	"\x05links\x18\x05 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"X\n" +
+	"\tHeldLease\x12\x17\n" +
+	"\aleft_ms\x18\x01 \x01(\x04R\x06leftMs\x122\n" +
+	"\x06grants\x18\x02 \x03(\v2\x1a.atoll.admin.v1.LeaseGrantR\x06grants\"=\n" +
+	"\n" +
+	"LeaseGrant\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x17\n" +
+	"\aleft_ms\x18\x02 \x01(\x04R\x06leftMs\"\x90\x02\n" +
 	"\tRegionMap\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x16\n" +
 	"\x06forced\x18\x02 \x01(\bR\x06forced\x12\x0e\n" +
@@ -1533,62 +1674,68 @@ func file_atoll_admin_v1_regions_proto_rawDescGZIP() []byte {
 	return file_atoll_admin_v1_regions_proto_rawDescData
 }
 
-var file_atoll_admin_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_atoll_admin_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_atoll_admin_v1_regions_proto_goTypes = []any{
 	(*GetRegionsRequest)(nil),      // 0: atoll.admin.v1.GetRegionsRequest
 	(*GetRegionsResponse)(nil),     // 1: atoll.admin.v1.GetRegionsResponse
-	(*RegionMap)(nil),              // 2: atoll.admin.v1.RegionMap
-	(*RegionState)(nil),            // 3: atoll.admin.v1.RegionState
-	(*RegionHome)(nil),             // 4: atoll.admin.v1.RegionHome
-	(*RegionOperation)(nil),        // 5: atoll.admin.v1.RegionOperation
-	(*MissingWrites)(nil),          // 6: atoll.admin.v1.MissingWrites
-	(*BucketWrites)(nil),           // 7: atoll.admin.v1.BucketWrites
-	(*MissingRun)(nil),             // 8: atoll.admin.v1.MissingRun
-	(*PlanOperationRequest)(nil),   // 9: atoll.admin.v1.PlanOperationRequest
-	(*RegionNewcomer)(nil),         // 10: atoll.admin.v1.RegionNewcomer
-	(*RegionSeed)(nil),             // 11: atoll.admin.v1.RegionSeed
-	(*PlanOperationResponse)(nil),  // 12: atoll.admin.v1.PlanOperationResponse
-	(*OperationCheck)(nil),         // 13: atoll.admin.v1.OperationCheck
-	(*BeginOperationRequest)(nil),  // 14: atoll.admin.v1.BeginOperationRequest
-	(*BeginOperationResponse)(nil), // 15: atoll.admin.v1.BeginOperationResponse
-	(*AbortOperationRequest)(nil),  // 16: atoll.admin.v1.AbortOperationRequest
-	(*AbortOperationResponse)(nil), // 17: atoll.admin.v1.AbortOperationResponse
-	(*SetLeaseRequest)(nil),        // 18: atoll.admin.v1.SetLeaseRequest
-	(*SetLeaseResponse)(nil),       // 19: atoll.admin.v1.SetLeaseResponse
+	(*HeldLease)(nil),              // 2: atoll.admin.v1.HeldLease
+	(*LeaseGrant)(nil),             // 3: atoll.admin.v1.LeaseGrant
+	(*RegionMap)(nil),              // 4: atoll.admin.v1.RegionMap
+	(*RegionState)(nil),            // 5: atoll.admin.v1.RegionState
+	(*RegionHome)(nil),             // 6: atoll.admin.v1.RegionHome
+	(*RegionOperation)(nil),        // 7: atoll.admin.v1.RegionOperation
+	(*MissingWrites)(nil),          // 8: atoll.admin.v1.MissingWrites
+	(*BucketWrites)(nil),           // 9: atoll.admin.v1.BucketWrites
+	(*MissingRun)(nil),             // 10: atoll.admin.v1.MissingRun
+	(*PlanOperationRequest)(nil),   // 11: atoll.admin.v1.PlanOperationRequest
+	(*RegionNewcomer)(nil),         // 12: atoll.admin.v1.RegionNewcomer
+	(*RegionSeed)(nil),             // 13: atoll.admin.v1.RegionSeed
+	(*PlanOperationResponse)(nil),  // 14: atoll.admin.v1.PlanOperationResponse
+	(*OperationCheck)(nil),         // 15: atoll.admin.v1.OperationCheck
+	(*BeginOperationRequest)(nil),  // 16: atoll.admin.v1.BeginOperationRequest
+	(*BeginOperationResponse)(nil), // 17: atoll.admin.v1.BeginOperationResponse
+	(*AbortOperationRequest)(nil),  // 18: atoll.admin.v1.AbortOperationRequest
+	(*AbortOperationResponse)(nil), // 19: atoll.admin.v1.AbortOperationResponse
+	(*SetLeaseRequest)(nil),        // 20: atoll.admin.v1.SetLeaseRequest
+	(*SetLeaseResponse)(nil),       // 21: atoll.admin.v1.SetLeaseResponse
+	(*LinkStatus)(nil),             // 22: atoll.admin.v1.LinkStatus
 }
 var file_atoll_admin_v1_regions_proto_depIdxs = []int32{
-	2,  // 0: atoll.admin.v1.GetRegionsResponse.map:type_name -> atoll.admin.v1.RegionMap
-	5,  // 1: atoll.admin.v1.GetRegionsResponse.operation:type_name -> atoll.admin.v1.RegionOperation
-	3,  // 2: atoll.admin.v1.RegionMap.regions:type_name -> atoll.admin.v1.RegionState
-	4,  // 3: atoll.admin.v1.RegionMap.homes:type_name -> atoll.admin.v1.RegionHome
-	6,  // 4: atoll.admin.v1.RegionOperation.missing:type_name -> atoll.admin.v1.MissingWrites
-	6,  // 5: atoll.admin.v1.RegionOperation.lost:type_name -> atoll.admin.v1.MissingWrites
-	8,  // 6: atoll.admin.v1.MissingWrites.runs:type_name -> atoll.admin.v1.MissingRun
-	7,  // 7: atoll.admin.v1.MissingWrites.buckets:type_name -> atoll.admin.v1.BucketWrites
-	10, // 8: atoll.admin.v1.PlanOperationRequest.newcomer:type_name -> atoll.admin.v1.RegionNewcomer
-	11, // 9: atoll.admin.v1.RegionNewcomer.members:type_name -> atoll.admin.v1.RegionSeed
-	13, // 10: atoll.admin.v1.PlanOperationResponse.checks:type_name -> atoll.admin.v1.OperationCheck
-	6,  // 11: atoll.admin.v1.PlanOperationResponse.missing:type_name -> atoll.admin.v1.MissingWrites
-	9,  // 12: atoll.admin.v1.BeginOperationRequest.plan:type_name -> atoll.admin.v1.PlanOperationRequest
-	12, // 13: atoll.admin.v1.BeginOperationResponse.plan:type_name -> atoll.admin.v1.PlanOperationResponse
-	5,  // 14: atoll.admin.v1.BeginOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
-	5,  // 15: atoll.admin.v1.AbortOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
-	2,  // 16: atoll.admin.v1.SetLeaseResponse.map:type_name -> atoll.admin.v1.RegionMap
-	0,  // 17: atoll.admin.v1.Regions.GetRegions:input_type -> atoll.admin.v1.GetRegionsRequest
-	9,  // 18: atoll.admin.v1.Regions.PlanOperation:input_type -> atoll.admin.v1.PlanOperationRequest
-	14, // 19: atoll.admin.v1.Regions.BeginOperation:input_type -> atoll.admin.v1.BeginOperationRequest
-	16, // 20: atoll.admin.v1.Regions.AbortOperation:input_type -> atoll.admin.v1.AbortOperationRequest
-	18, // 21: atoll.admin.v1.Regions.SetLease:input_type -> atoll.admin.v1.SetLeaseRequest
-	1,  // 22: atoll.admin.v1.Regions.GetRegions:output_type -> atoll.admin.v1.GetRegionsResponse
-	12, // 23: atoll.admin.v1.Regions.PlanOperation:output_type -> atoll.admin.v1.PlanOperationResponse
-	15, // 24: atoll.admin.v1.Regions.BeginOperation:output_type -> atoll.admin.v1.BeginOperationResponse
-	17, // 25: atoll.admin.v1.Regions.AbortOperation:output_type -> atoll.admin.v1.AbortOperationResponse
-	19, // 26: atoll.admin.v1.Regions.SetLease:output_type -> atoll.admin.v1.SetLeaseResponse
-	22, // [22:27] is the sub-list for method output_type
-	17, // [17:22] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	4,  // 0: atoll.admin.v1.GetRegionsResponse.map:type_name -> atoll.admin.v1.RegionMap
+	7,  // 1: atoll.admin.v1.GetRegionsResponse.operation:type_name -> atoll.admin.v1.RegionOperation
+	2,  // 2: atoll.admin.v1.GetRegionsResponse.lease:type_name -> atoll.admin.v1.HeldLease
+	22, // 3: atoll.admin.v1.GetRegionsResponse.links:type_name -> atoll.admin.v1.LinkStatus
+	3,  // 4: atoll.admin.v1.HeldLease.grants:type_name -> atoll.admin.v1.LeaseGrant
+	5,  // 5: atoll.admin.v1.RegionMap.regions:type_name -> atoll.admin.v1.RegionState
+	6,  // 6: atoll.admin.v1.RegionMap.homes:type_name -> atoll.admin.v1.RegionHome
+	8,  // 7: atoll.admin.v1.RegionOperation.missing:type_name -> atoll.admin.v1.MissingWrites
+	8,  // 8: atoll.admin.v1.RegionOperation.lost:type_name -> atoll.admin.v1.MissingWrites
+	10, // 9: atoll.admin.v1.MissingWrites.runs:type_name -> atoll.admin.v1.MissingRun
+	9,  // 10: atoll.admin.v1.MissingWrites.buckets:type_name -> atoll.admin.v1.BucketWrites
+	12, // 11: atoll.admin.v1.PlanOperationRequest.newcomer:type_name -> atoll.admin.v1.RegionNewcomer
+	13, // 12: atoll.admin.v1.RegionNewcomer.members:type_name -> atoll.admin.v1.RegionSeed
+	15, // 13: atoll.admin.v1.PlanOperationResponse.checks:type_name -> atoll.admin.v1.OperationCheck
+	8,  // 14: atoll.admin.v1.PlanOperationResponse.missing:type_name -> atoll.admin.v1.MissingWrites
+	11, // 15: atoll.admin.v1.BeginOperationRequest.plan:type_name -> atoll.admin.v1.PlanOperationRequest
+	14, // 16: atoll.admin.v1.BeginOperationResponse.plan:type_name -> atoll.admin.v1.PlanOperationResponse
+	7,  // 17: atoll.admin.v1.BeginOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
+	7,  // 18: atoll.admin.v1.AbortOperationResponse.operation:type_name -> atoll.admin.v1.RegionOperation
+	4,  // 19: atoll.admin.v1.SetLeaseResponse.map:type_name -> atoll.admin.v1.RegionMap
+	0,  // 20: atoll.admin.v1.Regions.GetRegions:input_type -> atoll.admin.v1.GetRegionsRequest
+	11, // 21: atoll.admin.v1.Regions.PlanOperation:input_type -> atoll.admin.v1.PlanOperationRequest
+	16, // 22: atoll.admin.v1.Regions.BeginOperation:input_type -> atoll.admin.v1.BeginOperationRequest
+	18, // 23: atoll.admin.v1.Regions.AbortOperation:input_type -> atoll.admin.v1.AbortOperationRequest
+	20, // 24: atoll.admin.v1.Regions.SetLease:input_type -> atoll.admin.v1.SetLeaseRequest
+	1,  // 25: atoll.admin.v1.Regions.GetRegions:output_type -> atoll.admin.v1.GetRegionsResponse
+	14, // 26: atoll.admin.v1.Regions.PlanOperation:output_type -> atoll.admin.v1.PlanOperationResponse
+	17, // 27: atoll.admin.v1.Regions.BeginOperation:output_type -> atoll.admin.v1.BeginOperationResponse
+	19, // 28: atoll.admin.v1.Regions.AbortOperation:output_type -> atoll.admin.v1.AbortOperationResponse
+	21, // 29: atoll.admin.v1.Regions.SetLease:output_type -> atoll.admin.v1.SetLeaseResponse
+	25, // [25:30] is the sub-list for method output_type
+	20, // [20:25] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_atoll_admin_v1_regions_proto_init() }
@@ -1596,14 +1743,15 @@ func file_atoll_admin_v1_regions_proto_init() {
 	if File_atoll_admin_v1_regions_proto != nil {
 		return
 	}
-	file_atoll_admin_v1_regions_proto_msgTypes[14].OneofWrappers = []any{}
+	file_atoll_admin_v1_cluster_proto_init()
+	file_atoll_admin_v1_regions_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_admin_v1_regions_proto_rawDesc), len(file_atoll_admin_v1_regions_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
