@@ -130,6 +130,9 @@ type Error struct {
 	// where that was not the question.
 	Level        Level
 	Needed, Acks int
+	// Lacks says what too few of answered where it is not owners in one region: regions,
+	// or the bucket's home. To ask for fewer owners does not help then.
+	Lacks Lack
 	// Missing is how many writes that the session knows were not there, and
 	// MissingFrom the regions that made them, with ErrSessionBehind; with
 	// ErrSessionLost they are lost for good.
@@ -171,6 +174,15 @@ type Error struct {
 	// lost: the connection broke, or the node is stopping; others may do.
 	lost bool
 }
+
+// Lack is what too few of answered.
+type Lack string
+
+const (
+	LackOwners  Lack = ""        // owners in one region, or that was not the question
+	LackRegions Lack = "regions" // of those that the level counts; see Error.Needed
+	LackHome    Lack = "home"    // the bucket's home region is not heard, or its lease has run out
+)
 
 // The reasons that are not on the wire.
 const (
@@ -312,6 +324,7 @@ func (e *Error) describe(meta map[string]string, outcome string) {
 	e.Field, e.Limit, e.Seen = meta["field"], meta["limit"], meta["seen"]
 	e.Needed, _ = strconv.Atoi(meta["needed"])
 	e.Acks, _ = strconv.Atoi(meta["acks"])
+	e.Lacks = Lack(meta["lacks"])
 	e.Missing, _ = strconv.ParseUint(meta["missing"], 10, 64)
 	e.regionMap, _ = strconv.ParseUint(meta["region_map"], 10, 64)
 	if token, err := base64.RawURLEncoding.DecodeString(meta["session"]); err == nil {

@@ -114,7 +114,7 @@ func (q *request) failure(err error) error {
 	if errors.As(err, &e) {
 		text += q.bounds(e, text)
 		if code == exitUnavailable {
-			next = acrossRegions(text, next)
+			next = acrossRegions(e.Lacks, next)
 		}
 		if code == exitUnknown {
 			next = q.unknown(e)
@@ -128,13 +128,13 @@ func (q *request) failure(err error) error {
 
 // acrossRegions is what to do next where it is not an owner that lacks but a region: to
 // ask fewer owners would not help then, and at SERIAL it would give up what was asked for.
-// A bucket's policy may have chosen the level, so it is the node's words that tell.
-func acrossRegions(text, next string) string {
+// A bucket's policy may have chosen the level, so it is the node that tells.
+func acrossRegions(lacks client.Lack, next string) string {
 	const lost = "'atoll status' says which regions are not heard; one that is lost for long is done without by 'atoll dr failover' (deploy/runbooks/region-failover.md)"
-	switch {
-	case strings.Contains(text, "its lease has run out"), strings.Contains(text, "is decided in the bucket's home region"):
+	switch lacks {
+	case client.LackHome:
 		return lost
-	case strings.Contains(text, " of ") && strings.Contains(text, " regions, "):
+	case client.LackRegions:
 		return lost + "; --consistency local-quorum needs owners of this region only"
 	}
 	return next
@@ -169,7 +169,7 @@ func (q *request) bounds(e *client.Error, text string) string {
 		field, limit, seen = "after", "a context of this key and bucket", strconv.Quote(shorten(q.after, 40))
 	case e.Needed > 0 && !strings.Contains(text, "answered"):
 		who := " owners answered"
-		if strings.Contains(text, " regions, ") {
+		if e.Lacks == client.LackRegions {
 			who = " regions answered"
 		}
 		return ": " + strconv.Itoa(e.Acks) + " of " + strconv.Itoa(e.Needed) + who

@@ -3,30 +3,48 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/atolldb/atoll/client"
 )
 
 // Where a region lacks, and not an owner, nobody is told to ask fewer owners: it would not
-// help, and at SERIAL it would give up what was asked for.
+// help, and at SERIAL it would give up what was asked for. What the error says in words
+// does not matter.
 func TestWhatToDoWhenARegionLacks(t *testing.T) {
-	const owners = "see 'atoll status'; --consistency local-one needs one owner only"
+	const owners, lost = "--consistency local-one needs one owner only", "region-failover"
 	for _, c := range []struct {
-		text string
-		want []string
+		reason string
+		lacks  client.Lack
+		want   []string
+		not    []string
 	}{
-		{"put at n1: local-quorum needs 2 of 3 owners, 1 answered (down: n2, n3)", []string{owners}},
-		{"put at n1: each-quorum needs 2 of 2 regions, and no node can be reached of: eu", []string{"region-failover", "local-quorum"}},
-		{"get at n1: quorum needs 2 of 2 regions, 1 answered; missing: eu (eu-3: quorum needs 2 of 3 owners, 1 answered)", []string{"region-failover", "local-quorum"}},
-		{"put at n1: serial is decided in the bucket's home region eu, and no node of it could be asked", []string{"region-failover"}},
-		{"put at n1: serial: the home region us decides nothing now: its lease has run out, too few other regions grant it one", []string{"region-failover"}},
+		{"UNAVAILABLE", client.LackOwners, []string{owners}, []string{lost}},
+		{"UNAVAILABLE", client.LackRegions, []string{lost, "--consistency local-quorum", "1 of 2 regions answered"}, []string{"local-one"}},
+		{"UNAVAILABLE", client.LackHome, []string{lost}, []string{"--consistency"}},
+		{"DEADLINE", client.LackHome, []string{lost}, []string{"--timeout"}},
+		{"REGION_FENCED", client.LackHome, []string{lost}, []string{"use nodes of another region"}},
+		{"REGION_FENCED", client.LackOwners, []string{"use nodes of another region"}, []string{lost}},
+		{"UNAVAILABLE", "something of a newer node", []string{owners}, []string{lost}},
 	} {
-		next := acrossRegions(c.text, owners)
+		e := &client.Error{Op: "put", Reason: c.reason, Code: codes.Unavailable, Detail: "quorum was not met", Lacks: c.lacks}
+		if c.lacks == client.LackRegions {
+			e.Needed, e.Acks = 2, 1
+		}
+		err := (&request{}).failure(e)
+		if code := exitCode(err); code != exitUnavailable {
+			t.Errorf("%s, %q: exit code %d", c.reason, c.lacks, code)
+		}
 		for _, want := range c.want {
-			if !strings.Contains(next, want) {
-				t.Errorf("%s\n  next: %s\n  does not say %q", c.text, next, want)
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s, %q: %q does not say %q", c.reason, c.lacks, err, want)
 			}
 		}
-		if serial := strings.Contains(c.text, "serial"); serial && strings.Contains(next, "--consistency") || next != owners && strings.Contains(next, "local-one") {
-			t.Errorf("%s\n  next: %s", c.text, next)
+		for _, not := range c.not {
+			if strings.Contains(err.Error(), not) {
+				t.Errorf("%s, %q: %q says %q", c.reason, c.lacks, err, not)
+			}
 		}
 	}
 }

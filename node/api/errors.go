@@ -46,7 +46,12 @@ const (
 	metaSession = "session"
 	// The number of the map of regions that has this region out of service.
 	metaRegionMap = "region_map"
+	// What too few of answered, where it is not owners: see lacks.
+	metaLacks = "lacks"
 )
+
+// lacks are the names of what may be lacking.
+var lacks = map[coord.Lack]string{coord.LackRegions: "regions", coord.LackHome: "home"}
 
 // rim is how each coord code looks from outside.
 var rim = map[coord.Code]struct {
@@ -132,6 +137,7 @@ func ToProto(e *coord.Error) *atollv1.Error {
 	if e.RegionMap > 0 {
 		set(metaRegionMap, strconv.FormatUint(e.RegionMap, 10))
 	}
+	set(metaLacks, lacks[e.Lacks])
 	if e.MaybeDuplicate {
 		set(metaTwice, "true")
 	}
@@ -175,6 +181,11 @@ func FromProto(w *atollv1.Error) *coord.Error {
 	if from := w.Metadata[metaMissingFrom]; from != "" {
 		for _, g := range strings.Split(from, ",") {
 			e.MissingFrom = append(e.MissingFrom, topology.Region(g))
+		}
+	}
+	for l, name := range lacks {
+		if w.Metadata[metaLacks] == name {
+			e.Lacks = l
 		}
 	}
 	reason := w.Reason

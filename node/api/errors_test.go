@@ -28,9 +28,10 @@ func everyError() []*coord.Error {
 		for _, o := range outcomes {
 			all = append(all,
 				&coord.Error{Code: c, Outcome: o, Detail: "why"},
+				&coord.Error{Code: c, Outcome: o, Detail: "why", Needed: 2, Acks: 1, Lacks: coord.LackRegions},
 				&coord.Error{
 					Code: c, Outcome: o, Detail: "why", Field: "value", Limit: "10 bytes", Seen: "11 bytes",
-					Needed: 2, Acks: 1, RetryAfterMs: 250, Missing: 3, MissingFrom: []topology.Region{"eu", "us"}, Session: []byte{1, 2, 3}, RegionMap: 7,
+					Needed: 2, Acks: 1, RetryAfterMs: 250, Missing: 3, MissingFrom: []topology.Region{"eu", "us"}, Session: []byte{1, 2, 3}, RegionMap: 7, Lacks: coord.LackHome,
 				})
 		}
 	}

@@ -87,7 +87,7 @@ func (w *write) unreached(last *Error) *Error {
 // awayFrom says that the home region could not be asked. Nothing was done.
 func (c *Coordinator) awayFrom(region topology.Region, deadline time.Time, why error) *Error {
 	e := &Error{
-		Code: CodeUnavailable, RetryAfterMs: 200,
+		Code: CodeUnavailable, Lacks: LackHome, RetryAfterMs: 200,
 		Detail: fmt.Sprintf("serial is decided in the bucket's home region %s, and no node of it could be asked", region),
 	}
 	if why != nil {

@@ -84,6 +84,8 @@ type Error struct {
 	Missing     uint64
 	MissingFrom []topology.Region
 	Session     []byte
+	// Lacks says what too few of answered where it is not owners in one region.
+	Lacks Lack
 	// RetryAfterMs is a hint, 0 for none.
 	RetryAfterMs int
 	// RegionMap is, for CodeRegionFenced, the number of the map of regions that has
@@ -112,6 +114,17 @@ type Error struct {
 	current []byte
 	lost    *crdt.Clock
 }
+
+// Lack is what too few of answered.
+type Lack uint8
+
+// What may be lacking, so that whoever asked is told what helps: to ask fewer owners does
+// not.
+const (
+	LackOwners  Lack = iota // of one region, or nothing at all
+	LackRegions             // of those that the level counts
+	LackHome                // of the bucket: no node of it could be asked, or its lease has run out
+)
 
 func (e *Error) Error() string {
 	s := e.Detail

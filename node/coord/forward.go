@@ -46,7 +46,7 @@ func packReply(r PutResult, e *Error) []byte {
 		f := &wire.ForwardFailed{
 			Code: uint8(e.Code), Outcome: uint8(e.Outcome), Again: e.again, Newcomer: e.newcomer, MaybeDuplicate: e.MaybeDuplicate,
 			Detail: e.Detail, Field: e.Field, Limit: e.Limit, Seen: e.Seen,
-			Needed: uint32(e.Needed), Acks: uint32(e.Acks), RetryAfterMs: uint32(e.RetryAfterMs), Current: e.current, Lost: e.lost,
+			Needed: uint32(e.Needed), Acks: uint32(e.Acks), Lacks: uint8(e.Lacks), RetryAfterMs: uint32(e.RetryAfterMs), Current: e.current, Lost: e.lost,
 		}
 		if e.Applied != nil {
 			done := packResult(e.Applied)
@@ -82,7 +82,7 @@ func unpackReply(b []byte) (PutResult, *Error, error) {
 		e := &Error{
 			Code: Code(f.Code), Outcome: Outcome(f.Outcome), again: f.Again, newcomer: f.Newcomer, MaybeDuplicate: f.MaybeDuplicate,
 			Detail: f.Detail, Field: f.Field, Limit: f.Limit, Seen: f.Seen,
-			Needed: int(f.Needed), Acks: int(f.Acks), RetryAfterMs: int(f.RetryAfterMs), current: f.Current,
+			Needed: int(f.Needed), Acks: int(f.Acks), Lacks: Lack(f.Lacks), RetryAfterMs: int(f.RetryAfterMs), current: f.Current,
 		}
 		if f.Applied != nil {
 			e.Applied = unpackResult(f.Applied)

@@ -67,6 +67,7 @@ func drawError(t *rapid.T) *Error {
 		Detail: rapid.String().Draw(t, "detail"), Field: rapid.String().Draw(t, "field"),
 		Limit: rapid.String().Draw(t, "limit"), Seen: rapid.String().Draw(t, "seen"),
 		Needed: rapid.IntRange(0, 1<<30).Draw(t, "needed"), Acks: rapid.IntRange(0, 1<<30).Draw(t, "acks"),
+		Lacks:        Lack(rapid.Uint8().Draw(t, "lacks")),
 		RetryAfterMs: rapid.IntRange(0, 1<<30).Draw(t, "retry"), again: rapid.Bool().Draw(t, "again"),
 		current: someBytes.Draw(t, "current"),
 		Applied: rapid.Ptr(rapid.Custom(drawResult), true).Draw(t, "applied"),

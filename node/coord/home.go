@@ -92,7 +92,12 @@ func isFenced(err error) bool {
 // fenced is what a client hears of that.
 func (c *Coordinator) fenced(err error, out Outcome) *Error {
 	c.stats.Fenced.Add(1)
-	return &Error{Code: CodeRegionFenced, Outcome: out, RetryAfterMs: 200, Detail: "serial: " + err.Error()}
+	e := &Error{Code: CodeRegionFenced, Outcome: out, RetryAfterMs: 200, Detail: "serial: " + err.Error()}
+	var f *home.Fenced
+	if errors.As(err, &f) && f.Known.Lapsed {
+		e.Lacks = LackHome
+	}
+	return e
 }
 
 // atHome says in which region an operation at the level serial was decided.

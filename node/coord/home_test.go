@@ -273,6 +273,19 @@ func TestFencedHome(t *testing.T) {
 		fencing(home.Home{Region: "a", Epoch: 1, Closed: "being drained"}, all[0].members()...)
 		refused("closed, from outside", b, "being drained")
 		refused("closed, inside", a, "being drained")
+		if _, err := a.put(t, homePut("k", "fenced", crdt.Condition{})); err == nil || err.Lacks != coord.LackOwners {
+			t.Errorf("closed by the map: %+v", err)
+		}
+		fencing(home.Home{Region: "a", Epoch: 1, Closed: "no lease", Lapsed: true}, all[0].members()...)
+		for _, m := range []*member{a, b} {
+			refused("without a lease, asked of "+string(m.id), m, "no lease")
+			if _, err := m.put(t, homePut("k", "fenced", crdt.Condition{})); err == nil || err.Lacks != coord.LackHome {
+				t.Errorf("without a lease, put at %s: %+v", m.id, err)
+			}
+			if _, err := m.get(t, homeGet("k")); err == nil || err.Lacks != coord.LackHome {
+				t.Errorf("without a lease, get at %s: %+v", m.id, err)
+			}
+		}
 		fencing(home.Home{Region: "a", Epoch: 1}, all[0].members()...)
 		if got := b.mustGet(t, homeGet("k")); fmt.Sprint(live(got.View)) != "[1]" {
 			t.Errorf("%q", live(got.View))

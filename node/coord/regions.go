@@ -89,7 +89,7 @@ func (r *reach) refuse(c *Coordinator, w want) *Error {
 		return nil
 	}
 	return &Error{
-		Code: CodeUnavailable, Needed: r.need, Acks: up, RetryAfterMs: 500,
+		Code: CodeUnavailable, Needed: r.need, Acks: up, Lacks: LackRegions, RetryAfterMs: 500,
 		Detail: fmt.Sprintf("%s needs %d of %d regions, and no node can be reached of: %s", w, r.need, 1+len(r.others), strings.Join(down, ", ")),
 	}
 }
@@ -197,5 +197,5 @@ func (s *span) short(code Code, outcome Outcome) *Error {
 		missing = append(missing, m)
 	}
 	detail := fmt.Sprintf("%s needs %d of %d regions, %d answered; missing: %s", s.want, s.reach.need, len(s.states), s.tally.Yes(), strings.Join(missing, ", "))
-	return &Error{Code: code, Outcome: outcome, Detail: detail, Needed: s.reach.need, Acks: s.tally.Yes()}
+	return &Error{Code: code, Outcome: outcome, Detail: detail, Needed: s.reach.need, Acks: s.tally.Yes(), Lacks: LackRegions}
 }

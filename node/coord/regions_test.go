@@ -206,7 +206,7 @@ func TestPartial(t *testing.T) {
 					if err == nil || err.Code != coord.CodePartial || err.Outcome != coord.Applied || err.Applied == nil {
 						t.Fatalf("%+v", err)
 					}
-					if states(err.Applied.Achieved) != c.states || err.Acks != c.acks {
+					if states(err.Applied.Achieved) != c.states || err.Acks != c.acks || err.Lacks != coord.LackRegions {
 						t.Errorf("%s, %d of %d: %v", states(err.Applied.Achieved), err.Acks, err.Needed, err)
 					}
 					if err.Applied.Version == (crdt.Dot{}) || len(err.Applied.Context) == 0 {
@@ -231,12 +231,12 @@ func TestRegionsRefusedEarly(t *testing.T) {
 		all := newRegions(t, 3, 3)
 		a := all[0].owners("default", "k")[0]
 		all[1].lose(true)
-		if _, err := a.put(t, leveled("k", "v", quorum.EachQuorum)); err == nil || err.Code != coord.CodeUnavailable || err.Outcome != coord.NotApplied || err.Needed != 3 || err.Acks != 2 {
+		if _, err := a.put(t, leveled("k", "v", quorum.EachQuorum)); err == nil || err.Code != coord.CodeUnavailable || err.Outcome != coord.NotApplied || err.Needed != 3 || err.Acks != 2 || err.Lacks != coord.LackRegions {
 			t.Errorf("each quorum without a region: %+v", err)
 		}
 		g := get("k")
 		g.Level = quorum.EachQuorum
-		if _, err := a.get(t, g); err == nil || err.Code != coord.CodeUnavailable {
+		if _, err := a.get(t, g); err == nil || err.Code != coord.CodeUnavailable || err.Lacks != coord.LackRegions {
 			t.Errorf("a read: %+v", err)
 		}
 		if n := all[0].copies(t, "k", "v") + all[2].copies(t, "k", "v"); n != 0 {
@@ -247,7 +247,7 @@ func TestRegionsRefusedEarly(t *testing.T) {
 		for _, o := range all[0].owners("default", "k")[1:] {
 			all[0].kill(o.id)
 		}
-		if _, err := a.put(t, leveled("k", "x", quorum.Quorum)); err == nil || err.Code != coord.CodeUnavailable || err.Outcome != coord.NotApplied {
+		if _, err := a.put(t, leveled("k", "x", quorum.Quorum)); err == nil || err.Code != coord.CodeUnavailable || err.Outcome != coord.NotApplied || err.Lacks != coord.LackOwners {
 			t.Errorf("without a quorum here: %+v", err)
 		}
 	})

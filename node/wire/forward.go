@@ -167,6 +167,8 @@ type ForwardFailed struct {
 	MaybeDuplicate             bool
 	Detail, Field, Limit, Seen string
 	Needed, Acks, RetryAfterMs uint32
+	// Lacks is what too few of answered, 0 for owners.
+	Lacks uint8
 	// Current is the record that is there, for a condition that did not hold.
 	Current []byte
 	// Applied is what was achieved nevertheless, nil for nothing.
@@ -194,6 +196,7 @@ func AppendForwarded(dst []byte, m *Forwarded) []byte {
 		w.uvarint(uint64(e.Needed))
 		w.uvarint(uint64(e.Acks))
 		w.uvarint(uint64(e.RetryAfterMs))
+		w.byte(e.Lacks)
 		w.bytes(e.Current)
 		w.bool(e.Applied != nil)
 		if e.Applied != nil {
@@ -268,6 +271,7 @@ func DecodeForwarded(b []byte) (Forwarded, error) {
 			*s = r.string()
 		}
 		e.Needed, e.Acks, e.RetryAfterMs = r.Uint32(), r.Uint32(), r.Uint32()
+		e.Lacks = r.Byte()
 		e.Current = r.bytes()
 		if r.bool() {
 			d := r.done()

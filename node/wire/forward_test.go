@@ -47,7 +47,7 @@ func drawForwarded(t *rapid.T) wire.Forwarded {
 			Code: rapid.Uint8().Draw(t, "code"), Outcome: rapid.Uint8().Draw(t, "outcome"), Again: rapid.Bool().Draw(t, "again"), MaybeDuplicate: rapid.Bool().Draw(t, "duplicate"),
 			Detail: rapid.String().Draw(t, "detail"), Field: rapid.String().Draw(t, "field"),
 			Limit: rapid.String().Draw(t, "limit"), Seen: rapid.String().Draw(t, "seen"),
-			Needed: rapid.Uint32().Draw(t, "needed"), Acks: rapid.Uint32().Draw(t, "acks"), RetryAfterMs: rapid.Uint32().Draw(t, "retry"), Current: drawBytes.Draw(t, "current"),
+			Needed: rapid.Uint32().Draw(t, "needed"), Acks: rapid.Uint32().Draw(t, "acks"), RetryAfterMs: rapid.Uint32().Draw(t, "retry"), Lacks: rapid.Uint8().Draw(t, "lacks"), Current: drawBytes.Draw(t, "current"),
 			Applied: rapid.Ptr(rapid.Custom(drawDone), true).Draw(t, "applied"),
 		}}
 	}

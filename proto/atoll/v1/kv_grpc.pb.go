@@ -40,7 +40,10 @@ const (
 // "atoll" and whose reason is one of Reason's names without the prefix; its
 // metadata hold "field", "limit" and "seen" for bad input, and for a failed
 // write "outcome": "applied" (only with PARTIAL), "not_applied" or "unknown". A
-// retry of unknown outcome that may be there twice has "maybe_duplicate": "true".
+// retry of unknown outcome that may be there twice has "maybe_duplicate": "true". Where
+// "needed" and "acks" do not count owners of one region, or not owners are why it failed,
+// "lacks" is "regions" (of those that the level counts too few answered) or "home" (no
+// node of the bucket's home region could be asked, or its lease has run out).
 type KVClient interface {
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	Put(ctx context.Context, in *PutRequest, opts ...grpc.CallOption) (*PutResponse, error)
@@ -171,7 +174,10 @@ type KV_StreamClient = grpc.BidiStreamingClient[StreamRequest, StreamResponse]
 // "atoll" and whose reason is one of Reason's names without the prefix; its
 // metadata hold "field", "limit" and "seen" for bad input, and for a failed
 // write "outcome": "applied" (only with PARTIAL), "not_applied" or "unknown". A
-// retry of unknown outcome that may be there twice has "maybe_duplicate": "true".
+// retry of unknown outcome that may be there twice has "maybe_duplicate": "true". Where
+// "needed" and "acks" do not count owners of one region, or not owners are why it failed,
+// "lacks" is "regions" (of those that the level counts too few answered) or "home" (no
+// node of the bucket's home region could be asked, or its lease has run out).
 type KVServer interface {
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	Put(context.Context, *PutRequest) (*PutResponse, error)
