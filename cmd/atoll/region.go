@@ -42,6 +42,8 @@ as the nodes of either count them: the origin by what the destination last said,
 the destination by what the origin last said. The exit code is 8 when a link is
 dead, a figure is not known or over what --max-pending, --max-unheld and
 --max-age allow, a region needs a full sync, or a node does not answer; standard error says why.
+With --watch it says so there and goes on; when the node that it asks is gone, with
+another one of --endpoints.
 
   LINK     alive: a heartbeat of the other region came within 2.5 s; else DEAD,
            and the figures are those of its last word
@@ -75,16 +77,23 @@ dead, a figure is not known or over what --max-pending, --max-unheld and
 		if err != nil {
 			return err
 		}
-		defer c.close()
+		defer func() { c.close() }()
 		tick := time.NewTicker(watchBeat)
 		defer tick.Stop()
-		for {
+		for first := true; ; first = false {
 			err := q.regionLag(cmd, c, watch, limits, out)
-			if !watch || err != nil && exitCode(err) != exitDegraded {
+			gone := exitCode(err) == exitUnavailable && !first
+			if !watch || err != nil && !gone && exitCode(err) != exitDegraded {
 				return err
 			}
 			if err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), err)
+			}
+			if gone { // another one is asked; or this one again, if none answers
+				if other, err := q.dialCluster(cmd); err == nil {
+					c.close()
+					c = other
+				}
 			}
 			select {
 			case <-tick.C:
