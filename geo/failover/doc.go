@@ -25,6 +25,6 @@
 //	    the stage is about has said that it does not have it, twice, and the operation
 //	    tells what it was (Barrier, Operation.Lost).
 //
-// The picture of the stages in docs/dr.md is made from the table here; a test holds
-// them equal.
+// The pictures of the stages and of a region's states in docs/dr.md are made from the table
+// here; a test holds them equal.
 package failover

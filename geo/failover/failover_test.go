@@ -302,4 +302,7 @@ func TestDiagrams(t *testing.T) {
 			t.Errorf("docs/dr.md has not the picture of %s:\n%s", k, want)
 		}
 	}
+	if want := "```text\n" + StateDiagram() + "```\n"; !strings.Contains(string(text), want) {
+		t.Errorf("docs/dr.md has not the picture of a region's states:\n%s", want)
+	}
 }

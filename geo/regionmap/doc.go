@@ -21,7 +21,7 @@
 //	R5  A region that is REMOVED stays so, and its number is never given again: what
 //	    was written there has it in its names. Its name may be: that is another
 //	    region (an incarnation), and at most one of a name is not REMOVED.
-//	R5  With a lease that binds a region (Lease), no node of it holds one any more once
+//	R6  With a lease that binds a region (Lease), no node of it holds one any more once
 //	    it is Shut and Wait has gone by since.
 //
 // A region that is not ACTIVE or DRAINING is not counted: nobody waits for it, and
