@@ -151,9 +151,39 @@ func TestClientsFollow(t *testing.T) {
 		eventually(t, ctx, "clients go on", func() bool { return w.ops.Load() > before+20*crowdSize })
 	}
 	works("eu")
+	homed := func(name string) {
+		t.Helper()
+		eu := open(t, ctx, f, "eu")
+		if _, err := eu.Buckets().Create(ctx, client.BucketInfo{Name: name, Home: "eu"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := eu.In(name).Put(ctx, "n", []byte("in eu"), client.Serial); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, ctx, "it is in us", func() bool {
+			got, err := us.In(name).Get(ctx, "n", client.LocalQuorum)
+			return err == nil && string(got.Value()) == "in eu"
+		})
+	}
+	// decides holds the survivors to what SERIAL is: what was decided in the old home holds.
+	decides := func(name string) {
+		t.Helper()
+		if _, err := us.In(name).Put(ctx, "n", []byte("twice"), client.Serial, client.IfAbsent()); !errors.Is(err, client.ErrConditionFailed) {
+			t.Errorf("SERIAL in us, of what is there: %v", err)
+		}
+		got, err := us.In(name).Get(ctx, "n", client.Serial)
+		if err == nil {
+			_, err = us.In(name).Put(ctx, "n", []byte("in us"), client.Serial, client.IfUnchanged(got.Version()))
+		}
+		if err != nil {
+			t.Errorf("SERIAL in us: %v", err)
+		}
+	}
 
+	homed("switched")
 	began := time.Now()
 	operate(t, ctx, regions, &adminv1.PlanOperationRequest{Kind: "switchover", Region: "eu"})
+	decides("switched")
 	took := time.Since(began)
 	t.Logf("switchover: %v", took)
 	if took > maxSwitchover {
@@ -163,6 +193,7 @@ func TestClientsFollow(t *testing.T) {
 	operate(t, ctx, regions, &adminv1.PlanOperationRequest{Kind: "failback", Region: "eu"})
 	works("eu")
 
+	homed("lost")
 	w.calm.Store(false)
 	for _, id := range []topology.NodeID{"eu-1", "eu-2", "eu-3"} {
 		if err := f.Kill(id); err != nil {
@@ -174,6 +205,7 @@ func TestClientsFollow(t *testing.T) {
 	if _, err := us.Put(ctx, "all", []byte("v"), client.EachQuorum); err != nil {
 		t.Errorf("survivors: %v", err)
 	}
+	decides("lost")
 	eventually(t, ctx, "clients of the lost region go", func() bool { return w.c.Region() == "us" })
 	if took = time.Since(began); took > maxFailover {
 		t.Errorf("the failover took %v", took)
