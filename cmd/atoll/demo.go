@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/fleet"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -168,6 +169,9 @@ func (h heard) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// lookAgain is how often a fleet is looked at that is waited for.
+const lookAgain = 20 * time.Millisecond
+
 // startFleet waits until all nodes serve and hear the other regions, for a minute or until
 // an interrupt.
 func startFleet(ctx context.Context, f *fleet.Fleet) error {
@@ -178,25 +182,7 @@ func startFleet(ctx context.Context, f *fleet.Fleet) error {
 	if err := f.Start(ctx); err != nil {
 		return err
 	}
-	return until(ctx, f.Heard)
-}
-
-// until waits for a look to find nothing to complain of, and returns the last complaint
-// when ctx ends before.
-func until(ctx context.Context, look func() error) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := look()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return err
-		}
-	}
+	return pause.Until(ctx, lookAgain, f.Heard)
 }
 
 func regionNames(names []string) []topology.Region {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/topology"
 )
 
@@ -94,7 +95,7 @@ func (s *shell) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	began := time.Now()
-	if err := until(ctx, s.fleet.Converged); err != nil {
+	if err := pause.Until(ctx, lookAgain, s.fleet.Converged); err != nil {
 		return fmt.Errorf("not equal yet: %w", err)
 	}
 	fmt.Fprintf(s.out, "all nodes of all regions are equal after %v\n", time.Since(began).Round(10*time.Millisecond))
