@@ -48,6 +48,8 @@ type copying struct {
 type pass struct {
 	from  topology.NodeID
 	after []byte
+	page  wire.Page // what has come and is not applied yet
+	mark  uint64    // of what this node lacked when the pass began
 	clock *crdt.Clock
 	// losses go with the clock.
 	losses *session.Losses
@@ -75,8 +77,8 @@ func (k *copying) run(ctx context.Context) {
 func (k *copying) round(ctx context.Context) (done bool, why string) {
 	mark := k.c.deps.Replica.BehindMark(k.move.Partition)
 	if mark != 0 && mark != k.mark {
-		// Whatever was there may be gone.
-		k.mark = mark
+		// Whatever was there may be gone, what a pass has applied so far, too.
+		k.mark, k.scan = mark, nil
 		k.setWith(nil)
 	}
 	if k.ask.From != "" {
@@ -265,6 +267,7 @@ func (k *copying) fetch(ctx context.Context, src source, mine *crdt.Clock, most 
 		if err != nil {
 			return err
 		}
+		k.came(got.Entries)
 		if _, _, err := k.take(ctx, replica.Source{From: src.id, Vouches: true, Floor: got.Floors.Raised}, got.Entries); err != nil {
 			return err
 		}
@@ -284,37 +287,35 @@ func (k *copying) fetch(ctx context.Context, src source, mine *crdt.Clock, most 
 // had before the first of them.
 func (k *copying) pass(ctx context.Context, src source) error {
 	if k.scan == nil {
-		k.scan = &pass{from: src.id}
+		k.scan = &pass{from: src.id, mark: k.c.deps.Replica.BehindMark(k.move.Partition)}
 	}
 	s := k.scan
 	for {
-		page, err := src.after(ctx, s.after)
-		if err != nil {
-			return err
+		if len(s.page.Entries) == 0 {
+			if err := k.next(ctx, src, s); err != nil {
+				return err
+			}
 		}
-		k.c.absent.heard(src.id)
-		if s.clock == nil {
-			s.clock, s.losses = page.Clock, page.Losses
-		}
-		if !page.Clock.Covers(s.clock) {
-			// Wiped since, and filled again by others: what it had alone is gone.
-			k.scan = nil
-			return &notYet{fmt.Sprintf("%s no longer has what it had when the pass began", src.id)}
-		}
-		n, bytes, err := k.take(ctx, replica.Source{From: src.id, Vouches: true, Floor: page.Floors.Raised, Whole: true}, page.Entries)
+		// However long the rest of a page has waited, its source vouches for it only as
+		// long as this node has no higher floor.
+		n, bytes, err := k.take(ctx, replica.Source{From: src.id, Vouches: true, Floor: s.page.Floors.Raised, Whole: true}, s.page.Entries)
 		s.bytes += bytes
 		if n > 0 {
-			s.after = page.Entries[n-1].Key
+			s.after = s.page.Entries[n-1].Key
 		}
+		s.page.Entries = s.page.Entries[n:]
 		if err != nil {
 			return err
 		}
-		if !page.More || len(page.Entries) == 0 {
+		if !s.page.More || n == 0 {
 			break
 		}
 		k.expect(uint64(float64(s.bytes) / src.reached(s.after)))
 	}
 	k.scan = nil
+	if mark := k.c.deps.Replica.BehindMark(k.move.Partition); mark != 0 && mark != s.mark {
+		return &notYet{"this node has lost something since the pass began"}
+	}
 	if err := k.c.deps.Replica.MeetLosses(k.move.Partition, s.losses); err != nil {
 		return err
 	}
@@ -326,6 +327,35 @@ func (k *copying) pass(ctx context.Context, src source) error {
 	k.size = s.bytes
 	k.mu.Unlock()
 	return nil
+}
+
+// next asks for the page behind those that were applied.
+func (k *copying) next(ctx context.Context, src source, s *pass) error {
+	page, err := src.after(ctx, s.after)
+	if err != nil {
+		return err
+	}
+	k.c.absent.heard(src.id)
+	if s.clock == nil {
+		s.clock, s.losses = page.Clock, page.Losses
+	}
+	if !page.Clock.Covers(s.clock) {
+		// Wiped since, and filled again by others: what it had alone is gone.
+		k.scan = nil
+		return &notYet{fmt.Sprintf("%s no longer has what it had when the pass began", src.id)}
+	}
+	s.page = page
+	k.came(page.Entries)
+	return nil
+}
+
+// came counts what has come over the network, whether it is applied then or not.
+func (k *copying) came(entries []wire.Entry) {
+	bytes := 0
+	for _, e := range entries {
+		bytes += e.Size()
+	}
+	k.c.received(k.move.Task, bytes)
 }
 
 func (k *copying) expect(total uint64) {
@@ -366,7 +396,6 @@ func (k *copying) applied(ctx context.Context, keys int, bytes uint64) error {
 	k.keys += uint64(keys)
 	k.bytes += bytes
 	k.mu.Unlock()
-	k.c.received(k.move.Task, int(bytes))
 	return k.c.pace.Pay(ctx, int(bytes), k.c.deps.pace)
 }
 
