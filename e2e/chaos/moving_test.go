@@ -9,8 +9,8 @@ import (
 	"github.com/atolldb/atoll/e2e/chaos/traffic"
 )
 
-// TestMembershipUnderFaults: nodes join and leave while nodes are killed,
-// paused, cut off and lose power. The moves are slowed down, so that faults
+// TestMembershipUnderFaults: nodes join, leave and are replaced while nodes are killed,
+// paused, cut off and lose power, the one that is replaced, too. The moves are slowed down, so that faults
 // meet them half done.
 func TestMembershipUnderFaults(t *testing.T) {
 	parallel(t)
@@ -22,10 +22,12 @@ func TestMembershipUnderFaults(t *testing.T) {
 	for _, change := range []struct {
 		what string
 		do   func() []string
+		goes func() *node // who is no member any more then, nil for nobody
 	}{
-		{"join", func() []string { n4 = r.newcomer("eu"); r.back(n4); return []string{"join", n4.ID} }},
-		{"second join", func() []string { n5 = r.newcomer("eu"); r.back(n5); return []string{"join", n5.ID} }},
-		{"drain", func() []string { return []string{"drain", n4.ID} }},
+		{"join", func() []string { n4 = r.newcomer("eu"); r.back(n4); return []string{"join", n4.ID} }, nil},
+		{"second join", func() []string { n5 = r.newcomer("eu"); r.back(n5); return []string{"join", n5.ID} }, nil},
+		{"drain", func() []string { return []string{"drain", n4.ID} }, func() *node { return n4 }},
+		{"replace", func() []string { n6 := r.newcomer("eu"); r.back(n6); return []string{"replace", n5.ID, "--by", n6.ID} }, func() *node { return n5 }},
 	} {
 		args := change.do()
 		_, err := r.atoll(30*time.Second, "eu", "pace", "--bytes", "512KiB", "--concurrent", "4")
@@ -47,8 +49,10 @@ func TestMembershipUnderFaults(t *testing.T) {
 		} else {
 			r.met("change-ends under faults")
 		}
+		if change.goes != nil {
+			r.leaves(change.goes())
+		}
 	}
-	r.leaves(n4)
 	r.finish()
 }
 

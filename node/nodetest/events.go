@@ -117,13 +117,19 @@ func (e *events) carries(full string, event crdt.Dot, rec *crdt.Record) {
 }
 
 // told checks what a writer was told of what consensus decided: a version and an
-// event, zero for what he was not told.
-func (e *events) told(key string, version, event crdt.Dot, who string) {
+// event, zero for what he was not told. Who repeats a write may be told that it was
+// decided by who sees that in what others have accepted: it may be stored later, as what
+// a reader saw.
+func (e *events) told(key string, version, event crdt.Dot, replayed bool, who string) {
 	full := fullKey(key)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !version.IsZero() && e.of[string(full)][version] == nil {
-		e.problem("%s was told of %v of %s, which no node has stored with an event", who, version, key)
+	switch {
+	case version.IsZero() || e.of[string(full)][version] != nil:
+	case replayed:
+		e.seen[seen{key, version}] = who
+	default:
+		e.problem("%s was told of %v of %s, by event %v, which no node has stored with an event", who, version, key, event)
 	}
 	if p := hashring.PartitionOf(hashring.KeyHash(full), e.partitions); !event.IsZero() && !e.minted[partitionDot{p, event}] {
 		e.problem("%s was told that he wrote %s as event %v, which nobody minted", who, key, event)
