@@ -33,7 +33,7 @@ type events struct {
 	last map[string]string
 	// minted are the events that were ever indexed.
 	minted map[partitionDot]bool
-	// seen are versions that readers at serial levels saw.
+	// seen are versions that readers at serial levels saw, and writers were told of.
 	seen     map[seen]string
 	problems []string
 }
@@ -116,21 +116,17 @@ func (e *events) carries(full string, event crdt.Dot, rec *crdt.Record) {
 	}
 }
 
-// told checks what a writer was told of what consensus decided: a version and an
-// event, zero for what he was not told. Who repeats a write may be told that it was
-// decided by who sees that in what others have accepted: it may be stored later, as what
-// a reader saw.
-func (e *events) told(key string, version, event crdt.Dot, replayed bool, who string) {
+// told notes what a writer was told of what consensus decided, as what a reader saw: a
+// version and an event, zero for what he was not told. The event has to be there by now;
+// the version may be stored later, by who finishes what others have accepted, or never,
+// if it was replaced before.
+func (e *events) told(key string, version, event crdt.Dot, who string) {
 	full := fullKey(key)
+	if !version.IsZero() {
+		e.saw(key, version, who)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch {
-	case version.IsZero() || e.of[string(full)][version] != nil:
-	case replayed:
-		e.seen[seen{key, version}] = who
-	default:
-		e.problem("%s was told of %v of %s, by event %v, which no node has stored with an event", who, version, key, event)
-	}
 	if p := hashring.PartitionOf(hashring.KeyHash(full), e.partitions); !event.IsZero() && !e.minted[partitionDot{p, event}] {
 		e.problem("%s was told that he wrote %s as event %v, which nobody minted", who, key, event)
 	}
@@ -158,7 +154,7 @@ func (e *events) unheardOf(record func(key string) (crdt.Record, error)) error {
 			return err
 		}
 		if !rec.Covers(s.version) {
-			e.problem("%s saw %v of %s, of which there is no event", who, s.version, s.key)
+			e.problem("%s saw, or was told of, %v of %s, of which there is no event", who, s.version, s.key)
 		}
 	}
 	return nil

@@ -77,15 +77,18 @@ func (g *Governor) urgent() bool { return g.Urgent != nil && g.Urgent() }
 
 // leastShare is the divisor of what the caller allows that he gets in any case:
 // who allows more is in a hurry, whatever it does to clients.
-const leastShare = 256
+const leastShare = 64
 
 // Rate is how many bytes a second background work may have now: most at most,
-// and a 256th of it at least.
-func (g *Governor) Rate(most uint64) uint64 {
+// and a 64th of it at least.
+func (g *Governor) Rate(most uint64) uint64 { return g.rate(most, leastShare) }
+
+// rate is Rate with another divisor.
+func (g *Governor) rate(most, share uint64) uint64 {
 	if g == nil {
 		return most
 	}
-	return min(most, max(g.Level(), most/leastShare))
+	return min(most, max(g.Level(), most/share))
 }
 
 // Level is the rate that harms nobody, as far as is known, in bytes a second.

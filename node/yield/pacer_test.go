@@ -199,18 +199,22 @@ func (p *Pacer) owed() float64 {
 func TestLeastShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := New()
-		for _, c := range []struct{ most, want uint64 }{{1000, 1000}, {64 << 20, start}, {1 << 30, 4 << 20}} {
+		for _, c := range []struct{ most, want uint64 }{{1000, 1000}, {64 << 20, 1 << 20}, {1 << 30, 16 << 20}} {
 			if got := g.Rate(c.most); got != c.want {
 				t.Errorf("of %d: %d, not %d", c.most, got, c.want)
 			}
 		}
 		p := Pacer{Governor: g}
-		if d := p.Delay(1<<20, 64<<20, time.Minute); d < 3900*time.Millisecond || d > 4*time.Second {
-			t.Errorf("1 MiB at 256 KiB/s take %v", d)
+		if d := p.Delay(4<<20, 64<<20, time.Minute); d < 3900*time.Millisecond || d > 4*time.Second {
+			t.Errorf("4 MiB at 1 MiB/s take %v", d)
 		}
 		q := Pacer{Governor: g}
-		if d := q.Delay(4<<20, 1<<30, time.Minute); d < 900*time.Millisecond || d > time.Second {
-			t.Errorf("4 MiB where 1 GiB/s is allowed take %v", d)
+		if d := q.Delay(16<<20, 1<<30, time.Minute); d < 900*time.Millisecond || d > time.Second {
+			t.Errorf("16 MiB where 1 GiB/s is allowed take %v", d)
+		}
+		patient := Pacer{Governor: g, Patient: true}
+		if d := patient.Delay(1<<20, 64<<20, time.Minute); d < 3900*time.Millisecond || d > 4*time.Second {
+			t.Errorf("1 MiB of patient work at 256 KiB/s takes %v", d)
 		}
 		if d := p.Delay(64<<20, 64<<20, time.Second); d != time.Second {
 			t.Errorf("longer than the most: %v", d)
