@@ -28,11 +28,12 @@ const (
 	// beat is how often the rate is looked at, at most.
 	beat = 250 * time.Millisecond
 
-	// Floor and start of the rate, in bytes a second; ceiling is beyond what
-	// anybody allows.
-	Floor   = 256 << 10
-	start   = 256 << 10
-	ceiling = 4 << 30
+	// Floor of the rate, in bytes a second, and that of patient work, with which it
+	// starts; ceiling is beyond what anybody allows.
+	Floor        = 1 << 20
+	patientFloor = 256 << 10
+	start        = patientFloor
+	ceiling      = 4 << 30
 	// UrgentFloor is Floor for a node that does not answer for all of its partitions.
 	UrgentFloor = 4 << 20
 
@@ -109,7 +110,7 @@ func (c *Control) floor() float64 {
 	if c.urgent {
 		return UrgentFloor
 	}
-	return Floor
+	return patientFloor
 }
 
 // Urge says whether this node answers for all of its partitions: while it does not,

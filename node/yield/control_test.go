@@ -209,7 +209,7 @@ func TestControlLaws(t *testing.T) {
 			c.Step(cycle, phase, m, rapid.IntRange(0, 1<<30).Draw(t, "bytes"), time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "span")))
 			urgent := rapid.Bool().Draw(t, "urgent")
 			c.Urge(urgent)
-			if l := c.Level(); l < Floor || urgent && l < UrgentFloor || l > ceiling {
+			if l := c.Level(); l < patientFloor || urgent && l < UrgentFloor || l > ceiling {
 				t.Fatalf("level %v", l)
 			}
 		}

@@ -15,10 +15,11 @@
 //
 // Invariants:
 //
-//	Y1  The rate is never below Floor (UrgentFloor while the node does not answer for
-//	    all of its partitions: redundancy goes before comfort), nor below a 64th of
-//	    what the caller allows, a 256th if the work is patient (or what he allows, if
-//	    that is less than Floor): whatever clients do, background work ends.
+//	Y1  The rate is never below Floor (a quarter of that for patient work; UrgentFloor
+//	    while the node does not answer for all of its partitions: redundancy goes
+//	    before comfort), nor below a 64th of what the caller allows, a 256th for
+//	    patient work (or what he allows, if that is less than Floor): whatever clients
+//	    do, background work ends.
 //	Y2  The rate is never above what the caller allows.
 //	Y3  Nobody is held longer than Hold in a Cycle.
 //	Y4  A node without clients, or with too few to measure, holds nothing and

@@ -80,15 +80,15 @@ func (g *Governor) urgent() bool { return g.Urgent != nil && g.Urgent() }
 const leastShare = 64
 
 // Rate is how many bytes a second background work may have now: most at most,
-// and a 64th of it at least.
-func (g *Governor) Rate(most uint64) uint64 { return g.rate(most, leastShare) }
+// and a 64th of it and Floor at least.
+func (g *Governor) Rate(most uint64) uint64 { return g.rate(most, Floor, leastShare) }
 
-// rate is Rate with another divisor.
-func (g *Governor) rate(most, share uint64) uint64 {
+// rate is Rate with another floor and divisor.
+func (g *Governor) rate(most, floor, share uint64) uint64 {
 	if g == nil {
 		return most
 	}
-	return min(most, max(g.Level(), most/share))
+	return min(most, max(g.Level(), floor, most/share))
 }
 
 // Level is the rate that harms nobody, as far as is known, in bytes a second.

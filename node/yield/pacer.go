@@ -13,8 +13,8 @@ import (
 // Governor, or without, is ready.
 type Pacer struct {
 	Governor *Governor
-	// Patient work has a 256th of what is allowed in any case, not a 64th: nobody lacks
-	// anything until it is done.
+	// Patient work has a quarter of the Floor, and a 256th of what is allowed, in any
+	// case, not a 64th: nobody lacks anything until it is done.
 	Patient bool
 
 	mu  sync.Mutex
@@ -73,7 +73,7 @@ func (p *Pacer) Delay(n int, allowed uint64, most time.Duration) time.Duration {
 // rate is what this work may have of most.
 func (p *Pacer) rate(most uint64) uint64 {
 	if p.Patient {
-		return p.Governor.rate(most, 4*leastShare)
+		return p.Governor.rate(most, patientFloor, 4*leastShare)
 	}
 	return p.Governor.Rate(most)
 }

@@ -199,7 +199,7 @@ func (p *Pacer) owed() float64 {
 func TestLeastShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := New()
-		for _, c := range []struct{ most, want uint64 }{{1000, 1000}, {64 << 20, 1 << 20}, {1 << 30, 16 << 20}} {
+		for _, c := range []struct{ most, want uint64 }{{1000, 1000}, {8 << 20, Floor}, {64 << 20, Floor}, {1 << 30, 16 << 20}} {
 			if got := g.Rate(c.most); got != c.want {
 				t.Errorf("of %d: %d, not %d", c.most, got, c.want)
 			}
