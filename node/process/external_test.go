@@ -53,36 +53,43 @@ func twoOutside(t *testing.T) (regions []process.Region, secret string) {
 	return regions, secret
 }
 
-// Servers that somebody else runs, with TLS and passwords, keep the topologies and
-// carry writes both ways.
-func TestExternalNATS(t *testing.T) {
-	regions, secret := twoOutside(t)
+// runAll runs processes until the test ends, or ctx, and returns them when all are ready.
+func runAll(t *testing.T, log hclog.Logger, configs ...process.Config) (ctx context.Context, nodes []*process.Process) {
+	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), waitLimit)
-	defer stop()
-	var nodes []*process.Process
 	var running sync.WaitGroup
-	defer running.Wait()
-	defer stop()
-	for i := range regions {
-		p, err := process.New(outside(t, regions, i, secret), process.Hooks{Logger: logger(t)})
+	t.Cleanup(func() {
+		stop()
+		running.Wait()
+	})
+	for _, c := range configs {
+		p, err := process.New(c, process.Hooks{Logger: log})
 		if err != nil {
 			t.Fatal(err)
 		}
 		nodes = append(nodes, p)
 		running.Go(func() {
 			if err := p.Run(ctx); err != nil {
-				t.Errorf("%s: %v", regions[i].Name, err)
+				t.Errorf("%s: %v", c.Region, err)
 				stop()
 			}
 		})
 	}
-	for _, p := range nodes {
+	for i, p := range nodes {
 		select {
 		case <-p.Ready():
 		case <-ctx.Done():
-			t.Fatal("a node does not get ready")
+			t.Fatalf("the node of %s does not get ready", configs[i].Region)
 		}
 	}
+	return ctx, nodes
+}
+
+// Servers that somebody else runs, with TLS and passwords, keep the topologies and
+// carry writes both ways.
+func TestExternalNATS(t *testing.T) {
+	regions, secret := twoOutside(t)
+	ctx, nodes := runAll(t, logger(t), outside(t, regions, 0, secret), outside(t, regions, 1, secret))
 	put(t, kvOf(t, nodes[0]), "from eu", "v")
 	put(t, kvOf(t, nodes[1]), "from us", "v")
 	eventually(t, "us has what eu wrote, and the other way round", func() error {

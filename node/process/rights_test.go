@@ -1,13 +1,11 @@
 package process_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -50,12 +48,7 @@ func TestExternalNATSRights(t *testing.T) {
 	for _, r := range regions {
 		at = append(at, natsdtest.ExternalWith(t, rights(t, r.Name)))
 	}
-	ctx, stop := context.WithTimeout(t.Context(), waitLimit)
-	defer stop()
-	var nodes []*process.Process
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer stop()
+	var configs []process.Config
 	said := &words{}
 	for i := range regions {
 		mine := append([]process.Region(nil), regions...)
@@ -66,25 +59,9 @@ func TestExternalNATSRights(t *testing.T) {
 			}
 			mine[j].NATS, mine[j].NATSAccess = []string{fmt.Sprintf("nats://%s@%s", user, at[j])}, nil
 		}
-		p, err := process.New(outside(t, mine, i, secret), process.Hooks{Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: said})})
-		if err != nil {
-			t.Fatal(err)
-		}
-		nodes = append(nodes, p)
-		running.Go(func() {
-			if err := p.Run(ctx); err != nil {
-				t.Errorf("%s: %v", regions[i].Name, err)
-				stop()
-			}
-		})
+		configs = append(configs, outside(t, mine, i, secret))
 	}
-	for _, p := range nodes {
-		select {
-		case <-p.Ready():
-		case <-ctx.Done():
-			t.Fatalf("a node does not get ready; they said %s", said)
-		}
-	}
+	ctx, nodes := runAll(t, hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: said}), configs...)
 	for i, p := range nodes {
 		other := nodes[1-i]
 		put(t, kvOf(t, p), fmt.Sprint("of ", i), "v")
