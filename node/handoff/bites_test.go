@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/internal/pause"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/topology"
@@ -97,6 +99,7 @@ func (s *shelf) begins(records int) (k *copying, src source, bite int) {
 	}
 	k = copying4(&s.silent, 5)
 	k.c.deps.Replica, k.c.deps.Transport, k.c.deps.Yield = s, s, yield.New()
+	k.c.pace.Governor = k.c.deps.Yield
 	for range 2 * yield.Cycle / (10 * time.Millisecond) {
 		time.Sleep(10 * time.Millisecond)
 		k.c.deps.Yield.Observe(yield.Commits, time.Millisecond)
@@ -175,6 +178,45 @@ func TestAPassBeginsAnew(t *testing.T) {
 		s.onBite = nil
 		if k.round(t.Context()); s.joined == 0 {
 			t.Error("no clock is joined after a whole pass")
+		}
+	})
+}
+
+// Where the one who gives up a partition is dead it has an owner less until the copy is
+// complete: that one does not go as slowly as others do for clients.
+func TestWhatIsLackingIsNotPatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		took := func(dead bool) time.Duration {
+			s := &shelf{}
+			k, _, _ := s.begins(8000)
+			ctx, stop := context.WithCancel(t.Context())
+			var clients sync.WaitGroup
+			defer clients.Wait()
+			defer stop()
+			clients.Go(func() { // of whom none bears anything
+				for pause.For(ctx, 2*time.Millisecond) {
+					waits := time.Millisecond
+					if phase, _ := yield.PhaseAt(time.Now()); phase == yield.Working {
+						waits = time.Second
+					}
+					k.c.deps.Yield.Observe(yield.Commits, waits)
+				}
+			})
+			if dead {
+				k.c.absent.missed("n1")
+			}
+			time.Sleep(yield.Cycle) // longer than its patience
+			if dead {
+				k.c.absent.missed("n1")
+			}
+			begun := time.Now()
+			if _, _, err := k.take(t.Context(), replica.Source{From: "n2"}, s.entries); err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(begun)
+		}
+		if alive, dead := took(false), took(true); dead*2 > alive {
+			t.Errorf("8 MB take %v, and %v where the owner is dead", alive, dead)
 		}
 	})
 }

@@ -46,7 +46,7 @@ const maxTallies = 2 * topology.MaxDone
 // NewCopier returns a copier.
 func NewCopier(cfg Config, deps Deps) *Copier {
 	cfg = cfg.filled()
-	return &Copier{cfg: cfg, deps: deps, pace: yield.Pacer{Governor: deps.Yield, Patient: true}, absent: absent{patience: cfg.Patience}, copies: map[copyID]*copying{}, tally: map[topology.TaskID]*tally{}}
+	return &Copier{cfg: cfg, deps: deps, pace: yield.Pacer{Governor: deps.Yield}, absent: absent{patience: cfg.Patience}, copies: map[copyID]*copying{}, tally: map[topology.TaskID]*tally{}}
 }
 
 // Run copies until ctx ends.

@@ -396,7 +396,10 @@ func (k *copying) applied(ctx context.Context, keys int, bytes uint64) error {
 	k.keys += uint64(keys)
 	k.bytes += bytes
 	k.mu.Unlock()
-	return k.c.pace.Pay(ctx, int(bytes), k.c.deps.pace)
+	if k.ask.From == "" || k.c.absent.long(k.ask.From) {
+		return k.c.pace.Pay(ctx, int(bytes), k.c.deps.pace) // the partition has an owner less than it is to have
+	}
+	return k.c.pace.PayPatiently(ctx, int(bytes), k.c.deps.pace)
 }
 
 func (k *copying) apply(from replica.Source, entries []wire.Entry) error {

@@ -15,7 +15,7 @@
 //
 // Invariants:
 //
-//	Y1  The rate is never below Floor (a quarter of that for patient work; UrgentFloor
+//	Y1  The rate is never below Floor (a quarter of that for PayPatiently; UrgentFloor
 //	    while the node does not answer for all of its partitions: redundancy goes
 //	    before comfort), nor below a 64th of what the caller allows, a 256th for
 //	    patient work (or what he allows, if that is less than Floor): whatever clients

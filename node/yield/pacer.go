@@ -13,9 +13,6 @@ import (
 // Governor, or without, is ready.
 type Pacer struct {
 	Governor *Governor
-	// Patient work has a quarter of the Floor, and a 256th of what is allowed, in any
-	// case, not a 64th: nobody lacks anything until it is done.
-	Patient bool
 
 	mu  sync.Mutex
 	due account
@@ -52,12 +49,22 @@ const slice = 50 * time.Millisecond
 // second, which is asked for again and again: what changes holds at once. The
 // only error is that of ctx.
 func (p *Pacer) Pay(ctx context.Context, n int, most func() uint64) error {
-	bill, wait := p.charge(n, p.rate(most()))
+	return p.pay(ctx, n, func() uint64 { return p.Governor.Rate(most()) })
+}
+
+// PayPatiently is Pay for work that can wait, since nobody lacks anything until it is
+// done: a quarter of the Floor, and a 256th of most, is the least that it has.
+func (p *Pacer) PayPatiently(ctx context.Context, n int, most func() uint64) error {
+	return p.pay(ctx, n, func() uint64 { return p.Governor.rate(most(), patientFloor, 4*leastShare) })
+}
+
+func (p *Pacer) pay(ctx context.Context, n int, rate func() uint64) error {
+	bill, wait := p.charge(n, rate())
 	for wait > 0 {
 		if !pause.For(ctx, min(wait, slice)) {
 			return ctx.Err()
 		}
-		wait = p.left(bill, p.rate(most()))
+		wait = p.left(bill, rate())
 	}
 	return ctx.Err()
 }
@@ -66,16 +73,8 @@ func (p *Pacer) Pay(ctx context.Context, n int, most func() uint64) error {
 // most, at the rate of now, which allowed does not bound from above, since those
 // who ask keep to it: for who cannot wait himself.
 func (p *Pacer) Delay(n int, allowed uint64, most time.Duration) time.Duration {
-	_, wait := p.charge(n, max(p.Governor.Level(), p.rate(allowed)))
+	_, wait := p.charge(n, max(p.Governor.Level(), p.Governor.Rate(allowed)))
 	return min(wait, most)
-}
-
-// rate is what this work may have of most.
-func (p *Pacer) rate(most uint64) uint64 {
-	if p.Patient {
-		return p.Governor.rate(most, patientFloor, 4*leastShare)
-	}
-	return p.Governor.Rate(most)
 }
 
 // charge makes out a bill for n bytes, and tells how long it takes to be paid.

@@ -212,8 +212,11 @@ func TestLeastShare(t *testing.T) {
 		if d := q.Delay(16<<20, 1<<30, time.Minute); d < 900*time.Millisecond || d > time.Second {
 			t.Errorf("16 MiB where 1 GiB/s is allowed take %v", d)
 		}
-		patient := Pacer{Governor: g, Patient: true}
-		if d := patient.Delay(1<<20, 64<<20, time.Minute); d < 3900*time.Millisecond || d > 4*time.Second {
+		patient, begun := Pacer{Governor: g}, time.Now()
+		if err := patient.PayPatiently(t.Context(), 1<<20, most(64<<20)); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(begun); d < 3900*time.Millisecond || d > 4*time.Second {
 			t.Errorf("1 MiB of patient work at 256 KiB/s takes %v", d)
 		}
 		if d := p.Delay(64<<20, 64<<20, time.Second); d != time.Second {
