@@ -33,6 +33,8 @@ import (
 //	pause D       let time pass
 //	rest R        the clients of a region stop
 //	burst R N     N writes of new, long keys in a region, as fast as it takes them
+//	hold R S      the nodes of S cannot ask those of R: R's large values do not get there
+//	large R N     N writes of large values in a region, of which the others are told
 //	storm R B/K N a client of the region adds R-1 ... R-N to a key without reading it
 //	hammer R B/K  clients of the region read and write one key all the time, with contexts
 //	calm          they stop
@@ -59,6 +61,10 @@ func (r *rehearsal) inject(fault string) error {
 		return r.cut(args[0], args[1])
 	case verb == "burst" && len(args) == 2:
 		return r.burst(args[0], args[1])
+	case verb == "hold" && len(args) == 2:
+		return r.hold(args[0], args[1])
+	case verb == "large" && len(args) == 2:
+		return r.large(args[0], args[1])
 	case verb == "calm" && len(args) == 0:
 		r.calm()
 		return nil

@@ -39,7 +39,7 @@ func (r *rehearsal) follows(region string) {
 func (r *rehearsal) load(name string, first int) {
 	c := traffic.New(traffic.Config{
 		Clients: r.clients, Regions: []string{name}, Workers: workers, First: first, Rate: rate,
-		Sets: 10, Registers: 4, Pad: 500, Seed: uint64(first / workers), History: r.history,
+		Sets: 10, Registers: 4, Pad: 500, Seed: uint64(first / workers), History: r.history, Acked: r.missing.ack,
 	})
 	ctx, cancel := context.WithCancel(r.ctx)
 	stopped := make(chan struct{})

@@ -49,6 +49,7 @@ type rehearsal struct {
 	began   time.Time
 	calm    func()                     // ends what hammers, once there is
 	saved   map[history.Element]string // what was acknowledged when a backup began, and its key
+	missing missing
 }
 
 // load is the clients of one region, and the moment from which on they fail by
@@ -94,7 +95,7 @@ func begin(t *testing.T, b *book.Book) *rehearsal {
 	t.Cleanup(func() { r.must(r.net.Close()) })
 	prefix := filepath.Base(r.dir)
 	r.Deployment, err = deployment.New(deployment.Config{
-		Binary: shared.binary, Dir: r.dir, Regions: b.Regions, Nodes: b.Nodes, Partitions: 64, Network: r.net,
+		Binary: shared.binary, Dir: r.dir, Regions: b.Regions, Nodes: b.Nodes, Partitions: partitions, Network: r.net,
 		Lines:   b.Config,
 		NewDisk: func(node string) (*machine.Disk, error) { return r.newDisk(prefix + "-" + node) },
 	})
@@ -230,10 +231,13 @@ func (r *rehearsal) step(s *book.Step) error {
 	for _, l := range s.Expect {
 		said.Expect = append(said.Expect, r.expand(l))
 	}
+	var output string
 	err := r.eventually(within, func(context.Context) error {
 		ctx, cancel := context.WithTimeout(r.ctx, stepTime)
 		defer cancel()
-		output, code, err := r.run(ctx, s.Command)
+		var code int
+		var err error
+		output, code, err = r.run(ctx, s.Command)
 		if err != nil {
 			return err
 		}
@@ -247,6 +251,13 @@ func (r *rehearsal) step(s *book.Step) error {
 		return nil
 	})
 	r.say("%s: %s (%v)", s.Heading, strings.ReplaceAll(s.Command, "\n", "; "), time.Since(began).Round(time.Millisecond))
+	switch {
+	case err != nil:
+	case strings.HasPrefix(s.Command, "atoll dr failover "):
+		err = r.failedOver(began, output)
+	case strings.HasPrefix(s.Command, "atoll dr failback "):
+		err = r.failedBack(output)
+	}
 	return err
 }
 

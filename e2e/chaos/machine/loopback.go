@@ -106,6 +106,9 @@ func (l *loopback) Cut(from, to string) error {
 	return nil
 }
 
+// CutPeer is Cut, by which nothing else is cut here.
+func (l *loopback) CutPeer(from, to string) error { return l.Cut(from, to) }
+
 // cut returns what is closed when the link is healed, nil when it is whole.
 func (l *loopback) cut(at link) <-chan struct{} {
 	l.mu.Lock()

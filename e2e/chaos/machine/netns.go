@@ -160,6 +160,10 @@ add rule ip atoll in ip saddr %s %s
 
 func (n *namespaces) Cut(from, to string) error { return n.rule(from, to, "drop") }
 
+func (n *namespaces) CutPeer(from, to string) error {
+	return n.rule(from, to, fmt.Sprintf("tcp dport %d drop", servicePorts["peer"]))
+}
+
 func (n *namespaces) Lose(from, to string, percent int) error {
 	return n.rule(from, to, fmt.Sprintf("numgen random mod 100 < %d drop", percent))
 }

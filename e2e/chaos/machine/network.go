@@ -26,6 +26,9 @@ type Network interface {
 	// Cut drops everything that goes from one host to the other (on loopback:
 	// between their peer services); the other way stays open.
 	Cut(from, to string) error
+	// CutPeer drops what a host sends to the other's peer service alone: it cannot ask
+	// there, nor get an answer.
+	CutPeer(from, to string) error
 	// Lose drops a percentage of the packets that go from one to the other.
 	// Not all networks can: see Probe.
 	Lose(from, to string, percent int) error

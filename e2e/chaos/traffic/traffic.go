@@ -30,6 +30,9 @@ type Config struct {
 	Pad     int
 	Seed    uint64
 	History *history.History
+	// Acked is told of each write as soon as it is acknowledged, by several goroutines; nil
+	// for nobody.
+	Acked func(region, key string, version client.Version)
 }
 
 // setLimit is how many elements a set may have before another one takes its
@@ -170,13 +173,22 @@ func (w *worker) put(
 	began := time.Now()
 	var info client.Info
 	version, err := w.c.Put(ctx, key, history.Encode(v, w.pad()), client.After(after), client.Explain(&info))
-	o = OutcomeOf(err)
+	o = w.acknowledged(key, version, err)
 	w.t.Tally.write(began, o, err)
 	w.t.cfg.History.Remark(e, remark(version, &info, err))
 	if isSet {
 		w.t.cfg.History.End(e, o)
 	}
 	return version, o, mayBeTwice(&info, err)
+}
+
+// acknowledged is what a write came to; who wants to know is told.
+func (w *worker) acknowledged(key string, version client.Version, err error) history.Outcome {
+	o := OutcomeOf(err)
+	if told := w.t.cfg.Acked; told != nil && o == history.Acked {
+		told(w.region, key, version)
+	}
+	return o
 }
 
 // register does something to one of the worker's own keys.
@@ -204,7 +216,7 @@ func (w *worker) register(ctx context.Context) {
 		r.reg.BeginDelete()
 		began := time.Now()
 		v, err := w.c.Delete(ctx, r.reg.Key(), client.After(r.version))
-		o := OutcomeOf(err)
+		o := w.acknowledged(r.reg.Key(), v, err)
 		w.t.Tally.write(began, o, err)
 		r.reg.EndDelete(o)
 		if o == history.Acked {
