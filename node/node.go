@@ -111,9 +111,10 @@ type Deps struct {
 	Admit func(r regionmap.Region) (*topology.Topology, geo.Feed, error)
 	Reach func(ctx context.Context, at string) error
 	// Metadata says whether this process runs one of the servers that keep the region's
-	// metadata, which has what the others have, and how many there are as far as that
-	// one knows, those that are away included; nil where it never does.
-	Metadata func() (runs bool, servers int)
+	// metadata, which has what the others have, or was started and does not yet, and how
+	// many there are as far as that one knows, those that are away included; nil where it
+	// never does.
+	Metadata func() (runs, behind bool, servers int)
 	Feeds    map[topology.Region]geo.Feed
 	// HLC is on the physical source that this node believes.
 	HLC *hlc.Clock

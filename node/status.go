@@ -37,7 +37,7 @@ func (n *Node) report() report {
 	s.ClockAhead, s.ClockOff = n.Clock()
 	s.MetadataSilent = n.news.storeSilence()
 	if n.deps.Metadata != nil {
-		s.MetadataServer, s.MetadataServers = n.deps.Metadata()
+		s.MetadataServer, s.MetadataBehind, s.MetadataServers = n.deps.Metadata()
 	}
 	for _, o := range n.hints.Owed() {
 		s.Hints += uint64(o.Count)

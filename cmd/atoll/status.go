@@ -115,7 +115,8 @@ func deadLinks(links []*adminv1.LinkStatus) (bad []string) {
 }
 
 // metadataSilent is a line for all nodes that the metadata servers do not answer: mostly
-// it is all of them, since two of the three servers are away.
+// it is all of them, since two of the three servers are away. That these are is told before
+// anybody has waited for an answer for long.
 func metadataSilent(st *adminv1.GetStatusResponse) []string {
 	var nodes []string
 	var longest int64
@@ -125,27 +126,46 @@ func metadataSilent(st *adminv1.GetStatusResponse) []string {
 		}
 	}
 	if len(nodes) == 0 {
+		if on, behind, total := metadataServers(st); 2*(len(on)+len(behind)) <= total && total > 0 {
+			return []string{fmt.Sprintf("%d of the region's %d metadata servers answer, which is no majority: no node can join, leave or be replaced, and none that was away can start; start the nodes that run them",
+				len(on)+len(behind), total)}
+		}
 		return nil
 	}
 	return []string{fmt.Sprintf("the region's metadata servers have not answered %s for %s: no node can join, leave or be replaced, and none that was away can start; start the nodes that run them",
 		strings.Join(nodes, ", "), millisText(longest))}
 }
 
+// metadataServers are the nodes that run one of the region's metadata servers, those whose
+// own has just started and catches up, and how many there are; 0 for not known.
+func metadataServers(st *adminv1.GetStatusResponse) (on, behind []string, total int) {
+	for _, n := range st.Nodes {
+		switch {
+		case n.Error != "":
+		case n.MetadataServer:
+			on, total = append(on, n.Id), max(total, int(n.MetadataServers))
+		case n.MetadataServerBehind:
+			behind = append(behind, n.Id)
+		}
+	}
+	return on, behind, total
+}
+
 // metadataNote is a line where not all metadata servers run, "" otherwise. It is no fault
 // while a majority of them does: what their nodes are otherwise, other lines say.
 func metadataNote(st *adminv1.GetStatusResponse) string {
-	var on []string
-	total := uint32(0)
-	for _, n := range st.Nodes {
-		if n.Error == "" && n.MetadataServer {
-			on, total = append(on, n.Id), max(total, n.MetadataServers)
-		}
-	}
-	if len(on) >= int(total) {
+	on, behind, total := metadataServers(st)
+	if len(on) >= total {
 		return ""
 	}
-	return fmt.Sprintf("%d of %d metadata servers run: those of %s; more than half have to. If a node that ran one is gone for good, let another one take its part over (docs/operations.md, \"A metadata server moves\")\n",
-		len(on), total, strings.Join(on, ", "))
+	text := fmt.Sprintf("%d of %d metadata servers run: those of %s; ", len(on), total, strings.Join(on, ", "))
+	if len(behind) > 0 {
+		text += fmt.Sprintf("%s just started one, which counts when it has what they have; ", strings.Join(behind, ", "))
+	}
+	if len(on)+len(behind) < total {
+		text += `more than half have to. If a node that ran one is gone for good, let another one take its part over (docs/operations.md, "A metadata server moves"); `
+	}
+	return strings.TrimSuffix(text, "; ") + "\n"
 }
 
 // aheadText says by how much a clock differs, behind which the others are named.

@@ -145,6 +145,20 @@ func TestStatus(t *testing.T) {
 				}
 			}, exitOK, []string{`2 of 3 metadata servers run: those of n1, n2; more than half have to. If a node that ran one is gone for good, let another one take its part over (docs/operations.md, "A metadata server moves")`}, "",
 		},
+		{
+			"a metadata server has just started", func(st *adminv1.GetStatusResponse) {
+				st.Nodes = append(st.Nodes, healthy("n3"))
+				for _, n := range st.Nodes {
+					n.MetadataServer, n.MetadataServers = n.Id != "n3", 3
+				}
+				st.Nodes[2].MetadataServerBehind = true
+			}, exitOK, []string{`2 of 3 metadata servers run: those of n1, n2; n3 just started one, which counts when it has what they have`}, "",
+		},
+		{
+			"two metadata servers are away", func(st *adminv1.GetStatusResponse) {
+				st.Nodes[0].MetadataServer, st.Nodes[0].MetadataServers = true, 3
+			}, exitDegraded, nil, "1 of the region's 3 metadata servers answer, which is no majority: no node can join, leave or be replaced",
+		},
 		{"metadata servers are asked", func(st *adminv1.GetStatusResponse) { st.Nodes[1].MetadataSilentMs = 44_000 }, exitOK, nil, ""},
 		{"clock right", func(st *adminv1.GetStatusResponse) { st.Nodes[1].ClockAheadMs = -249 }, exitOK, nil, ""},
 		{

@@ -64,6 +64,7 @@ func full() *admin.Figures {
 	f.Changes = admin.Changes{
 		Epoch: 23, Isolated: true, Leads: true, Moves: [3]int{2, 4, 1}, Running: 2, Paused: 1, Copies: 3, Received: 4096,
 	}
+	f.Metadata = &admin.Metadata{Servers: 3, Up: 2}
 	f.Owed = []hint.Owed{{Owner: "n3", Count: 14, Bytes: 1500, Oldest: time.Now().Add(-time.Hour)}}
 	f.Secrets, f.Buckets, f.BucketsRead = []string{"0a1b", "2c3d"}, 5, time.Now().Add(-time.Minute)
 	f.Lease = regions.LeaseStats{
@@ -141,6 +142,8 @@ func TestMetrics(t *testing.T) {
 		`atoll_topology_epoch 23`,
 		`atoll_topology_isolated 1`,
 		`atoll_topology_leads 1`,
+		`atoll_metadata_servers 3`,
+		`atoll_metadata_servers_up 2`,
 		`atoll_topology_moves{stage="planned"} 2`,
 		`atoll_topology_moves{stage="copying"} 4`,
 		`atoll_topology_moves{stage="switched"} 1`,

@@ -13,7 +13,7 @@ type Check struct {
 	// region out of service at once, although they still serve, is not: a
 	// link to another region that is cut, a disk too full for writes.
 	Critical bool
-	// Run returns what is wrong; it does not block.
+	// Run returns what is wrong, within a fraction of a second.
 	Run func() error
 }
 

@@ -102,7 +102,7 @@ func TestOperationsNameMetricsThatExist(t *testing.T) {
 	}
 	for name := range exists {
 		for _, of := range []string{
-			"topology_", "handoff_", "stale_", "partitions_", "peers_", "hint_",
+			"topology_", "metadata_", "handoff_", "stale_", "partitions_", "peers_", "hint_",
 			"collect_", "late_", "unreadable_", "quarantined_", "index_", "disk_", "repair_running", "repair_progress_",
 		} {
 			if strings.HasPrefix(name, "atoll_"+of) && !slices.Contains(named, name) {

@@ -92,6 +92,18 @@ var families = []family{
 		func(f *Figures) float64 { return truth(f.Changes.Isolated) }),
 	gauge("topology_store_silent_seconds", "For how long the region's metadata servers have not answered this node; changes of the region wait for them.",
 		func(f *Figures) float64 { return f.Changes.StoreSilence.Seconds() }),
+	labelled(asGauge, "metadata_servers", "Servers that keep the region's metadata, those that are away too.", nil,
+		func(f *Figures, put func(float64, ...string)) {
+			if f.Metadata != nil {
+				put(number(f.Metadata.Servers))
+			}
+		}),
+	labelled(asGauge, "metadata_servers_up", "Those of them that their leader hears, itself too; 0 while they have none, or none answers this node. Changes of the region need more than half.", nil,
+		func(f *Figures, put func(float64, ...string)) {
+			if f.Metadata != nil {
+				put(number(f.Metadata.Up))
+			}
+		}),
 	gauge("topology_leads", "1 on the node that drives the region's moves.",
 		func(f *Figures) float64 { return truth(f.Changes.Leads) }),
 	labelled(asGauge, "topology_moves", "Moves of the region that are not done, by stage.", byStage,

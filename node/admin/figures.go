@@ -89,6 +89,8 @@ type Figures struct {
 	ConvergedAsOf map[topology.Region]time.Time
 	// Peers are the nodes of the region, this one too, as this one finds them.
 	Peers map[topology.NodeID]liveness.PeerStats
+	// Metadata is nil until it was told.
+	Metadata *Metadata
 	// Rim is nil until clients are served. HotShare is the part, 0..1, of their
 	// requests that is for the key asked for most.
 	Rim      *api.LimiterStats
@@ -96,6 +98,13 @@ type Figures struct {
 	// Asking are the links by which this node asks others, Asked those by
 	// which others ask it.
 	Asking, Asked map[topology.NodeID]Link
+}
+
+// Metadata is what the region's metadata servers tell of themselves.
+type Metadata struct {
+	// Servers are all of them. Up are those that the one that leads hears, itself too; 0
+	// while none leads, or none answers.
+	Servers, Up int
 }
 
 // Changes is what a node sees of changes of the region's membership.

@@ -74,7 +74,7 @@ func nodeStatus(n *NodeStatus) *adminv1.NodeStatus {
 		Hints: n.Hints, HintBytes: n.HintBytes, Unreadable: n.Unreadable,
 		ClockAheadMs: n.ClockAhead.Milliseconds(), ClockOff: n.ClockOff, DiskFull: n.DiskFull,
 		MetadataSilentMs: n.MetadataSilent.Milliseconds(),
-		MetadataServer:   n.MetadataServer, MetadataServers: uint32(n.MetadataServers),
+		MetadataServer:   n.MetadataServer, MetadataServers: uint32(n.MetadataServers), MetadataServerBehind: n.MetadataBehind,
 	}
 }
 

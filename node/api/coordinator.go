@@ -80,6 +80,7 @@ type NodeStatus struct {
 	MetadataSilent                     time.Duration  // since the metadata servers answered it
 	MetadataServer                     bool           // it runs one of them
 	MetadataServers                    int            // that there are by what its own knows; 0 for not known
+	MetadataBehind                     bool           // it runs one that has not had all yet since it was started
 }
 
 // LinkStatus is what this region lacks of another one, by one node's account.

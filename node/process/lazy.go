@@ -9,6 +9,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/topology/jskv"
 )
 
 // pending stands for the region's NATS until the connection to it is made,
@@ -18,10 +19,11 @@ type pending struct {
 	registry topology.Registry
 	store    topology.Store
 	regions  topology.RegionStore
-	// raise and facts are jskv's Registry.Raise and Store.Agree.
-	raise func(ctx context.Context, floor crdt.Actor, by uint32) error
-	facts func(ctx context.Context, name, value string) (string, error)
-	log   geo.Log
+	// raise, facts and keepers are jskv's Registry.Raise, Store.Agree and Store.Servers.
+	raise   func(ctx context.Context, floor crdt.Actor, by uint32) error
+	facts   func(ctx context.Context, name, value string) (string, error)
+	keepers func(ctx context.Context) (jskv.Servers, error)
+	log     geo.Log
 }
 
 var errNotConnected = errors.New("not connected to the region's nats yet")
@@ -137,6 +139,14 @@ func (s pendingStore) agree(ctx context.Context, name, value string) (string, er
 		return "", err
 	}
 	return s.facts(ctx, name, value)
+}
+
+// servers is metadataWatch.ask.
+func (s pendingStore) servers(ctx context.Context) (jskv.Servers, error) {
+	if err := s.wait(ctx); err != nil {
+		return jskv.Servers{}, err
+	}
+	return s.keepers(ctx)
 }
 
 // pendingLog fails until there is a log: the pump tries again.

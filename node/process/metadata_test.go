@@ -2,6 +2,7 @@ package process_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -39,6 +40,10 @@ func TestMetadataServerMoves(t *testing.T) {
 	f.start()
 	put(t, f.kv("a1"), "k", "v")
 	f.keptBy(3, "a1", "a2", "a3")
+	for _, id := range []topology.NodeID{"a1", "a4"} { // one that runs a server, and one that does not
+		f.ready(id, "ok       metadata\n")
+		sees(t, f.nodes[id].p, "/metrics", "atoll_metadata_servers 3", "atoll_metadata_servers_up 3")
+	}
 
 	if err := f.stop("a2"); err != nil { // and it does not come back
 		t.Fatal(err)
@@ -61,6 +66,28 @@ func TestMetadataServerMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "two of three go on", func() error { return f.paced(7, "a3", "a4") })
+	f.ready("a3", "warning  metadata: 2 of 3 metadata servers up\n")
+	sees(t, f.nodes["a3"].p, "/metrics", "atoll_metadata_servers 3", "atoll_metadata_servers_up 2")
+
+	if err := f.stop("a4"); err != nil {
+		t.Fatal(err)
+	}
+	f.ready("a3", "without a quorum", "reads and writes do not need them\n")
+	sees(t, f.nodes["a3"].p, "/metrics", "atoll_metadata_servers 3")
+}
+
+// ready waits until a node that is ready says all that of the metadata.
+func (f *fleet) ready(id topology.NodeID, texts ...string) {
+	f.t.Helper()
+	eventually(f.t, fmt.Sprint(texts), func() error {
+		code, body := get(f.t, f.nodes[id].p, "/readyz?verbose")
+		for _, text := range texts {
+			if code != http.StatusOK || !strings.Contains(body, text) {
+				return fmt.Errorf("%d: %s", code, body)
+			}
+		}
+		return nil
+	})
 }
 
 // keptBy waits until these nodes, of those that answer, and no others run servers of the

@@ -49,6 +49,8 @@ func (p *Process) startNATS(s *stack) natsParts {
 	}
 	nats := &pending{made: make(chan struct{})}
 	s.run("nats client", func(ctx context.Context) error { return p.speakNATS(ctx, nats, server) })
+	p.metadata = newMetadataWatch(pendingStore{pending: nats}.servers)
+	s.watch(p.metadata.Run)
 	parts := natsParts{registry: pendingRegistry{nats, p.topology}, store: pendingStore{nats, p.mends}, regions: pendingRegions{nats}}
 	if p.cfg.abroad() {
 		parts.log = pendingLog{nats}
@@ -88,7 +90,7 @@ func (p *Process) speakNATS(ctx context.Context, to *pending, server *natsd.Serv
 	if err := p.takeCarried(func(data []byte) error { return jskv.Import(ctx, cfg, nc, data) }); err != nil {
 		return err
 	}
-	to.registry, to.store, to.regions, to.raise, to.facts = registry, store, store, registry.Raise, store.Agree
+	to.registry, to.store, to.regions, to.raise, to.facts, to.keepers = registry, store, store, registry.Raise, store.Agree, store.Servers
 	if !p.cfg.abroad() {
 		close(to.made)
 		<-ctx.Done()
@@ -143,12 +145,15 @@ func (p *Process) natsReplicas() int {
 	return 1
 }
 
-// metadata is node.Deps.Metadata.
-func (p *Process) metadata() (runs bool, servers int) {
+// runsMetadata is node.Deps.Metadata.
+func (p *Process) runsMetadata() func() (runs, behind bool, servers int) {
 	if p.server == nil {
-		return false, 0
+		return nil
 	}
-	return p.server.Whole(), p.server.Servers()
+	return func() (runs, behind bool, servers int) {
+		whole, servers := p.server.Whole(), p.server.Servers()
+		return whole, !whole && servers > 0, servers
+	}
 }
 
 func (p *Process) ownServer() *natsd.Server {

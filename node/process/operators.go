@@ -53,6 +53,9 @@ func (p *Process) figures() *admin.Figures {
 		f.Quarantined = len(aside)
 	}
 	f.Secrets = p.Secrets()
+	if m := p.metadata.look(); m.Total > 0 {
+		f.Metadata = &admin.Metadata{Servers: m.Total, Up: m.Up}
+	}
 	f.Asking, f.Asked = links(p.links.Stats()), links(p.peers.Stats())
 	return f
 }
@@ -86,7 +89,7 @@ func (p *Process) checks() []admin.Check {
 		check("store", true, func(*node.Node) error { return p.store.Err() }),
 		check("actor", true, (*node.Node).Ready),
 		check("topology", false, checkPeers),
-		check("metadata", false, checkMetadata),
+		check("metadata", false, p.checkMetadata),
 		check("geo link", false, checkGeo),
 		check("disk", false, checkDisk),
 		check("clock", false, checkClock),
@@ -109,8 +112,12 @@ func checkPeers(n *node.Node) error {
 	return nil
 }
 
-// checkMetadata is about what changes of the region wait for, and nothing else does.
-func checkMetadata(n *node.Node) error {
+// checkMetadata is about what changes of the region wait for, and nothing else does: so it
+// is no reason to take a node out of service.
+func (p *Process) checkMetadata(n *node.Node) error {
+	if err := p.metadata.look().problem(); err != nil {
+		return err
+	}
 	if d := n.MetadataSilent(); d > api.MetadataLate {
 		return fmt.Errorf("the region's metadata servers have not answered for %s: changes wait", d.Round(time.Second))
 	}

@@ -47,7 +47,7 @@ func TestOperators(t *testing.T) {
 	}
 	f.start()
 	a1 := f.nodes["a1"].p
-	sees(t, a1, "/readyz?verbose", "ok       store", "ok       actor", "ok       topology", "ok       geo link", "ok       disk", "ready")
+	sees(t, a1, "/readyz?verbose", "ok       store", "ok       actor", "ok       topology", "ok       metadata", "ok       geo link", "ok       disk", "ready")
 	put(t, f.kv("a1"), "k", "v")
 	if err := holds(t.Context(), f.kv("a1"), "k", "v"); err != nil {
 		t.Error(err)
@@ -62,6 +62,8 @@ func TestOperators(t *testing.T) {
 		`atoll_link_up{peer="a2",side="asked"} 1`,
 		`atoll_geo_link_alive{origin="b"} 1`,
 		`atoll_geo_unconfirmed_dots 0`,
+		`atoll_metadata_servers 1`,
+		`atoll_metadata_servers_up 1`,
 	)
 	eventually(t, "b has it", func() error { return holds(t.Context(), f.kv("b1"), "k", "v") })
 	sees(t, f.nodes["b1"].p, "/metrics", `atoll_geo_lag_dots{origin="a"} 0`)

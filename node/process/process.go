@@ -51,6 +51,8 @@ type Process struct {
 	server *natsd.Server // nil where this member runs none
 	links  *grpcpeer.Client
 	peers  *grpcpeer.Server
+	// metadata knows how many of the servers of all members are up.
+	metadata *metadataWatch
 }
 
 // New checks a configuration. Nothing is opened before Run.
@@ -227,7 +229,7 @@ func (p *Process) makeNode(n natsParts, first *topology.Topology, ring keyring.R
 		Engine: p.store, Registry: n.registry, Store: n.store, Transport: p.links,
 		Others:      p.world.others,
 		RegionStore: n.regions, RecallRegions: p.recallRegions, KeepRegions: p.keepRegions,
-		GeoLog: n.log, Feeds: n.feeds, Admit: n.admit, Reach: p.reach, Metadata: p.metadata,
+		GeoLog: n.log, Feeds: n.feeds, Admit: n.admit, Reach: p.reach, Metadata: p.runsMetadata(),
 		HLC:    hlc.New(time.Now),
 		Rand:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Logger: p.log,

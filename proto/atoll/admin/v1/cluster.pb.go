@@ -1077,8 +1077,11 @@ type NodeStatus struct {
 	// not known.
 	MetadataServer  bool   `protobuf:"varint,29,opt,name=metadata_server,json=metadataServer,proto3" json:"metadata_server,omitempty"`
 	MetadataServers uint32 `protobuf:"varint,30,opt,name=metadata_servers,json=metadataServers,proto3" json:"metadata_servers,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Metadata_server_behind: the node runs one that was started and has not had all yet; it
+	// makes up for none that is away before.
+	MetadataServerBehind bool `protobuf:"varint,31,opt,name=metadata_server_behind,json=metadataServerBehind,proto3" json:"metadata_server_behind,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *NodeStatus) Reset() {
@@ -1319,6 +1322,13 @@ func (x *NodeStatus) GetMetadataServers() uint32 {
 		return x.MetadataServers
 	}
 	return 0
+}
+
+func (x *NodeStatus) GetMetadataServerBehind() bool {
+	if x != nil {
+		return x.MetadataServerBehind
+	}
+	return false
 }
 
 // LinkStatus is what this region lacks of another one; four separate figures.
@@ -5360,7 +5370,7 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x120\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x1a.atoll.admin.v1.NodeStatusR\x05nodes\x120\n" +
-	"\x05links\x18\x04 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"\xcd\a\n" +
+	"\x05links\x18\x04 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"\x83\b\n" +
 	"\n" +
 	"NodeStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -5401,7 +5411,8 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\tdisk_full\x18\x1b \x01(\bR\bdiskFull\x12,\n" +
 	"\x12metadata_silent_ms\x18\x1c \x01(\x03R\x10metadataSilentMs\x12'\n" +
 	"\x0fmetadata_server\x18\x1d \x01(\bR\x0emetadataServer\x12)\n" +
-	"\x10metadata_servers\x18\x1e \x01(\rR\x0fmetadataServers\"\xd4\x01\n" +
+	"\x10metadata_servers\x18\x1e \x01(\rR\x0fmetadataServers\x124\n" +
+	"\x16metadata_server_behind\x18\x1f \x01(\bR\x14metadataServerBehind\"\xd4\x01\n" +
 	"\n" +
 	"LinkStatus\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x14\n" +
