@@ -19,7 +19,7 @@ var (
 	binaryFlag  = flag.String("chaos.binary", "", "the program; without it, built from the tree")
 	seedFlag    = flag.Uint64("chaos.seed", 1, "what chance is drawn from")
 	timesFlag   = flag.Int("chaos.times", 1, "how often each scenario injects its faults")
-	pauseFlag   = flag.Duration("chaos.pause", 12*time.Second, "how long a process is paused")
+	pauseFlag   = flag.Duration("chaos.pause", 12*time.Second, "how long a process is paused; 35s at least in the scenario pause")
 	awayFlag    = flag.Duration("chaos.away", 10*time.Second, "how long the node that catches up is away")
 	randomFlag  = flag.Duration("chaos.random", 30*time.Second, "how long the random mix injects faults")
 	rateFlag    = flag.Float64("chaos.rate", 300, "operations per second that clients ask for")

@@ -6,6 +6,11 @@ import (
 	"time"
 )
 
+// longPause is longer than every time after which somebody does without a node, or a
+// node without others: requests, the lease of who leads changes (10 s), what a node
+// serves without news (20 s), and when the others hold it for dead (30 s).
+const longPause = 35 * time.Second
+
 // pauseOne: SIGSTOP for longer than every timeout, then SIGCONT: the node
 // wakes up in a world that has gone on, with requests in its hands.
 func pauseOne(r *rig) {
@@ -13,7 +18,7 @@ func pauseOne(r *rig) {
 	r.fault("SIGSTOP")
 	r.must(n.Pause())
 	paused := time.Now()
-	r.pause(*pauseFlag)
+	r.pause(max(longPause, *pauseFlag))
 	r.noFailures("during a pause", paused.Add(3*time.Second), time.Now())
 	r.must(n.Resume())
 	r.pause(3 * time.Second)
