@@ -244,7 +244,7 @@ func (d *decider) step(node *coord.Coordinator) {
 		if o.res.Event.IsZero() && !o.res.Replayed || o.res.Event.Actor.IsBallot() {
 			d.w.t.Errorf("write of %s has the event %v", k.name, o.res.Event)
 		}
-		d.w.events.told(k.name, o.res.Version, o.res.Event, d.name)
+		d.w.events.told(k.name, o.res.Version, o.res.Event, o.res.Replayed, d.name)
 		if !o.res.Version.IsZero() && !d.roams(k) {
 			d.w.hist.atQuorum(d.decides(k), k.name, o.res.Version)
 		}

@@ -34,7 +34,8 @@
 //	L1   operations on a key at LOCAL_SERIAL are linearizable in their region, and
 //	     those at SERIAL everywhere
 //	E1   a version comes into a record in one step with an event that it travels by,
-//	     and at rest its holders have that in their clocks; see events.go
+//	     and at rest its holders have that in their clocks; what consensus is said
+//	     to have decided a majority of disks has accepted; see events.go
 //	S1   a session with a token reads its writes, reads and writes
 //	     monotonically, and its writes follow its reads, at LOCAL_ONE, at any
 //	     node of any region
