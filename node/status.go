@@ -49,7 +49,8 @@ func (n *Node) report() report {
 		s.ClockDigest ^= mix(sum.Clock, uint64(p))
 		s.DataDigest ^= mix(sum.Digest, uint64(p))
 	}
-	s.DiskFull = n.replica.Commits().Disk == storage.DiskFull
+	commits := n.replica.Commits()
+	s.DiskFull, s.DiskNeeds = commits.Disk == storage.DiskFull, commits.DiskNeeds
 	if u, err := n.replica.Usage(); err == nil {
 		s.StoreBytes, s.DiskFree, s.DiskTotal = u.Store, u.Free, u.Total
 	}

@@ -92,7 +92,7 @@ func degraded(st *adminv1.GetStatusResponse) []string {
 			bad = append(bad, fmt.Sprintf("node %s has a clock that is %s other nodes': it takes no writes until that is right; see its time synchronisation", n.Id, aheadText(n.ClockAheadMs)))
 		}
 		if n.DiskFull {
-			bad = append(bad, fmt.Sprintf("node %s has no room on its disk (%s free): it takes no writes; make room, or give it less to keep", n.Id, diskText(n)))
+			bad = append(bad, fmt.Sprintf("node %s has no room on its disk (%s free, of %s that it needs): it takes no writes; make room, or give it less to keep", n.Id, diskText(n), sizeText(n.DiskNeeds)))
 		}
 		if len(n.PeersDown) > 0 {
 			bad = append(bad, fmt.Sprintf("node %s does not reach %s", n.Id, strings.Join(n.PeersDown, ", ")))
@@ -132,7 +132,7 @@ func metadataSilent(st *adminv1.GetStatusResponse) []string {
 		}
 		return nil
 	}
-	return []string{fmt.Sprintf("the region's metadata servers have not answered %s for %s: no node can join, leave or be replaced, and none that was away can start; start the nodes that run them",
+	return []string{fmt.Sprintf("the region's metadata servers have not answered %s for %s: no node can join, leave or be replaced, and none that was away can start; start the nodes that run them, and make room on their disks where those are full",
 		strings.Join(nodes, ", "), millisText(longest))}
 }
 

@@ -129,8 +129,10 @@ func TestStatus(t *testing.T) {
 			nil, "node n2 has a clock that is 251ms behind other nodes': it takes no writes",
 		},
 		{
-			"disk full", func(st *adminv1.GetStatusResponse) { st.Nodes[1].DiskFull, st.Nodes[1].DiskFree = true, 100<<20 }, exitDegraded,
-			nil, "node n2 has no room on its disk (100.0 MiB (2 %) free): it takes no writes; make room",
+			"disk full", func(st *adminv1.GetStatusResponse) {
+				st.Nodes[1].DiskFull, st.Nodes[1].DiskFree, st.Nodes[1].DiskNeeds = true, 100<<20, 512<<20
+			}, exitDegraded,
+			nil, "node n2 has no room on its disk (100.0 MiB (2 %) free, of 512.0 MiB that it needs): it takes no writes; make room",
 		},
 		{
 			"metadata servers away", func(st *adminv1.GetStatusResponse) {

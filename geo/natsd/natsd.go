@@ -14,6 +14,8 @@
 //	N4  Every acknowledged message was synced to disk.
 //	N5  An error that would make a NATS server exit its process ends Run with
 //	    that error.
+//	N6  A server that stopped keeping messages, since its disk was full, goes on
+//	    within half a minute of there being room.
 //
 // The server's goroutines belong to Run. Stop in this order: accepting writes,
 // pumps, drains, client connections, then this, then the storage engine.
@@ -122,11 +124,13 @@ type Server struct {
 	ready  chan struct{}
 	inner  *server.Server // set before ready is closed
 	whole  atomic.Bool    // see Whole
+	full   atomic.Bool    // a write had no room since JetStream was begun
+	rest   time.Duration  // resumeRest; tests do not wait so long
 }
 
 // New returns a server; Run makes it work.
 func New(cfg Config, logger hclog.Logger) *Server {
-	return &Server{cfg: cfg, logger: logger, ready: make(chan struct{})}
+	return &Server{cfg: cfg, logger: logger, ready: make(chan struct{}), rest: resumeRest}
 }
 
 // Ready is closed when clients can connect. In a cluster JetStream answers
@@ -138,11 +142,14 @@ func (s *Server) Name() string { return s.cfg.Name }
 
 // Servers is how many servers the region's cluster counts, those that are away included:
 // more than half of them have to be there. 1 for a standalone server, 0 while it is not
-// known.
+// known, as while this one keeps nothing.
 func (s *Server) Servers() int {
 	select {
 	case <-s.ready:
 	default:
+		return 0
+	}
+	if !s.keeps() {
 		return 0
 	}
 	if s.cfg.Cluster == nil {
@@ -156,30 +163,41 @@ func (s *Server) Servers() int {
 }
 
 // Whole says that the server has had all that the region's servers keep since it was
-// started. Until then it makes up for none that is away: one that comes with nothing
-// votes for nobody.
+// started, or went on after its disk was full. Until then it makes up for none that is
+// away: one that comes with nothing votes for nobody.
 func (s *Server) Whole() bool { return s.whole.Load() }
 
-// watchWhole notes it, once. A server that has just come finds itself in order before it
+// watchWhole notes it. A server that has just come finds itself in order before it
 // has been told what it is to keep, and while it is told of one stream after the other:
-// so there have to be some, and it has to go on for a while.
+// so there have to be some, and it has to go on for a while. Once whole it stays so for
+// as long as it keeps anything.
 func (s *Server) watchWhole(ctx context.Context) {
 	beat := time.NewTicker(wholeBeat)
 	defer beat.Stop()
-	for inOrder := 0; inOrder < wholeBeats; {
+	for inOrder := 0; ; {
 		select {
 		case <-beat.C:
 		case <-ctx.Done():
 			return
 		}
-		js, err := s.inner.Jsz(nil)
-		if err != nil || js.Streams == 0 || s.inner.Healthz(nil).Error != "" {
+		switch {
+		case !s.keeps():
+			s.whole.Store(false)
 			inOrder = 0
-			continue
+		case s.Whole():
+		case s.inOrder():
+			if inOrder++; inOrder >= wholeBeats {
+				s.whole.Store(true)
+			}
+		default:
+			inOrder = 0
 		}
-		inOrder++
 	}
-	s.whole.Store(true)
+}
+
+func (s *Server) inOrder() bool {
+	js, err := s.inner.Jsz(nil)
+	return err == nil && js.Streams > 0 && s.inner.Healthz(nil).Error == ""
 }
 
 // ClientURL is where clients connect. Call it after Ready.
@@ -218,7 +236,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("make nats server: %w", err)
 	}
 	fatal := make(chan error, 1)
-	inner.SetLoggerV2(&bridge{s.logger, fatal}, s.logger.IsTrace(), false, false)
+	inner.SetLoggerV2(&bridge{s.logger, fatal, &s.full}, s.logger.IsTrace(), false, false)
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
@@ -238,6 +256,7 @@ func (s *Server) Run(ctx context.Context) error {
 	watching, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { s.watchWhole(watching) })
+	watch.Go(func() { s.watchRoom(watching) })
 	defer watch.Wait()
 	defer stop()
 	select {

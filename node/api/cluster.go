@@ -68,7 +68,7 @@ func nodeStatus(n *NodeStatus) *adminv1.NodeStatus {
 		PartitionsOwned: uint32(n.PartitionsOwned), PartitionsPrimary: uint32(n.PartitionsPrimary),
 		OpenGaps: n.OpenGaps, ClockDigest: n.ClockDigest, DataDigest: n.DataDigest,
 		RepairedKeys: n.RepairedKeys, ReadRepairs: n.ReadRepairs,
-		StoreBytes: n.StoreBytes, DiskFree: n.DiskFree, DiskTotal: n.DiskTotal,
+		StoreBytes: n.StoreBytes, DiskFree: n.DiskFree, DiskTotal: n.DiskTotal, DiskNeeds: n.DiskNeeds,
 		GeoPending: n.GeoPending, UptimeMs: n.Uptime.Milliseconds(), Version: n.Version, PeersDown: down,
 		Epoch: uint64(n.Epoch), PartitionsBehind: uint32(n.PartitionsBehind), Leftovers: uint32(n.Leftovers),
 		Hints: n.Hints, HintBytes: n.HintBytes, Unreadable: n.Unreadable,

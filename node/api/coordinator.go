@@ -65,6 +65,7 @@ type NodeStatus struct {
 	ClockDigest, DataDigest            uint64 // over all owned partitions
 	RepairedKeys, ReadRepairs          uint64 // since the node started
 	StoreBytes, DiskFree, DiskTotal    int64
+	DiskNeeds                          int64  // that have to be free for it to take writes
 	GeoPending                         uint64 // minted dots that the log has not confirmed
 	Uptime                             time.Duration
 	Version                            string

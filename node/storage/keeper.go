@@ -20,6 +20,7 @@ type keeper struct {
 	logger   hclog.Logger
 
 	state  atomic.Int32  // DiskState
+	needs  atomic.Int64  // CommitterStats.DiskNeeds
 	synced atomic.Uint64 // the last group
 	kick   chan struct{} // holds one token after a commit
 	ended  chan struct{} // closed when run has returned
@@ -88,19 +89,21 @@ func (k *keeper) look() error {
 	if err != nil {
 		return fmt.Errorf("look at disk usage: %w", err)
 	}
+	needs := k.mark.Needs(u)
+	k.needs.Store(needs)
 	was, is := k.disk(), k.mark.Judge(u)
 	if was == is {
 		return nil
 	}
 	k.state.Store(int32(is))
-	log := k.logger.Warn
+	log, text := k.logger.Warn, "the disk fills: make room before writes are refused"
 	switch is {
 	case DiskFull:
-		log = k.logger.Error
+		log, text = k.logger.Error, "the disk is full: writes are refused until there is room; make some"
 	case DiskOK:
-		log = k.logger.Info
+		log, text = k.logger.Info, "the disk has room"
 	}
-	log("disk watermark changed", "state", is, "was", was, "free-bytes", u.Free, "total-bytes", u.Total)
+	log(text, "was", was.String(), "free-bytes", u.Free, "total-bytes", u.Total, "needs-bytes", needs)
 	return nil
 }
 

@@ -30,6 +30,8 @@ type CommitterStats struct {
 	Group uint64
 	// Disk is the state at the last look.
 	Disk DiskState
+	// DiskNeeds is how many bytes have to be free for writes to be taken, as of that look.
+	DiskNeeds int64
 }
 
 // Backlog is how many groups it takes to commit what waits, as a fraction: 0
@@ -67,7 +69,7 @@ func (c *Committer) Stats() CommitterStats {
 		RefusedOverload: c.stats.refusedOverload.Load(), RefusedFull: c.stats.refusedFull.Load(),
 		SyncTime:  time.Duration(c.stats.syncNanos.Load()),
 		LastGroup: c.stats.last.Load(),
-		Group:     c.keeper.synced.Load(), Disk: c.keeper.disk(),
+		Group:     c.keeper.synced.Load(), Disk: c.keeper.disk(), DiskNeeds: c.keeper.needs.Load(),
 	}
 	for i := range s.GroupSizes {
 		s.GroupSizes[i] = c.stats.sizes[i].Load()

@@ -1,5 +1,7 @@
 package storage
 
+import "math"
+
 // Watermark says when a disk is too full to write to. A full disk is not an
 // error that an engine on memory-mapped files returns: it kills the process,
 // and again at the next start. So writes stop early.
@@ -26,6 +28,12 @@ const (
 
 func (s DiskState) String() string {
 	return [...]string{"ok", "warn", "full"}[s]
+}
+
+// Needs is how many bytes have to be free on a file system for writes to be taken, give
+// or take one.
+func (w Watermark) Needs(u Usage) int64 {
+	return max(w.MinFree, int64(math.Ceil(float64(u.Total)*(1-w.Refuse))))
 }
 
 // Judge is pure. A file system of unknown size (Total 0) is judged by MinFree

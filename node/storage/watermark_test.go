@@ -31,6 +31,12 @@ func TestJudge(t *testing.T) {
 		if got := w.Judge(storage.Usage{Free: c.free, Total: c.total}); got != c.want {
 			t.Errorf("%d of %d free: %v, want %v", c.free, c.total, got, c.want)
 		}
+		needs := w.Needs(storage.Usage{Total: c.total})
+		for free, full := range map[int64]bool{needs - 1: true, needs + 1: false} {
+			if got := w.Judge(storage.Usage{Free: free, Total: c.total}); (got == storage.DiskFull) != full {
+				t.Errorf("%d of %d free, of %d that it needs: %v", free, c.total, needs, got)
+			}
+		}
 	}
 }
 

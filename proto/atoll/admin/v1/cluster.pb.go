@@ -1080,8 +1080,10 @@ type NodeStatus struct {
 	// Metadata_server_behind: the node runs one that was started and has not had all yet; it
 	// makes up for none that is away before.
 	MetadataServerBehind bool `protobuf:"varint,31,opt,name=metadata_server_behind,json=metadataServerBehind,proto3" json:"metadata_server_behind,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// Disk_needs is how many bytes have to be free (disk_free) for the node to take writes.
+	DiskNeeds     int64 `protobuf:"varint,32,opt,name=disk_needs,json=diskNeeds,proto3" json:"disk_needs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeStatus) Reset() {
@@ -1329,6 +1331,13 @@ func (x *NodeStatus) GetMetadataServerBehind() bool {
 		return x.MetadataServerBehind
 	}
 	return false
+}
+
+func (x *NodeStatus) GetDiskNeeds() int64 {
+	if x != nil {
+		return x.DiskNeeds
+	}
+	return 0
 }
 
 // LinkStatus is what this region lacks of another one; four separate figures.
@@ -5370,7 +5379,7 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x120\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x1a.atoll.admin.v1.NodeStatusR\x05nodes\x120\n" +
-	"\x05links\x18\x04 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"\x83\b\n" +
+	"\x05links\x18\x04 \x03(\v2\x1a.atoll.admin.v1.LinkStatusR\x05links\"\xa2\b\n" +
 	"\n" +
 	"NodeStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -5412,7 +5421,9 @@ const file_atoll_admin_v1_cluster_proto_rawDesc = "" +
 	"\x12metadata_silent_ms\x18\x1c \x01(\x03R\x10metadataSilentMs\x12'\n" +
 	"\x0fmetadata_server\x18\x1d \x01(\bR\x0emetadataServer\x12)\n" +
 	"\x10metadata_servers\x18\x1e \x01(\rR\x0fmetadataServers\x124\n" +
-	"\x16metadata_server_behind\x18\x1f \x01(\bR\x14metadataServerBehind\"\xd4\x01\n" +
+	"\x16metadata_server_behind\x18\x1f \x01(\bR\x14metadataServerBehind\x12\x1d\n" +
+	"\n" +
+	"disk_needs\x18  \x01(\x03R\tdiskNeeds\"\xd4\x01\n" +
 	"\n" +
 	"LinkStatus\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x14\n" +

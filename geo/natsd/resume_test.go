@@ -1,0 +1,205 @@
+package natsd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sys/unix"
+
+	"github.com/atolldb/atoll/geo/natsd"
+	"github.com/atolldb/atoll/internal/freeport"
+	"github.com/atolldb/atoll/internal/pause"
+)
+
+// rest is how long tests leave a server off. They turn it off themselves, and know when
+// that is over.
+const rest = time.Second
+
+// until repeats ok.
+func until(t *testing.T, ctx context.Context, what string, ok func() error) {
+	t.Helper()
+	if err := pause.Until(ctx, 50*time.Millisecond, ok); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// published repeats a publish until a server has kept it.
+func published(t *testing.T, ctx context.Context, js jetstream.JetStream, text string) {
+	t.Helper()
+	until(t, ctx, "publish "+text, func() error {
+		one, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err := js.Publish(one, "s", []byte(text))
+		return err
+	})
+}
+
+func whole(s *natsd.Server) func() error {
+	return func() error {
+		if !s.Whole() {
+			return fmt.Errorf("%s is not whole", s.Name())
+		}
+		return nil
+	}
+}
+
+// journal is a log that is asked what is in it.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) count(what string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return strings.Count(j.text.String(), what)
+}
+
+// The disks of all three servers were full: each of them stops keeping anything, and none
+// would ever begin again.
+func TestKeepsAgainAfterAllDisksWereFull(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	routes := freeport.For(t, 3)
+	var servers []*natsd.Server
+	for i, r := range routes {
+		cfg := natsd.Config{
+			Name: fmt.Sprintf("east-%d", i+1), Region: "east", DataDir: t.TempDir(), Listen: "127.0.0.1:0",
+			Cluster: &natsd.Cluster{Listen: r, Routes: routes},
+		}
+		s, _ := runLogged(t, cfg, rest, hclog.NewNullLogger())
+		servers = append(servers, s)
+	}
+	js := client(t, servers[0])
+	until(t, ctx, "make the stream", func() error {
+		one, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err := js.CreateStream(one, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Replicas: 3})
+		return err
+	})
+	published(t, ctx, js, "before")
+	for _, s := range servers {
+		if err := s.TurnOff(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	published(t, ctx, js, "after")
+	for _, s := range servers {
+		until(t, ctx, "whole", whole(s))
+	}
+	stream, err := js.Stream(ctx, "S")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq, want := range []string{"before", "after"} {
+		if msg, err := stream.GetMsg(ctx, uint64(seq+1)); err != nil || string(msg.Data) != want {
+			t.Errorf("message %d: got %v, %v, want %s", seq+1, msg, err, want)
+		}
+	}
+}
+
+// While it keeps nothing it makes up for no other server, whatever it was before.
+func TestNotWholeWhileItKeepsNothing(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, _ := runLogged(t, solo(t.TempDir()), time.Hour, hclog.NewNullLogger())
+	if _, err := client(t, s).CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ctx, "whole", whole(s))
+	if err := s.TurnOff(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ctx, "not whole", func() error {
+		if s.Whole() {
+			return errors.New("it says that it is whole")
+		}
+		return nil
+	})
+}
+
+// The disk is full in earnest: nothing is begun before there is room, and what was
+// acknowledged is there afterwards.
+func TestWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=40m"); err != nil {
+		t.Skip("a file system of its own needs root: ", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	log := &journal{}
+	s, _ := runLogged(t, solo(dir), rest, hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: log}))
+	js := client(t, s)
+	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}}); err != nil {
+		t.Fatal(err)
+	}
+	published(t, ctx, js, "before")
+
+	logs := filepath.Join(dir, "logs") // of somebody else
+	err := os.WriteFile(logs, make([]byte, 40<<20), 0o600)
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	kept := 1
+	until(t, ctx, "run out of room", func() error {
+		one, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if _, err := js.Publish(one, "s", make([]byte, 64<<10)); err == nil {
+			kept++
+		}
+		if s.Keeps() {
+			return fmt.Errorf("it has kept %d messages", kept)
+		}
+		return nil
+	})
+	// A little is no room: it would fail at once again.
+	if err := os.Truncate(logs, 36<<20); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ctx, "look for room twice", func() error {
+		if n := log.count("does not go on yet"); n < 2 {
+			return fmt.Errorf("%d looks", n)
+		}
+		return nil
+	})
+	if s.Keeps() {
+		t.Fatal("it goes on without room")
+	}
+	if err := os.Remove(logs); err != nil {
+		t.Fatal(err)
+	}
+	published(t, ctx, js, "after")
+	stream, err := js.Stream(ctx, "S")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := stream.GetMsg(ctx, 1); err != nil || string(msg.Data) != "before" {
+		t.Errorf("got %v, %v", msg, err)
+	}
+	if n := stream.CachedInfo().State.Msgs; n < uint64(kept) {
+		t.Errorf("%d messages are there, %d were acknowledged before", n, kept)
+	}
+}
