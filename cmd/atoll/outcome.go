@@ -90,7 +90,7 @@ var outcomes = []struct {
 	{client.ErrContextRequired, exitPrecondition, "read the key, and write with --after what that read says"},
 	{client.ErrConditionFailed, exitPrecondition, "look at what is there; -o json prints it with the context to write after"},
 	{client.ErrTooManySiblings, exitPrecondition, "resolve the key ('atoll resolve'), or write with --after or --overwrite"},
-	{client.ErrUnavailable, exitUnavailable, "see 'atoll status'; --consistency local-one needs one owner only"},
+	{client.ErrUnavailable, exitUnavailable, "see 'atoll status'"}, // see fewerOwners
 	{client.ErrThrottled, exitUnavailable, "try again more slowly"},
 	{client.ErrDeadline, exitUnavailable, "see 'atoll status', or give more time with --timeout"},
 	{client.ErrDiskFull, exitUnavailable, "add room or nodes; see 'atoll status'"},
@@ -114,7 +114,7 @@ func (q *request) failure(err error) error {
 	if errors.As(err, &e) {
 		text += q.bounds(e, text)
 		if code == exitUnavailable {
-			next = acrossRegions(e.Lacks, next)
+			next = acrossRegions(e.Lacks, fewerOwners(e, next))
 		}
 		if code == exitUnknown {
 			next = q.unknown(e)
@@ -124,6 +124,16 @@ func (q *request) failure(err error) error {
 		text += "\n  next: " + next
 	}
 	return withCode(code, described{text, err})
+}
+
+// fewerOwners adds for a read that one owner can answer it. A write that one owner
+// acknowledges is refused unless its bucket or the configuration allows it, one with a
+// condition always, and what changes buckets has no level.
+func fewerOwners(e *client.Error, next string) string {
+	if errors.Is(e, client.ErrUnavailable) && e.Op == "get" {
+		return next + "; --consistency local-one needs one owner only"
+	}
+	return next
 }
 
 // acrossRegions is what to do next where it is not an owner that lacks but a region: to

@@ -19,6 +19,11 @@ func noEffect(err error) bool {
 	return errors.As(err, &r) && r.Code != peer.CodeUnknown && r.Code != peer.CodeInternal
 }
 
+// isFull reports whether err is that of an owner whose disk takes no writes.
+func isFull(err error) bool {
+	return errors.Is(err, storage.ErrFull) || refusal(err) == peer.CodeFull
+}
+
 // localError turns what the replica says into an operation's error.
 func (c *Coordinator) localError(err error) *Error {
 	if s := (*replica.SiblingsError)(nil); errors.As(err, &s) {

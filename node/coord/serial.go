@@ -2,6 +2,7 @@ package coord
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
@@ -239,6 +240,11 @@ func (c *Coordinator) undecided(k *key, w want, r *serialResult, deadline time.T
 		return c.localError(replica.ErrForbidden)
 	}
 	e := c.unavailable(k, w, len(k.row.Slots)/2+1, 0, out)
+	if len(k.row.Slots)-len(r.full) < e.Needed { // as many as the others are, they are no quorum
+		slots, need := len(k.row.Slots), e.Needed
+		e.Code, e.Needed = CodeDiskFull, 0 // they did answer
+		e.Detail = fmt.Sprintf("%s needs %d of %d owners, and the disks of some are full: %v", w, need, slots, slices.Sorted(slices.Values(r.full)))
+	}
 	if r.Contended {
 		e.Detail = fmt.Sprintf("%s: others proposed for the key at the same time, again and again", w)
 	}

@@ -3,6 +3,7 @@ package coord
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,6 +58,8 @@ type serialRun struct {
 	// have been, carried out.
 	ended   bool
 	carried bool
+	// full are the acceptors that have no room on their disks.
+	full []topology.NodeID
 	// barred: this node cannot decide it, since its clock is off, or was; see
 	// serialclock.go.
 	barred   bool
@@ -75,10 +78,12 @@ type serialResult struct {
 	Achieved Achieved
 	Err      *Error
 	// fenced is why an operation that was not decided could not be; ended: its
-	// request will not be carried out any more; carried: it may have been before.
+	// request will not be carried out any more; carried: it may have been before; full
+	// are acceptors that have no room on their disks.
 	fenced  error
 	ended   bool
 	carried bool
+	full    []topology.NodeID
 }
 
 // serialKey is a key at its proposer. The lock is over all of it.
@@ -241,7 +246,7 @@ func (sk *serialKey) ends(res serialResult) {
 	sk.run = nil
 	r.timer.Stop()
 	sk.tooLate(r, &res)
-	res.fenced, res.ended, res.carried = r.fenced, r.ended, r.carried
+	res.fenced, res.ended, res.carried, res.full = r.fenced, r.ended, r.carried, r.full
 	if r.barred && res.Err == nil && res.Result == cas.Refused && !r.ended && !r.carried && r.fenced == nil {
 		res.Err = sk.c.localError(replica.ErrClockSkew)
 	}
@@ -446,13 +451,17 @@ func (sk *serialKey) ask(k *key, epoch home.Epoch, id topology.NodeID, m *cas.Me
 
 // hears notes why an acceptor will not have the operation that runs, and whether it
 // knows of its request.
-func (sk *serialKey) hears(a cas.Answer, err error) {
+func (sk *serialKey) hears(id topology.NodeID, a cas.Answer, err error) {
 	sk.mu.Lock()
 	defer sk.mu.Unlock()
 	switch {
 	case sk.run == nil:
 	case isFenced(err):
 		sk.run.fenced = err
+	case isFull(err):
+		if !slices.Contains(sk.run.full, id) {
+			sk.run.full = append(sk.run.full, id)
+		}
 	case err == nil && a.Carried.Ended, errors.Is(err, replica.ErrForbidden):
 		sk.run.ended = true
 	case err == nil && !a.Carried.IsZero():
@@ -463,7 +472,7 @@ func (sk *serialKey) hears(a cas.Answer, err error) {
 // answered gives an acceptor's answer to the proposer.
 func (sk *serialKey) answered(k *key, turn uint64, slot int, second bool, id topology.NodeID, a cas.Answer, err error) {
 	now := sk.c.HLC.Now()
-	sk.hears(a, err)
+	sk.hears(id, a, err)
 	if err == nil && id == sk.c.cfg.Self {
 		sk.ownPromise(&a, now)
 	}
@@ -529,7 +538,7 @@ func (sk *serialKey) accept(m *cas.Message, turn uint64) {
 				return
 			}
 			now := sk.c.HLC.Now()
-			sk.hears(a.Answer, err)
+			sk.hears(sk.c.cfg.Self, a.Answer, err)
 			refused := &a.Answer
 			if err != nil {
 				refused = nil
