@@ -196,11 +196,19 @@ elsewhere it has to be given by --confirm.`,
 	return cmd
 }
 
+// lookFirst is the command that shows the plan alone.
+func lookFirst(kind, region string) string {
+	if kind == "add" {
+		return "--dry-run"
+	}
+	return "'atoll dr plan " + kind + " " + region + "'"
+}
+
 // begin shows the plan, has the region named, and begins.
 func (q *drFlags) begin(cmd *cobra.Command, kind, region string) error {
 	switch {
 	case q.confirm == "" && !isTerminal(cmd.InOrStdin()):
-		return usage(cmd, errors.New("there is nobody to ask: give --confirm "+region+", or look with 'atoll dr plan'"))
+		return usage(cmd, errors.New("there is nobody to ask: give --confirm "+region+", or look first: "+lookFirst(kind, region)))
 	case q.confirm != "" && q.confirm != region:
 		return usage(cmd, fmt.Errorf("--confirm says %q, not %q", q.confirm, region))
 	}

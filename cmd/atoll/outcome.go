@@ -152,6 +152,11 @@ func acrossRegions(lacks client.Lack, next string) string {
 
 // unreachable is the failure to speak to any node at all.
 func unreachable(target string, err error) error {
+	return unreachableBy(target, "--endpoints or "+endpointsVar, err)
+}
+
+// unreachableBy is the same where by is what says where the nodes are.
+func unreachableBy(target, by string, err error) error {
 	text := err.Error()
 	if i := strings.LastIndex(text, "desc = "); i >= 0 { // what gRPC says last is what happened
 		text = text[i+len("desc = "):]
@@ -159,7 +164,7 @@ func unreachable(target string, err error) error {
 			text = strings.TrimPrefix(s, "transport: Error while dialing: ")
 		}
 	}
-	next := "say where one is with --endpoints or " + endpointsVar + ", or start one"
+	next := "say where one is with " + by + ", or start one"
 	if errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded { // somebody listens there, or nobody routes there
 		next += "; one that starts tells on its admin listener what it waits for: /readyz?verbose"
 	}

@@ -96,7 +96,7 @@ func (q *regionAdd) introduce(cmd *cobra.Command, name string) (*adminv1.RegionN
 		}
 	}
 	if err != nil {
-		return nil, unreachable(strings.Join(q.at, ","), err)
+		return nil, unreachableBy(strings.Join(q.at, ","), "--at", err)
 	}
 	defer c.close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), q.timeout)

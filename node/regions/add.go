@@ -1,6 +1,7 @@
 package regions
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -51,7 +52,7 @@ func (s *Steer) newcomer(m *regionmap.Map, a Ask) error {
 func (s *Steer) checkAdd(ctx context.Context, m *regionmap.Map, n *Newcomer, add func(bool, string, string, ...any)) {
 	if len(s.r.Known().Map.Voters()) == 1 { // who does not keep the map would go on alone
 		bare := s.unprepared(ctx)
-		add(len(bare) == 0, "prepared", "nodes of %s that do not answer, or run without geo.others in their configuration: %d %s", s.r.cfg.Region, len(bare), strings.Join(bare, ", "))
+		add(len(bare) == 0, "prepared", "nodes of %s that do not answer, or run without geo.others in their configuration: %s", s.r.cfg.Region, cmp.Or(strings.Join(bare, ", "), "none"))
 	}
 	add(n.Partitions == s.deps.Partitions, "keys", "%d partitions there, %d here", n.Partitions, s.deps.Partitions)
 	var taken, bad []string
@@ -60,7 +61,7 @@ func (s *Steer) checkAdd(ctx context.Context, m *regionmap.Map, n *Newcomer, add
 			taken = append(taken, seed.ID)
 		}
 	}
-	add(len(taken) == 0, "nodes", "ids that nodes of other regions have, or had in one that was removed: %d %s", len(taken), strings.Join(taken, ", "))
+	add(len(taken) == 0, "nodes", "ids that nodes of other regions have, or had in one that was removed: %s", cmp.Or(strings.Join(taken, ", "), "none"))
 	var mu sync.Mutex
 	var ask sync.WaitGroup
 	try := func(at string) {
@@ -81,7 +82,7 @@ func (s *Steer) checkAdd(ctx context.Context, m *regionmap.Map, n *Newcomer, add
 		}
 	}
 	ask.Wait()
-	add(len(bad) == 0, "reach", "its nodes and NATS servers are reached from here, but for %d %s", len(bad), strings.Join(bad, "; "))
+	add(len(bad) == 0, "reach", "nodes and NATS servers of it that are not reached from here: %s", cmp.Or(strings.Join(bad, "; "), "none"))
 }
 
 // unprepared are the nodes of the own region that do not keep a map of regions.
