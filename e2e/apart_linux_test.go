@@ -96,7 +96,7 @@ func launchSide(t *testing.T, cpu int, config string) *apart {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0], append(os.Args[1:], "-test.run=^TestSide$")...)
-	cmd.Env = append(os.Environ(), sideEnv+"="+config)
+	cmd.Env = append(os.Environ(), sideEnv+"="+config, "GOMAXPROCS=4") // as atoll start on one processor
 	cmd.ExtraFiles = []*os.File{theirIn, theirOut}
 	var said lockedBuffer
 	cmd.Stdout, cmd.Stderr = &said, &said

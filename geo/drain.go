@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,13 @@ type DrainConfig struct {
 	// second; 0 does not.
 	Fetcher   Fetcher
 	ClaimRate uint64
+	// Pay waits until so many bytes that come late, since they were written while the
+	// regions were cut off from each other, may be applied: by what clients feel, but
+	// at the rate of least, in bytes a second, in any case. Nil does not wait.
+	Pay func(ctx context.Context, bytes int, least func() float64) error
+	// Owed tells how many bytes are known to be missing that this node is to pull, and
+	// in what time they came to be. With Pay.
+	Owed func() (bytes uint64, span time.Duration)
 }
 
 // DrainEvents are what a drain tells; nil means nobody listens. They are
@@ -65,6 +73,9 @@ type Drain struct {
 
 	mu    sync.Mutex
 	holes holes
+
+	debtMu sync.Mutex
+	debt   debt
 }
 
 // DrainStats are counters since the drain was made.
@@ -200,6 +211,29 @@ func (d handler) apply(ctx context.Context, b Batch) error {
 	if slices.ContainsFunc(entries, func(e Entry) bool { return e.Size > 0 }) {
 		return d.later(entries, len(b.Data))
 	}
+	pieces := [][]Entry{entries}
+	late := d.late(entries) && !math.IsInf(d.least(), 1)
+	if late {
+		pieces = inPieces(entries)
+	}
+	for _, piece := range pieces {
+		if late {
+			if err := d.cfg.Pay(ctx, charged(sizeOf(piece)), d.least); err != nil {
+				return err
+			}
+		}
+		if err := d.put(ctx, piece); err != nil {
+			return err
+		}
+	}
+	d.stats.batches.Add(1)
+	d.stats.entries.Add(uint64(len(entries)))
+	d.stats.bytes.Add(uint64(len(b.Data)))
+	return nil
+}
+
+// put applies entries, when there is room for them.
+func (d *Drain) put(ctx context.Context, entries []Entry) error {
 	select {
 	case d.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -220,10 +254,30 @@ func (d handler) apply(ctx context.Context, b Batch) error {
 	if err := d.sink.ApplyRemote(ctx, d.cfg.Origin, entries); err != nil {
 		return fmt.Errorf("apply %d entries of %s: %w", len(entries), d.cfg.Origin, err)
 	}
-	d.stats.batches.Add(1)
-	d.stats.entries.Add(uint64(len(entries)))
-	d.stats.bytes.Add(uint64(len(b.Data)))
 	return nil
+}
+
+// late reports whether entries are caught up with: then others go first.
+func (d *Drain) late(entries []Entry) bool {
+	if d.cfg.Pay == nil {
+		return false
+	}
+	at := written(entries)
+	d.debtMu.Lock()
+	defer d.debtMu.Unlock()
+	return !at.IsZero() && d.debt.isLate(time.Now(), at)
+}
+
+// least is the rate at which what is late has to be taken in now.
+func (d *Drain) least() float64 {
+	d.debtMu.Lock()
+	defer d.debtMu.Unlock()
+	now := time.Now()
+	if now.Sub(d.debt.looked) >= debtBeat {
+		bytes, span := d.cfg.Owed()
+		d.debt.look(now, bytes, span)
+	}
+	return d.debt.least(now)
 }
 
 func (d handler) Announced(data []byte) {

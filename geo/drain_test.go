@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -11,9 +13,12 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/geo/geotest"
 	"github.com/atolldb/atoll/geo/memlog"
+	"github.com/atolldb/atoll/hashring"
 )
 
 // hand is a feed that a test plays by hand.
@@ -215,6 +220,86 @@ func TestDrainMissesNumbers(t *testing.T) {
 		// nothing was seen).
 		if lost := drain.Stats().Lost; lost > missing || lost+3 < missing {
 			t.Errorf("%d batches missing, %d numbers found missing", missing, lost)
+		}
+	})
+}
+
+// late is the data of a batch of entries of so many bytes that were written some time ago.
+func late(t *testing.T, number uint64, ago time.Duration, sizes ...int) geo.Batch {
+	t.Helper()
+	b := geo.Batch{Header: geo.Header{Origin: "east", Node: "east-1", Incarnation: actor, Session: 1, Number: number, Count: len(sizes)}}
+	var entries []geo.Entry
+	for i, size := range sizes {
+		key := fmt.Sprint("default\x00key", i)
+		v := crdt.Version{
+			Dot:   crdt.Dot{Actor: actor, N: uint64(i + 1)},
+			Stamp: hlc.FromMillis(time.Now().Add(-ago).UnixMilli()), Value: make([]byte, size),
+		}
+		entries = append(entries, geo.Entry{
+			Key: []byte(key), Record: crdt.AppendRecord(nil, hashring.KeyHash([]byte(key)), crdt.Write(crdt.Record{}, nil, v)),
+			Dots: []crdt.Dot{v.Dot},
+		})
+	}
+	var err error
+	if b.Data, b.Header.Codec, err = geo.EncodeBatch(entries); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// What comes late is paid for before it is applied, in pieces, at a rate by what is
+// owed; what is fresh is not, whatever is late.
+func TestDrainPaysForWhatIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var applied []int
+		paid, rate, refuse := 0, 0., error(nil)
+		feed := hand{make(chan geo.FeedHandler), make(chan struct{})}
+		in := geotest.NewInbox(func(entries []geo.Entry) error { applied = append(applied, len(entries)); return nil })
+		drain := geo.NewDrain(geo.DrainConfig{
+			Region: "west", Origin: "east",
+			Pay: func(_ context.Context, bytes int, least func() float64) error {
+				paid, rate = paid+bytes, least()
+				return refuse
+			},
+			Owed: func() (uint64, time.Duration) { return 100 << 20, 100 * time.Second },
+		}, feed, in, geo.DrainEvents{}, hclog.NewNullLogger())
+		go func() { _ = drain.Run(t.Context()) }()
+		on := <-feed.on
+		put := func(b geo.Batch, want error) {
+			t.Helper()
+			if err := on.Batch(t.Context(), b); !errors.Is(err, want) {
+				t.Fatalf("got %v, want %v", err, want)
+			}
+		}
+		put(late(t, 1, time.Second, 1<<10, 1<<10), nil)
+		if paid != 0 || !slices.Equal(applied, []int{2}) {
+			t.Errorf("fresh: paid %d for %v", paid, applied)
+		}
+		put(late(t, 2, time.Minute, 10), nil)
+		if paid != 4<<10 || !slices.Equal(applied, []int{2, 1}) { // a message costs something in itself
+			t.Errorf("late: paid %d for %v", paid, applied)
+		}
+		if want := 5. * (1 << 20); math.Abs(rate-want) > 1 { // in a quarter of 100 s, and as much as is written
+			t.Errorf("at a rate of %.0f, want %.0f", rate, want)
+		}
+		put(late(t, 3, time.Minute, 40<<10, 20<<10, 30<<10, 40<<10), nil)
+		if paid < 134<<10 || paid > 135<<10 || !slices.Equal(applied[2:], []int{2, 1, 1}) {
+			t.Errorf("late: paid %d for %v", paid, applied)
+		}
+		put(late(t, 4, 0, 1<<10), nil)
+		refuse = errors.New("it ends")
+		put(late(t, 5, time.Minute, 1<<10), refuse)
+		if paid > 140<<10 || !slices.Equal(applied[5:], []int{1}) {
+			t.Errorf("then: paid %d for %v", paid, applied)
+		}
+		// When its time is over nothing is held, nor divided.
+		refuse, paid = nil, 0
+		for range 60 {
+			time.Sleep(time.Second)
+			put(late(t, 6, time.Minute, 40<<10, 40<<10), nil)
+		}
+		if paid > 50*81<<10 || applied[len(applied)-1] != 2 {
+			t.Errorf("at the end: paid %d for %v", paid, applied)
 		}
 	})
 }

@@ -216,6 +216,36 @@ func (l *Lag) Report(now time.Time, mine func(hashring.Partition) bool) (in, out
 	return in, out
 }
 
+// Owed tells how many bytes of a region's writes are known to be missing, of the owned
+// partitions that mine takes, and in what time they came to be: since the link was cut, for those that
+// were heard of when it was there again, or else since they were heard of first. The
+// bytes are an estimate, as in a LagReport.
+func (l *Lag) Owed(now time.Time, region string, mine func(hashring.Partition) bool) (bytes uint64, span time.Duration) {
+	owned := slices.Clone(l.clocks.Owned())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.links[region]
+	if k == nil {
+		return 0, 0
+	}
+	dots := uint64(0)
+	for _, p := range owned {
+		clock := l.clocks.Clock(p)
+		if clock == nil || !mine(p) {
+			continue
+		}
+		if n, known := l.incoming(now, region, k, p, clock); known && n > 0 {
+			dots += n
+			span = max(span, of(k.in, p).age(now))
+		}
+	}
+	// All that was written during a cut is heard of with the full rounds after it.
+	if dots > 0 && !k.cutTo.IsZero() && now.Add(-span).Sub(k.cutTo) < 2*askAgain {
+		span = max(span, now.Sub(k.cutFrom))
+	}
+	return dots * k.entryBytes, span
+}
+
 // add what is known of one partition.
 func (l *Lag) add(now time.Time, name string, k *link, p hashring.Partition, clock *crdt.Clock, in, out *LagReport) {
 	if n, known := l.incoming(now, name, k, p, clock); known {

@@ -48,6 +48,10 @@ type PumpConfig struct {
 	// message costs the log near a millisecond of processor, so the pause in
 	// which updates gather grows with it: 1 ms a node, within 10..50 ms.
 	Nodes func() int
+	// Delay tells for how long nothing more is to be shipped after so many bytes of a
+	// backlog, by what clients feel, and at the rate of least, in bytes a second, at the
+	// longest. Nil never waits.
+	Delay func(bytes int, least float64) time.Duration
 }
 
 func (c PumpConfig) linger() time.Duration {

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/hlc"
 	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/geo/geotest"
 	"github.com/atolldb/atoll/geo/memlog"
@@ -529,4 +530,71 @@ func (s *serialSink) ApplyRemote(ctx context.Context, origin string, entries []g
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sink.ApplyRemote(ctx, origin, entries)
+}
+
+// A backlog is shipped no faster than Delay allows, and what is fresh at once.
+func TestPumpLetsClientsGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out, log := geotest.NewOutbox(actor), &scripted{answer: confirmAll}
+		log.unwanted.Store(true)
+		bytes, least := 0, 0.
+		pump := geo.NewPump(geo.PumpConfig{
+			Region: "east", Node: "east-1", Incarnation: actor, Nodes: three,
+			Delay: func(n int, rate float64) time.Duration {
+				bytes, least = bytes+n, max(least, rate)
+				return time.Second
+			},
+		}, out, log, hclog.NewNullLogger())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = pump.Run(ctx) }()
+		mint := func(n int) {
+			key := fmt.Sprint("default\x00key", n)
+			v := crdt.Version{
+				Dot: crdt.Dot{Actor: actor, N: uint64(n)}, Stamp: hlc.FromMillis(time.Now().UnixMilli()), Value: make([]byte, 32<<10),
+			}
+			out.Mint(0, key, crdt.AppendRecord(nil, hashring.KeyHash([]byte(key)), crdt.Write(crdt.Record{}, nil, v)))
+		}
+		const late = 20 // 640 KiB in 100 s
+		for n := range late {
+			mint(n + 1)
+			time.Sleep(5 * time.Second)
+		}
+		log.unwanted.Store(false)
+		begun := time.Now()
+		for out.Pending() > 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(begun); took < 8*time.Second || took > 12*time.Second { // ten peeks of 64 KiB
+			t.Errorf("took %v", took)
+		}
+		if bytes < late<<15 || bytes > late<<15+8<<10 || least != 1<<20 {
+			t.Errorf("%d bytes, %.0f a second at least", bytes, least)
+		}
+		bytes = 0
+		time.Sleep(10 * time.Second)
+		for n := range 10 {
+			mint(late + n + 1)
+		}
+		begun = time.Now()
+		for out.Pending() > 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(begun); took > 200*time.Millisecond || bytes != 0 {
+			t.Errorf("what is fresh took %v, %d bytes late", took, bytes)
+		}
+		// A pump that stops does not wait.
+		log.unwanted.Store(true)
+		for n := range 10 {
+			mint(late + n + 11)
+			time.Sleep(time.Second)
+		}
+		log.unwanted.Store(false)
+		begun = time.Now()
+		cancel()
+		<-done
+		if took := time.Since(begun); took > 100*time.Millisecond || out.Pending() > 0 {
+			t.Errorf("stopped after %v, %d pending", took, out.Pending())
+		}
+	})
 }

@@ -35,6 +35,7 @@ type pumpRun struct {
 	lulled   bool        // pause is running
 	held     bool        // retryAt is running: offer nothing new
 	pause    *time.Timer // in which updates gather
+	debt     debt
 	retryAt  *time.Timer
 	backoff  time.Duration
 }
@@ -178,7 +179,24 @@ func (r *pumpRun) peek() bool {
 		r.hurry = false
 		r.gather()
 	}
+	if wait := r.turn(entries, size); wait > 0 {
+		r.hurry, r.lulled = false, true
+		r.pause.Reset(wait)
+	}
 	return true
+}
+
+// turn is how long the clients of this node need to be let alone after it has read and
+// shipped so much of a backlog.
+func (r *pumpRun) turn(entries []Entry, bytes int) time.Duration {
+	now, at := time.Now(), written(entries)
+	if r.cfg.Delay == nil || r.stopping || at.IsZero() || !r.debt.isLate(now, at) {
+		return 0
+	}
+	if now.Sub(r.debt.looked) >= debtBeat {
+		r.debt.look(now, r.source.Pending()*uint64(bytes/len(entries)), now.Sub(at))
+	}
+	return r.cfg.Delay(charged(bytes), r.debt.least(now))
 }
 
 // lane numbers the batches of those who get them: each region sees numbers

@@ -25,6 +25,9 @@ type said struct {
 	// since is when the last heartbeat came, or when this was made.
 	since time.Time
 	heard bool
+	// cutFrom and cutTo are the last two heartbeats between which the link was dead; zero
+	// if it never was.
+	cutFrom, cutTo time.Time
 	// entryBytes is the average size of an entry that was last told, 0 for unknown.
 	entryBytes uint64
 }
@@ -54,6 +57,9 @@ func (s *said) take(now time.Time, h *Heartbeat, owned func(hashring.Partition) 
 		s.nodes[h.node] = n
 	}
 	if n.follow(now, h) { // one that comes late says nothing about life
+		if s.heard && now.Sub(s.since) > aliveWithin {
+			s.cutFrom, s.cutTo = s.since, now
+		}
 		s.since, s.heard = now, true
 		if h.entryBytes > 0 {
 			s.entryBytes = h.entryBytes

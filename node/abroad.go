@@ -11,6 +11,7 @@ import (
 	"github.com/atolldb/atoll/geo/regionmap"
 	"github.com/atolldb/atoll/node/peer"
 	"github.com/atolldb/atoll/node/topology"
+	"github.com/atolldb/atoll/node/yield"
 )
 
 // Which other regions this node has to do with is what it was configured with, less
@@ -111,9 +112,20 @@ func (a *abroad) admit(m *regionmap.Map) {
 
 func (a *abroad) newDrain(from topology.Region, feed geo.Feed) *geo.Drain {
 	n := a.n
+	pace := &yield.Pacer{Governor: n.yield}
 	return geo.NewDrain(geo.DrainConfig{
 		Region: string(n.Topology().Region), Origin: string(from), Fetcher: fetcher{n}, ClaimRate: n.cfg.ClaimBytes,
+		Pay: pace.PayAtLeast, Owed: func() (uint64, time.Duration) { return n.owed(from) },
 	}, feed, n.coord, n.drainEvents(string(from)), n.deps.Logger.Named("drain").With("origin", string(from)))
+}
+
+// owed is what is known to be missing of a region's writes that this node is to pull, in
+// bytes, and in what time it came to be: its part of what all nodes of the region lack, which
+// is taken to be as much for each.
+func (n *Node) owed(from topology.Region) (bytes uint64, span time.Duration) {
+	bytes, span = n.lag.Owed(time.Now(), string(from), n.looksAfter())
+	nodes := uint64(len(n.Topology().Present()))
+	return bytes * nodes / min(drainers, max(nodes, 1)), span
 }
 
 // drains are those of the regions that there are.

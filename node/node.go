@@ -277,6 +277,7 @@ func (n *Node) wireGeo() {
 	n.pump = geo.NewPump(geo.PumpConfig{
 		Claims: true,
 		Region: string(top.Region), Node: string(n.cfg.ID), Nodes: func() int { return len(n.Topology().Present()) },
+		Delay: (&yield.Pacer{Governor: n.yield}).DelayAtLeast,
 	}, n.replica.Outbox(), n.deps.GeoLog, n.deps.Logger.Named("pump"))
 	n.herald = geo.NewAnnouncer(geo.AnnouncerConfig{
 		Region: string(top.Region), Node: string(n.cfg.ID), RegionID: uint8(top.RegionID), EntryBytes: n.entryBytes,

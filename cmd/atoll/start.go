@@ -57,6 +57,7 @@ func start(cmd *cobra.Command, f startFlags) error {
 	// That nobody reads its log any more is no reason for a node to die.
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
+	useThreads()
 	ctx, stop := untilSignal(cmd.Context())
 	defer stop()
 	if f.dev {

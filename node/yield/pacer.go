@@ -58,6 +58,17 @@ func (p *Pacer) PayPatiently(ctx context.Context, n int, most func() uint64) err
 	return p.pay(ctx, n, func() uint64 { return p.Governor.rate(most(), patientFloor, 4*leastShare) })
 }
 
+// PayAtLeast is Pay for work that is to be done in time, whatever it does to clients: at the
+// rate that harms nobody, or at least, in bytes a second, if that is more. What has
+// to be done faster than anything can be is not held.
+func (p *Pacer) PayAtLeast(ctx context.Context, n int, least func() float64) error {
+	return p.pay(ctx, n, func() uint64 { return p.atLeast(least()) })
+}
+
+func (p *Pacer) atLeast(rate float64) uint64 {
+	return max(p.Governor.Level(), uint64(min(rate, ceiling)))
+}
+
 func (p *Pacer) pay(ctx context.Context, n int, rate func() uint64) error {
 	bill, wait := p.charge(n, rate())
 	for wait > 0 {
@@ -77,6 +88,12 @@ func (p *Pacer) Delay(n int, allowed uint64, most time.Duration) time.Duration {
 	return min(wait, most)
 }
 
+// DelayAtLeast is Delay for PayAtLeast.
+func (p *Pacer) DelayAtLeast(n int, least float64) time.Duration {
+	_, wait := p.charge(n, p.atLeast(least))
+	return wait
+}
+
 // charge makes out a bill for n bytes, and tells how long it takes to be paid.
 func (p *Pacer) charge(n int, rate uint64) (bill float64, wait time.Duration) {
 	p.Governor.did(n)
@@ -93,10 +110,21 @@ func (p *Pacer) left(bill float64, rate uint64) time.Duration {
 	return p.wait(bill, 0, rate)
 }
 
-// wait lets time pass, and n bytes be owed. Called with mu held.
+// wait lets time pass, and n bytes be owed. Nothing is paid for while work is held:
+// else all who wait would go on at once when it is over. Called with mu held.
 func (p *Pacer) wait(bill, n float64, rate uint64) time.Duration {
 	now, perSecond := time.Now(), float64(max(rate, 1))
+	held := time.Duration(0)
+	if rate < ceiling {
+		held = p.Governor.held(now)
+	}
+	if held > 0 {
+		p.due.at = now
+	}
 	p.due.pass(now, perSecond)
 	p.due.owed += n
-	return max(p.due.after(bill, perSecond), p.Governor.held(now))
+	if rate >= ceiling {
+		return 0
+	}
+	return max(p.due.after(bill, perSecond), held)
 }

@@ -2,6 +2,7 @@ package yield
 
 import (
 	"context"
+	"math"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -231,4 +232,55 @@ func TestNobodyToYieldTo(t *testing.T) {
 	if g.Rate(7) != 7 || g.Page(1<<20) != 1<<20 || g.held(time.Now()) != 0 {
 		t.Error("a nil governor is in the way")
 	}
+}
+
+// Who waits while work is held has not paid when that is over: else all would go on at
+// once.
+func TestPacerIsNotPaidWhileHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New()
+		p := Pacer{Governor: g}
+		time.Sleep(time.Until(time.Now().Truncate(Cycle).Add(Cycle + Hold)))
+		for range 100 { // clients
+			g.Observe(Commits, time.Millisecond)
+		}
+		time.Sleep(time.Until(time.Now().Truncate(Cycle).Add(Cycle + time.Millisecond)))
+		g.Observe(Commits, time.Millisecond)
+		const rate = 8 << 20
+		over := time.Now().Truncate(Cycle).Add(Hold)
+		var mu sync.Mutex
+		var at []time.Duration
+		var all sync.WaitGroup
+		for range 32 {
+			all.Go(func() {
+				if err := p.PayAtLeast(t.Context(), 64<<10, func() float64 { return rate }); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				at = append(at, time.Since(over))
+			})
+		}
+		all.Wait()
+		// 2 MiB take 250 ms, after the hold.
+		early := 0
+		for _, took := range at {
+			if took < 0 {
+				t.Errorf("went on %v before the end", -took)
+			}
+			if took < 100*time.Millisecond {
+				early++
+			}
+		}
+		if early > 22 { // of 12.8, 6.4 of a burst, and a slice
+			t.Errorf("%d of %d at once", early, len(at))
+		}
+		// What has to be there at once does not wait for anything.
+		time.Sleep(time.Until(time.Now().Truncate(Cycle).Add(Cycle)))
+		g.Observe(Commits, time.Millisecond)
+		begun := time.Now()
+		if err := p.PayAtLeast(t.Context(), 1<<30, func() float64 { return math.Inf(1) }); err != nil || time.Since(begun) != 0 {
+			t.Errorf("took %v, %v", time.Since(begun), err)
+		}
+	})
 }
