@@ -132,7 +132,7 @@ func metadataSilent(st *adminv1.GetStatusResponse) []string {
 		}
 		return nil
 	}
-	return []string{fmt.Sprintf("the region's metadata servers have not answered %s for %s: no node can join, leave or be replaced, and none that was away can start; start the nodes that run them, and make room on their disks where those are full",
+	return []string{fmt.Sprintf("the region's metadata servers have not answered %s for %s: no node can join, leave or be replaced, and none that was away can start; start the nodes that run them; where their disks were full, make room and restart them",
 		strings.Join(nodes, ", "), millisText(longest))}
 }
 

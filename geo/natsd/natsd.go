@@ -14,8 +14,8 @@
 //	N4  Every acknowledged message was synced to disk.
 //	N5  An error that would make a NATS server exit its process ends Run with
 //	    that error.
-//	N6  A server that stopped keeping messages, since its disk was full, goes on
-//	    within half a minute of there being room.
+//	N6  A server that keeps nothing any more, since its disk had no room, says so, and
+//	    is not whole.
 //
 // The server's goroutines belong to Run. Stop in this order: accepting writes,
 // pumps, drains, client connections, then this, then the storage engine.
@@ -124,13 +124,12 @@ type Server struct {
 	ready  chan struct{}
 	inner  *server.Server // set before ready is closed
 	whole  atomic.Bool    // see Whole
-	full   atomic.Bool    // a write had no room since JetStream was begun
-	rest   time.Duration  // resumeRest; tests do not wait so long
+	full   atomic.Bool    // a write had no room since the start
 }
 
 // New returns a server; Run makes it work.
 func New(cfg Config, logger hclog.Logger) *Server {
-	return &Server{cfg: cfg, logger: logger, ready: make(chan struct{}), rest: resumeRest}
+	return &Server{cfg: cfg, logger: logger, ready: make(chan struct{})}
 }
 
 // Ready is closed when clients can connect. In a cluster JetStream answers
@@ -163,8 +162,8 @@ func (s *Server) Servers() int {
 }
 
 // Whole says that the server has had all that the region's servers keep since it was
-// started, or went on after its disk was full. Until then it makes up for none that is
-// away: one that comes with nothing votes for nobody.
+// started, and that its disk did not fail it for want of room since. Otherwise it makes up
+// for none that is away: one that comes with nothing votes for nobody.
 func (s *Server) Whole() bool { return s.whole.Load() }
 
 // watchWhole notes it. A server that has just come finds itself in order before it

@@ -24,13 +24,12 @@ func solo(dir string) natsd.Config {
 // run starts a server that ends with the test or with stop.
 func run(t *testing.T, cfg natsd.Config) (s *natsd.Server, stop func() error) {
 	t.Helper()
-	return runLogged(t, cfg, rest, hclog.NewNullLogger())
+	return runLogged(t, cfg, hclog.NewNullLogger())
 }
 
-func runLogged(t *testing.T, cfg natsd.Config, rest time.Duration, logger hclog.Logger) (s *natsd.Server, stop func() error) {
+func runLogged(t *testing.T, cfg natsd.Config, logger hclog.Logger) (s *natsd.Server, stop func() error) {
 	t.Helper()
 	s = natsd.New(cfg, logger)
-	s.RestFor(rest)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

@@ -16,13 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/atolldb/atoll/geo/natsd"
-	"github.com/atolldb/atoll/internal/freeport"
 	"github.com/atolldb/atoll/internal/pause"
 )
-
-// rest is how long tests leave a server off. They turn it off themselves, and know when
-// that is over.
-const rest = time.Second
 
 // until repeats ok.
 func until(t *testing.T, ctx context.Context, what string, ok func() error) {
@@ -70,56 +65,12 @@ func (j *journal) count(what string) int {
 	return strings.Count(j.text.String(), what)
 }
 
-// The disks of all three servers were full: each of them stops keeping anything, and none
-// would ever begin again.
-func TestKeepsAgainAfterAllDisksWereFull(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	routes := freeport.For(t, 3)
-	var servers []*natsd.Server
-	for i, r := range routes {
-		cfg := natsd.Config{
-			Name: fmt.Sprintf("east-%d", i+1), Region: "east", DataDir: t.TempDir(), Listen: "127.0.0.1:0",
-			Cluster: &natsd.Cluster{Listen: r, Routes: routes},
-		}
-		s, _ := runLogged(t, cfg, rest, hclog.NewNullLogger())
-		servers = append(servers, s)
-	}
-	js := client(t, servers[0])
-	until(t, ctx, "make the stream", func() error {
-		one, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		_, err := js.CreateStream(one, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Replicas: 3})
-		return err
-	})
-	published(t, ctx, js, "before")
-	for _, s := range servers {
-		if err := s.TurnOff(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	published(t, ctx, js, "after")
-	for _, s := range servers {
-		until(t, ctx, "whole", whole(s))
-	}
-	stream, err := js.Stream(ctx, "S")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for seq, want := range []string{"before", "after"} {
-		if msg, err := stream.GetMsg(ctx, uint64(seq+1)); err != nil || string(msg.Data) != want {
-			t.Errorf("message %d: got %v, %v, want %s", seq+1, msg, err, want)
-		}
-	}
-}
-
 // While it keeps nothing it makes up for no other server, whatever it was before.
 func TestNotWholeWhileItKeepsNothing(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	s, _ := runLogged(t, solo(t.TempDir()), time.Hour, hclog.NewNullLogger())
+	s, _ := runLogged(t, solo(t.TempDir()), hclog.NewNullLogger())
 	if _, err := client(t, s).CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -135,9 +86,9 @@ func TestNotWholeWhileItKeepsNothing(t *testing.T) {
 	})
 }
 
-// The disk is full in earnest: nothing is begun before there is room, and what was
-// acknowledged is there afterwards.
-func TestWaitsForRoom(t *testing.T) {
+// The disk is full in earnest: the server says that it keeps nothing any more, and what was
+// acknowledged is there when it was restarted with room.
+func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=40m"); err != nil {
@@ -151,7 +102,7 @@ func TestWaitsForRoom(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	log := &journal{}
-	s, _ := runLogged(t, solo(dir), rest, hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: log}))
+	s, stop := runLogged(t, solo(dir), hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: log}))
 	js := client(t, s)
 	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}}); err != nil {
 		t.Fatal(err)
@@ -175,22 +126,24 @@ func TestWaitsForRoom(t *testing.T) {
 		}
 		return nil
 	})
-	// A little is no room: it would fail at once again.
-	if err := os.Truncate(logs, 36<<20); err != nil {
-		t.Fatal(err)
-	}
-	until(t, ctx, "look for room twice", func() error {
-		if n := log.count("does not go on yet"); n < 2 {
-			return fmt.Errorf("%d looks", n)
+	until(t, ctx, "say so", func() error {
+		if n := log.count("keeps nothing any more"); n != 1 {
+			return fmt.Errorf("told %d times", n)
 		}
 		return nil
 	})
-	if s.Keeps() {
-		t.Fatal("it goes on without room")
+	if s.Servers() != 0 {
+		t.Errorf("it counts %d servers", s.Servers())
 	}
+
 	if err := os.Remove(logs); err != nil {
 		t.Fatal(err)
 	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	s, _ = run(t, solo(dir))
+	js = client(t, s)
 	published(t, ctx, js, "after")
 	stream, err := js.Stream(ctx, "S")
 	if err != nil {
