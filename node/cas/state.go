@@ -107,14 +107,16 @@ func (s State) Carried(next State, record crdt.Record) (Proposal, Fate) {
 }
 
 // Learned takes in a record that was joined here from elsewhere: what it holds
-// or covers is decided, and all before it is passed over.
+// or covers is decided, and all before it is passed over. A proposal is named by the
+// ballot that proposed it first; what was accepted here may have been decided by the later
+// one that it was accepted with.
 func (s State) Learned(r crdt.Record) State {
 	if d := s.Accepted.Dot; !d.IsZero() {
 		n := Ballot(r.MaxBallot(d.Actor.Region()))
 		if n >= Ballot(d.N) {
 			s.Committed = max(s.Committed, n)
-			if r.Covers(d) && s.Accepted.Ballot > s.Committed {
-				s.Accepted = Proposal{}
+			if r.Covers(d) {
+				s.Committed = max(s.Committed, s.Accepted.Ballot)
 			}
 		}
 	}
