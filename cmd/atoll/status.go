@@ -115,8 +115,8 @@ func deadLinks(links []*adminv1.LinkStatus) (bad []string) {
 }
 
 // metadataSilent is a line for all nodes that the metadata servers do not answer: mostly
-// it is all of them, since two of the three servers are away. That these are is told before
-// anybody has waited for an answer for long.
+// it is all of them, since two of the three servers are away. How many of the members run
+// one does not tell: that of a node which has left and was not stopped counts, too.
 func metadataSilent(st *adminv1.GetStatusResponse) []string {
 	var nodes []string
 	var longest int64
@@ -126,10 +126,6 @@ func metadataSilent(st *adminv1.GetStatusResponse) []string {
 		}
 	}
 	if len(nodes) == 0 {
-		if on, behind, total := metadataServers(st); 2*(len(on)+len(behind)) <= total && total > 0 {
-			return []string{fmt.Sprintf("%d of the region's %d metadata servers answer, which is no majority: no node can join, leave or be replaced, and none that was away can start; start the nodes that run them",
-				len(on)+len(behind), total)}
-		}
 		return nil
 	}
 	return []string{fmt.Sprintf("the region's metadata servers have not answered %s for %s: no node can join, leave or be replaced, and none that was away can start; start the nodes that run them; where their disks were full, make room and restart them",
