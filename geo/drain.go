@@ -274,7 +274,11 @@ func (d *Drain) least() float64 {
 	defer d.debtMu.Unlock()
 	now := time.Now()
 	if now.Sub(d.debt.looked) >= debtBeat {
+		d.debt.looked = now // by one at a time
+		// What is fresh does not wait for the clocks of all partitions.
+		d.debtMu.Unlock()
 		bytes, span := d.cfg.Owed()
+		d.debtMu.Lock()
 		d.debt.look(now, bytes, span)
 	}
 	return d.debt.least(now)

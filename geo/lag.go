@@ -217,9 +217,9 @@ func (l *Lag) Report(now time.Time, mine func(hashring.Partition) bool) (in, out
 }
 
 // Owed tells how many bytes of a region's writes are known to be missing, of the owned
-// partitions that mine takes, and in what time they came to be: since the link was cut, for those that
-// were heard of when it was there again, or else since they were heard of first. The
-// bytes are an estimate, as in a LagReport.
+// partitions that mine takes, and in what time they came to be: since the link was cut,
+// for those that were heard of when it was there again, or else since they were heard of
+// first. The bytes are an estimate, as in a LagReport.
 func (l *Lag) Owed(now time.Time, region string, mine func(hashring.Partition) bool) (bytes uint64, span time.Duration) {
 	owned := slices.Clone(l.clocks.Owned())
 	l.mu.Lock()

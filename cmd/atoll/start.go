@@ -34,7 +34,8 @@ own, which is removed at the end unless --data or ` + process.EnvPrefix + `DATA_
 Variables ` + process.EnvPrefix + `* override single values of the file: ` + process.EnvPrefix + `LISTEN_CLIENT is
 listen.client. SIGINT or SIGTERM stops the node in order; a second one ends it
 at once, which the next start takes for a crash. The log goes to standard
-error.`,
+error. Where there is one processor Go runs on four threads, unless GOMAXPROCS
+is set.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return start(cmd, f) },
 	}

@@ -10,7 +10,8 @@ import (
 // aside, as grpc's writers do to send more at once, goes on behind all that become ready
 // after it, and the network is looked at every 10 ms only, for as long as there is
 // anything else to do. A node that catches up with another region always has: its clients'
-// median was 40 to 110 ms with one thread, and 1 ms with four (docs/bench).
+// median was 113 ms with one thread, and 1.0 and 1.4 ms with four, in single runs
+// (docs/bench/2026-11-23-catching-up.md).
 func threads(chosen int, set string) int {
 	if chosen > 1 || set != "" {
 		return 0

@@ -110,17 +110,23 @@ func TestAccountLaw(t *testing.T) {
 	})
 }
 
+// holding is a governor with clients, at the beginning of a time in which work is held. In
+// a bubble.
+func holding() *Governor {
+	g := New()
+	time.Sleep(time.Until(time.Now().Truncate(Cycle).Add(Cycle + Hold)))
+	for range 100 { // clients
+		g.Observe(Commits, time.Millisecond)
+	}
+	time.Sleep(time.Until(time.Now().Truncate(Cycle).Add(Cycle + time.Millisecond)))
+	g.Observe(Commits, time.Millisecond)
+	return g
+}
+
 // While work is held nobody goes on, and Y3: not longer than that.
 func TestPacerHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := New()
-		p := Pacer{Governor: g}
-		time.Sleep(time.Until(time.Now().Truncate(Cycle).Add(Cycle + Hold)))
-		for range 100 { // clients
-			g.Observe(Commits, time.Millisecond)
-		}
-		time.Sleep(time.Until(time.Now().Truncate(Cycle).Add(Cycle + time.Millisecond)))
-		g.Observe(Commits, time.Millisecond)
+		p := Pacer{Governor: holding()}
 		begun := time.Now()
 		if err := p.Pay(t.Context(), 10, most(1<<30)); err != nil {
 			t.Fatal(err)
@@ -238,14 +244,8 @@ func TestNobodyToYieldTo(t *testing.T) {
 // once.
 func TestPacerIsNotPaidWhileHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := New()
+		g := holding()
 		p := Pacer{Governor: g}
-		time.Sleep(time.Until(time.Now().Truncate(Cycle).Add(Cycle + Hold)))
-		for range 100 { // clients
-			g.Observe(Commits, time.Millisecond)
-		}
-		time.Sleep(time.Until(time.Now().Truncate(Cycle).Add(Cycle + time.Millisecond)))
-		g.Observe(Commits, time.Millisecond)
 		const rate = 8 << 20
 		over := time.Now().Truncate(Cycle).Add(Hold)
 		var mu sync.Mutex
