@@ -314,7 +314,8 @@ func (r *Replica) lost(it *applyItem, d crdt.Dot) bool {
 			return false
 		}
 	}
-	return !it.old.Covers(d)
+	// The event of a serial write names no version: no record shows it.
+	return it.in.Covers(d) && !it.old.Covers(d)
 }
 
 // write stores what came out, nothing for what is absent.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
+	"github.com/atolldb/atoll/node/cas"
 	"github.com/atolldb/atoll/node/replica"
 	"github.com/atolldb/atoll/node/storage"
 	"github.com/atolldb/atoll/node/storage/memstore"
@@ -17,7 +18,7 @@ import (
 )
 
 const (
-	key = "b\x00key"
+	key, otherKey = "b\x00key", "b\x00other"
 	// stranger is an actor of another region.
 	stranger = crdt.Actor(1<<crdt.RegionBits | 2)
 )
@@ -320,7 +321,7 @@ func TestAmnesia(t *testing.T) {
 }
 
 // What is no proof ends nothing: dots that are known, of others, and of
-// earlier actors of this node.
+// earlier actors of this node, and events of serial writes, which no record shows.
 func TestNoAmnesia(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := owner(t)
@@ -332,6 +333,11 @@ func TestNoAmnesia(t *testing.T) {
 		p.mustApply(p.entry(key, first.Dot, second.Dot))
 		p.mustApply(foreign(key, first.Dot.Actor, 7, nil, "of the first actor"))
 		p.mustApply(foreign(key, stranger, 7, nil, "of another node"))
+		serial := proposal(cas.At(time.Now().UnixMilli()), "serial", nil)
+		if out, err := p.serial(otherKey, true, accept(serial)); err != nil || out[0].Verdict != cas.OK {
+			t.Fatalf("%+v, %v", out, err)
+		}
+		p.mustApply(p.entry(otherKey, p.commitOwn(otherKey, serial).Event))
 		if err := p.joinClock(partOf(key), p.Clock(partOf(key))); err != nil {
 			t.Fatal(err)
 		}

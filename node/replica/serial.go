@@ -50,8 +50,9 @@ type SerialStep struct {
 // SerialAnswer is what came of a step.
 type SerialAnswer struct {
 	cas.Answer
-	// Event that was minted by a Commit, zero for none, and the encoding of the
-	// whole record after it.
+	// Event by which a Commit with Mint delivers the write, zero for none, and the
+	// encoding of the whole record after it. It is minted unless it is known that
+	// another node, which has finished the same write, has minted one.
 	Event  crdt.Dot
 	Record []byte
 }
@@ -105,6 +106,8 @@ type serialOp struct {
 	SerialStep
 	answer SerialAnswer
 	effect effect
+	// minted: the answer's event is new.
+	minted bool
 	// cleared is the ballot that is pending until this is durable, 0 for none.
 	cleared cas.Ballot
 	// request that is carried out by what was committed, and how; nil for none.
@@ -178,9 +181,9 @@ func (o *serialOp) Decide(tx storage.Txn) error {
 	}
 	local := shown(stored, part.decided.floors)
 	is, rec := was.Learned(local), local
-	o.effect = effect{part: part}
+	o.effect, o.minted, o.answer.Event = effect{part: part}, false, crdt.Dot{}
 	if m.Decided != 0 {
-		is, rec = o.commit(is, local)
+		is, rec = o.commit(tx, is, local)
 	}
 	verdict := cas.OK
 	switch m.Verb {
@@ -205,7 +208,7 @@ func (o *serialOp) Decide(tx storage.Txn) error {
 }
 
 // commit joins what was decided.
-func (o *serialOp) commit(is cas.State, local crdt.Record) (cas.State, crdt.Record) {
+func (o *serialOp) commit(tx storage.Txn, is cas.State, local crdt.Record) (cas.State, crdt.Record) {
 	m := &o.Message
 	is, took, verdict := is.Commit(m.Decided)
 	if verdict == cas.Missed && o.Mint && m.Decided < o.r.serial.mins[o.effect.part.id] {
@@ -224,13 +227,46 @@ func (o *serialOp) commit(is cas.State, local crdt.Record) (cas.State, crdt.Reco
 			o.effect.dots = append(o.effect.dots, d)
 		}
 	}
-	// A write has an event also if the record came here by another way before.
-	if o.Mint && (took == nil || !took.NoOp() || !rec.SameDots(local)) {
-		o.answer.Event = crdt.Dot{Actor: o.r.minter, N: part.highest(o.r.minter) + 1}
-		o.effect.dots = append(o.effect.dots, o.answer.Event)
+	if o.Mint {
+		o.deliver(tx, took, !rec.SameDots(local))
 	}
 	o.carries(took)
 	return is, rec
+}
+
+// deliver gives what was decided an event. A write has one also if the record came here
+// by another way before, and only one as far as this node knows; a no-op has one if it
+// brings what was not committed here.
+func (o *serialOp) deliver(tx storage.Txn, took *cas.Proposal, changed bool) {
+	switch {
+	case took == nil && o.Message.Proposal.NoOp():
+		return // what was committed since rests on it
+	case took == nil:
+		o.answer.Event = o.knownEvent(tx)
+	case took.NoOp() && !changed:
+		return
+	}
+	if o.answer.Event.IsZero() {
+		minter := o.r.minter
+		o.answer.Event = crdt.Dot{Actor: minter, N: o.effect.part.highest(minter) + 1}
+		o.effect.dots, o.minted = append(o.effect.dots, o.answer.Event), true
+	}
+}
+
+// knownEvent is the one by which somebody else has delivered what is committed here,
+// zero if this node knows of none.
+func (o *serialOp) knownEvent(tx storage.Txn) crdt.Dot {
+	p := &o.Message.Proposal
+	if p.ID.IsZero() || p.Dot.IsZero() {
+		return crdt.Dot{}
+	}
+	t, err := o.r.window.find(tx, o.KeyHash, p.ID)
+	// What has carried out the request may be another version, of another region.
+	other := t.dot.Actor.Region() != p.Dot.Actor.Region() || !t.version.IsZero() && t.version != p.Dot
+	if err != nil || t.dot.IsZero() || other || !o.effect.part.decided.clock.Contains(t.dot) {
+		return crdt.Dot{} // an event too many harms nobody, and one too few does
+	}
+	return t.dot
 }
 
 // carries notes which request a commit carries out, by which events.
@@ -341,7 +377,7 @@ func (o *serialOp) Done(err error) {
 	if o.cleared != 0 {
 		o.r.serial.ended(o.Key, o.cleared)
 	}
-	if o.answer.Event != (crdt.Dot{}) {
+	if o.minted {
 		o.r.outbox.add(o.effect.part.id, crdt.EventID{Dot: o.answer.Event, ID: o.request}, o.Key, o.answer.Record)
 	}
 	o.r.stats.Serial.Add(1)
