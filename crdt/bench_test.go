@@ -153,6 +153,45 @@ func BenchmarkClock(b *testing.B) {
 	})
 }
 
+// As while a region catches up: of what another one wrote every second run of five is here.
+func BenchmarkClockWithGaps(b *testing.B) {
+	mine, theirs := &Clock{}, &Clock{}
+	theirs.AddSpan(Dots{3, Span{1, 20_000}})
+	for n := uint64(1); n < 20_000; n += 10 {
+		mine.AddSpan(Dots{3, Span{n + 5, n + 9}})
+	}
+	late := mine.Beyond(theirs)
+	few := &Clock{}
+	few.AddSpan(Dots{3, Span{18_001, 18_100}})
+	b.Run("add", func(b *testing.B) {
+		b.ReportAllocs()
+		c := mine.Clone()
+		for n := uint64(19_999); b.Loop(); n++ {
+			c.Add(Dot{3, n + 1})
+		}
+	})
+	for name, of := range map[string]*Clock{"all": theirs, "few": few} {
+		b.Run("count/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				mine.CountMissing(of)
+			}
+		})
+		b.Run("covers/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				mine.Covers(of)
+			}
+		})
+	}
+	b.Run("overlaps", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			late.Overlaps(few)
+		}
+	})
+}
+
 func BenchmarkDigest(b *testing.B) {
 	r, _ := benchRecords()
 	b.ReportAllocs()

@@ -87,11 +87,7 @@ func (x *actorClock) add(s Span) {
 		x.absorb()
 		return
 	}
-	// The first span that touches or follows s.
-	i := 0
-	for i < len(x.spans) && x.spans[i].Hi+1 < s.Lo {
-		i++
-	}
+	i := x.from(s.Lo - 1) // the first span that touches or follows s
 	j := i
 	for j < len(x.spans) && x.spans[j].Lo <= s.Hi+1 {
 		s.Lo = min(s.Lo, x.spans[j].Lo)
@@ -136,63 +132,107 @@ func (c *Clock) All() []Dots {
 // Missing returns the runs of dots that o has and c has not, ascending.
 func (c *Clock) Missing(o *Clock) []Dots {
 	var out []Dots
+	c.lacks(o, func(d Dots) bool {
+		out = append(out, d)
+		return true
+	})
+	return out
+}
+
+// lacks visits the runs of dots that o has and c has not, ascending, until visit returns
+// false.
+func (c *Clock) lacks(o *Clock, visit func(Dots) bool) {
 	for i := range o.actors {
-		x := &o.actors[i]
-		var mine actorClock
+		x, mine := &o.actors[i], &actorClock{}
 		if k, ok := c.find(x.actor); ok {
-			mine = c.actors[k]
+			mine = &c.actors[k]
 		}
-		if x.base > mine.base {
-			out = mine.holes(out, x.actor, Span{1, x.base})
+		if x.base > mine.base && !mine.holes(x.actor, Span{1, x.base}, visit) {
+			return
 		}
 		for _, s := range x.spans {
-			out = mine.holes(out, x.actor, s)
+			if !mine.holes(x.actor, s, visit) {
+				return
+			}
 		}
 	}
-	return out
+}
+
+// holes visits the parts of s that x does not have, as dots of a, until visit returns
+// false; then it does.
+func (x *actorClock) holes(a Actor, s Span, visit func(Dots) bool) bool {
+	lo := max(s.Lo, x.base+1)
+	for _, h := range x.spans[x.from(lo):] {
+		if h.Lo > s.Hi {
+			break
+		}
+		if h.Lo > lo && !visit(Dots{a, Span{lo, h.Lo - 1}}) {
+			return false
+		}
+		lo = h.Hi + 1
+	}
+	return lo > s.Hi || visit(Dots{a, Span{lo, s.Hi}})
+}
+
+// from is the place of the first span that ends at n or above.
+func (x *actorClock) from(n uint64) int {
+	i, _ := slices.BinarySearchFunc(x.spans, n, func(s Span, n uint64) int { return cmp.Compare(s.Hi, n) })
+	return i
 }
 
 // Beyond returns the dots that o has and c has not, as a clock.
 func (c *Clock) Beyond(o *Clock) *Clock {
 	out := new(Clock)
-	for _, d := range c.Missing(o) {
+	c.lacks(o, func(d Dots) bool {
 		out.AddSpan(d)
-	}
-	return out
-}
-
-// holes appends the parts of s that x does not have.
-func (x *actorClock) holes(out []Dots, a Actor, s Span) []Dots {
-	lo := max(s.Lo, x.base+1)
-	for _, h := range x.spans {
-		if lo > s.Hi {
-			return out
-		}
-		if h.Hi < lo {
-			continue
-		}
-		if h.Lo > lo {
-			out = append(out, Dots{a, Span{lo, min(s.Hi, h.Lo-1)}})
-		}
-		lo = h.Hi + 1
-	}
-	if lo <= s.Hi {
-		out = append(out, Dots{a, Span{lo, s.Hi}})
-	}
+		return true
+	})
 	return out
 }
 
 // CountMissing is the number of dots that o has and c has not.
 func (c *Clock) CountMissing(o *Clock) uint64 {
 	var n uint64
-	for _, d := range c.Missing(o) {
+	c.lacks(o, func(d Dots) bool {
 		n += d.Len()
-	}
+		return true
+	})
 	return n
 }
 
 // Covers reports whether c has everything that o has.
-func (c *Clock) Covers(o *Clock) bool { return len(c.Missing(o)) == 0 }
+func (c *Clock) Covers(o *Clock) bool {
+	covers := true
+	c.lacks(o, func(Dots) bool {
+		covers = false
+		return false
+	})
+	return covers
+}
+
+// Overlaps reports whether there is a dot that both c and o have.
+func (c *Clock) Overlaps(o *Clock) bool {
+	for i := range o.actors {
+		x := &o.actors[i]
+		k, ok := c.find(x.actor)
+		if !ok {
+			continue
+		}
+		mine := &c.actors[k]
+		if x.base > 0 && mine.overlaps(Span{1, x.base}) || slices.ContainsFunc(x.spans, mine.overlaps) {
+			return true
+		}
+	}
+	return false
+}
+
+func (x *actorClock) overlaps(s Span) bool {
+	if s.Lo <= x.base {
+		return true
+	}
+	i := x.from(s.Lo)
+	return i < len(x.spans) && x.spans[i].Lo <= s.Hi
+}
 
 // Max returns the highest delivered counter of a, 0 for none.
 func (c *Clock) Max(a Actor) uint64 {

@@ -122,8 +122,8 @@ func TestClockAgainstSet(t *testing.T) {
 				t.Fatalf("runs out of order: %v", runs)
 			}
 		}
-		if a.CountMissing(b) != uint64(len(missing)) || a.Covers(b) != (len(missing) == 0) {
-			t.Fatal("count missing, covers")
+		if a.CountMissing(b) != uint64(len(missing)) || a.Covers(b) != (len(missing) == 0) || a.Overlaps(b) != (len(missing) < len(bs)) {
+			t.Fatal("count missing, covers, overlaps")
 		}
 
 		was := a.Clone()

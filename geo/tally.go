@@ -13,8 +13,10 @@ const maxSteps = 128
 
 // tally counts what is missing of a partition, and remembers since when.
 type tally struct {
-	// steps are missing dots by the time they were first counted, ascending.
+	// steps are missing dots by the time they were first counted, ascending, and known
+	// is what is in them. Of a step some dots may not be missing any more.
 	steps []step
+	known crdt.Clock
 }
 
 type step struct {
@@ -25,30 +27,23 @@ type step struct {
 // count returns how many dots of want are not in have, which is exact. Those that
 // were not missing before are missing since now.
 func (t *tally) count(now time.Time, want, have *crdt.Clock) uint64 {
-	runs := have.Missing(want)
-	if len(runs) == 0 {
-		t.steps = nil
+	missing := have.Beyond(want)
+	n := new(crdt.Clock).CountMissing(missing)
+	if n == 0 {
+		*t = tally{}
 		return 0
 	}
-	n, missing := uint64(0), new(crdt.Clock)
-	for _, d := range runs {
-		n += d.Len()
-		missing.AddSpan(d)
+	before := len(t.steps)
+	t.steps = slices.DeleteFunc(t.steps, func(s step) bool { return !missing.Overlaps(s.dots) })
+	if len(t.steps) < before {
+		t.known = crdt.Clock{}
+		for _, s := range t.steps {
+			t.known.Join(s.dots)
+		}
 	}
-	known := new(crdt.Clock)
-	t.steps = slices.DeleteFunc(t.steps, func(s step) bool {
-		if missing.CountMissing(s.dots) == new(crdt.Clock).CountMissing(s.dots) {
-			return true // none of them is missing any more
-		}
-		known.Join(s.dots)
-		return false
-	})
-	if fresh := known.Missing(missing); len(fresh) > 0 {
-		s := step{now, new(crdt.Clock)}
-		for _, d := range fresh {
-			s.dots.AddSpan(d)
-		}
-		t.steps = append(t.steps, s)
+	if fresh := t.known.Beyond(missing); len(fresh.Actors()) > 0 {
+		t.known.Join(fresh)
+		t.steps = append(t.steps, step{now, fresh})
 		if len(t.steps) > maxSteps {
 			t.thin()
 		}

@@ -225,10 +225,8 @@ func (it *applyItem) trace(w *window, tx storage.Txn) {
 		if contains(it.gone, e.Dot) {
 			continue
 		}
-		if !contains(it.effect.dots, e.Dot) {
-			if t, err := w.find(tx, it.keyHash, e.ID); err != nil || !t.dot.IsZero() {
-				continue // what cannot be read stays so: others know, too
-			}
+		if !contains(it.effect.dots, e.Dot) && it.traced(w, tx, e) {
+			continue
 		}
 		t := trace{dot: e.Dot}
 		if v := it.in.Find(e.Dot); v != nil {
@@ -242,6 +240,23 @@ func (it *applyItem) trace(w *window, tx storage.Txn) {
 		}
 		w.note(it.keyHash, e.ID, t)
 	}
+}
+
+// traced reports whether it is known which event carried out the request of one that was
+// delivered before. What cannot be read stays so: others know, too.
+func (it *applyItem) traced(w *window, tx storage.Txn, e crdt.EventID) bool {
+	if !w.mayKnow(it.keyHash, e.ID) {
+		return false
+	}
+	// What is long is the block. The index has what came with the event, as long as it
+	// has the event.
+	if b, err := tx.Get(indexKey(nil, it.effect.part.id, e.Dot)); err == nil {
+		if x, ok := decodeIndexed(b); ok && x.id == e.ID {
+			return true
+		}
+	}
+	t, err := w.find(tx, it.keyHash, e.ID)
+	return err != nil || !t.dot.IsZero()
 }
 
 // sure reports whether an owner whose memory begins then would know of a request

@@ -168,6 +168,16 @@ func (w *window) add(n name, number uint64, ms int64) {
 	s.at[f] = at
 }
 
+// mayKnow reports false for a request that nothing is known of, without a look into the
+// store.
+func (w *window) mayKnow(keyHash uint64, id crdt.RequestID) bool {
+	f := w.print(nameOf(keyHash, id))
+	return !w.former.IsZero() || slices.ContainsFunc(w.spans, func(s span) bool {
+		_, ok := s.at[f]
+		return ok
+	})
+}
+
 // find returns the zero trace for a request that nothing is known of.
 func (w *window) find(g getter, keyHash uint64, id crdt.RequestID) (trace, error) {
 	n := nameOf(keyHash, id)
