@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
+	"strconv"
 	"testing"
 	"time"
 
@@ -68,7 +69,7 @@ func startApart(t *testing.T, ctx context.Context, cfg fleet.Config, profile str
 		if err != nil {
 			t.Fatal(err)
 		}
-		one := launchSide(t, cpu, string(text))
+		one := launchSide(t, cpu, cfg.Nodes, string(text))
 		one.do(order{Do: "Make"}) // the first one writes what all share
 		all, sides = append(all, one), append(sides, one)
 	}
@@ -85,7 +86,7 @@ func startApart(t *testing.T, ctx context.Context, cfg fleet.Config, profile str
 }
 
 // launchSide starts TestSide in a process on one processor; it ends with the test.
-func launchSide(t *testing.T, cpu int, config string) *apart {
+func launchSide(t *testing.T, cpu, nodes int, config string) *apart {
 	t.Helper()
 	theirIn, in, err := os.Pipe()
 	if err != nil {
@@ -96,7 +97,7 @@ func launchSide(t *testing.T, cpu int, config string) *apart {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0], append(os.Args[1:], "-test.run=^TestSide$")...)
-	cmd.Env = append(os.Environ(), sideEnv+"="+config, "GOMAXPROCS=4") // as atoll start on one processor
+	cmd.Env = append(os.Environ(), sideEnv+"="+config, "GOMAXPROCS="+strconv.Itoa(4*nodes)) // as that many atoll start on one processor
 	cmd.ExtraFiles = []*os.File{theirIn, theirOut}
 	var said lockedBuffer
 	cmd.Stdout, cmd.Stderr = &said, &said
