@@ -21,6 +21,11 @@ type Config struct {
 	// It cannot be shared, copied to another node, or moved back in time
 	// (that is noticed). No default.
 	DataDir string `yaml:"data_dir"`
+	// Ballast is how much room the file "ballast" in DataDir takes up for nothing: up to
+	// 64 GiB. Who has a disk that is full to the last byte, so that the node cannot
+	// even start, removes it. It is made again at a start when twice as much is
+	// free beside it as writes need. Default 0: none.
+	Ballast Size `yaml:"ballast"`
 	// Listen says where; see there.
 	Listen Listen `yaml:"listen"`
 	// Insecure allows listeners outside of loopback although they are plain

@@ -154,6 +154,7 @@ regions:
 nats: {mode: borrowed, max_store: 1MiB, name: EU_2, cluster: {listen: x, routes: ["r:0"]}}
 buckets: {UP: {kind: set, max_value: 9MiB}}
 memory: {block_cache: 1KiB, memtable: 2GiB}
+ballast: 65GiB
 repair: {bytes_per_second: 0, scrub_pass: 30m, index_every: 100ms}
 collect: {every: 1m, grace: 1s}
 geo: {max_bytes: 1MiB, max_age: 1m}
@@ -191,6 +192,7 @@ log: {level: loud, format: xml}
 			`buckets.UP.max_value: must be in 1B..8MiB; seen: 9MiB`,
 			`memory.block_cache: must be 1MiB or more; seen: 1KiB`,
 			`memory.memtable: must be in 8MiB..1GiB; seen: 2GiB`,
+			`ballast: must be in 0..64GiB; seen: 65GiB`,
 			`repair.bytes_per_second: must be 1MiB or more; seen: 0B`,
 			`repair.index_every: must be in 1s..1h; seen: 100ms`,
 			`repair.scrub_pass: must be in 1h..2160h; seen: 30m0s`,

@@ -183,7 +183,19 @@ func (p *Process) openStore(s *stack, ring keyring.Ring) error {
 		return fmt.Errorf("open %s: %w", p.cfg.DataDir, err)
 	}
 	p.log.Info("store is open", "dir", p.storeDir(), "took", time.Since(began).Round(time.Millisecond).String())
+	p.keepBallast()
 	return nil
+}
+
+// keepBallast makes the ballast file, which is to bring nobody near to the watermark.
+func (p *Process) keepBallast() {
+	u, err := p.store.Usage()
+	if err == nil {
+		err = badgerstore.EnsureBallast(p.cfg.DataDir, int64(p.cfg.Ballast), 2*watermark(p.cfg.Memory).Needs(u))
+	}
+	if err != nil {
+		p.log.Warn("there is no ballast file: should the disk become full to the last byte, there is nothing to be given up", "dir", p.cfg.DataDir, "error", err)
+	}
 }
 
 // startLinks starts what asks other nodes.

@@ -324,6 +324,9 @@ func (v *validator) rest() {
 	if m.Memtable < 8*MiB || m.Memtable > 1*GiB {
 		v.ps.add("memory.memtable", "must be in 8MiB..1GiB", bare(m.Memtable.String()))
 	}
+	if b := v.c.Ballast; b < 0 || b > 64*GiB {
+		v.ps.add("ballast", "must be in 0..64GiB", bare(b.String()))
+	}
 	if l := v.c.Log.Level; hclog.LevelFromString(l) == hclog.NoLevel {
 		v.ps.add("log.level", "must be trace, debug, info, warn or error", l)
 	}

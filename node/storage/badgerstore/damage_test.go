@@ -288,7 +288,7 @@ func TestValueLogStaysEmpty(t *testing.T) {
 	if err != nil || len(logs) == 0 {
 		t.Fatal(logs, err)
 	}
-	total, err := occupied(filepath.Join(dir, "lsm"))
+	total, err := occupied(filepath.Join(dir, "lsm"), "")
 	if err != nil || total < 20<<20 {
 		t.Fatal(total, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,7 @@ func (s *Store) Usage() (storage.Usage, error) {
 	if err := unix.Statfs(s.cfg.Dir, &st); err != nil {
 		return storage.Usage{}, fmt.Errorf("statfs %s: %w", s.cfg.Dir, err)
 	}
-	store, err := occupied(s.cfg.lsmDir())
+	store, err := occupied(s.cfg.lsmDir(), "")
 	if err != nil {
 		return storage.Usage{}, err
 	}
@@ -33,14 +34,18 @@ func (s *Store) Usage() (storage.Usage, error) {
 	return storage.Usage{Store: store, Free: free, Total: int64(st.Blocks-st.Bfree)*block + free}, nil
 }
 
-// occupied sums the blocks of the files in dir. Files come and go meanwhile.
-func occupied(dir string) (int64, error) {
+// occupied sums the blocks of the files in dir whose names end so. Files come and go
+// meanwhile.
+func occupied(dir, ext string) (int64, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, fmt.Errorf("list %s: %w", dir, err)
 	}
 	total := int64(0)
 	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ext) {
+			continue
+		}
 		var st unix.Stat_t
 		err := unix.Stat(filepath.Join(dir, e.Name()), &st)
 		switch {
@@ -54,19 +59,53 @@ func occupied(dir string) (int64, error) {
 	return total, nil
 }
 
-// EnsureBallast makes the ballast file in dir occupy n bytes; 0 leaves things
-// as they are. On a disk that is full in spite of the watermark Badger cannot
-// even open: then an operator removes the file, and has n bytes to start the
-// node and free some space. It is made again at the next start that has room
-// for it. The default is none, for development; 1 GiB for production.
+// openSpare is what opening a store may write beside the contents of its logs: the
+// first pages of a new log, the manifest, some notes.
+const openSpare = 8 << 20
+
+// roomToOpen returns an error that wraps storage.ErrFull where the store in dir cannot be
+// opened. Badger begins with writing what is in its logs to tables, through maps of
+// files: without room for a page of these the kernel would end the process, by SIGBUS,
+// and so again at each start.
+func roomToOpen(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	logs, err := occupied(dir, ".mem")
+	if err != nil {
+		return err
+	}
+	return roomFor(int64(st.Bavail)*int64(st.Bsize), logs)
+}
+
+func roomFor(free, logs int64) error {
+	if need := logs + openSpare; free < need {
+		return fmt.Errorf("%w: %d MiB are free, and opening the store may take %d", storage.ErrFull, free>>20, need>>20)
+	}
+	return nil
+}
+
+// Ballast is the name of the ballast file.
+const Ballast = "ballast"
+
+// EnsureBallast makes the ballast file in dir occupy n bytes, or removes it for 0. On a
+// disk that is full in spite of the watermark a store cannot even be opened: then
+// an operator removes the file, and has n bytes to start the node and free some
+// space. It is made again at the next start that leaves spare bytes free beside it; at
+// one that does not, there is none.
 //
-// It returns an error when the disk has no room for the ballast, which is no
-// reason not to start.
-func EnsureBallast(dir string, n int64) (err error) {
+// An error, which wraps storage.ErrFull where there is no room for it, is no reason not to
+// start.
+func EnsureBallast(dir string, n, spare int64) (err error) {
+	name := filepath.Join(dir, Ballast)
 	if n <= 0 {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove ballast file: %w", err)
+		}
 		return nil
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "ballast"), os.O_CREATE|os.O_RDWR, 0o640)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o640)
 	if err != nil {
 		return fmt.Errorf("open ballast file: %w", err)
 	}
@@ -82,6 +121,13 @@ func EnsureBallast(dir string, n int64) (err error) {
 	}
 	if info.Size() == n {
 		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	if left := int64(st.Bavail)*int64(st.Bsize) + info.Size() - n; left < spare {
+		return fmt.Errorf("%w: no room for a ballast file of %d MiB that leaves %d free", storage.ErrFull, n>>20, spare>>20)
 	}
 	if err := f.Truncate(n); err != nil {
 		return fmt.Errorf("size ballast file: %w", err)

@@ -42,8 +42,9 @@ var _ storage.Engine = (*Store)(nil)
 // Open opens or creates the store in cfg.Dir. It returns an error that wraps
 // ErrInUse when another process has it, or storage.ErrCorrupt when a table or
 // the manifest is damaged or missing: such a store is set aside as a whole
-// (Quarantine) and rebuilt from other owners, not repaired in place. What is
-// wrong around the store (permissions, limits, a full disk, a format of another
+// (Quarantine) and rebuilt from other owners, not repaired in place; or
+// storage.ErrFull when the disk has no room for what opening writes. What is
+// wrong around the store otherwise (permissions, limits, a format of another
 // version) is any other error.
 func Open(cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
@@ -63,6 +64,9 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("data directory %s is %w", cfg.Dir, ErrInUse)
 	case err != nil:
 		return nil, fmt.Errorf("remove leftovers: %w", err)
+	}
+	if err := roomToOpen(cfg.lsmDir()); err != nil {
+		return nil, fmt.Errorf("open store in %s: %w", cfg.Dir, err)
 	}
 	s := &Store{cfg: cfg, failed: make(chan struct{})}
 	options := cfg.badger(newBridge(cfg.Logger, s.fail))
