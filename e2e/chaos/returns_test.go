@@ -15,9 +15,9 @@ const catchUpTime = 10 * time.Second
 
 // TestReturningNodeCatchesUp: a node is killed, the others write for a minute
 // (-chaos.away), and it returns. Clocks tell when it has everything; the
-// clients rest meanwhile, so that there is a moment at which all are equal.
+// clients rest meanwhile, so that there is a moment at which all are equal. It is held
+// to a time, so nothing runs beside it.
 func TestReturningNodeCatchesUp(t *testing.T) {
-	parallel(t)
 	r := newRig(t, "returning-node", []string{"eu"}, 3)
 	r.work()
 	n := r.pick("eu")

@@ -48,6 +48,8 @@ const (
 	// Of the last lately looks tooMany must be too long for the rate to shrink: one
 	// that is not has other causes, such as a disk that stands still for a moment.
 	lately, tooMany = 5, 4
+	// rests is after how many looks without a request clients have stopped.
+	rests = 4
 	// bases is from how many cycles that is known; the median counts.
 	bases = 5
 )
@@ -65,6 +67,10 @@ type Control struct {
 	until float64 // where the level stops growing fast; 0 is nowhere
 	known [Kinds][]time.Duration
 	seen  [2]bool // clients, in this cycle and the last one
+	asked int     // how often something was measured in this cycle, before the last use
+	// waited is how often something was measured since, at the last look, and still for how
+	// many looks nothing has been added.
+	waited, still int
 	// urgent: this node does not answer for all of its partitions, which costs more
 	// than that clients wait a little.
 	urgent bool
@@ -136,20 +142,31 @@ func (c *Control) Base(k Kind) time.Duration {
 // in how long. It reports whether the measures are used: otherwise they are to
 // be added to.
 func (c *Control) Step(cycle int64, p Phase, m [Kinds]Measure, bytes int, span time.Duration) (used bool) {
-	last := cycle != c.cycle
-	if last {
+	if cycle != c.cycle {
 		if cycle == c.cycle+1 {
 			c.seen = [2]bool{false, c.seen[0]}
 		} else {
 			c.seen = [2]bool{}
 		}
-		c.cycle = cycle
+		c.cycle, c.asked = cycle, 0
 	}
 	n := 0
 	for _, one := range m {
 		n = max(n, one.N)
 	}
-	c.seen[0] = c.seen[0] || n >= few
+	c.seen[0] = c.seen[0] || c.asked+n >= few
+	if c.still++; n != c.waited {
+		c.waited, c.still = n, 0
+	}
+	if used = c.use(cycle, p, n, m, bytes, span); used {
+		c.asked += n
+		c.waited, c.still = 0, 0
+	}
+	return used
+}
+
+// use is Step for what is not about clients being there.
+func (c *Control) use(cycle int64, p Phase, n int, m [Kinds]Measure, bytes int, span time.Duration) bool {
 	switch p {
 	case Settling:
 		return true
@@ -167,8 +184,8 @@ func (c *Control) Step(cycle int64, p Phase, m [Kinds]Measure, bytes int, span t
 		// It rests: what was harmless then need not be.
 		c.level, c.until = min(c.Level(), start), 0
 	}
-	if n > 0 && n < enough && span < Cycle-Hold-beat {
-		return false
+	if n > 0 && n < enough && c.Holds() && c.still < rests && span < Cycle-Hold-beat {
+		return false // whoever asks now and then: more of it
 	}
 	c.judge(m, float64(bytes)/max(span.Seconds(), 1e-3))
 	return true

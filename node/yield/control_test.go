@@ -37,10 +37,13 @@ type node struct {
 	now      time.Time
 	base     time.Duration
 	harmless float64 // the rate at which everything takes twice as long
-	perBeat  int     // what clients do in a beat
+	perBeat  float64 // what clients do in a beat
 	work     float64 // how much there is to do, bytes a second
 	most     float64
 	did      float64 // bytes
+	// since the measures were used last
+	ops, bytes float64
+	span       time.Duration
 	// noise makes what is measured that many times as long, for whatever reason; nil
 	// for never.
 	noise func() float64
@@ -60,13 +63,13 @@ func (n *node) cycles(count int) {
 			if n.noise != nil {
 				high *= n.noise()
 			}
-			m := [Kinds]Measure{Commits: {
-				N:    int(int64(n.perBeat) * int64(span) / int64(beat)),
-				High: time.Duration(high),
-			}}
-			bytes := rate * span.Seconds()
-			n.did += bytes
-			n.control.Step(n.now.UnixNano()/int64(Cycle), phase, m, int(bytes), span)
+			n.did += rate * span.Seconds()
+			n.ops += n.perBeat * float64(span) / float64(beat)
+			n.bytes, n.span = n.bytes+rate*span.Seconds(), n.span+span
+			m := [Kinds]Measure{Commits: {N: int(n.ops), High: time.Duration(high)}}
+			if n.control.Step(n.now.UnixNano()/int64(Cycle), phase, m, int(n.bytes), n.span) {
+				n.ops, n.bytes, n.span = n.ops-float64(int(n.ops)), 0, 0
+			}
 			n.now, at = ends, at+span
 		}
 	}
@@ -166,15 +169,54 @@ func TestControlUrged(t *testing.T) {
 	}
 }
 
+// A request now and then, as of who looks after the nodes, is no client's. Ten in a second
+// are.
 func TestControlWithoutClients(t *testing.T) {
-	n := newNode()
-	n.perBeat = 0
-	n.cycles(2)
-	if mean := n.mean(2); mean < 63<<20 {
-		t.Errorf("%.1f MiB/s", mean/(1<<20))
+	for name, perBeat := range map[string]float64{"none": 0, "one in two seconds": .12, "one a second": .25} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode()
+			n.perBeat = perBeat
+			n.cycles(2)
+			if mean := n.mean(2); mean < 63<<20 {
+				t.Errorf("%.1f MiB/s", mean/(1<<20))
+			}
+			if n.control.Holds() {
+				t.Error("it holds for nobody")
+			}
+		})
 	}
-	if n.control.Holds() {
-		t.Error("it holds for nobody")
+	n := newNode()
+	n.perBeat = 2.5
+	n.cycles(20)
+	if !n.control.Holds() || n.control.Level() > 32<<20 {
+		t.Errorf("of ten requests a second: holds %t, %.1f MiB/s", n.control.Holds(), n.control.Level()/(1<<20))
+	}
+}
+
+// Clients that stop, as an application that is done, are not waited for until the cycle
+// is over.
+func TestControlWhenClientsStop(t *testing.T) {
+	n := newNode()
+	n.cycles(1)
+	cycle, level := n.now.UnixNano()/int64(Cycle), n.control.Level()
+	step := func(requests int, span time.Duration) bool {
+		return n.control.Step(cycle, Working, [Kinds]Measure{Commits: {requests, n.base}}, int(level*span.Seconds()), span)
+	}
+	looks := 1
+	for ; !step(enough-1, time.Duration(looks)*beat); looks++ {
+		if looks > 2*rests {
+			t.Fatal("it waits for clients that have stopped")
+		}
+	}
+	if looks < rests {
+		t.Errorf("it does not wait for more after %d looks", looks)
+	}
+	for range 8 {
+		step(0, beat)
+		level = n.control.Level()
+	}
+	if level < 4<<20 {
+		t.Errorf("level %.0f", level)
 	}
 }
 
