@@ -105,10 +105,7 @@ func (n *told) take(at hashring.Partition, minted, held *crdt.Clock) {
 		p = &toldPart{}
 		n.parts[at] = p
 	}
-	news := &crdt.Clock{}
-	for _, d := range p.clock.Missing(minted) {
-		news.AddSpan(d)
-	}
+	news := p.clock.Beyond(minted)
 	p.clock.Join(news)
 	p.settle(held)
 	if held.Covers(news) {

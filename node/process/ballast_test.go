@@ -1,7 +1,6 @@
 package process_test
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -27,22 +26,12 @@ func TestBallastFile(t *testing.T) {
 	}
 	for _, size := range []process.Size{4 * process.MiB, 0} {
 		c.Ballast = size
-		p, err := process.New(c, process.Hooks{Logger: logger(t)})
-		if err != nil {
+		if err := runOnce(t, c, nothing); err != nil {
 			t.Fatal(err)
 		}
-		ctx, stop := context.WithTimeout(t.Context(), waitLimit)
-		defer stop()
-		done := make(chan error, 1)
-		go func() { done <- p.Run(ctx) }()
-		<-p.Ready()
 		info, err := os.Stat(filepath.Join(c.DataDir, "ballast"))
 		if size > 0 && (err != nil || info.Size() != int64(size)) || size == 0 && !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("of %v: %v, %v", size, info, err)
-		}
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
 		}
 	}
 }

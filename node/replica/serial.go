@@ -181,7 +181,7 @@ func (o *serialOp) Decide(tx storage.Txn) error {
 	}
 	local := shown(stored, part.decided.floors)
 	is, rec := was.Learned(local), local
-	o.effect, o.minted, o.answer.Event = effect{part: part}, false, crdt.Dot{}
+	o.effect = effect{part: part}
 	if m.Decided != 0 {
 		is, rec = o.commit(tx, is, local)
 	}

@@ -30,7 +30,7 @@ func (p *place) commitOwn(key string, decided cas.Proposal) replica.SerialAnswer
 // second event; where none is known it gets one.
 func TestSerialWriteHasOneEvent(t *testing.T) {
 	const k = "default\x00k"
-	own, foreign := crdt.MakeActor(7, 1), crdt.MakeActor(7, 2)
+	own, theirs := crdt.MakeActor(7, 1), crdt.MakeActor(7, 2)
 	for name, c := range map[string]struct {
 		by    crdt.Actor // that has delivered it
 		of    byte       // which request
@@ -38,7 +38,7 @@ func TestSerialWriteHasOneEvent(t *testing.T) {
 	}{
 		"by a node of the region":            {own, 1, true},
 		"of another request":                 {own, 2, false},
-		"by a node of another region beside": {foreign, 1, false},
+		"by a node of another region beside": {theirs, 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -165,7 +165,7 @@ func (c *Control) Step(cycle int64, p Phase, m [Kinds]Measure, bytes int, span t
 	return used
 }
 
-// use is Step for what is not about clients being there.
+// use decides by what was measured, unless there is to be more of it first.
 func (c *Control) use(cycle int64, p Phase, n int, m [Kinds]Measure, bytes int, span time.Duration) bool {
 	switch p {
 	case Settling:

@@ -21,17 +21,26 @@ func (s *Store) Usage() (storage.Usage, error) {
 		return storage.Usage{}, err
 	}
 	defer s.gate.leave()
-	var st unix.Statfs_t
-	if err := unix.Statfs(s.cfg.Dir, &st); err != nil {
-		return storage.Usage{}, fmt.Errorf("statfs %s: %w", s.cfg.Dir, err)
+	free, total, err := space(s.cfg.Dir)
+	if err != nil {
+		return storage.Usage{}, err
 	}
 	store, err := occupied(s.cfg.lsmDir(), "")
 	if err != nil {
 		return storage.Usage{}, err
 	}
+	return storage.Usage{Store: store, Free: free, Total: total}, nil
+}
+
+// space is how many bytes of the file system of dir are free, and how many there are.
+func space(dir string) (free, total int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, 0, fmt.Errorf("statfs %s: %w", dir, err)
+	}
 	block := int64(st.Bsize)
-	free := int64(st.Bavail) * block
-	return storage.Usage{Store: store, Free: free, Total: int64(st.Blocks-st.Bfree)*block + free}, nil
+	free = int64(st.Bavail) * block
+	return free, int64(st.Blocks-st.Bfree)*block + free, nil
 }
 
 // occupied sums the blocks of the files in dir whose names end so. Files come and go
@@ -68,15 +77,15 @@ const openSpare = 8 << 20
 // files: without room for a page of these the kernel would end the process, by SIGBUS,
 // and so again at each start.
 func roomToOpen(dir string) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("statfs %s: %w", dir, err)
+	free, _, err := space(dir)
+	if err != nil {
+		return err
 	}
 	logs, err := occupied(dir, ".mem")
 	if err != nil {
 		return err
 	}
-	return roomFor(int64(st.Bavail)*int64(st.Bsize), logs)
+	return roomFor(free, logs)
 }
 
 func roomFor(free, logs int64) error {
@@ -85,9 +94,6 @@ func roomFor(free, logs int64) error {
 	}
 	return nil
 }
-
-// Ballast is the name of the ballast file.
-const Ballast = "ballast"
 
 // EnsureBallast makes the ballast file in dir occupy n bytes, or removes it for 0. On a
 // disk that is full in spite of the watermark a store cannot even be opened: then
@@ -98,7 +104,7 @@ const Ballast = "ballast"
 // An error, which wraps storage.ErrFull where there is no room for it, is no reason not to
 // start.
 func EnsureBallast(dir string, n, spare int64) (err error) {
-	name := filepath.Join(dir, Ballast)
+	name := filepath.Join(dir, "ballast")
 	if n <= 0 {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove ballast file: %w", err)
@@ -122,11 +128,11 @@ func EnsureBallast(dir string, n, spare int64) (err error) {
 	if info.Size() == n {
 		return nil
 	}
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
-		return fmt.Errorf("statfs %s: %w", dir, err)
+	free, _, err := space(dir)
+	if err != nil {
+		return err
 	}
-	if left := int64(st.Bavail)*int64(st.Bsize) + info.Size() - n; left < spare {
+	if left := free + info.Size() - n; left < spare {
 		return fmt.Errorf("%w: no room for a ballast file of %d MiB that leaves %d free", storage.ErrFull, n>>20, spare>>20)
 	}
 	if err := f.Truncate(n); err != nil {
