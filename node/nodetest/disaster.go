@@ -315,7 +315,7 @@ func (d *disasters) recovered(ctx context.Context, r int) bool {
 		return len(left) > 0
 	}
 	for b := range d.w.tops {
-		if b == r || d.emptiedOften(b) == 0 {
+		if b == r || d.emptiedOften()[b] == 0 {
 			continue
 		}
 		for end := time.Now().Add(4 * time.Second); lacks(b); {
@@ -327,11 +327,11 @@ func (d *disasters) recovered(ctx context.Context, r int) bool {
 	return true
 }
 
-// emptiedOften is how often a region has lost all its disks.
-func (d *disasters) emptiedOften(r int) int {
+// emptiedOften is how often each region has lost all its disks.
+func (d *disasters) emptiedOften() []int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.emptied[r]
+	return slices.Clone(d.emptied)
 }
 
 // lostWith notes what is lost with all disks of a region that is down: the writes

@@ -35,13 +35,40 @@ type opID struct {
 type promised struct {
 	region int
 	began  time.Duration
-	// levelled is what survivors had of the lost region when a failover began.
-	levelled map[string]bool
-	others   []int
+	// survivors is what they had of the lost region when a failover began.
+	survivors holdings
+	others    []int
 	// own is what a region that comes back had of its own.
 	own    map[string]bool
 	killed int
 	wipes  []int
+}
+
+// holdings are what each of some regions surely had at a moment, and how often it had
+// lost all its disks by then.
+type holdings struct {
+	had     map[int]map[string]bool
+	emptied []int
+}
+
+func (d *disasters) holdings(of int, in ...int) holdings {
+	h := holdings{map[int]map[string]bool{}, d.emptiedOften()}
+	for _, r := range in {
+		h.had[r] = d.sure(of, r)
+	}
+	return h
+}
+
+// left is what any of them can still give: one that has lost all its disks since has
+// lost what it had, and what it got again comes late.
+func (d *disasters) left(h holdings) map[string]bool {
+	out, emptied := map[string]bool{}, d.emptiedOften()
+	for r, had := range h.had {
+		if emptied[r] == h.emptied[r] {
+			maps.Copy(out, had)
+		}
+	}
+	return out
 }
 
 // operator acts until ctx ends.
@@ -220,7 +247,7 @@ func (d *disasters) begin(ctx context.Context, m *member, a regions.Ask) bool {
 		d.homes = fmt.Sprintf("%s of %s moves homes", a.Kind, a.Region)
 		d.mu.Unlock()
 	}
-	there, told := d.sure(lost, others...), d.told(up, m.region, lost)
+	there, told := d.holdings(lost, others...), d.told(up, m.region, lost)
 	own, before := d.sure(lost, lost), d.w.dotsOf(lost, others...)
 	plan, err := up.node.Operations().Regions.Begin(ctx, a)
 	how := ""
@@ -245,7 +272,7 @@ func (d *disasters) begin(ctx context.Context, m *member, a regions.Ask) bool {
 		return true
 	}
 	got := listed(plan.Missing)
-	if both := common(got, there); len(both) > 0 {
+	if both := common(got, d.left(there)); len(both) > 0 {
 		d.found("D1: a failover of %s prints as missing what is there: %v", a.Region, both)
 	}
 	// Whoever had it may have died since it was counted.
@@ -277,7 +304,7 @@ func (d *disasters) others(m *regionmap.Map, than int) (out []int) {
 func (d *disasters) promise(o *failover.Operation, lost int, others []int, own map[string]bool) {
 	p := &promised{region: lost, began: time.Since(d.w.start), others: others, own: own}
 	if o.Kind == failover.Failover {
-		p.levelled = d.sure(lost, others...)
+		p.survivors = d.holdings(lost, others...)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -449,7 +476,7 @@ func (d *disasters) ended(o *failover.Operation, m *regionmap.Map) {
 				continue
 			}
 			have := d.sure(p.region, r)
-			if left := less(p.levelled, have); len(left) > 0 && d.allUp(r) {
+			if left := less(d.left(p.survivors), have); len(left) > 0 && d.allUp(r) {
 				d.found("D2: after the failover of %s, which began at %v, %s lacks what another survivor had: %v", o.Region, p.began, d.w.name(r), left)
 			}
 		}
