@@ -27,7 +27,8 @@ func timeline(ctx context.Context, to io.Writer, f *fleet.Fleet, region topology
 		cpu, denied, commit           time.Duration
 		shipped, applied, failed      uint64 // batches
 		entries, groups, ops, written uint64
-		waiting                       int // bytes in the owners' queues now
+		pulled                        uint64 // keys that repair fetched
+		waiting                       int    // bytes in the owners' queues now
 	}
 	count := func() (c counts) {
 		var u unix.Rusage
@@ -53,6 +54,7 @@ func timeline(ctx context.Context, to io.Writer, f *fleet.Fleet, region topology
 			for _, d := range x.Drains {
 				c.applied, c.entries, c.failed = c.applied+d.Batches, c.entries+d.Entries, c.failed+d.Failures
 			}
+			c.pulled += x.Repair.PulledKeys.Load()
 			s := x.Commits
 			c.groups, c.ops, c.written = c.groups+s.Groups, c.ops+s.Ops, c.written+s.Bytes
 			c.commit, c.waiting = c.commit+s.SyncTime, c.waiting+s.QueueBytes
@@ -70,9 +72,9 @@ func timeline(ctx context.Context, to io.Writer, f *fleet.Fleet, region topology
 		}
 		c, now := count(), time.Now()
 		percent := func(d time.Duration) int64 { return int64(100 * d / now.Sub(at)) }
-		fmt.Fprintf(to, "%6.2fs processor %d%% denied %d%%; shipped %d batches; applied %d batches, %d entries, %d failed; %d groups of %d ops, %d KiB, committing %d%%; %d KiB wait\n",
+		fmt.Fprintf(to, "%6.2fs processor %d%% denied %d%%; shipped %d batches; applied %d batches, %d entries, %d failed; repair pulled %d keys; %d groups of %d ops, %d KiB, committing %d%%; %d KiB wait\n",
 			now.Sub(began).Seconds(), percent(c.cpu-was.cpu), percent(c.denied-was.denied), c.shipped-was.shipped,
-			c.applied-was.applied, c.entries-was.entries, c.failed-was.failed,
+			c.applied-was.applied, c.entries-was.entries, c.failed-was.failed, c.pulled-was.pulled,
 			c.groups-was.groups, c.ops-was.ops, (c.written-was.written)>>10, percent(c.commit-was.commit), c.waiting>>10)
 		at, was = now, c
 	}

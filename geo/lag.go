@@ -180,6 +180,16 @@ func of(m map[hashring.Partition]*tally, p hashring.Partition) *tally {
 	return m[p]
 }
 
+func (k *link) alive(now time.Time) bool { return k.heard && now.Sub(k.since) <= aliveWithin }
+
+// Alive says whether a heartbeat of a region has come within the last 2.5 s.
+func (l *Lag) Alive(now time.Time, region string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.links[region]
+	return k != nil && k.alive(now)
+}
+
 // Report returns, for each other region by name, what is still to come from it and
 // what has still to arrive in it, of the owned partitions that mine takes; nil for
 // all. When each partition is taken by one node of the region, the sums over the
@@ -190,7 +200,7 @@ func (l *Lag) Report(now time.Time, mine func(hashring.Partition) bool) (in, out
 	defer l.mu.Unlock()
 	for name, k := range l.links {
 		link := LagReport{Heard: k.heard, HeartbeatAge: now.Sub(k.since)}
-		link.Alive = k.heard && link.HeartbeatAge <= aliveWithin
+		link.Alive = k.alive(now)
 		i, o := link, link
 		i.Origin, i.Destination = name, l.cfg.Region
 		o.Origin, o.Destination = l.cfg.Region, name

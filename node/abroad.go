@@ -128,6 +128,11 @@ func (n *Node) owed(from topology.Region) (bytes uint64, span time.Duration) {
 	return bytes * nodes / min(drainers, max(nodes, 1)), span
 }
 
+// hears says whether heartbeats of another region come by its log.
+func (n *Node) hears(region topology.Region) bool {
+	return n.lag != nil && n.lag.Alive(time.Now(), string(region))
+}
+
 // drains are those of the regions that there are.
 func (a *abroad) drains() (out []*geo.Drain) {
 	if a == nil {

@@ -74,6 +74,9 @@ type Config struct {
 	// repair.Config.
 	PruneBeat  time.Duration
 	IndexBytes uint64
+	// LittleLate is up to how many overdue writes of another region are fetched at once;
+	// see repair.Config.
+	LittleLate uint64
 	// Hints bounds those that are kept here; its Self is not read.
 	Hints hint.Config
 	// Grace for partitions that were given away; see handoff.Config.
@@ -219,9 +222,9 @@ func New(cfg Config, deps Deps) (*Node, error) {
 		Regions: n.deps.Others.All, Map: n.wireRegions(),
 		Alive: n.up, Observe: n.observe, Slow: n.alive.Slow, Took: n.took,
 	})
-	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass, RepairBytes: cfg.RepairBytes, PruneBeat: cfg.PruneBeat, IndexBytes: cfg.IndexBytes}, repair.Deps{
+	n.repair = repair.New(repair.Config{Self: cfg.ID, Beat: cfg.Beat, RegionBeat: cfg.RegionBeat, ScrubPass: cfg.ScrubPass, RepairBytes: cfg.RepairBytes, PruneBeat: cfg.PruneBeat, IndexBytes: cfg.IndexBytes, LittleLate: cfg.LittleLate}, repair.Deps{
 		Replica: n.replica, Transport: deps.Transport, Topology: n.Topology,
-		Alive: n.alive.Alive, AliveAfar: n.afar.Alive, Up: up, Gap: n.gap,
+		Alive: n.alive.Alive, AliveAfar: n.afar.Alive, Up: up, Gap: n.gap, Hears: n.hears,
 		Regions: n.regions, ApplyRemote: n.applyRemote,
 		Busy: n.busy, Yield: n.yield,
 		Rand: n.rand(), Log: deps.Logger.Named("repair"),

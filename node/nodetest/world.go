@@ -283,7 +283,7 @@ func (w *World) Start(m *member) {
 		reply(nil, &peer.Refusal{Code: peer.CodeStopping, Detail: "starting"})
 	})
 	top := w.tops[m.region]
-	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Keys: crdt.Keys{secret}, ScrubPass: 10 * time.Second, RegionBeat: w.shape.Beat, Grace: 3 * time.Second,
+	cfg := node.Config{ID: m.id, Topology: w.known(m.region), Keys: crdt.Keys{secret}, ScrubPass: 10 * time.Second, RegionBeat: w.shape.Beat, LittleLate: 4, Grace: 3 * time.Second,
 		Buckets: w.partedBuckets().With(bucket.Definition{Name: homedBucket, Home: w.name(homeRegion)}),
 		Collect: collecting(w.shape.Collect && !w.calm.Load())}
 	if w.shape.Daily {

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/internal/pause"
 )
@@ -120,9 +119,9 @@ func (a *audit) settle(ctx context.Context, l link, parts []hashring.Partition) 
 	}
 	a.mute[key] = 0
 	// There is no second look: what differs now is settled now.
-	last := past{seen: map[hashring.Partition]*crdt.Clock{}, suspect: map[hashring.Partition]bool{}}
+	last := past{urgent: true, suspect: map[hashring.Partition]bool{}}
 	for _, d := range differences {
-		last.seen[d.Partition], last.suspect[d.Partition] = d.Clock, true
+		last.suspect[d.Partition] = true
 	}
 	for i, v := range a.r.settleAll(ctx, l, differences, last) {
 		if v.err != nil {

@@ -18,10 +18,12 @@ import (
 	"github.com/atolldb/atoll/node/wire"
 )
 
-func (r *Repairer) round(ctx context.Context, o *other) {
+// round compares this node with o. Late says that what was missing a round ago is on its
+// way all the same.
+func (r *Repairer) round(ctx context.Context, o *other, late bool) {
 	r.stats.Rounds.Add(1)
 	urgent := o.urgent.Swap(false)
-	if err := r.compare(ctx, o, urgent); err != nil {
+	if err := r.compare(ctx, o, urgent, late); err != nil {
 		if urgent {
 			o.urgent.Store(true)
 		}
@@ -35,7 +37,7 @@ func (r *Repairer) round(ctx context.Context, o *other) {
 // compare asks for the differences and settles them. A partition that cannot
 // be settled, at the other or here, does not keep the next ones from it; an
 // other that no longer answers does.
-func (r *Repairer) compare(ctx context.Context, o *other, urgent bool) error {
+func (r *Repairer) compare(ctx context.Context, o *other, urgent, late bool) error {
 	top, parts := o.shared()
 	behind := map[hashring.Partition]uint64{} // and its mark, before asking
 	for _, p := range parts {
@@ -48,19 +50,14 @@ func (r *Repairer) compare(ctx context.Context, o *other, urgent bool) error {
 		return err
 	}
 	last := o.past
-	if urgent {
-		last.seen = map[hashring.Partition]*crdt.Clock{}
-		for _, d := range differences {
-			last.seen[d.Partition] = d.Clock
-		}
-	}
-	o.past = past{seen: map[hashring.Partition]*crdt.Clock{}, suspect: map[hashring.Partition]bool{}}
+	last.urgent, last.late = urgent, late
+	o.past = past{lacked: map[hashring.Partition]*crdt.Clock{}, suspect: map[hashring.Partition]bool{}}
 	verdicts := r.settleAll(ctx, o.link, differences, last)
 	var failed error
 	for i, v := range verdicts {
 		p := differences[i].Partition
 		if v.lacking != nil {
-			o.past.seen[p] = v.lacking
+			o.past.lacked[p] = v.lacking
 			delete(behind, p)
 		}
 		if v.suspect {
@@ -120,7 +117,7 @@ func (r *Repairer) ask(ctx context.Context, l link, parts []hashring.Partition) 
 
 // verdict on one difference.
 type verdict struct {
-	// lacking is the other's clock, nil if this node has all of it.
+	// lacking is what the other has and this node has not, nil for nothing.
 	lacking *crdt.Clock
 	// suspect: equal clocks and different digests.
 	suspect bool
@@ -138,7 +135,7 @@ func (r *Repairer) settleAll(ctx context.Context, l link, differences []wire.Dif
 	each(settlers, len(differences), func(i int) {
 		d := differences[i]
 		if ctx.Err() != nil {
-			out[i] = verdict{lacking: cmp.Or(last.seen[d.Partition], d.Clock), err: context.Cause(ctx)}
+			out[i] = verdict{lacking: cmp.Or(last.lacked[d.Partition], d.Clock), err: context.Cause(ctx)}
 			return
 		}
 		if out[i] = r.settle(ctx, l, d, last); unanswered(out[i].err) {
@@ -149,8 +146,8 @@ func (r *Repairer) settleAll(ctx context.Context, l link, differences []wire.Dif
 }
 
 // settle mends a difference that is no accident of timing: dots that the other
-// had a round ago and that are still missing here, and digests that differ at
-// equal clocks twice.
+// had a round ago and that are still missing here, unless they are on their way, and
+// digests that differ at equal clocks twice.
 func (r *Repairer) settle(ctx context.Context, l link, d wire.Difference, last past) (v verdict) {
 	p := d.Partition
 	if err := r.Replica.MeetFloors(ctx, p, d.Floors); err != nil {
@@ -168,15 +165,17 @@ func (r *Repairer) settle(ctx context.Context, l link, d wire.Difference, last p
 			return verdict{err: err}
 		}
 	}
-	if !mine.Covers(d.Clock) {
-		v.lacking = d.Clock
+	v.lacking = beyond(mine, d.Clock)
+	overdue := v.lacking
+	if !last.urgent {
+		overdue = beyond(mine, last.lacked[p])
 	}
-	if overdue := last.seen[p]; overdue != nil && !mine.Covers(overdue) {
+	if overdue != nil && !last.late {
 		if v.err = r.pull(ctx, l, p); v.err != nil {
 			return v
 		}
-		if now := r.Replica.Clock(p); now != nil && now.Covers(d.Clock) {
-			v.lacking = nil
+		if now := r.Replica.Clock(p); now != nil {
+			v.lacking = beyond(now, d.Clock)
 		}
 	}
 	if sum, known := r.Replica.SumFor(p, r.askedBy(l)); !known || d.Digest == wire.Untold || sum.Clock != d.Sum.Clock || sum.Digest == d.Digest {
@@ -187,6 +186,14 @@ func (r *Repairer) settle(ctx context.Context, l link, d wire.Difference, last p
 		v.err = r.mend(ctx, l, p)
 	}
 	return v
+}
+
+// beyond is what other has and mine has not, nil for nothing.
+func beyond(mine, other *crdt.Clock) *crdt.Clock {
+	if other == nil || mine.Covers(other) {
+		return nil
+	}
+	return mine.Beyond(other)
 }
 
 // meet notes the partitions that this node was behind in when the round began,

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/topology"
 )
@@ -21,6 +22,10 @@ type far struct {
 	// The rest is touched by rounds only, which follow one another.
 	nodes map[topology.NodeID]*other
 	turn  int
+	// late is what was missing when that was looked at first, less what has come, and moved
+	// when some of it came last.
+	late  map[hashring.Partition]*crdt.Clock
+	moved time.Time
 }
 
 // farLoop begins a round with every region each beat, and at once when a log
@@ -35,7 +40,7 @@ func (r *Repairer) farLoop(ctx context.Context) {
 			}
 			f := r.regions[g.Name]
 			if f == nil {
-				f = &far{nodes: map[topology.NodeID]*other{}}
+				f = &far{nodes: map[topology.NodeID]*other{}, late: map[hashring.Partition]*crdt.Clock{}}
 				r.regions[g.Name] = f
 			}
 			if urgent {
@@ -64,6 +69,30 @@ func (r *Repairer) farLoop(ctx context.Context) {
 	}
 }
 
+// logPatience is for how long nothing of what is late may come by a log that is heard.
+const logPatience = 30 * time.Second
+
+// leaveToLog reports whether what this node still lacks is left to g's log, which is late
+// and brings it: after a cut, all that was written in it would come twice. It asks for
+// what was missing when it was looked at first, and nothing else, so that this ends: in
+// all partitions at once, since the log brings one after the other.
+func (r *Repairer) leaveToLog(g Region, f *far, now time.Time) bool {
+	n := uint64(0)
+	for p, late := range f.late {
+		mine := r.Replica.Clock(p)
+		if mine == nil || mine.Covers(late) {
+			delete(f.late, p)
+			f.moved = now
+			continue
+		}
+		if mine.Overlaps(late) {
+			f.late[p], f.moved = mine.Beyond(late), now
+		}
+		n += mine.CountMissing(late)
+	}
+	return n > r.cfg.LittleLate && now.Sub(f.moved) < logPatience && r.Hears(g.Name)
+}
+
 // farRound compares the partitions that are this node's to look after.
 func (r *Repairer) farRound(ctx context.Context, g Region, f *far) {
 	f.turn++
@@ -80,6 +109,10 @@ func (r *Repairer) farRound(ctx context.Context, g Region, f *far) {
 			parts[id] = append(parts[id], p)
 		}
 	}
+	late := r.leaveToLog(g, f, time.Now()) && !urgent
+	if !late {
+		clear(f.late)
+	}
 	ids := slices.Sorted(maps.Keys(parts))
 	for _, id := range ids {
 		if f.nodes[id] == nil {
@@ -92,9 +125,15 @@ func (r *Repairer) farRound(ctx context.Context, g Region, f *far) {
 	}
 	each(farNodes, len(ids), func(i int) {
 		if ctx.Err() == nil {
-			r.round(ctx, f.nodes[ids[i]])
+			r.round(ctx, f.nodes[ids[i]], late)
 		}
 	})
+	if len(f.late) == 0 {
+		for _, id := range ids {
+			maps.Copy(f.late, f.nodes[id].past.lacked)
+		}
+		f.moved = time.Now()
+	}
 }
 
 // answering leaves out the nodes of another region that are known to be down, as

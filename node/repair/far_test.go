@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/geo"
 	"github.com/atolldb/atoll/hashring"
 	"github.com/atolldb/atoll/node/coord"
 	"github.com/atolldb/atoll/node/peer/memnet"
@@ -90,6 +91,72 @@ func TestGapIsUrgent(t *testing.T) {
 				t.Errorf("%s has %q", m.id, m.has("k"))
 			}
 		}
+	})
+}
+
+// What a log that is late brings is not fetched as well, as long as it brings something
+// of what is late. What is fresh does not count.
+func TestLateLogIsLeftToIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.startAll()
+		w.hears.Store(true)
+		a, b := w.nodes["a1"], w.nodes["b1"]
+		write := func(prefix string, n int) (entries []geo.Entry) {
+			for i := range n {
+				key := fmt.Sprint(prefix, i)
+				entries = append(entries, a.entry(key, a.write(key, "v")))
+			}
+			return entries
+		}
+		bring := func(entries ...geo.Entry) {
+			if err := b.coord.ApplyRemote(t.Context(), "a", entries); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pulled := func() (n uint64) {
+			for _, m := range w.all()[3:] {
+				n += m.repair.Stats().PulledKeys.Load()
+			}
+			return n
+		}
+		// The fresh ones come at once.
+		fresh := 0
+		pass := func(seconds int, each func(i int)) {
+			for i := range seconds {
+				bring(write(fmt.Sprint("fresh", fresh, "-"), 3)...)
+				fresh++
+				each(i)
+				w.pass(time.Second)
+			}
+		}
+		late := write("late", 600)
+		pass(60, func(i int) { bring(late[10*i : 10*i+10]...) })
+		const little = 8 // of each of three nodes
+		if n := pulled(); n > 3*little {
+			t.Errorf("%d records of 600 were fetched that the log brought", n)
+		}
+
+		lost := write("lost", 300)
+		before := pulled()
+		pass(25, func(int) {})
+		if n := pulled() - before; n > 0 {
+			t.Errorf("%d records were fetched before it was known that the log does not bring them", n)
+		}
+		pass(20, func(int) {})
+		if n := pulled() - before; n < uint64(len(lost)) {
+			t.Errorf("%d records of %d were fetched that the log does not bring", n, len(lost))
+		}
+
+		before = pulled()
+		silent := write("silent", 300)
+		w.hears.Store(false)
+		w.pass(10 * time.Second)
+		if n := pulled() - before; n < uint64(len(silent)) {
+			t.Errorf("%d records of %d were fetched when the log was silent", n, len(silent))
+		}
+		w.pass(10 * time.Second)
+		w.equal()
 	})
 }
 

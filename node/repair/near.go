@@ -32,7 +32,7 @@ func (r *Repairer) nearLoop(ctx context.Context) {
 			select {
 			case slots <- struct{}{}:
 				defer func() { <-slots }()
-				r.round(ctx, o)
+				r.round(ctx, o, false)
 			case <-ctx.Done():
 			}
 		})
@@ -114,11 +114,13 @@ type other struct {
 
 // past is what a round leaves to the next one.
 type past struct {
-	// seen is the other's clock, for partitions of which it had more.
-	seen map[hashring.Partition]*crdt.Clock
+	// lacked is what the other had and this node had not.
+	lacked map[hashring.Partition]*crdt.Clock
 	// suspect are the partitions whose digests differed at equal clocks. (With
 	// writes going on, the state is another one each time.)
 	suspect map[hashring.Partition]bool
+	// Of the round that goes by it: whatever is missing is overdue, or on its way.
+	urgent, late bool
 }
 
 func newOther(l link) *other { return &other{link: l} }

@@ -67,6 +67,9 @@ type Config struct {
 	// else to do; 64 MiB by default. See rate and package yield for when it is
 	// busy.
 	RepairBytes uint64
+	// LittleLate is up to how many overdue dots of another region are fetched, though its
+	// log may bring them yet; 256 by default.
+	LittleLate uint64
 }
 
 // Region is another region, as far as repair needs to know it.
@@ -91,6 +94,9 @@ type Deps struct {
 	Up <-chan topology.NodeID
 	// Gap is poked when another region's log has lost something.
 	Gap <-chan struct{}
+	// Hears says whether heartbeats of another region come by its log; nil for never. Then
+	// what is late comes by it, too.
+	Hears func(topology.Region) bool
 	// Regions are the others, all of them; nil for none. ApplyRemote spreads
 	// what was pulled from one of them over this region's owners.
 	Regions     func() []Region
@@ -160,11 +166,17 @@ func New(cfg Config, deps Deps) *Repairer {
 	if cfg.RepairBytes == 0 {
 		cfg.RepairBytes = 64 << 20
 	}
+	if cfg.LittleLate == 0 {
+		cfg.LittleLate = 256
+	}
 	if deps.Regions == nil {
 		deps.Regions = func() []Region { return nil }
 	}
 	if deps.AliveAfar == nil {
 		deps.AliveAfar = func(topology.NodeID) bool { return true }
+	}
+	if deps.Hears == nil {
+		deps.Hears = func(topology.Region) bool { return false }
 	}
 	if deps.Busy == nil {
 		deps.Busy = func() float64 { return 0 }

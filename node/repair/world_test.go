@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,6 +48,9 @@ type world struct {
 	// hidden: nobody knows the topologies of other regions.
 	hidden bool
 	index  uint64 // budget of each node, in bytes
+
+	// hears: heartbeats come by the logs, which are the test.
+	hears atomic.Bool
 }
 
 type member struct {
@@ -224,11 +228,12 @@ func (m *member) start() {
 	m.up, m.gap = make(chan topology.NodeID, 1), make(chan struct{}, 1)
 	deps := repair.Deps{
 		Replica: m.Replica, Transport: m.wire, Topology: rep.Topology, Alive: m.w.alive, Up: m.up, Gap: m.gap,
+		Hears:       func(topology.Region) bool { return m.w.hears.Load() },
 		ApplyRemote: m.spread, Busy: m.w.load, Rand: rand.New(rand.NewPCG(1, 2)), Log: hclog.NewNullLogger(),
 	}
 	deps.Regions = m.regions
 	m.repair = repair.New(repair.Config{
-		Self: m.id, Beat: m.w.beat, PageBytes: m.w.page, ScrubPass: m.w.scrub, PruneBeat: m.w.prune, RepairBytes: m.w.budget, IndexBytes: m.w.index,
+		Self: m.id, Beat: m.w.beat, PageBytes: m.w.page, ScrubPass: m.w.scrub, PruneBeat: m.w.prune, RepairBytes: m.w.budget, IndexBytes: m.w.index, LittleLate: 8,
 	}, deps)
 	rep.SetFetch(m.repair.Want)
 	ctx, stop := context.WithCancel(context.Background())
@@ -346,6 +351,17 @@ func (m *member) write(key, value string) crdt.Dot {
 		m.w.t.Fatalf("write at %s: %v", m.id, a.err)
 	}
 	return a.x.Dot
+}
+
+// entry is what a log brings of a write that m minted.
+func (m *member) entry(key string, dot crdt.Dot) geo.Entry {
+	m.w.t.Helper()
+	full := fullKey(key)
+	record, err := m.Read(0, hashring.KeyHash(full), full)
+	if err != nil || len(record) == 0 {
+		m.w.t.Fatalf("%s has no record of %s: %v", m.id, key, err)
+	}
+	return geo.Entry{Partition: partOf(key), Key: full, Record: record, Dots: []crdt.Dot{dot}}
 }
 
 // has is the value that a node's own disk holds, "" for none.
