@@ -10,7 +10,7 @@ import (
 
 const (
 	// MaxExact bounds the runs of dots above the base of their actor that a Part
-	// keeps exact. With more, actors are folded: all up to the highest.
+	// keeps. With more, the shortest gaps between them are folded away.
 	MaxExact = 16
 	// MaxActors bounds the actors of a Part, and MaxBallots its ballots.
 	MaxActors, MaxBallots = 64, 16
@@ -139,35 +139,33 @@ func (p *Part) Shows(keyHash uint64, rec crdt.Record) bool {
 	return true
 }
 
-// fold keeps the Clock within MaxExact by asking for all events of an actor up
-// to the highest known one, of the actors with the most runs first. Told is kept
-// within it in the same way: there it asks for less, of an actor of which the
-// session was told again and again that it has lost something.
+// fold keeps the Clock within MaxExact by asking for the dots of gaps as well, those of
+// the shortest ones first: what is asked for and was not seen may be on its way, and
+// between what is written now and what was long ago lies all that a region which catches
+// up lacks. Told is kept within it in the same way: there it asks for less.
 func (p *Part) fold() {
 	fold(&p.Clock)
 	fold(&p.Told)
 }
 
 func fold(c *crdt.Clock) {
-	for {
-		runs := map[crdt.Actor]int{}
-		total := 0
-		for _, d := range c.All() {
-			if d.Lo > 1 {
-				runs[d.Actor]++
-				total++
-			}
+	var gaps []crdt.Dots // each before a run that is not at the base of its actor
+	var last crdt.Dots
+	for _, d := range c.All() {
+		if d.Actor != last.Actor {
+			last = crdt.Dots{Actor: d.Actor}
 		}
-		if total <= MaxExact {
-			return
+		if d.Lo > 1 {
+			gaps = append(gaps, crdt.Dots{Actor: d.Actor, Span: crdt.Span{Lo: last.Hi + 1, Hi: d.Lo - 1}})
 		}
-		var worst crdt.Actor
-		for a, n := range runs {
-			if n > runs[worst] || n == runs[worst] && a < worst {
-				worst = a
-			}
-		}
-		c.AddSpan(crdt.Dots{Actor: worst, Span: crdt.Span{Lo: 1, Hi: c.Max(worst)}})
+		last = d
+	}
+	if len(gaps) <= MaxExact {
+		return
+	}
+	slices.SortStableFunc(gaps, func(a, b crdt.Dots) int { return cmp.Compare(a.Len(), b.Len()) })
+	for _, g := range gaps[:len(gaps)-MaxExact] {
+		c.AddSpan(g)
 	}
 }
 

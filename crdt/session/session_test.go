@@ -138,23 +138,67 @@ func TestTokens(t *testing.T) {
 	})
 }
 
+// What a region lacks that catches up is the long gap between what a session saw before
+// the cut and what it sees of what is written now: it does not wait for that.
 func TestFold(t *testing.T) {
-	p := &Part{}
+	const cut, writes = 100_000, 200
 	a, b := crdt.MakeActor(1, 1), crdt.MakeActor(2, 1)
-	for i := range uint64(MaxExact) {
-		p.Saw(crdt.Dot{Actor: a, N: 3 * (i + 1)}, 1)
+	p := &Part{}
+	p.Saw(crdt.Dot{Actor: a, N: 1}, 1)
+	p.Saw(crdt.Dot{Actor: b, N: 7_000}, 1)
+	for i := range uint64(MaxExact - 1) {
+		p.Saw(crdt.Dot{Actor: a, N: cut + 3*i}, 1)
 	}
 	p.fold()
-	if p.Clock.Contains(crdt.Dot{Actor: a, N: 1}) {
+	if p.Clock.Contains(crdt.Dot{Actor: a, N: cut + 1}) {
 		t.Fatal("folded although it is within bounds")
 	}
-	p.Saw(crdt.Dot{Actor: b, N: 7}, 1)
-	p.fold()
-	if p.Clock.Base(a) != 3*MaxExact {
-		t.Errorf("the base is %d", p.Clock.Base(a))
+	seen := map[uint64]bool{1: true}
+	for i := range uint64(writes) {
+		n := cut + i*i%(5*writes)
+		p.Saw(crdt.Dot{Actor: a, N: n}, 1)
+		seen[n] = true
+		p.fold()
+		for n := range seen {
+			if !p.Clock.Contains(crdt.Dot{Actor: a, N: n}) {
+				t.Fatalf("%d was seen and is not known", n)
+			}
+		}
 	}
-	if p.Clock.Contains(crdt.Dot{Actor: b, N: 6}) {
-		t.Error("the actor with one run was folded too")
+	for _, d := range p.Clock.All() {
+		if d.Actor == a && d.Lo <= cut-1 && d.Hi > 1 {
+			t.Errorf("the session asks for %d to %d, of which it has seen no more than the end", d.Lo, d.Hi)
+		}
+	}
+	if p.Clock.Contains(crdt.Dot{Actor: b, N: 6_999}) {
+		t.Error("another actor's gap was folded, which is longer")
+	}
+	runs := 0
+	for _, d := range p.Clock.All() {
+		if d.Lo > 1 {
+			runs++
+		}
+	}
+	if runs > MaxExact {
+		t.Errorf("%d runs, at most %d are kept", runs, MaxExact)
+	}
+}
+
+// Of many actors each has its base, and the least is folded to it.
+func TestFoldManyActors(t *testing.T) {
+	p := &Part{}
+	for i := range uint32(MaxExact + 1) {
+		p.Saw(crdt.Dot{Actor: crdt.MakeActor(i+1, 1), N: 100 - uint64(i)}, 1)
+	}
+	p.fold()
+	for i := range uint32(MaxExact + 1) {
+		want := uint64(0)
+		if i == MaxExact {
+			want = 100 - uint64(i)
+		}
+		if got := p.Clock.Base(crdt.MakeActor(i+1, 1)); got != want {
+			t.Errorf("the base of actor %d is %d, want %d", i+1, got, want)
+		}
 	}
 }
 
