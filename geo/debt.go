@@ -46,9 +46,10 @@ type debt struct {
 	looked time.Time
 	due    time.Time // zero: nobody knows how much it is
 	term   time.Duration
-	// pending is how many bytes it was at the last look, and written how many a second
-	// came in while it was run up: more comes meanwhile.
-	pending, written float64
+	// written is how many bytes a second came in while it was run up: more comes meanwhile.
+	// pace is how many of it have to be paid off. It does not become less: what is left may
+	// be another one's by what is known of it, and wait here all the same.
+	written, pace float64
 }
 
 // isLate reports, at now, whether what was written then is caught up with, and waits for
@@ -66,7 +67,7 @@ func (d *debt) isLate(now, written time.Time) bool {
 
 // look takes how many bytes are known to be missing, and in what time they came to be.
 func (d *debt) look(now time.Time, pending uint64, span time.Duration) {
-	d.looked, d.pending = now, float64(pending)
+	d.looked = now
 	if pending == 0 || span <= 0 {
 		return
 	}
@@ -74,7 +75,9 @@ func (d *debt) look(now time.Time, pending uint64, span time.Duration) {
 		d.term = time.Duration(debtShare * float64(span))
 		d.due = now.Add(d.term)
 	}
-	d.written = max(d.written, d.pending/span.Seconds())
+	left := max(d.due.Sub(now), debtBeat)
+	d.pace = max(d.pace, float64(pending)/left.Seconds())
+	d.written = max(d.written, float64(pending)/span.Seconds())
 }
 
 // least is the rate at which what is late has to be taken in, in bytes a second;
@@ -86,9 +89,7 @@ func (d *debt) least(now time.Time) float64 {
 	case !now.Before(d.due.Add(d.term)):
 		return math.Inf(1)
 	}
-	left := max(d.due.Sub(d.looked), debtBeat) // what is pending is of then
-	rate := d.written + d.pending/left.Seconds()
-	return max(min(rate, d.written*(1+1/debtShare)*debtHaste), debtFloor)
+	return max(min(d.written+d.pace, d.written*(1+1/debtShare)*debtHaste), debtFloor)
 }
 
 // inPieces divides what is late into what is applied in one go: what a client writes

@@ -58,6 +58,26 @@ func TestDebtIsPaidInTime(t *testing.T) {
 	}
 }
 
+// What a node has to take in may be what others know to be missing: it goes on as it was.
+func TestDebtThatOthersKnowOf(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	var d debt
+	d.isLate(now, now.Add(-time.Minute))
+	d.look(now, 60<<20, time.Minute)
+	least := d.least(now)
+	if least < 5<<20 {
+		t.Fatalf("60 MiB of a minute at %.0f bytes a second", least)
+	}
+	for range 10 {
+		now = now.Add(debtBeat)
+		d.isLate(now, now.Add(-time.Minute))
+		d.look(now, 0, 0)
+		if got := d.least(now); got != least {
+			t.Fatalf("%.0f bytes a second, %.0f before", got, least)
+		}
+	}
+}
+
 // Nothing is held up for ever, whatever is told of it.
 func TestDebtEnds(t *testing.T) {
 	begun := time.Unix(1_700_000_000, 0)

@@ -226,11 +226,11 @@ func (l *Lag) Report(now time.Time, mine func(hashring.Partition) bool) (in, out
 	return in, out
 }
 
-// Owed tells how many bytes of a region's writes are known to be missing, of the owned
-// partitions that mine takes, and in what time they came to be: since the link was cut,
+// Owed tells how many bytes of a region's writes are known to be missing, of all owned
+// partitions, and in what time they came to be: since the link was cut,
 // for those that were heard of when it was there again, or else since they were heard of
 // first. The bytes are an estimate, as in a LagReport.
-func (l *Lag) Owed(now time.Time, region string, mine func(hashring.Partition) bool) (bytes uint64, span time.Duration) {
+func (l *Lag) Owed(now time.Time, region string) (bytes uint64, span time.Duration) {
 	owned := slices.Clone(l.clocks.Owned())
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -241,7 +241,7 @@ func (l *Lag) Owed(now time.Time, region string, mine func(hashring.Partition) b
 	dots := uint64(0)
 	for _, p := range owned {
 		clock := l.clocks.Clock(p)
-		if clock == nil || !mine(p) {
+		if clock == nil {
 			continue
 		}
 		if n, known := l.incoming(now, region, k, p, clock); known && n > 0 {

@@ -364,33 +364,31 @@ func TestLagOwed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}), hclog.NewNullLogger())
-	all := func(hashring.Partition) bool { return true }
-	owed := func(mine func(hashring.Partition) bool, bytes uint64, span time.Duration) {
+	owed := func(bytes uint64, span time.Duration) {
 		t.Helper()
-		if b, s := lag.Owed(now, "east", mine); b != bytes || s != span {
+		if b, s := lag.Owed(now, "east"); b != bytes || s != span {
 			t.Errorf("%d bytes since %v, want %d since %v", b, s, bytes, span)
 		}
 	}
-	owed(all, 0, 0)
+	owed(0, 0)
 	a.announce(now, true)
-	owed(all, 0, 0)
+	owed(0, 0)
 	cut = true
 	for n := range uint64(60) {
 		now = now.Add(time.Second)
 		far.add(hashring.Partition(n%2), crdt.Dot{Actor: eastActor, N: n/2 + 1})
 		a.announce(now, false)
 	}
-	owed(all, 0, 0) // nobody has told
+	owed(0, 0) // nobody has told
 	cut = false
 	now = now.Add(time.Second)
 	a.announce(now, true)
-	owed(all, 6000, 61*time.Second)
-	owed(func(p hashring.Partition) bool { return p == 1 }, 3000, 61*time.Second)
+	owed(6000, 61*time.Second)
 	now = now.Add(time.Second)
 	for n := range uint64(60) {
 		here.add(hashring.Partition(n%2), crdt.Dot{Actor: eastActor, N: n/2 + 1})
 	}
-	owed(all, 0, 0)
+	owed(0, 0)
 	for range 20 { // seconds
 		a.announce(now, true)
 		now = now.Add(time.Second)
@@ -398,8 +396,8 @@ func TestLagOwed(t *testing.T) {
 	far.add(0, crdt.Dot{Actor: eastActor, N: 31})
 	a.announce(now, false)
 	now = now.Add(time.Second)
-	owed(all, 100, time.Second)
-	if b, s := lag.Owed(now, "north", all); b != 0 || s != 0 {
+	owed(100, time.Second)
+	if b, s := lag.Owed(now, "north"); b != 0 || s != 0 {
 		t.Errorf("of a region that nobody knows %d bytes since %v", b, s)
 	}
 }

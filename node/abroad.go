@@ -120,12 +120,13 @@ func (a *abroad) newDrain(from topology.Region, feed geo.Feed) *geo.Drain {
 }
 
 // owed is what is known to be missing of a region's writes that this node is to pull, in
-// bytes, and in what time it came to be: its part of what all nodes of the region lack, which
-// is taken to be as much for each.
+// bytes, and in what time it came to be: its part of what the whole region lacks, by what
+// the partitions lack that it stores.
 func (n *Node) owed(from topology.Region) (bytes uint64, span time.Duration) {
-	bytes, span = n.lag.Owed(time.Now(), string(from), n.looksAfter())
-	nodes := uint64(len(n.Topology().Present()))
-	return bytes * nodes / min(drainers, max(nodes, 1)), span
+	bytes, span = n.lag.Owed(time.Now(), string(from))
+	top := n.Topology()
+	stored := max(len(n.replica.Owned()), 1)
+	return bytes * uint64(top.Table.Partitions()) / uint64(stored*min(drainers, max(len(top.Present()), 1))), span
 }
 
 // hears says whether heartbeats of another region come by its log.
