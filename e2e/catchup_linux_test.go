@@ -194,11 +194,13 @@ func catchUp(t *testing.T) (fell []string) {
 	return fell
 }
 
-// needDisk skips a test that may fill the disk with a cut of so long: six owners keep
-// each write of 1 KB, twice while tables are merged, and a log.
+// needDisk skips a test that may fill the disk with a cut of so long: the owners of both
+// regions, six of them at most, keep each write of 1 KB, twice while tables are merged, and
+// a log.
 func needDisk(t *testing.T, cut time.Duration) {
 	t.Helper()
-	const aWrite, spare = 13 << 10, 4 << 30
+	const spare = 4 << 30
+	aWrite := uint64(1<<10 + 4<<10*min(*cutNodes, 3))
 	most := 15_000. // writes a second
 	if *cutPace > 0 {
 		most = float64(*cutPace)
@@ -207,7 +209,7 @@ func needDisk(t *testing.T, cut time.Duration) {
 	if err := unix.Statfs(t.TempDir(), &fs); err != nil {
 		t.Fatal(err)
 	}
-	need, have := uint64(cut.Seconds()*most*aWrite)+spare, fs.Bavail*uint64(fs.Bsize)
+	need, have := uint64(cut.Seconds()*most)*aWrite+spare, fs.Bavail*uint64(fs.Bsize)
 	if have < need {
 		t.Skipf("NOT JUDGED: a cut of %v may take %d GiB of disk, %d are free", cut, need>>30, have>>30)
 	}
