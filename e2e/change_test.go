@@ -175,7 +175,7 @@ func (c *change) run(what string, id uint64, args ...string) {
 	case others > othersMost:
 		c.t.Logf("NOT JUDGED: %s: how long operations take; others used %.2f processors", what, others)
 	default:
-		c.slow[what] = fmt.Sprintf("p99 %.2f times as long, more than %.2f", ratio, changeSlower)
+		c.slow[what] = fmt.Sprintf("p99 %.2f times as long, more than %.2f (of slices with moves %v, without %v)", ratio, changeSlower, with, without)
 	}
 	copies, extra := leastCopies.FindStringSubmatch(out), float64(task.GetReceived())/float64(max(task.GetSize(), 1))
 	if copies == nil {
