@@ -35,7 +35,7 @@ var (
 	cutFor     = flag.Duration("cut.for", 5*time.Second, "for how long TestCatchUp writes as fast as it can while the regions are cut off")
 	cutTimes   = flag.Float64("cut.times", 0, "how many times faster than they were written the writes must arrive at least; 0 for 3 with -cut.apart, else 1")
 	cutPace    = flag.Int("cut.rate", 0, "how many writes a second TestCatchUp makes during the cut, 0 for as many as it can")
-	cutNodes   = flag.Int("cut.nodes", 3, "nodes of each region of TestCatchUp; with -cut.apart they share the region's processor")
+	cutNodes   = flag.Int("cut.nodes", 3, "nodes of each region of TestCatchUp; with -cut.apart they share the region's processor. One replicates to none there")
 	cutIdle    = flag.Bool("cut.idle", false, "no client does anything while TestCatchUp catches up")
 	cutApart   = flag.Bool("cut.apart", false, "each region of TestCatchUp, with its NATS server and its clients, is a process on a processor of its own, as if it were a machine")
 	cutProfile = flag.String("cut.profile", "", "directory for a profile of each phase of each region, and for what its nodes do while one catches up, with -cut.apart")

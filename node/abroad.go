@@ -125,8 +125,13 @@ func (a *abroad) newDrain(from topology.Region, feed geo.Feed) *geo.Drain {
 func (n *Node) owed(from topology.Region) (bytes uint64, span time.Duration) {
 	bytes, span = n.lag.Owed(time.Now(), string(from))
 	top := n.Topology()
-	stored := max(len(n.replica.Owned()), 1)
-	return bytes * uint64(top.Table.Partitions()) / uint64(stored*min(drainers, max(len(top.Present()), 1))), span
+	return toPull(bytes, len(n.replica.Owned()), top.Table.Partitions(), len(top.Present())), span
+}
+
+// toPull is what one of those who pull has to, of a region of so many nodes that lacks
+// bytes in stored of its partitions.
+func toPull(bytes uint64, stored, partitions, nodes int) uint64 {
+	return bytes * uint64(partitions) / uint64(max(stored, 1)*min(drainers, max(nodes, 1)))
 }
 
 // hears says whether heartbeats of another region come by its log.

@@ -82,3 +82,22 @@ func TestBegin(t *testing.T) {
 		}
 	}
 }
+
+// The two that pull share what all partitions lack, however few of them each stores.
+func TestToPull(t *testing.T) {
+	for _, c := range []struct {
+		lacked                    uint64
+		stored, partitions, nodes int
+		want                      uint64
+	}{
+		{6000, 64, 64, 3, 3000}, // all of it is known
+		{6000, 64, 64, 1, 6000}, // nobody else pulls
+		{6000, 96, 256, 8, 8000},
+		{0, 0, 64, 4, 0},                          // it stores nothing
+		{1 << 44, 1 << 15, 1 << 16, 100, 1 << 44}, // 16 TiB
+	} {
+		if got := toPull(c.lacked, c.stored, c.partitions, c.nodes); got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+}

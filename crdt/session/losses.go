@@ -96,22 +96,16 @@ func (l *Losses) Join(o *Losses) *Losses {
 
 // fold keeps each actor of Void within MaxVoidRuns.
 func (l *Losses) fold() {
-	runs := map[crdt.Actor][]crdt.Dots{}
+	gaps := map[crdt.Actor][]crdt.Dots{}
+	var last crdt.Dots
 	for _, d := range l.Void.All() {
-		runs[d.Actor] = append(runs[d.Actor], d)
-	}
-	for a, all := range runs {
-		for len(all) > MaxVoidRuns {
-			least := 0
-			for i := range all[:len(all)-1] {
-				if all[i+1].Lo-all[i].Hi < all[least+1].Lo-all[least].Hi {
-					least = i
-				}
-			}
-			all[least].Hi = all[least+1].Hi
-			l.Void.AddSpan(crdt.Dots{Actor: a, Span: all[least].Span})
-			all = slices.Delete(all, least+1, least+2)
+		if d.Actor == last.Actor {
+			gaps[d.Actor] = append(gaps[d.Actor], crdt.Dots{Actor: d.Actor, Span: crdt.Span{Lo: last.Hi + 1, Hi: d.Lo - 1}})
 		}
+		last = d
+	}
+	for _, between := range gaps {
+		closeShortest(&l.Void, between, MaxVoidRuns-1)
 	}
 }
 

@@ -131,6 +131,22 @@ func TestLossesAreBounded(t *testing.T) {
 	if n := len(AppendLosses(nil, l)); n > 80 {
 		t.Errorf("%d bytes", n)
 	}
+	// The longest gaps stay, and what comes before the first loss is in none.
+	l = nil
+	for i := range uint64(3 * MaxVoidRuns) {
+		one := &Losses{}
+		one.Void.Add(crdt.Dot{Actor: a, N: 5 + i*i})
+		l = l.Join(one)
+	}
+	last := uint64(3*MaxVoidRuns - 1)
+	for i := range uint64(MaxVoidRuns - 1) {
+		if n := 5 + (last-i)*(last-i) - 1; l.Void.Contains(crdt.Dot{Actor: a, N: n}) {
+			t.Errorf("%d is told as lost, in one of the longest gaps", n)
+		}
+	}
+	if l.Void.Contains(crdt.Dot{Actor: a, N: 4}) {
+		t.Error("what is before all losses is told as lost")
+	}
 }
 
 // A session is told once, and of what is lost later again.

@@ -160,11 +160,14 @@ func fold(c *crdt.Clock) {
 		}
 		last = d
 	}
-	if len(gaps) <= MaxExact {
-		return
-	}
+	closeShortest(c, gaps, MaxExact)
+}
+
+// closeShortest adds the shortest of some gaps of c to it, the first ones of those that
+// are equally long, until most are left.
+func closeShortest(c *crdt.Clock, gaps []crdt.Dots, most int) {
 	slices.SortStableFunc(gaps, func(a, b crdt.Dots) int { return cmp.Compare(a.Len(), b.Len()) })
-	for _, g := range gaps[:len(gaps)-MaxExact] {
+	for _, g := range gaps[:max(len(gaps)-most, 0)] {
 		c.AddSpan(g)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -438,4 +439,23 @@ func BenchmarkAnswer(b *testing.B) {
 			}
 		})
 	}
+}
+
+// A session that reads one actor's writes of a partition here and there, one with each
+// operation: bytes of its token, and what it takes to take it apart and to make the next.
+func BenchmarkScattered(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 2))
+	place, token, size := Place{6, 3}, Begin(), 0
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		seen := &Part{Place: place}
+		seen.Saw(crdt.Dot{Actor: crdt.MakeActor(1, 1), N: 1 + uint64(r.IntN(3000+n/10))}, hlc.FromMillis(1_700_000_000_000))
+		t, err := Open(secret, token, place)
+		if err != nil {
+			b.Fatal(err)
+		}
+		token, _ = t.With(seen)
+		size += len(token)
+	}
+	b.ReportMetric(float64(size)/float64(b.N), "bytes/token")
 }
